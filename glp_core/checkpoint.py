@@ -1,0 +1,190 @@
+"""Read and write GLP folders: the released ones (config.yaml, rep_statistics.pt) and our own (config.json, safetensors only).
+
+Every file is checked before anything is allocated: kind, header size, names, shapes.
+"""
+
+import json
+import re
+import struct
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.files import read_json, write_json, write_tensors
+from glp_core.model import GLP, DenoiserConfig
+
+LONGEST_HEADER = 4_000_000
+"""Bytes; a released 24-layer checkpoint needs about 20,000."""
+RELEASED = {
+    "generative-latent-prior/glp-llama8b-d6",
+    "generative-latent-prior/glp-llama1b-d3",
+    "generative-latent-prior/glp-llama1b-d6",
+    "generative-latent-prior/glp-llama1b-d12",
+    "generative-latent-prior/glp-llama1b-d24",
+    "generative-latent-prior/glp-llama1b-d12-multi",
+}
+
+
+def load_glp(
+    path_or_hub_id: str | Path,
+    checkpoint: str = "final",
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    revision: str | None = None,
+) -> GLP:
+    """Load a GLP from a local folder or a hub id, laid out for fast inference.
+
+    Args:
+        checkpoint: file name without .safetensors, for example final or checkpoints/epoch_32.
+        revision: pinned commit of a hub id.
+    Raises:
+        GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape.
+    """
+    folder = _folder(str(path_or_hub_id), checkpoint, revision)
+    config, statistics = read_config(folder), read_statistics(folder)
+    glp = GLP(config, statistics["mean"], statistics["var"])
+    weights = _checkpoint_file(folder, checkpoint)
+    tensors = _checked_weights(weights, glp.network.state_dict())
+    glp.network.load_state_dict(tensors)
+    glp.network.to(dtype)
+    return glp.to(device).prepare()
+
+
+def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: dict[str, Any], covariance: Tensor | None = None) -> None:
+    """Write config.json, statistics.safetensors and `checkpoint`.safetensors; the folder alone loads again.
+
+    Args:
+        about: what the GLP was trained on (LLM, layer, activations), kept in config.json.
+        covariance: (d, d) of the training activations, for the Gaussian prior.
+    """
+    statistics = {"mean": glp.normalizer.mean.squeeze(0), "var": glp.normalizer.var.squeeze(0)}
+    if covariance is not None:
+        statistics["covariance"] = covariance
+    write_json(folder / "config.json", {"denoiser": asdict(glp.config), "about": about})
+    write_tensors(folder / "statistics.safetensors", statistics)
+    write_tensors(folder / f"{checkpoint}.safetensors", glp.network.state_dict())
+
+
+def read_config(folder: Path) -> DenoiserConfig:
+    """Return the network's shape from config.json (ours) or config.yaml (released)."""
+    if (folder / "config.json").is_file():
+        found = read_json(folder / "config.json").get("denoiser")
+    elif (folder / "config.yaml").is_file():
+        found = _released_config(folder / "config.yaml")
+    else:
+        raise GlpError(f"No config.json or config.yaml in {folder}: this is no GLP folder.")
+    known = set(DenoiserConfig.__dataclass_fields__)
+    if not isinstance(found, dict) or not known - {"multi_layer_n_layers"} <= set(found):
+        raise GlpError(f"The configuration in {folder} lacks the network's shape: wanted {', '.join(sorted(known))}.")
+    return DenoiserConfig(**{key: value for key, value in found.items() if key in known})
+
+
+def read_statistics(folder: Path) -> dict[str, Tensor]:
+    """Return mean, var and, where stored, covariance."""
+    if (folder / "statistics.safetensors").is_file():
+        check_safetensors(folder / "statistics.safetensors")
+        found = load_file(folder / "statistics.safetensors")
+    elif (folder / "rep_statistics.pt").is_file():
+        found = _load_pt(folder / "rep_statistics.pt")
+    else:
+        raise GlpError(f"No statistics.safetensors or rep_statistics.pt in {folder}.")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), Tensor) for key in ("mean", "var")):
+        raise GlpError(f"The statistics in {folder} must hold tensors mean and var.")
+    return found
+
+
+def check_safetensors(path: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file after checking that it is one, whole, with a header of sane size."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
+        (length,) = struct.unpack("<Q", start)
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+            raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
+        if length > min(LONGEST_HEADER, size):
+            raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
+        try:
+            header = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
+    if 8 + length + end > size:
+        raise GlpError(f"{path.name} is cut off: {size:,} bytes of {8 + length + end:,}. Copy it again.")
+    return header
+
+
+def _checked_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    header = check_safetensors(path)
+    names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header if name != "__metadata__"}
+    missing, extra = sorted(wanted.keys() - names.keys()), sorted(names.keys() - wanted.keys())
+    if missing or extra:
+        raise GlpError(f"{path.name} does not fit its configuration: missing {missing[:3]}, unknown {extra[:3]}.")
+    for name, tensor in wanted.items():
+        shape = tuple(header[names[name]]["shape"])
+        if shape != tuple(tensor.shape):
+            raise GlpError(f"{path.name}: {name} has shape {shape}, its configuration wants {tuple(tensor.shape)}.")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(stored) for name, stored in names.items()}
+    except SafetensorError as error:
+        raise GlpError(f"{path.name} cannot be read: {error}.") from error
+
+
+def _folder(where: str, checkpoint: str, revision: str | None) -> Path:
+    folder = Path(where).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith((".", "/")):
+        raise GlpError(f"No folder {where}. Give a GLP folder, or a hub id such as {sorted(RELEASED)[-1]}.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["config.yaml", "config.json", "rep_statistics.pt", "statistics.safetensors", f"{checkpoint}.safetensors"]
+    try:
+        return Path(snapshot_download(where, revision=revision, allow_patterns=wanted))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise GlpError(f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder.") from error
+
+
+def _checkpoint_file(folder: Path, checkpoint: str) -> Path:
+    path = folder / f"{checkpoint}.safetensors"
+    if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
+        raise GlpError(f"Checkpoint {checkpoint!r} lies outside {folder}.")
+    if not path.is_file():
+        have = sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.safetensors") if p.stem != "statistics")
+        raise GlpError(f"No checkpoint {checkpoint!r} in {folder}: it has {', '.join(have) or 'none'}.")
+    return path
+
+
+def _released_config(path: Path) -> Any:
+    """Read denoiser_config; a value such as ${a.b} is looked up in the same file, nothing else is evaluated."""
+    try:
+        whole = yaml.safe_load(path.read_text())
+        found = dict(whole["glp_kwargs"]["denoiser_config"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise GlpError(f"{path} has no glp_kwargs.denoiser_config: {error}.") from error
+    for key, value in found.items():
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference:
+            target: Any = whole
+            for part in reference[1].split("."):
+                target = target.get(part) if isinstance(target, dict) else None
+            found[key] = target
+    return found
+
+
+def _load_pt(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        raise GlpError(f"{path.name} is not a plain tensor file ({type(error).__name__}); it was not read further.") from error

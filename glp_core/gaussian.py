@@ -1,0 +1,72 @@
+"""The Gaussian prior: the best that a mean and a covariance can do, exactly; the baseline that a GLP must beat.
+
+Works in the eigenbasis of the latents' covariance. Knows activations and noise levels; knows nothing of networks.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from glp_core import flow
+from glp_core.errors import GlpError
+
+
+def latent_covariance(statistics: dict[str, Tensor]) -> Tensor:
+    """Return the covariance of the standardised activations (d, d) from `var` (d) and `covariance` (d, d)."""
+    std = statistics["var"].sqrt()
+    return statistics["covariance"] / torch.outer(std, std)
+
+
+def gaussian_loss(covariance: Tensor) -> float:
+    """Return the flow-matching loss of the best linear denoiser for latents of this covariance (d, d), noise levels uniform.
+
+    An eigenvalue s contributes the integral of s / ((1 - t)^2 s + t^2) over t in [0, 1], which is pi/2 * sqrt(s).
+    """
+    eigenvalues = torch.linalg.eigvalsh(covariance.double()).clamp_min(0)
+    return float(math.pi / 2 * eigenvalues.sqrt().mean())
+
+
+class GaussianPrior:
+    """A normal distribution over activations, with the exact posterior of a noised activation (the Wiener filter)."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        if covariance.shape != (len(mean), len(mean)):
+            raise GlpError(f"The covariance has shape {tuple(covariance.shape)}, wanted {(len(mean), len(mean))}.")
+        self.mean = mean.float()
+        self.std = covariance.diagonal().float().sqrt()
+        scaled = covariance.double() / torch.outer(self.std, self.std).double()
+        eigenvalues, vectors = torch.linalg.eigh(scaled)
+        self.eigenvalues, self.vectors = eigenvalues.clamp_min(0).float(), vectors.float()
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw activations (n, d)."""
+        noise = torch.randn(n, len(self.mean), generator=generator)
+        return self._leave(noise * self.eigenvalues.sqrt())
+
+    def posterior_mean(self, acts: Tensor, noise_level: float, noise: Tensor) -> Tensor:
+        """Noise activations (..., d) to `noise_level` with `noise` and return the mean of what they may have been."""
+        return self._leave(self._posterior(acts, noise_level, noise)[0]).to(acts)
+
+    def posterior_sample(self, acts: Tensor, noise_level: float, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noise activations (..., d) to `noise_level` with `noise` and draw one of what they may have been."""
+        mean, variance = self._posterior(acts, noise_level, noise)
+        return self._leave(mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)).to(acts)
+
+    def velocity(self, z: Tensor, sigma: float) -> Tensor:
+        """Return the exact velocity E[eps - z | z_sigma] for latents (n, d): what a perfect network would say."""
+        s, t = self.eigenvalues, float(sigma)
+        gain = (t - (1 - t) * s) / ((1 - t) ** 2 * s + t**2).clamp_min(1e-12)
+        return ((z.float() @ self.vectors) * gain) @ self.vectors.T
+
+    def _posterior(self, acts: Tensor, noise_level: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance per principal direction."""
+        flow.check_noise_level(noise_level)
+        z = ((acts.float() - self.mean) / self.std) @ self.vectors
+        noisy = flow.add_noise(z, noise.float() @ self.vectors, noise_level)
+        s, t = self.eigenvalues, noise_level
+        total = ((1 - t) ** 2 * s + t**2).clamp_min(1e-12)
+        return (1 - t) * s / total * noisy, t**2 * s / total
+
+    def _leave(self, in_basis: Tensor) -> Tensor:
+        return in_basis @ self.vectors.T * self.std + self.mean

@@ -1,0 +1,327 @@
+"""The GLP: a flow-matching MLP over one activation at a time, its normaliser, and what can be asked of it.
+
+Follows Luo et al. 2026 (arXiv 2602.06964); parameter names are those of the released checkpoints. Reads and writes no files.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glp_core import flow
+from glp_core.errors import GlpError
+from glp_core.fast import FastDenoiser
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Shape of the network; the paper uses d_model = 2 d_input and d_mlp = 2 d_model."""
+
+    d_input: int
+    """Width of an activation."""
+    d_model: int
+    """Width of the residual stream."""
+    d_mlp: int
+    """Hidden units (meta-neurons) a block."""
+    n_layers: int
+    """Blocks."""
+    multi_layer_n_layers: int | None = None
+    """Layers of the LLM when one network serves all of them, else None."""
+
+    def __post_init__(self) -> None:
+        for name in ("d_input", "d_model", "d_mlp", "n_layers"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise GlpError(f"{name} is {value!r}, wanted a whole number of at least 1.")
+        depth = self.multi_layer_n_layers
+        if depth is not None and (not isinstance(depth, int) or depth < 2):
+            raise GlpError(f"multi_layer_n_layers is {depth!r}, wanted a whole number of at least 2, or none.")
+
+
+def sinusoidal(values: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Return embeddings (n, dim) of values (n,), cosines first."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=values.device) / half)
+    angles = values.float()[:, None] * frequencies
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, dim % 2))
+
+
+class Block(nn.Module):
+    """Residual SwiGLU block whose gate is multiplied by the embedded noise level."""
+
+    def __init__(self, d_model: int, d_mlp: int) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(d_model, d_mlp)
+        self.down_proj = nn.Linear(d_mlp, d_model)
+        self.gate_proj = nn.Linear(d_model, d_mlp)
+        self.time_proj = nn.Linear(d_model, d_mlp)
+        self.ln = nn.LayerNorm(d_model)
+
+    def hidden(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return the meta-neurons (groups, n, d_mlp) for x (groups, n, d_model) and emb (groups, 1, d_model)."""
+        normed = self.ln(x)
+        return F.silu(self.gate_proj(normed) * self.time_proj(emb)) * self.up_proj(normed)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return x + self.down_proj(self.hidden(x, emb))
+
+
+class Network(nn.Module):
+    """Predict velocities; rows that share a noise level share its embedding."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.config = config
+        self.layers = nn.ModuleList(Block(d, config.d_mlp) for _ in range(config.n_layers))
+        self.in_proj = nn.Linear(config.d_input, d)
+        self.out_proj = nn.Linear(d, config.d_input)
+        self.time_embed = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        if config.multi_layer_n_layers:
+            self.layer_embed = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        self.ln = nn.LayerNorm(d)
+
+    def embed(self, sigma: Tensor, layer: Tensor | None = None) -> Tensor:
+        """Return conditioning (groups, 1, d_model) for noise levels and LLM layers (groups,)."""
+        dtype = self.time_embed[0].weight.dtype
+        emb = self.time_embed(sinusoidal(1000 * sigma, self.config.d_model).to(dtype))
+        if layer is not None:
+            depth = layer.float() / (self.config.multi_layer_n_layers - 1)
+            emb = emb + self.layer_embed(sinusoidal(depth, self.config.d_model).to(dtype))
+        return emb[:, None]
+
+    def forward(self, z: Tensor, emb: Tensor) -> Tensor:
+        """Return velocities (n, d_input) for z (n, d_input); row i is conditioned on emb[i // (n / groups)]."""
+        x = self.in_proj(z).unflatten(0, (len(emb), -1))
+        for block in self.layers:
+            x = block(x, emb)
+        return self.out_proj(self.ln(x)).flatten(0, 1)
+
+
+class Normalizer(nn.Module):
+    """Standardise activations per dimension with stored statistics, per LLM layer for multi-layer models."""
+
+    def __init__(self, mean: Tensor, var: Tensor) -> None:
+        super().__init__()
+        if mean.shape != var.shape:
+            raise GlpError(f"Statistics disagree: mean has shape {tuple(mean.shape)}, var {tuple(var.shape)}.")
+        if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var > 0).all()):
+            raise GlpError("Statistics hold values that are not finite, or variances that are not above 0.")
+        self.register_buffer("mean", mean.float().reshape(-1, mean.shape[-1]))
+        self.register_buffer("std", var.float().reshape(-1, var.shape[-1]).sqrt())
+        self.register_buffer("var", var.float().reshape(-1, var.shape[-1]), persistent=False)
+
+    def row(self, layer: Tensor | int | None) -> Tensor | int:
+        """Return the index of the statistics for an LLM layer."""
+        if len(self.mean) == 1:
+            return 0
+        return checked_layer(layer, len(self.mean))
+
+
+def checked_layer(layer: Tensor | int | None, depth: int) -> Tensor | int:
+    """Return `layer`, or raise GlpError unless it names layers of 0 to depth - 1."""
+    if layer is None:
+        raise GlpError(f"This GLP serves {depth} LLM layers: say which with layer=.")
+    low, high = (int(layer.min()), int(layer.max())) if isinstance(layer, Tensor) else (layer, layer)
+    if not 0 <= low <= high < depth:
+        raise GlpError(f"LLM layer {layer} is out of range: this GLP serves layers 0 to {depth - 1}.")
+    return layer
+
+
+class GLP(nn.Module):
+    """A generative latent prior over the activations of an LLM layer (or of all layers, chosen by `layer`)."""
+
+    def __init__(self, config: DenoiserConfig, mean: Tensor, var: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.normalizer = Normalizer(mean, var)
+        self.network = Network(config)
+        if self.normalizer.mean.shape[-1] != config.d_input:
+            raise GlpError(f"Statistics have {self.normalizer.mean.shape[-1]} dimensions, the network {config.d_input}.")
+        self._fast: FastDenoiser | None = None
+
+    @property
+    def d_input(self) -> int:
+        return self.config.d_input
+
+    @property
+    def n_layers(self) -> int:
+        return self.config.n_layers
+
+    @property
+    def d_mlp(self) -> int:
+        return self.config.d_mlp
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.in_proj.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.in_proj.weight.dtype
+
+    def prepare(self) -> "GLP":
+        """Freeze the weights and lay them out for fast inference; training must not follow."""
+        self.eval().requires_grad_(False)
+        self._fast = FastDenoiser(self.network)
+        return self
+
+    def velocity(self, z: Tensor, sigma: Tensor | float, layer: Tensor | int | None = None) -> Tensor:
+        """Predict eps - z for noisy latents.
+
+        Args:
+            z: (n, d_input), normalised space.
+            sigma: noise level, one number or (n,).
+            layer: LLM layer, one number or (n,); only for multi-layer models.
+        Returns:
+            (n, d_input), float32.
+        Raises:
+            GlpError: wrong width, a noise level outside [0, 1], a missing or unknown layer.
+        """
+        self._check(z)
+        layer = self._check_layer(layer)
+        if not isinstance(sigma, Tensor) or sigma.ndim == 0:
+            flow.check_noise_level(float(sigma))
+            if self._fast is not None and not isinstance(layer, Tensor):
+                return self._fast.velocity(z, float(sigma), layer)
+        elif not ((sigma >= 0) & (sigma <= 1)).all():
+            raise GlpError(f"Noise levels {sigma.min():g} to {sigma.max():g} are out of range: they go from 0 (clean) to 1 (pure noise).")
+        return self.network(z.to(self.device, self.dtype), self._embed(len(z), sigma, layer)).float()
+
+    def normalize(self, acts: Tensor, layer: Tensor | int | None = None) -> Tensor:
+        """Standardise activations (..., d_input) to latents, float32."""
+        row = self.normalizer.row(layer)
+        return (acts.to(self.device).float() - self.normalizer.mean[row]) / self.normalizer.std[row]
+
+    def denormalize(self, z: Tensor, layer: Tensor | int | None = None) -> Tensor:
+        """Turn latents (..., d_input) back into activations, float32."""
+        row = self.normalizer.row(layer)
+        return z.to(self.device).float() * self.normalizer.std[row] + self.normalizer.mean[row]
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, steps: int = 20, layer: int | None = None, *, solver: flow.Solver = "euler") -> Tensor:
+        """Turn standard normal noise (n, d_input) into activations (n, d_input) along the released schedule."""
+        self._check(noise)
+        sigmas = flow.schedule(steps) if solver == "euler" else flow.solver_plan(solver, 1.0, steps)
+        z = flow.integrate(solver, lambda z, s: self.velocity(z, s, layer), noise.to(self.device).float(), sigmas)
+        return self.denormalize(z, layer)
+
+    @torch.no_grad()
+    def project(
+        self,
+        acts: Tensor,
+        noise_level: float = 0.5,
+        steps: int = 20,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        layer: int | None = None,
+        *,
+        solver: flow.Solver = "euler",
+    ) -> Tensor:
+        """Noise activations to `noise_level` and denoise them back (SDEdit; paper, on-manifold steering).
+
+        Args:
+            acts: (..., d_input).
+            steps: of the released schedule for Euler (0.5 and 20 make 10 network calls); network calls for other solvers.
+            noise: standard normal, of the shape of acts; drawn with `generator` when None.
+        Returns:
+            (..., d_input), in the dtype and on the device of acts.
+        Raises:
+            GlpError: wrong width, values that are not finite, a noise level outside [0, 1].
+        """
+        sigmas = flow.solver_plan(solver, noise_level, steps)
+        z = self._latents(acts, layer)
+        if len(sigmas) < 2:
+            return acts.clone()
+        z = flow.add_noise(z, self._noise(acts, noise, generator), sigmas[0])
+        z = flow.integrate(solver, lambda z, s: self.velocity(z, s, layer), z, sigmas)
+        return self.denormalize(z, layer).reshape(acts.shape).to(acts)
+
+    @torch.no_grad()
+    def neurons(
+        self,
+        acts: Tensor,
+        sigma: float = 0.1,
+        noise: Tensor | float | None = None,
+        generator: torch.Generator | None = None,
+        layer: int | None = None,
+    ) -> Tensor:
+        """Read the meta-neurons: every block's post-SwiGLU units in one forward at `sigma` (paper, meta-neurons).
+
+        Args:
+            acts: (..., d_input).
+            noise: of the shape of acts; drawn when None; 0 for the noise-free reading z_sigma = (1 - sigma) z.
+        Returns:
+            (..., n_layers, d_mlp), float32, signed.
+        """
+        z = self._latents(acts, layer)
+        flow.check_noise_level(sigma)
+        eps = torch.zeros_like(z) if _is_zero(noise) else self._noise(acts, noise, generator)
+        z = flow.add_noise(z, eps, sigma)
+        layer = self._check_layer(layer)
+        if self._fast is not None and not isinstance(layer, Tensor):
+            hidden = self._fast.neurons(z, float(sigma), layer)
+        else:
+            hidden = self._hidden(z, self._embed(len(z), sigma, layer))
+        return hidden.reshape(*acts.shape[:-1], self.n_layers, self.d_mlp)
+
+    @torch.no_grad()
+    def denoising_error(
+        self,
+        acts: Tensor,
+        sigma: Tensor | float,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        layer: int | None = None,
+    ) -> Tensor:
+        """Return mean over dimensions of (velocity - (eps - z))^2 for activations (..., d_input): the GLP's own surprise, (...)."""
+        z = self._latents(acts, layer)
+        eps = self._noise(acts, noise, generator)
+        sigma = sigma.flatten() if isinstance(sigma, Tensor) and sigma.ndim else sigma
+        error = self.velocity(flow.add_noise(z, eps, sigma), sigma, layer) - (eps - z)
+        return error.square().mean(-1).reshape(acts.shape[:-1])
+
+    def _hidden(self, z: Tensor, emb: Tensor) -> Tensor:
+        x = self.network.in_proj(z.to(self.dtype)).unflatten(0, (len(emb), -1))
+        hidden = []
+        for block in self.network.layers:
+            hidden.append(block.hidden(x, emb))
+            x = x + block.down_proj(hidden[-1])
+        return torch.stack([h.flatten(0, 1) for h in hidden], dim=1).float()
+
+    def _embed(self, n: int, sigma: Tensor | float, layer: Tensor | int | None) -> Tensor:
+        sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=self.device).reshape(-1)
+        layers = None if layer is None else torch.as_tensor(layer, device=self.device).reshape(-1)
+        if len(sigmas) not in (1, n):
+            raise GlpError(f"Got {len(sigmas)} noise levels for {n} activations: give one, or one each.")
+        groups = max(len(sigmas), 1 if layers is None else len(layers))
+        return self.network.embed(sigmas.expand(groups), None if layers is None else layers.expand(groups)).to(self.dtype)
+
+    def _latents(self, acts: Tensor, layer: Tensor | int | None) -> Tensor:
+        self._check(acts)
+        self._check_layer(layer)
+        if not torch.isfinite(acts).all():
+            raise GlpError("The activations hold NaN or infinite values. Reduce the steering strength, or check the LLM's dtype.")
+        return self.normalize(acts, layer).reshape(-1, self.d_input)
+
+    def _noise(self, acts: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        if noise is None:
+            device = generator.device if generator is not None else self.device
+            noise = torch.randn(acts.shape, generator=generator, device=device)
+        elif noise.shape != acts.shape:
+            raise GlpError(f"noise has shape {tuple(noise.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
+        return noise.to(self.device).float().reshape(-1, self.d_input)
+
+    def _check(self, acts: Tensor) -> None:
+        if acts.ndim == 0 or acts.shape[-1] != self.d_input:
+            raise GlpError(f"Got activations of shape {tuple(acts.shape)}, wanted (..., {self.d_input}): is it the GLP of this LLM?")
+
+    def _check_layer(self, layer: Tensor | int | None) -> Tensor | int | None:
+        depth = self.config.multi_layer_n_layers
+        return None if depth is None else checked_layer(layer, depth)
+
+
+def _is_zero(noise: Tensor | float | None) -> bool:
+    return isinstance(noise, int | float) and noise == 0
