@@ -22,6 +22,7 @@ from glp_core.model import GLP, DenoiserConfig
 
 LONGEST_HEADER = 4_000_000
 """Bytes; a released 24-layer checkpoint needs about 20,000."""
+FLOATS = ("F64", "F32", "F16", "BF16")
 RELEASED = {
     "generative-latent-prior/glp-llama8b-d6",
     "generative-latent-prior/glp-llama1b-d3",
@@ -50,11 +51,14 @@ def load_glp(
     """
     folder = _folder(str(path_or_hub_id), checkpoint, revision)
     config, statistics = read_config(folder), read_statistics(folder)
-    glp = GLP(config, statistics["mean"], statistics["var"])
     weights = _checkpoint_file(folder, checkpoint)
-    tensors = _checked_weights(weights, glp.network.state_dict())
-    glp.network.load_state_dict(tensors)
-    glp.network.to(dtype)
+    header = check_safetensors(weights)
+    if config.n_layers > len(header):
+        raise GlpError(f"{weights.name} has {len(header)} tensors, too few for n_layers {config.n_layers} of its configuration.")
+    with torch.device("meta"):  # nothing is allocated until names and shapes are known to fit
+        glp = GLP(config, statistics["mean"], statistics["var"])
+    names = _checked_names(weights, header, glp.network.state_dict())
+    glp.network.load_state_dict(_read_weights(weights, names, dtype), assign=True)
     return glp.to(device).prepare()
 
 
@@ -115,29 +119,49 @@ def check_safetensors(path: Path) -> dict[str, Any]:
             raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
         try:
             header = json.loads(file.read(length))
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            header.pop("__metadata__", None)
+            end = max((_end_of(entry) for entry in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
     if 8 + length + end > size:
         raise GlpError(f"{path.name} is cut off: {size:,} bytes of {8 + length + end:,}. Copy it again.")
     return header
 
 
-def _checked_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    header = check_safetensors(path)
-    names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header if name != "__metadata__"}
+def _end_of(entry: dict[str, Any]) -> int:
+    """Return where a tensor's bytes end, after checking that its header entry has the right form."""
+    numbers = [*entry["shape"], *entry["data_offsets"]]
+    if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(entry["dtype"], str):
+        raise ValueError(f"shape {entry['shape']}, offsets {entry['data_offsets']}")
+    _start, end = entry["data_offsets"]
+    return end
+
+
+def _checked_names(path: Path, header: dict[str, Any], wanted: dict[str, Tensor]) -> dict[str, str]:
+    """Return the stored name of every parameter, after checking names, shapes and number formats against the configuration."""
+    names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header}
     missing, extra = sorted(wanted.keys() - names.keys()), sorted(names.keys() - wanted.keys())
     if missing or extra:
         raise GlpError(f"{path.name} does not fit its configuration: missing {missing[:3]}, unknown {extra[:3]}.")
     for name, tensor in wanted.items():
-        shape = tuple(header[names[name]]["shape"])
+        shape, kind = tuple(header[names[name]]["shape"]), header[names[name]]["dtype"]
         if shape != tuple(tensor.shape):
             raise GlpError(f"{path.name}: {name} has shape {shape}, its configuration wants {tuple(tensor.shape)}.")
+        if kind not in FLOATS:
+            raise GlpError(f"{path.name}: {name} has dtype {kind!r}, wanted one of {', '.join(FLOATS)}.")
+    return names
+
+
+def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype) -> dict[str, Tensor]:
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(stored) for name, stored in names.items()}
+        with safe_open(path, "pt") as file:  # copied, so that the file may be replaced while the model lives
+            tensors = {name: file.get_tensor(stored).to(dtype, copy=True) for name, stored in names.items()}
     except SafetensorError as error:
         raise GlpError(f"{path.name} cannot be read: {error}.") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise GlpError(f"{path.name}: {name} holds values that are not finite. The training run diverged, or the file is damaged.")
+    return tensors
 
 
 def _folder(where: str, checkpoint: str, revision: str | None) -> Path:

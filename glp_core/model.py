@@ -33,10 +33,10 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         for name in ("d_input", "d_model", "d_mlp", "n_layers"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise GlpError(f"{name} is {value!r}, wanted a whole number of at least 1.")
         depth = self.multi_layer_n_layers
-        if depth is not None and (not isinstance(depth, int) or depth < 2):
+        if depth is not None and (type(depth) is not int or depth < 2):
             raise GlpError(f"multi_layer_n_layers is {depth!r}, wanted a whole number of at least 2, or none.")
 
 
@@ -105,8 +105,10 @@ class Normalizer(nn.Module):
 
     def __init__(self, mean: Tensor, var: Tensor) -> None:
         super().__init__()
-        if mean.shape != var.shape:
-            raise GlpError(f"Statistics disagree: mean has shape {tuple(mean.shape)}, var {tuple(var.shape)}.")
+        if mean.shape != var.shape or mean.ndim == 0:
+            raise GlpError(
+                f"Statistics disagree: mean has shape {tuple(mean.shape)}, var {tuple(var.shape)}; wanted the same dimensions for both."
+            )
         if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var > 0).all()):
             raise GlpError("Statistics hold values that are not finite, or variances that are not above 0.")
         self.register_buffer("mean", mean.float().reshape(-1, mean.shape[-1]))
@@ -138,8 +140,11 @@ class GLP(nn.Module):
         self.config = config
         self.normalizer = Normalizer(mean, var)
         self.network = Network(config)
-        if self.normalizer.mean.shape[-1] != config.d_input:
-            raise GlpError(f"Statistics have {self.normalizer.mean.shape[-1]} dimensions, the network {config.d_input}.")
+        rows, width = self.normalizer.mean.shape
+        if width != config.d_input:
+            raise GlpError(f"Statistics have {width} dimensions, the network {config.d_input}.")
+        if rows not in (1, config.multi_layer_n_layers):
+            raise GlpError(f"Statistics are of {rows} layers, the network serves {config.multi_layer_n_layers or 1}.")
         self._fast: FastDenoiser | None = None
 
     @property
