@@ -1,0 +1,1 @@
+"""The dashboard: cached models, jobs, and what pages draw with."""

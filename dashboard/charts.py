@@ -1,0 +1,132 @@
+"""Plotly figures with one look, and the palette: numbers in, figures out.
+
+Colours work on light and dark pages (at least 3:1 for lines) and for colour-blind readers; a second mark (dash, symbol, value
+on hover) always says the same as the colour. Knows nothing of Streamlit: draw with `components.figure`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+GREY, ORANGE, BLUE, GREEN, PURPLE = "#858B95", "#DD6B10", "#2F7FD1", "#2A9D6F", "#9A6BD0"
+
+ARM_COLOURS = {"unsteered": GREY, "raw": ORANGE, "glp": BLUE, "norm": GREEN, "gaussian": PURPLE}
+"""The arms of a comparison keep these colours on every page."""
+ARM_DASHES = {"unsteered": "dot", "raw": "dash", "glp": "solid", "norm": "dashdot", "gaussian": "longdash"}
+CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+"""For anything else that needs telling apart, in this order."""
+
+BAND = "rgba(42,157,111,0.16)"
+"""Fill of a good range (on the manifold); use AMBER and RED for the zones beyond it."""
+AMBER, RED = "rgba(221,160,16,0.16)", "rgba(208,60,60,0.18)"
+
+SEQUENTIAL_HUE, NEGATIVE_HUE, POSITIVE_HUE = (146, 64, 196), (24, 112, 205), (222, 100, 10)
+STRONGEST = 0.58
+"""Opacity at the end of a ramp: text in the page's colour stays readable on it (4.5:1), light and dark."""
+
+
+def sequential(share: float) -> str:
+    """Return a CSS colour for 0 (none) to 1 (most): one hue over the page's background."""
+    return _rgba(SEQUENTIAL_HUE, share)
+
+
+def diverging(share: float) -> str:
+    """Return a CSS colour for -1 (blue) over 0 (none) to 1 (orange)."""
+    return _rgba(POSITIVE_HUE if share >= 0 else NEGATIVE_HUE, abs(share))
+
+
+def _rgba(hue: tuple[int, int, int], share: float) -> str:
+    opacity = STRONGEST * min(1.0, max(0.0, share)) if share == share else 0.0
+    return f"rgba({hue[0]},{hue[1]},{hue[2]},{opacity:.3f})"
+
+
+NEGATIVE, POSITIVE = "#1870CD", "#DE640A"
+"""Lines and bars of signed values, as the ends of the diverging ramp."""
+
+SEQUENTIAL_SCALE = [[0.0, "#EADDF3"], [0.25, "#C9A2E3"], [0.5, "#A86BD0"], [0.75, "#7F3FAE"], [1.0, "#4E1B75"]]
+"""Plotly colorscale of the sequential ramp, for heatmaps and for points coloured by a value."""
+DIVERGING_SCALE = [[0.0, "#1870CD"], [0.25, "#8DB9E6"], [0.5, "#E8E8EA"], [0.75, "#F0B184"], [1.0, "#DE640A"]]
+"""Plotly colorscale for signed values; set cmid=0."""
+
+
+def size_ramp(n: int) -> list[str]:
+    """Return n colours from small to large (for example model sizes): one ramp from green over blue to purple."""
+    stops = ((42, 170, 110), (47, 127, 209), (154, 80, 200))
+    return [_between(stops, i / max(1, n - 1)) for i in range(n)]
+
+
+def _between(stops: Sequence[tuple[int, int, int]], share: float) -> str:
+    position = share * (len(stops) - 1)
+    i = min(int(position), len(stops) - 2)
+    part = position - i
+    return "#" + "".join(f"{round(a + (b - a) * part):02X}" for a, b in zip(stops[i], stops[i + 1], strict=True))
+
+
+def layout(
+    figure: go.Figure,
+    *,
+    x: str = "",
+    y: str = "",
+    height: int = 320,
+    log_x: bool = False,
+    log_y: bool = False,
+    legend: bool = True,
+) -> go.Figure:
+    """Give a figure the common look: axis titles with units, little margin, legend above, hover per point; return it."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 28 if legend else 8, "b": 8},
+        xaxis={"title": x, "type": "log" if log_x else None, "zeroline": False, "automargin": True},
+        yaxis={"title": y, "type": "log" if log_y else None, "zeroline": False, "automargin": True},
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "title": None},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"namelength": -1},
+    )
+    return figure
+
+
+def shade(figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "") -> go.Figure:
+    """Shade the y range low to high across the whole figure, with a few words at its right end; return the figure."""
+    figure.add_hrect(
+        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position="top right"
+    )
+    return figure
+
+
+def lines(
+    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    names: dict[str, str] | None = None,
+    hover: dict[str, Sequence[str]] | None = None,
+    **look: Any,
+) -> go.Figure:
+    """Draw one line a key (x values, y values); keys that name an arm get its colour and dash.
+
+    Args:
+        names: what the legend says for a key.
+        hover: one plain text a point; it is escaped here.
+        look: passed to `layout`.
+    """
+    figure = go.Figure()
+    for i, (key, (x, y)) in enumerate(series.items()):
+        colour = ARM_COLOURS.get(key, CATEGORIES[i % len(CATEGORIES)])
+        text = [plain(t) for t in hover[key]] if hover and key in hover else None
+        figure.add_scatter(
+            x=list(x),
+            y=list(y),
+            name=(names or {}).get(key, key),
+            mode="lines+markers",
+            line={"color": colour, "dash": ARM_DASHES.get(key, "solid"), "width": 2},
+            marker={"size": 4},
+            text=text,
+            hovertemplate="%{text}<br>%{y:.3g}" if text else "%{x}: %{y:.3g}",
+        )
+    return layout(figure, **look)
+
+
+def plain(text: str) -> str:
+    """Escape what plotly would read as markup in hover texts."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,187 @@
+"""What every page is made of: its frame, token strips, figures, boxes for errors and missing data, share and download.
+
+Token text, messages and names are hostile: everything that goes into HTML here is escaped, and everything that goes into
+Markdown is escaped too. Colours come from numbers only.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard import charts, state
+
+STYLE = """
+.glp-strip{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
+.glp-strip span{border-radius:3px;padding:.14em 0;box-decoration-break:clone;-webkit-box-decoration-break:clone;cursor:default}
+.glp-strip span.glp-mark{outline:2px solid currentColor;outline-offset:-1px}
+.glp-strip i{font-style:normal;opacity:.6;font-size:.85em}
+.glp-legend{display:flex;align-items:center;gap:.5rem;font-size:.8rem;opacity:.9;flex-wrap:wrap}
+.glp-ramp{display:inline-block;width:8rem;height:.75rem;border-radius:3px;border:1px solid rgba(128,128,128,.5)}
+.glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
+.glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0;font-size:.85rem}
+.glp-facts dt{opacity:.7;white-space:nowrap}
+.glp-facts dd{margin:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+"""
+"""Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
+
+
+class File(NamedTuple):
+    """One file of a page's Download menu."""
+
+    label: str
+    """What the button says, for example "JSON"."""
+    name: str
+    """File name."""
+    data: str | bytes
+    """Contents."""
+    mime: str
+    """Media type."""
+
+
+def style() -> None:
+    """Put the styles of this module's HTML on the page (the entry does it once)."""
+    st.html(f"<style>{STYLE}</style>")
+
+
+def page_frame(title: str, question: str) -> DeltaGenerator:
+    """Draw a page's title and its question; return the slot at the right of the title, for `share` and `download`."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    with left:
+        st.title(title, anchor=False)
+    st.html(f'<p class="glp-question">{html.escape(question)}</p>')
+    return right.container(horizontal=True, horizontal_alignment="right")
+
+
+def share(page: str, values: Mapping[str, Any]) -> None:
+    """Draw the Share menu: the page's address with these query parameters, to copy."""
+    with st.popover("Share", icon=":material/share:"):
+        st.caption("This address opens the page in the same state.")
+        st.code(state.page_link(page, values), language=None, wrap_lines=True)
+
+
+def download(files: Sequence[File], *, key: str) -> None:
+    """Draw the Download menu; without files it is there, disabled. Taking a file does not run the page again."""
+    with st.popover("Download", icon=":material/download:", disabled=not files):
+        for i, file in enumerate(files):
+            st.download_button(
+                file.label, file.data, file_name=file.name, mime=file.mime, on_click="ignore", key=f"{key}_{i}", width="stretch"
+            )
+
+
+def how_to_read(words: str) -> None:
+    """Draw the folded "How to read this" with our own Markdown (never a model's text)."""
+    with st.expander("How to read this", icon=":material/help:"):
+        st.markdown(words)
+
+
+def figure(drawn: Any, *, key: str, alt: str, **options: Any) -> Any:
+    """Draw a figure of `charts` as wide as its place; `alt` says in words what it shows. Return its event."""
+    return st.plotly_chart(drawn, width="stretch", key=key, alt=alt, config={"displaylogo": False}, **options)
+
+
+def error_box(error: Exception | str) -> None:
+    """Show a GlpError (or its message) as plain text in a red box."""
+    st.error(plain_markdown(str(error)), icon=":material/error:")
+
+
+def notice_box(words: str) -> None:
+    """Show a message, plain text, in a yellow box."""
+    st.warning(plain_markdown(words), icon=":material/warning:")
+
+
+def empty_report(what: str, command: str, cost: str = "") -> None:
+    """Say that something has not been measured yet, and which command makes it."""
+    time = f" It takes {plain_markdown(cost)}." if cost else ""
+    st.info(f"{plain_markdown(what)} is not there yet. Make it with this command.{time}", icon=":material/terminal:")
+    st.code(command, language="bash")
+
+
+def plain_markdown(words: str) -> str:
+    """Escape text so that Markdown shows it letter by letter."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", visible(words)).replace("\n", "  \n")
+
+
+def facts(pairs: Iterable[tuple[str, str]], *, title: str = "") -> str:
+    """Return the HTML of a two-column list of names and values, escaped."""
+    rows = "".join(f"<dt>{html.escape(visible(k))}</dt><dd>{html.escape(visible(v))}</dd>" for k, v in pairs)
+    head = f"<strong>{html.escape(visible(title))}</strong>" if title else ""
+    return f'{head}<dl class="glp-facts">{rows}</dl>'
+
+
+def token_strip(
+    tokens: Sequence[str],
+    values: Sequence[float] | None,
+    *,
+    scale: tuple[float, float],
+    titles: Sequence[str] | None = None,
+    diverging: bool = False,
+    marked: Iterable[int] = (),
+) -> str:
+    """Return tokens as escaped HTML spans whose background shows their values; draw it with st.html.
+
+    Control characters, bidirectional overrides and invisible characters become visible signs, a newline shows as ↵ and a break,
+    so no token can restyle the page, hide text or turn it around.
+
+    Args:
+        values: one per token; NaN gives no colour; None colours nothing.
+        scale: values that get no and the full colour; diverging: the value of full blue and of full orange, 0 gets no colour.
+        titles: text on hover, one per token; the value when None.
+        diverging: colour signed values blue to orange.
+        marked: positions to outline (massive activations, the chosen token).
+    """
+    chosen = set(marked)
+    spans = []
+    for i, token in enumerate(tokens):
+        value = None if values is None else float(values[i])
+        colour = "" if value is None or value != value else _colour(value, scale, diverging)
+        title = titles[i] if titles is not None else ("" if value is None else f"{value:.3g}")
+        look = f' style="background-color:{colour}"' if colour else ""
+        mark = ' class="glp-mark"' if i in chosen else ""
+        spans.append(f'<span{mark}{look} title="{html.escape(visible(title), quote=True)}">{token_html(token)}</span>')
+    return f'<div class="glp-strip">{"".join(spans)}</div>'
+
+
+def _colour(value: float, scale: tuple[float, float], diverging: bool) -> str:
+    low, high = scale
+    if diverging:
+        end = high if value >= 0 else -low
+        return charts.diverging(value / end if end > 0 else 0.0)
+    return charts.sequential((value - low) / (high - low) if high > low else 0.0)
+
+
+def legend(low: str, high: str, *, diverging: bool = False, words: str = "") -> str:
+    """Return the HTML of a ramp between two labels, with a few words on what it shows."""
+    stops = [-1, -0.5, 0, 0.5, 1] if diverging else [0, 0.5, 1]
+    ramp = ",".join(charts.diverging(s) if diverging else charts.sequential(s) for s in stops)
+    bar = f'<span class="glp-ramp" style="background:linear-gradient(to right,{ramp})"></span>'
+    ends = f"<span>{html.escape(low)}</span>{bar}<span>{html.escape(high)}</span>"
+    return f'<div class="glp-legend">{html.escape(words)} {ends}</div>'
+
+
+def token_html(token: str) -> str:
+    """Return a token's text as escaped HTML with visible signs for what cannot be seen."""
+    if token and not token.strip(" "):
+        return token[:-1] + "<i>␣</i>" if len(token) > 1 else " "
+    pieces = []
+    for part in re.split(r"(\r\n|\n)", token):
+        pieces.append("<i>↵</i><br>" if part in ("\r\n", "\n") else html.escape(visible(part), quote=True))
+    return "".join(pieces)
+
+
+def visible(words: str) -> str:
+    """Replace control, format, bidirectional and unassigned characters by visible signs; newlines stay."""
+    return "".join(_sign(c) for c in words)
+
+
+def _sign(character: str) -> str:
+    code = ord(character)
+    if character == "\n" or unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029":
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
