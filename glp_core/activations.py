@@ -1,0 +1,202 @@
+"""Collect an LLM layer's activations over a corpus into a folder of shards, and read them back.
+
+A store is `manifest.json`, one `train-00000.safetensors` after another, `validation.safetensors` and `statistics.safetensors`.
+Massive tokens (attention sinks, norm above 10 x the median) and each text's first token are left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glp_core.corpus import Document
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet, read_json, write_json, write_tensors
+from glp_core.llm import Llm
+
+MASSIVE = 10.0
+"""Tokens above this many median norms are attention sinks, not content (design.md, section 5)."""
+TOKENS_PER_DOCUMENT = 128
+DOCUMENTS_PER_SHARD = 1024
+TOKENS_PER_BATCH = 3072
+
+
+def is_massive(acts: Tensor, median_norm: float) -> Tensor:
+    """Return for each activation (..., d) whether it is a massive one."""
+    return acts.float().norm(dim=-1) > MASSIVE * median_norm
+
+
+def collect(
+    llm: Llm,
+    layer: int,
+    train: Sequence[Document],
+    validation: Sequence[Document],
+    folder: Path,
+    *,
+    n_activations: int,
+    progress: Progress = quiet,
+) -> "ActivationStore":
+    """Write the activations of `layer` over documents until `n_activations` are stored; go on where an earlier call stopped.
+
+    Raises:
+        GlpError: the folder holds activations of another model or layer, or the disk is full.
+    """
+    manifest = _open_manifest(llm, layer, folder, train)
+    path = folder / "manifest.json"
+    if "validation" not in manifest:
+        manifest["validation"] = _write_shard(
+            llm, layer, validation, 0, folder / "validation.safetensors", manifest["median_norm"]
+        )
+        write_json(path, manifest)
+    stored = sum(shard["activations"] for shard in manifest["shards"])
+    while stored < n_activations:
+        number = len(manifest["shards"])
+        first = number * DOCUMENTS_PER_SHARD
+        batch = train[first : first + DOCUMENTS_PER_SHARD]
+        if not batch:
+            raise GlpError(f"The corpus ends after {stored:,} activations; {n_activations:,} were asked for. Ask for fewer.")
+        shard = _write_shard(llm, layer, batch, first, folder / f"train-{number:05d}.safetensors", manifest["median_norm"])
+        manifest["shards"].append(shard)
+        write_json(path, manifest)
+        stored += shard["activations"]
+        progress(min(stored, n_activations), n_activations, f"{first + len(batch):,} documents")
+    store = ActivationStore(folder)
+    if store.manifest.get("statistics_of") != len(manifest["shards"]):
+        write_tensors(folder / "statistics.safetensors", _statistics(store))
+        write_json(path, manifest | {"statistics_of": len(manifest["shards"])})
+    return ActivationStore(folder)
+
+
+class ActivationStore:
+    """A folder of collected activations."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "manifest.json").is_file():
+            raise GlpError(f"No activations in {self.folder}. Make them with `python -m glp_core collect`.")
+        self.manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
+
+    @property
+    def median_norm(self) -> float:
+        return self.manifest["median_norm"]
+
+    @property
+    def n_activations(self) -> int:
+        return sum(shard["activations"] for shard in self.manifest["shards"])
+
+    @property
+    def shards(self) -> list[Path]:
+        return [self.folder / shard["file"] for shard in self.manifest["shards"]]
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return `mean`, `var` (d) and `covariance` (d, d) of the training activations, float32."""
+        return load_file(self.folder / "statistics.safetensors")
+
+    def validation(self, n: int | None = None) -> Tensor:
+        """Return held-out activations (n, d), spread evenly over the held-out documents."""
+        acts = load_file(self.folder / "validation.safetensors")["acts"]
+        if n is None or n >= len(acts):
+            return acts
+        return acts[torch.linspace(0, len(acts) - 1, n).long()]
+
+    def batches(self, size: int, *, epoch: int = 0, window: int = 8, skip: int = 0) -> Iterator[Tensor]:
+        """Yield batches (size, d) of one epoch: shards in random order, mixed `window` at a time, a window's remainder left out.
+
+        The same epoch gives the same batches; `skip` leaves out the first ones and reads only the shards that it must.
+        """
+        order = torch.randperm(len(self.shards), generator=torch.Generator().manual_seed(epoch)).tolist()
+        counts = [shard["activations"] for shard in self.manifest["shards"]]
+        for start in range(0, len(order), window):
+            chosen = order[start : start + window]
+            n_batches = sum(counts[i] for i in chosen) // size
+            if skip >= n_batches:
+                skip -= n_batches
+                continue
+            acts = self._window(chosen, epoch)
+            for i in range(skip, n_batches):
+                yield acts[i * size : (i + 1) * size]
+            skip = 0
+
+    def _window(self, chosen: list[int], epoch: int) -> Tensor:
+        acts = torch.cat([load_file(self.shards[i])["acts"] for i in chosen])
+        generator = torch.Generator().manual_seed(1_000_003 * (epoch + 1) + chosen[0])
+        return acts[torch.randperm(len(acts), generator=generator)]
+
+    def rows(self, shard: int) -> dict[str, Tensor]:
+        """Return one shard's `acts` (n, d), `tokens`, `documents` and `positions` (n)."""
+        return load_file(self.shards[shard])
+
+
+def _open_manifest(llm: Llm, layer: int, folder: Path, documents: Sequence[Document]) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    made_by = {"llm": llm.title, "layer": layer, "dtype": str(llm.dtype).removeprefix("torch."), "d_input": llm.d_model}
+    if path.is_file():
+        manifest = read_json(path)
+        got = {key: manifest.get(key) for key in made_by}
+        if got != made_by:
+            raise GlpError(f"{folder} holds activations of {got}, wanted {made_by}. Choose another folder.")
+        return manifest
+    norms = torch.cat([a.float().norm(dim=-1) for _, a in _activations(llm, layer, documents[:256], 0)])
+    manifest = made_by | {"median_norm": norms.median().item(), "massive_over_median": MASSIVE, "shards": []}
+    write_json(path, manifest)
+    return manifest
+
+
+def _activations(
+    llm: Llm, layer: int, documents: Sequence[Document], first: int
+) -> Iterator[tuple[list[tuple[int, list[int]]], Tensor]]:
+    """Yield per batch the (document number, ids) rows and their activations (tokens, d), first tokens left out."""
+    rows = [(first + i, llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(documents)]
+    rows = sorted((row for row in rows if len(row[1]) > 1), key=lambda row: len(row[1]))
+    while rows:
+        count = max(1, TOKENS_PER_BATCH // len(rows[-1][1]))
+        batch, rows = rows[-count:], rows[:-count]
+        acts = llm.activations([ids for _, ids in batch], layer)
+        yield batch, torch.cat([a[1:] for a in acts])
+
+
+def _write_shard(
+    llm: Llm, layer: int, documents: Sequence[Document], first: int, path: Path, median_norm: float
+) -> dict[str, Any]:
+    parts: list[dict[str, Tensor]] = []
+    massive = 0
+    for rows, acts in _activations(llm, layer, documents, first):
+        part = {
+            "acts": acts.cpu(),
+            "tokens": torch.tensor([i for _, ids in rows for i in ids[1:]], dtype=torch.int32),
+            "documents": torch.tensor([n for n, ids in rows for _ in ids[1:]], dtype=torch.int32),
+            "positions": torch.tensor([p for _, ids in rows for p in range(1, len(ids))], dtype=torch.int16),
+        }
+        keep = ~is_massive(part["acts"], median_norm)
+        massive += int((~keep).sum())
+        parts.append({name: values[keep] for name, values in part.items()})
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    write_tensors(path, tensors)
+    return {"file": path.name, "documents": len(documents), "activations": len(tensors["acts"]), "massive_left_out": massive}
+
+
+def _statistics(store: ActivationStore) -> dict[str, Tensor]:
+    """Accumulate mean and covariance around the first shard's mean, so that float32 sums lose nothing."""
+    shift, total, outer, n = None, None, None, 0
+    for path in store.shards:
+        with safe_open(path, "pt") as file:
+            acts = file.get_tensor("acts").float()
+        if shift is None:
+            shift = acts.mean(0)
+            total = torch.zeros_like(shift, dtype=torch.float64)
+            outer = torch.zeros(len(shift), len(shift), dtype=torch.float64)
+        centred = acts - shift
+        total += centred.double().sum(0)
+        outer += (centred.T @ centred).double()
+        n += len(acts)
+    offset = total / n
+    covariance = outer / n - torch.outer(offset, offset)
+    return {
+        "mean": (shift.double() + offset).float(),
+        "var": covariance.diagonal().float().clone(),
+        "covariance": covariance.float(),
+    }

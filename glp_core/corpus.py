@@ -1,0 +1,120 @@
+"""The text that the demo is made of: the 113 binary probing tasks and their sister data sets, from the sae-probes wheel.
+
+Decides once, by a digest of the text, which rows are for testing, so that no test text is ever trained on or indexed.
+Knows texts and labels; knows nothing of models.
+"""
+
+import hashlib
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from glp_core.errors import GlpError
+from glp_core.llm import wheel_file
+
+PACKAGE = "sae-probes"
+MASTER = "sae_probes/data/probing_datasets_MASTER.csv.zst"
+MASTER_SHA256 = "c2b5634ce96501917f4526784aa65f6f4934b60e270c9ebe2068364ddf233131"
+SHORTEST = 60
+"""Characters; shorter texts teach a prior little beyond their template."""
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One binary probing task."""
+
+    name: str
+    """The data set's name, for example 92_glue_sst2."""
+    asks: str
+    """What a positive label means, in the words of the task list."""
+    file: str
+    """Path of its table inside the package."""
+
+    @property
+    def title(self) -> str:
+        """The name without its number and with spaces."""
+        return self.name.split("_", 1)[1].replace("_", " ").replace("-", " ")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with the data set that it comes from."""
+
+    text: str
+    source: str
+
+
+def split_of(text: str) -> Split:
+    """Return the split of a text: a fifth for testing, a fifth for validation, by digest, the same in every task."""
+    bucket = int.from_bytes(hashlib.sha1(text.encode("utf-8", "replace")).digest()[:4], "big") % 5
+    return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
+
+
+@lru_cache(maxsize=1)
+def tasks() -> tuple[Task, ...]:
+    """Return the 113 binary tasks, in the wheel's order."""
+    table = pd.read_csv(wheel_file(PACKAGE, MASTER, MASTER_SHA256))
+    binary = table[table["Data type"] == "Binary Classification"]
+    found = []
+    for saved, asks, tag in zip(binary["Dataset save name"], binary["Probe to"], binary["Dataset Tag"], strict=True):
+        name = Path(saved).stem
+        found.append(Task(name, str(asks if isinstance(asks, str) else tag), f"sae_probes/data/cleaned_data/{name}.csv.zst"))
+    return tuple(found)
+
+
+def task(name: str) -> Task:
+    """Return the task of that name; raise GlpError when there is none."""
+    for one in tasks():
+        if one.name == name:
+            return one
+    raise GlpError(f"No probing task {name!r}: there are {len(tasks())}, for example {tasks()[0].name}. See the Concepts page.")
+
+
+def task_rows(one: Task, split: Split | None = None) -> pd.DataFrame:
+    """Return the task's rows: `text`, `label` (0 or 1) and `split`, texts unique, only those of `split` when given."""
+    rows = pd.read_csv(wheel_file(PACKAGE, one.file), usecols=["prompt", "target"])
+    rows = rows.rename(columns={"prompt": "text", "target": "label"}).dropna()
+    rows["text"] = rows["text"].astype(str)
+    rows = rows.drop_duplicates("text")
+    rows["label"] = _binary(rows["label"], one.name)
+    rows["split"] = [split_of(text) for text in rows["text"]]
+    return rows[rows["split"] == split].reset_index(drop=True) if split else rows.reset_index(drop=True)
+
+
+def _binary(labels: pd.Series, name: str) -> list[int]:
+    values = sorted(labels.unique(), key=str)
+    if len(values) != 2:
+        raise GlpError(f"Task {name} has {len(values)} label values ({values[:5]}), wanted two.")
+    return [int(value == values[1]) for value in labels]
+
+
+@lru_cache(maxsize=1)
+def _corpus_texts() -> tuple[Document, ...]:
+    """Return every distinct text of at least SHORTEST characters that is no test row, in a fixed random order."""
+    seen: dict[str, str] = {}
+    for file in metadata.distribution(PACKAGE).files or []:
+        if "cleaned_data/" in str(file) and str(file).endswith(".csv.zst"):
+            source = Path(str(file)).name.removesuffix(".csv.zst")
+            for text in pd.read_csv(file.locate(), usecols=["prompt"])["prompt"].dropna().astype(str):
+                if len(text) >= SHORTEST:
+                    seen.setdefault(text, source)
+    documents = [Document(text, source) for text, source in sorted(seen.items()) if split_of(text) != "test"]
+    random.Random(0).shuffle(documents)
+    return tuple(documents)
+
+
+HELD_OUT = 2000
+"""Documents at the end of the fixed order that no GLP is trained on."""
+
+
+def documents(split: Literal["train", "validation"]) -> tuple[Document, ...]:
+    """Return the corpus in its fixed random order: for training, or the HELD_OUT documents for validation losses."""
+    texts = _corpus_texts()
+    return texts[:-HELD_OUT] if split == "train" else texts[-HELD_OUT:]

@@ -1,0 +1,123 @@
+"""Record and edit a transformer layer's output, safely while other requests use the same model.
+
+One permanent hook per layer reads a ContextVar, so a request sees only what it asked for itself: no hook is added or removed
+while another request runs. Knows modules and tensors; knows nothing of GLPs, tokens or steering.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from glp_core.errors import GlpError
+
+Edit = Callable[[Tensor], Tensor]
+"""Takes a layer's output (batch, tokens, d), returns the tensor to go on with; never writes in place."""
+
+LAYER_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.language_model.layers", "language_model.layers")
+
+
+class _Tap(NamedTuple):
+    layer: nn.Module
+    apply: Edit
+
+
+class _StopForward(Exception):
+    """Ends a forward pass once the layer that was asked for has run."""
+
+
+_taps: ContextVar[tuple[_Tap, ...]] = ContextVar("glp_core_taps", default=())
+_installing = Lock()
+
+
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    """Return the model's list of transformer blocks.
+
+    Raises:
+        GlpError: the model keeps its blocks at none of the known places.
+    """
+    for path in LAYER_PATHS:
+        found: object = model
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, nn.ModuleList):
+            return found
+    raise GlpError(
+        f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
+        "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.hooks.LAYER_PATHS."
+    )
+
+
+def layer_at(model: nn.Module, index: int) -> nn.Module:
+    """Return block `index`, counted from 0; raise GlpError when there is none."""
+    layers = layers_of(model)
+    if not 0 <= index < len(layers):
+        raise GlpError(f"Layer {index} does not exist: {type(model).__name__} has layers 0 to {len(layers) - 1}.")
+    return layers[index]
+
+
+@contextmanager
+def edit(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[None]:
+    """Replace the output of layers while the block runs, in this thread's requests only.
+
+    Use:
+        with edit(model, {14: lambda h: h + direction}):
+            model(ids)
+    """
+    taps = tuple(_Tap(_with_hook(layer_at(model, index)), apply) for index, apply in edits.items())
+    token = _taps.set(_taps.get() + taps)
+    try:
+        yield
+    finally:
+        _taps.reset(token)
+
+
+@contextmanager
+def record(model: nn.Module, layers: list[int], *, stop: bool = False) -> Iterator[dict[int, Tensor]]:
+    """Collect layer outputs (batch, tokens, d) by layer; with several forwards, the last one's.
+
+    With `stop`, the forward ends after the last of `layers` has run, and `model(...)` raises nothing outside the block.
+
+    Use:
+        with record(model, [14], stop=True) as acts:
+            model(ids)
+        acts[14]
+    """
+    seen: dict[int, Tensor] = {}
+
+    def keep(index: int) -> Edit:
+        def apply(hidden: Tensor) -> Tensor:
+            seen[index] = hidden
+            if stop and index == max(layers):
+                raise _StopForward
+            return hidden
+
+        return apply
+
+    try:
+        with edit(model, {index: keep(index) for index in layers}):
+            yield seen
+    except _StopForward:
+        pass
+
+
+def _with_hook(layer: nn.Module) -> nn.Module:
+    """Install the permanent hook once; first in line, so that transformers' own recording sees edited outputs."""
+    with _installing:
+        if not getattr(layer, "_glp_core_hooked", False):
+            layer.register_forward_hook(_run_taps, prepend=True)
+            layer._glp_core_hooked = True
+    return layer
+
+
+def _run_taps(layer: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple | None:
+    mine = [tap for tap in _taps.get() if tap.layer is layer]
+    if not mine:
+        return None
+    hidden = output[0] if isinstance(output, tuple) else output
+    for tap in mine:
+        hidden = tap.apply(hidden)
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
