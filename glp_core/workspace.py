@@ -1,0 +1,188 @@
+"""A workspace: one folder that holds everything about one explorable model, and the way to each part of it.
+
+    workspace.json   name, LLM source, layer, dtype, median norm, versions
+    glp/             the prior: config.json, statistics.safetensors, final.safetensors
+    directions/      one safetensors file a direction
+    neurons/         the meta-neuron index
+    runs/<name>/     config.json, train.csv, evals.csv of training runs
+    reports/         what the commands measured, one JSON file each
+
+Knows where things lie and loads them; computes nothing.
+"""
+
+import math
+import os
+import platform
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glp_core.checkpoint import load_glp, read_statistics
+from glp_core.directions import Direction
+from glp_core.errors import GlpError
+from glp_core.files import read_json, write_json
+from glp_core.llm import Llm, LlmSource, cache_folder, load_llm, native_dtype
+from glp_core.model import GLP
+
+DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
+DTYPES: dict[str, torch.dtype | None] = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides numbers."""
+    packages = ("torch", "transformers", "numpy")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine as far as it decides speed."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(native_dtype()).removeprefix("torch."),
+        "system": f"{platform.system()} {platform.machine()}",
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One explorable model's folder."""
+
+    folder: Path
+    name: str
+    """Shown as the title; also names the default activation store."""
+    llm: LlmSource
+    layer: int
+    """The LLM block whose output is modelled, counted from 0."""
+    dtype: str = "auto"
+    """auto: bfloat16 where the device multiplies it natively, else float32."""
+    median_norm: float = 0.0
+    """Median norm of the layer's activations: the unit of steering strengths."""
+    versions: dict[str, str] = field(default_factory=versions)
+
+    def __post_init__(self) -> None:
+        where = f"{self.folder}/workspace.json"
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise GlpError(f"{where}: name is {self.name!r}, wanted some text.")
+        if type(self.layer) is not int or self.layer < 0:
+            raise GlpError(f"{where}: layer is {self.layer!r}, wanted a whole number of at least 0.")
+        if self.dtype not in DTYPES:
+            raise GlpError(f"{where}: dtype is {self.dtype!r}, wanted {', '.join(DTYPES)}.")
+        norm = self.median_norm
+        if isinstance(norm, bool) or not isinstance(norm, int | float) or not math.isfinite(norm) or norm <= 0:
+            raise GlpError(
+                f"{where}: median_norm is {norm!r}, wanted a number above 0 (`python -m glp_core collect` finds it)."
+            )
+
+    @classmethod
+    def open(cls, folder: Path | str = DEMO) -> "Workspace":
+        """Read a workspace.
+
+        Raises:
+            GlpError: workspace.json is missing, damaged, or lacks something.
+        """
+        folder = Path(folder).expanduser()
+        path = folder / "workspace.json"
+        if not path.is_file():
+            raise GlpError(
+                f"No workspace.json in {folder}: this is no workspace. `python -m glp_core collect --help` says how to make one."
+            )
+        found = read_json(path)
+        wanted = {"name", "llm", "layer", "dtype", "median_norm", "versions"}
+        if not isinstance(found, dict) or wanted - found.keys():
+            missing = sorted(wanted - (found.keys() if isinstance(found, dict) else set()))
+            raise GlpError(f"{path} lacks {', '.join(missing)}.")
+        try:
+            source = LlmSource(**found["llm"])
+        except TypeError as error:
+            raise GlpError(
+                f"{path}: llm is no LLM source: {error}. Wanted kind, name and, as the kind asks, file, sha256, revision."
+            ) from error
+        return cls(folder=folder, llm=source, **{key: found[key] for key in wanted - {"llm"}})
+
+    def save(self) -> None:
+        """Write workspace.json."""
+        facts = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
+        write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
+
+    def load_llm(self, device: str = "cpu") -> Llm:
+        """Load the language model in the workspace's dtype."""
+        return load_llm(self.llm, device=device, dtype=DTYPES[self.dtype])
+
+    def load_glp(self, checkpoint: str = "final", device: str = "cpu") -> GLP:
+        """Load the prior in the workspace's dtype."""
+        return load_glp(self.folder / "glp", checkpoint, device, DTYPES[self.dtype] or native_dtype(device))
+
+    def covariance(self) -> Tensor:
+        """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
+        found = read_statistics(self.folder / "glp").get("covariance")
+        if found is None:
+            raise GlpError(
+                f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core train --install` stores it."
+            )
+        return found
+
+    def direction_names(self) -> list[str]:
+        """Return the names of the stored directions, sorted."""
+        return sorted(path.stem for path in (self.folder / "directions").glob("*.safetensors"))
+
+    def direction(self, name: str) -> Direction:
+        """Load one direction; raise GlpError when there is none of that name."""
+        names = self.direction_names()
+        if name not in names:
+            raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")
+        return Direction.load(self.folder / "directions" / f"{name}.safetensors")
+
+    def report(self, name: str) -> dict[str, Any] | None:
+        """Return what a command measured, or None when it has not been run."""
+        path = self._report_path(name)
+        return read_json(path) if path.is_file() else None
+
+    def save_report(self, name: str, value: dict[str, Any]) -> None:
+        """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept."""
+        stamp = {**versions(), "machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        write_json(self._report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
+
+    def _report_path(self, name: str) -> Path:
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise GlpError(f"Report name {name!r} is not made of small letters, digits and underscores.")
+        return self.folder / "reports" / f"{name}.json"
+
+    def runs(self) -> list[Path]:
+        """Return the folders of training runs, sorted by name."""
+        return sorted(path.parent for path in (self.folder / "runs").glob("*/train.csv"))
+
+    @property
+    def neurons(self) -> Path:
+        """The folder of the meta-neuron index."""
+        return self.folder / "neurons"
+
+    @property
+    def _slug(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "workspace"
+
+    @property
+    def store_folder(self) -> Path:
+        """The default folder of collected activations: large, and so outside the workspace."""
+        return cache_folder() / "activations" / self._slug
+
+    @property
+    def training_folder(self) -> Path:
+        """The default folder in which runs are trained, with their states and checkpoints."""
+        return cache_folder() / "training" / self._slug
