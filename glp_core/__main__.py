@@ -1,0 +1,40 @@
+"""`python -m glp_core <command>`: collect, train, measure, rebuild; each says with --help what it does."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from glp_core.errors import GlpError
+
+COMMANDS = {
+    "collect": "Run the LLM over the corpus and store a layer's activations.",
+    "train": "Train a GLP on stored activations.",
+}
+"""Command to one line of help; the code is in glp_core/cli/<command>.py, imported only when asked for."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 for bad input, 130 when stopped."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m glp_core", description="The commands of GLP Explorer.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    modules = {}
+    for name, words in COMMANDS.items():
+        command = commands.add_parser(name, help=words, description=words)
+        if name in argv[:1]:
+            modules[name] = import_module(f"glp_core.cli.{name}")
+            modules[name].add_arguments(command)
+    args = parser.parse_args(argv)
+    try:
+        return modules[args.command].run(args) or 0
+    except GlpError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped.\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

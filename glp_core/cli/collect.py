@@ -1,0 +1,87 @@
+"""Collect a layer's activations over the corpus; with --llm and --layer, make the workspace first."""
+
+import argparse
+from pathlib import Path
+
+from glp_core.activations import ActivationStore, collect
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.corpus import documents
+from glp_core.errors import GlpError
+from glp_core.llm import SMOLLM2, Llm, LlmSource, load_llm
+from glp_core.workspace import DTYPES, Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument(
+        "--activations", type=int, default=10_000_000, metavar="N", help="how many to store (default: 10 million)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to store them (default: the workspace's cache folder)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    new = parser.add_argument_group("to make a new workspace")
+    new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
+    new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
+    new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
+    new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.activations < 1:
+        raise GlpError(f"--activations is {args.activations}, wanted at least 1.")
+    new = args.llm is not None
+    if new and (args.workspace / "workspace.json").exists():
+        raise GlpError(f"{args.workspace} is a workspace already: leave --llm out to go on with it, or name another folder.")
+    if new:
+        if args.layer is None:
+            raise GlpError("A new workspace needs --layer, for example the middlemost block.")
+        source = llm_source(args.llm)
+        llm = load_llm(source, device=args.device, dtype=DTYPES[args.dtype])
+        name = args.name or f"{llm.title}, layer {args.layer}"
+        # the median norm is not known before the first activations are; until then the workspace is not written
+        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)
+    else:
+        workspace = open_workspace(args)
+        llm = workspace.load_llm(args.device)
+    folder = args.out or workspace.store_folder
+    store = _collect(llm, workspace.layer, folder, args.activations)
+    if store is None:
+        return 130
+    if new:
+        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=store.median_norm)
+        workspace.save()
+        say(f"Made the workspace {workspace.folder}.")
+    say(
+        f"{store.n_activations:,} activations of layer {workspace.layer} (median norm {store.median_norm:.1f}) are in {folder}."
+    )
+    return 0
+
+
+def _collect(llm: Llm, layer: int, folder: Path, n: int) -> ActivationStore | None:
+    say(f"Collecting layer {layer} of {llm.title} into {folder}.")
+    try:
+        with stopping(at_once=True):
+            train, validation = documents("train"), documents("validation")
+            return collect(llm, layer, train, validation, folder, n_activations=n, progress=reporter("collect"))
+    except KeyboardInterrupt:
+        have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
+        say(f"\nStopped with {have or 0:,} activations stored. Start the same command again: it goes on from there.")
+        return None
+
+
+def llm_source(where: str) -> LlmSource:
+    """Read --llm: 'demo', a local folder, or hub-id@commit."""
+    if where == "demo":
+        return SMOLLM2
+    if Path(where).expanduser().is_dir():
+        folder = Path(where).expanduser().resolve()
+        return LlmSource("folder", str(folder), title=folder.name)
+    name, _, revision = where.partition("@")
+    if not revision:
+        raise GlpError(
+            f"{where!r} is no folder here. Give 'demo', a folder, or a hub id with its commit, such as org/model@4f3c…"
+        )
+    return LlmSource("hub", name, revision=revision, title=name.split("/")[-1])

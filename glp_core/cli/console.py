@@ -1,0 +1,100 @@
+"""What the commands share on the terminal: progress with rate and time to go, a clean stop, the workspace argument.
+
+Everything goes to stderr; stdout is left for results.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from glp_core.files import Progress
+from glp_core.workspace import DEMO, Workspace
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Between progress lines when stderr is no terminal but a log."""
+
+
+def say(words: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
+
+
+def add_workspace_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --workspace, the demo by default."""
+    parser.add_argument("--workspace", type=Path, default=DEMO, metavar="FOLDER", help="the workspace (default: the demo)")
+
+
+def open_workspace(args: argparse.Namespace) -> Workspace:
+    """Return the workspace that --workspace names."""
+    return Workspace.open(args.workspace)
+
+
+def duration(seconds: float) -> str:
+    """Return h:mm:ss."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def reporter(label: str, *, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return a progress callback that shows what is done, the rate since its first call, and the time to go."""
+    terminal = sys.stderr.isatty()
+    first: tuple[float, int] | None = None
+    shown = -SECONDS_BETWEEN_LINES
+
+    def report(done: int, total: int, words: str) -> None:
+        nonlocal first, shown
+        now = clock()
+        first = first or (now, done)
+        finished = done >= total
+        if now - shown < (0.2 if terminal else SECONDS_BETWEEN_LINES) and not finished:
+            return
+        shown = now
+        line = f"{label}  {done:,} of {total:,}  {done / max(1, total):.0%}"
+        if done > first[1] and now > first[0]:
+            rate = (done - first[1]) / (now - first[0])
+            line += f"  {rate:,.0f}/s" if rate >= 10 else f"  {rate:.2g}/s"
+            line += "" if finished else f"  {duration((total - done) / rate)} to go"
+        line += f"  {words}" if words else ""
+        sys.stderr.write(f"\r{line}\033[K" + ("\n" if finished else "") if terminal else line + "\n")
+        sys.stderr.flush()
+
+    return report
+
+
+class Stop:
+    """Whether the person at the terminal, or the system, has asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def stopping(*, at_once: bool) -> Iterator[Stop]:
+    """Turn Ctrl-C and TERM into a clean stop while the block runs.
+
+    Args:
+        at_once: raise KeyboardInterrupt at the first signal; else set the flag, and raise at the second.
+    """
+    stop = Stop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if at_once or stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        say("\nStopping: the state is being saved. Once more to stop without saving.")
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

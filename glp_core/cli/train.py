@@ -1,0 +1,75 @@
+"""Train a GLP on collected activations; killed and started again, it goes on where it was."""
+
+import argparse
+import shutil
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from glp_core.activations import ActivationStore
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.errors import GlpError
+from glp_core.files import read_json, replacing, write_json
+from glp_core.llm import native_dtype
+from glp_core.training import TrainConfig, Trainer
+from glp_core.workspace import DTYPES, Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments: one for each field of TrainConfig."""
+    add_workspace_argument(parser)
+    parser.add_argument("--run", default="main", help="the run's name (default: main)")
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
+    parser.add_argument("--install", action="store_true", help="make the result the workspace's GLP")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
+    shape = parser.add_argument_group("configuration")
+    for one in fields(TrainConfig):
+        assert one.default is not MISSING
+        flag = "--" + one.name.replace("_", "-")
+        shape.add_argument(flag, type=type(one.default), default=one.default, help=f"(default: {one.default:,})", metavar="X")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    if not args.run.replace("-", "").replace("_", "").isalnum():
+        raise GlpError(f"--run is {args.run!r}, wanted letters, digits, - and _.")
+    config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
+    store = ActivationStore(args.store or workspace.store_folder)
+    folder = args.out or workspace.training_folder / args.run
+    trainer = Trainer(config, store, folder, dtype=DTYPES[args.dtype] or native_dtype())
+    say(f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step.")
+    with stopping(at_once=False) as stop:
+        trainer.run(progress=reporter("train"), stop=stop)
+    publish(workspace, args.run, folder)
+    if trainer.step < config.steps:
+        say(f"\nStopped at step {trainer.step:,}; the state is saved. Start the same command again: it goes on from there.")
+        return 130
+    if args.install:
+        install(workspace, folder)
+        say(f"{workspace.folder / 'glp'} now holds this run's GLP.")
+    say(f"Run {args.run} is done; its log is {workspace.folder / 'runs' / args.run / 'train.csv'}.")
+    return 0
+
+
+def publish(workspace: Workspace, run: str, folder: Path) -> None:
+    """Copy a run's configuration and log into the workspace, where the pages look for them."""
+    target = workspace.folder / "runs" / run
+    if not (folder / "train.csv").is_file():
+        return
+    config = read_json(folder / "run.json")
+    if (folder / "config.json").is_file():
+        config |= read_json(folder / "config.json")
+    write_json(target / "config.json", config)
+    _copy(folder / "train.csv", target / "train.csv")
+
+
+def install(workspace: Workspace, folder: Path) -> None:
+    """Copy a finished run's final GLP into the workspace."""
+    for name in ("statistics.safetensors", "final.safetensors", "config.json"):
+        _copy(folder / name, workspace.folder / "glp" / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as scratch:
+        shutil.copyfile(source, scratch)
