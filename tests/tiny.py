@@ -1,0 +1,73 @@
+"""Tiny random models and a tiny real tokenizer: made in milliseconds, nothing downloaded."""
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from glp_core.llm import Llm
+from glp_core.model import GLP, DenoiserConfig
+
+WIDTH, LAYERS, VOCABULARY = 32, 4, 320
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXTS = [
+    "The cat sat on the mat and looked at the rain.",
+    "A model of the mind is not the mind, but it may be useful.",
+    "She said that the film was wonderful, and he said that it was dull.",
+]
+COMMON = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+GATED = COMMON | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
+SIZES = {
+    "llama": GATED,
+    "qwen2": GATED,
+    "qwen3": GATED | {"head_dim": 8},
+    "gemma": GATED | {"head_dim": 8},
+    "gemma2": GATED | {"head_dim": 8},
+    "gpt_neox": COMMON | {"intermediate_size": 48, "max_position_embeddings": 256},
+    "gpt2": {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 256},
+}
+
+
+def tiny_model(kind="llama", seed=0):
+    """Return a random causal language model of that family, float32."""
+    specials = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(kind, **SIZES[kind], **specials)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        for weight in model.parameters():  # larger than the usual start, so that layers differ visibly
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=0.15)
+    return model
+
+
+def tiny_tokenizer():
+    """Return a byte-level BPE tokenizer with a first token, two stop tokens and a chat template, as the demo LLM has."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=SPECIAL[1], eos_token=SPECIAL[2], pad_token=SPECIAL[0])
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def tiny_glp(width=WIDTH, seed=0, n_layers=2):
+    """Return a random GLP laid out for inference."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        mean, var = torch.randn(width), 0.5 + torch.rand(width)
+        return GLP(DenoiserConfig(width, 48, 64, n_layers), mean, var).prepare()
+
+
+def make_tiny_llm(kind="llama", seed=0):
+    """Return a tiny model with the tiny tokenizer."""
+    return Llm(tiny_model(kind, seed), tiny_tokenizer(), f"tiny {kind}")
