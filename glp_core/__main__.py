@@ -10,6 +10,7 @@ from glp_core.errors import GlpError
 COMMANDS = {
     "collect": "Run the LLM over the corpus and store a layer's activations.",
     "train": "Train a GLP on stored activations.",
+    "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
 }
 """Command to one line of help; the code is in glp_core/cli/<command>.py, imported only when asked for."""
 

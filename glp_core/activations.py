@@ -98,10 +98,15 @@ class ActivationStore:
 
     def validation(self, n: int | None = None) -> Tensor:
         """Return held-out activations (n, d), spread evenly over the held-out documents."""
-        acts = load_file(self.folder / "validation.safetensors")["acts"]
-        if n is None or n >= len(acts):
-            return acts
-        return acts[torch.linspace(0, len(acts) - 1, n).long()]
+        return self.validation_rows(n)["acts"]
+
+    def validation_rows(self, n: int | None = None) -> dict[str, Tensor]:
+        """Return held-out `acts` (n, d), `tokens`, `documents` and `positions` (n), spread evenly over the held-out documents."""
+        rows = load_file(self.folder / "validation.safetensors")
+        if n is None or n >= len(rows["acts"]):
+            return rows
+        chosen = torch.linspace(0, len(rows["acts"]) - 1, n).long()
+        return {name: values[chosen] for name, values in rows.items()}
 
     def batches(self, size: int, *, epoch: int = 0, window: int = 8, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches (size, d) of one epoch: shards in random order, mixed `window` at a time, a window's remainder left out.

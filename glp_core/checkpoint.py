@@ -54,7 +54,9 @@ def load_glp(
     weights = _checkpoint_file(folder, checkpoint)
     header = check_safetensors(weights)
     if config.n_layers > len(header):
-        raise GlpError(f"{weights.name} has {len(header)} tensors, too few for n_layers {config.n_layers} of its configuration.")
+        raise GlpError(
+            f"{weights.name} has {len(header)} tensors, too few for n_layers {config.n_layers} of its configuration."
+        )
     with torch.device("meta"):  # nothing is allocated until names and shapes are known to fit
         glp = GLP(config, statistics["mean"], statistics["var"])
     names = _checked_names(weights, header, glp.network.state_dict())
@@ -62,7 +64,9 @@ def load_glp(
     return glp.to(device).prepare()
 
 
-def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: dict[str, Any], covariance: Tensor | None = None) -> None:
+def save_glp(
+    glp: GLP, folder: Path, *, checkpoint: str = "final", about: dict[str, Any], covariance: Tensor | None = None
+) -> None:
     """Write config.json, statistics.safetensors and `checkpoint`.safetensors; the folder alone loads again.
 
     Args:
@@ -160,7 +164,9 @@ def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype) -> dict
         raise GlpError(f"{path.name} cannot be read: {error}.") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise GlpError(f"{path.name}: {name} holds values that are not finite. The training run diverged, or the file is damaged.")
+            raise GlpError(
+                f"{path.name}: {name} holds values that are not finite. The training run diverged, or the file is damaged."
+            )
     return tensors
 
 
@@ -177,7 +183,9 @@ def _folder(where: str, checkpoint: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(where, revision=revision, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise GlpError(f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder.") from error
+        raise GlpError(
+            f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder."
+        ) from error
 
 
 def _checkpoint_file(folder: Path, checkpoint: str) -> Path:
@@ -185,7 +193,9 @@ def _checkpoint_file(folder: Path, checkpoint: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
         raise GlpError(f"Checkpoint {checkpoint!r} lies outside {folder}.")
     if not path.is_file():
-        have = sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.safetensors") if p.stem != "statistics")
+        have = sorted(
+            str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.safetensors") if p.stem != "statistics"
+        )
         raise GlpError(f"No checkpoint {checkpoint!r} in {folder}: it has {', '.join(have) or 'none'}.")
     return path
 

@@ -48,7 +48,9 @@ class GaussianPrior:
         """Noise activations (..., d) to `noise_level` with `noise` and return the mean of what they may have been."""
         return self._leave(self._posterior(acts, noise_level, noise)[0]).to(acts)
 
-    def posterior_sample(self, acts: Tensor, noise_level: float, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def posterior_sample(
+        self, acts: Tensor, noise_level: float, noise: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Noise activations (..., d) to `noise_level` with `noise` and draw one of what they may have been."""
         mean, variance = self._posterior(acts, noise_level, noise)
         return self._leave(mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)).to(acts)

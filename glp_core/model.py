@@ -192,7 +192,9 @@ class GLP(nn.Module):
             if self._fast is not None and not isinstance(layer, Tensor):
                 return self._fast.velocity(z, float(sigma), layer)
         elif not ((sigma >= 0) & (sigma <= 1)).all():
-            raise GlpError(f"Noise levels {sigma.min():g} to {sigma.max():g} are out of range: they go from 0 (clean) to 1 (pure noise).")
+            raise GlpError(
+                f"Noise levels {sigma.min():g} to {sigma.max():g} are out of range: they go from 0 (clean) to 1 (pure noise)."
+            )
         return self.network(z.to(self.device, self.dtype), self._embed(len(z), sigma, layer)).float()
 
     def normalize(self, acts: Tensor, layer: Tensor | int | None = None) -> Tensor:
@@ -308,7 +310,9 @@ class GLP(nn.Module):
         self._check(acts)
         self._check_layer(layer)
         if not torch.isfinite(acts).all():
-            raise GlpError("The activations hold NaN or infinite values. Reduce the steering strength, or check the LLM's dtype.")
+            raise GlpError(
+                "The activations hold NaN or infinite values. Reduce the steering strength, or check the LLM's dtype."
+            )
         return self.normalize(acts, layer).reshape(-1, self.d_input)
 
     def _noise(self, acts: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -321,7 +325,9 @@ class GLP(nn.Module):
 
     def _check(self, acts: Tensor) -> None:
         if acts.ndim == 0 or acts.shape[-1] != self.d_input:
-            raise GlpError(f"Got activations of shape {tuple(acts.shape)}, wanted (..., {self.d_input}): is it the GLP of this LLM?")
+            raise GlpError(
+                f"Got activations of shape {tuple(acts.shape)}, wanted (..., {self.d_input}): is it the GLP of this LLM?"
+            )
 
     def _check_layer(self, layer: Tensor | int | None) -> Tensor | int | None:
         depth = self.config.multi_layer_n_layers

@@ -137,7 +137,17 @@ class ReferenceGlp:
 
 
 def write_released_folder(
-    folder, *, d_input=24, d_model=48, d_mlp=96, n_layers=3, multi=None, statistics="flat", checkpoint="final", seed=0, prefix="model."
+    folder,
+    *,
+    d_input=24,
+    d_model=48,
+    d_mlp=96,
+    n_layers=3,
+    multi=None,
+    statistics="flat",
+    checkpoint="final",
+    seed=0,
+    prefix="model.",
 ):
     """Write a folder of random weights in the released layout; `statistics` is flat (D,), broad (1, 1, D) or layered (L, D)."""
     generator = torch.Generator().manual_seed(seed)

@@ -148,7 +148,10 @@ DAMAGE = {
     "a wrong shape": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(shape=[24, 2])), "ln.weight has shape"),
     "a shape that is no list": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(shape=48)), "damaged"),
     "no shape": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].pop("shape")), "damaged"),
-    "offsets that overlap": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(data_offsets=[0, 192])), "cannot be read"),
+    "offsets that overlap": (
+        lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(data_offsets=[0, 192])),
+        "cannot be read",
+    ),
     "offsets as text": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(data_offsets=["a", "b"])), "damaged"),
     "an unknown dtype": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(dtype="Q7")), "Q7"),
     "integer weights": (lambda p: rewrite(p, lambda h: h["model.ln.weight"].update(dtype="I32")), "dtype"),
@@ -203,7 +206,16 @@ def test_bad_statistics_are_refused(folder, statistics, message):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("d_model", 0), ("d_mlp", "many"), ("n_layers", None), ("d_input", -3), ("multi_layer_n_layers", 1), ("n_layers", 3.5), ("n_layers", True), ("n_layers", 10**9)],
+    [
+        ("d_model", 0),
+        ("d_mlp", "many"),
+        ("n_layers", None),
+        ("d_input", -3),
+        ("multi_layer_n_layers", 1),
+        ("n_layers", 3.5),
+        ("n_layers", True),
+        ("n_layers", 10**9),
+    ],
 )
 def test_a_shape_that_cannot_be_is_refused(folder, field, value):
     config = yaml.safe_load((folder / "config.yaml").read_text())

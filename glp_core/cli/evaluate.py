@@ -1,0 +1,89 @@
+"""Measure the workspace's GLP: held-out loss, Frechet distance, Delta LM loss; write reports/evaluate.json and reference.json."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glp_core import evaluation
+from glp_core.activations import ActivationStore
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.corpus import documents
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.gaussian import GaussianPrior, gaussian_loss, latent_covariance
+from glp_core.manifold import make_reference
+from glp_core.model import GLP
+from glp_core.workspace import Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    parser.add_argument("--activations", type=int, default=16_384, help="held-out activations of the loss (default: 16,384)")
+    parser.add_argument("--samples", type=int, default=10_000, help="of the Frechet distance (default: 10,000)")
+    parser.add_argument("--documents", type=int, default=128, help="held-out documents of the Delta LM loss (default: 128)")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens of each document (default: 128)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    for name in ("activations", "samples", "documents", "tokens"):
+        if getattr(args, name) < 2:
+            raise GlpError(f"--{name} is {getattr(args, name)}, wanted at least 2.")
+    workspace = open_workspace(args)
+    store = ActivationStore(args.store or workspace.store_folder)
+    if store.manifest["layer"] != workspace.layer:
+        raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {workspace.layer}.")
+    glp, about = workspace.load_glp(), read_json(workspace.folder / "glp" / "config.json").get("about", {})
+    prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
+    report: dict[str, Any] = {"n_activations_trained": about.get("activations_seen"), "about": about}
+    say("Held-out loss and the reference of manifold distance ...")
+    report |= loss_report(workspace, store, glp, args.activations)
+    workspace.save_report("reference", make_reference(glp, store.validation(args.activations)))
+    held_out = store.validation()
+    report["frechet"] = evaluation.frechet_report(
+        glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
+    )
+    llm = workspace.load_llm()
+    ids = evaluation.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens)
+    report["delta_lm"] = evaluation.delta_lm_report(
+        llm, workspace.layer, glp, prior, ids, workspace.median_norm, progress=reporter("delta LM")
+    )
+    workspace.save_report("evaluate", report)
+    say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
+    return 0
+
+
+def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> dict[str, Any]:
+    """Return the loss on held-out activations (interval over documents) beside that of the best linear denoiser."""
+    rows = store.validation_rows(n)
+    errors = evaluation.held_out_errors(glp, rows["acts"])
+    over_documents = evaluation.estimate(evaluation.mean_by(errors, rows["documents"]))
+    statistics = {"var": glp.normalizer.var[0], "covariance": workspace.covariance()}
+    return {
+        "validation_loss": errors.mean().item(),
+        "validation": {
+            "activations": len(errors),
+            "documents": over_documents.n,
+            "mean_over_documents": over_documents.value,
+            "mean_over_documents_ci": [over_documents.low, over_documents.high],
+            "noise_draws": 2,
+            "noise_levels": "stratified over [0, 1]",
+            "dtype": str(glp.dtype).removeprefix("torch."),
+        },
+        "gaussian_loss": gaussian_loss(latent_covariance(statistics)),
+        "gaussian_loss_held_out": gaussian_loss(torch.cov(glp.normalize(store.validation()).T)),
+    }
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Return the headline numbers in one line."""
+    delta, frechet = report["delta_lm"], report["frechet"]
+    return (
+        f"validation loss {report['validation_loss']:.3f} (Gaussian {report['gaussian_loss']:.3f}), Frechet {frechet['generated_real']:.1f} "
+        f"(real {frechet['real_real']:.1f}), Delta LM {delta['glp']:.3f} (Gaussian {delta['gaussian_mean']:.3f}, "
+        f"mean {delta['mean_ablation']:.2f})"
+    )

@@ -1,0 +1,213 @@
+"""How good a GLP is: held-out loss, Frechet distance of its samples, and what an LLM loses when its activations are projected.
+
+Every number comes with its sample size, and a confidence interval by bootstrap over documents where documents are the unit.
+Knows models and activations; reads and writes no files.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from glp_core import flow
+from glp_core.activations import is_massive
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.gaussian import GaussianPrior
+from glp_core.hooks import edit
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.training import stratified_sigmas
+
+Replace = Callable[[Tensor, Tensor], Tensor]
+"""Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Independent units that the interval is over."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
+
+
+def estimate(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """Return the mean of values (n,) with a percentile bootstrap interval."""
+    values = values.double()
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.stack(
+        [values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)]
+    )
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(values.mean().item(), low, high, len(values))
+
+
+def mean_by(values: Tensor, groups: Tensor) -> Tensor:
+    """Return the mean of values (n,) in each group that occurs in groups (n,)."""
+    _, index = groups.unique(return_inverse=True)
+    sums = torch.zeros(int(index.max()) + 1, dtype=torch.float64).index_add(0, index, values.double())
+    return sums / index.bincount()
+
+
+def held_out_errors(glp: GLP, acts: Tensor, *, draws: int = 2, seed: int = 0, batch: int = 2048) -> Tensor:
+    """Return each held-out activation's (n, d) velocity error, mean over `draws` of noise and stratified noise levels (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(len(acts), dtype=torch.float64)
+    for _ in range(draws):
+        parts = []
+        for part in acts.split(batch):
+            noise = torch.randn(part.shape, generator=generator)
+            parts.append(glp.denoising_error(part, stratified_sigmas(len(part), generator), noise))
+        total += torch.cat(parts).double().cpu()
+    return total / draws
+
+
+def frechet_distance(one: Tensor, other: Tensor) -> float:
+    """Return the Frechet distance of the normal distributions fitted to two samples (n, d) and (m, d).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), by symmetric eigenvalues in float64: exact, no iteration.
+    """
+    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1] or min(len(one), len(other)) < 2:
+        raise GlpError(
+            f"Got samples of shapes {tuple(one.shape)} and {tuple(other.shape)}, wanted two (n, d) of one width, n > 1."
+        )
+    one, other = one.double(), other.double()
+    first, second = one.T.cov(), other.T.cov()
+    values, vectors = torch.linalg.eigh(first)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    return float((one.mean(0) - other.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross)
+
+
+def generated_latents(glp: GLP, n: int, steps: int, median_norm: float, *, seed: int = 0, batch: int = 1000) -> Tensor:
+    """Return latents (at most n, d) of samples along the released schedule, massive ones left out."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, glp.d_input, generator=generator)
+    acts = torch.cat([glp.sample(part, steps).cpu() for part in noise.split(batch)])
+    return glp.normalize(acts[~is_massive(acts, median_norm)]).cpu()
+
+
+def frechet_report(
+    glp: GLP, prior: GaussianPrior, held_out: Tensor, median_norm: float, *, n: int = 10_000, progress: Progress = quiet
+) -> dict[str, Any]:
+    """Return Frechet distances in latent space between n generated and n real activations, and between two real sets of n."""
+    n = min(n, len(held_out) // 2)
+    order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))
+    real, other = (glp.normalize(held_out[order[i * n : (i + 1) * n]]).cpu() for i in range(2))
+    report: dict[str, Any] = {"n": n, "real_real": frechet_distance(real, other)}
+    drawn = glp.normalize(prior.sample(n, torch.Generator().manual_seed(1))).cpu()
+    report["gaussian_real"] = frechet_distance(drawn, real)
+    for i, steps in enumerate((1, 20, 50)):
+        progress(i, 3, f"{n:,} samples with {steps} steps")
+        latents = generated_latents(glp, n, steps, median_norm)
+        report[f"generated_real_{steps}_steps"] = frechet_distance(latents, real)
+    report |= {"generated_real": report["generated_real_50_steps"], "steps": 50, "space": "latents, massive tokens left out"}
+    return report
+
+
+def replacements(glp: GLP, prior: GaussianPrior, noise_level: float, steps: int = 20) -> dict[str, Replace]:
+    """Return the ways to noise and denoise activations that are compared; all noise to the same level, the schedule's."""
+    sigma = flow.projection_schedule(noise_level, steps)[0]
+    generator = torch.Generator().manual_seed(2)
+    return {
+        "glp": lambda acts, noise: glp.project(acts, noise_level, steps, noise),
+        "gaussian_mean": lambda acts, noise: prior.posterior_mean(acts, sigma, noise),
+        "gaussian_sample": lambda acts, noise: prior.posterior_sample(acts, sigma, noise, generator),
+    }
+
+
+def mean_ablation(glp: GLP) -> Replace:
+    """Return the replacement of every activation by the training mean."""
+    return lambda acts, _noise: glp.normalizer.mean[0].to(acts).expand_as(acts)
+
+
+def long_rows(llm: Llm, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
+    """Return ids (documents, tokens) of the first texts that are long enough."""
+    rows = []
+    for text in texts:
+        ids = llm.encode(text, max_tokens=tokens)
+        if len(ids) == tokens:
+            rows.append(ids)
+        if len(rows) == documents:
+            break
+    if not rows:
+        raise GlpError(f"None of {len(texts)} texts has {tokens} tokens: give longer ones or ask for fewer tokens.")
+    return torch.tensor(rows, device=llm.device)
+
+
+@torch.inference_mode()
+def document_losses(
+    llm: Llm, layer: int, ids: Tensor, replace: Replace | None, median_norm: float, *, seed: int = 0, batch: int = 8
+) -> Tensor:
+    """Return each document's mean next-token loss (documents,) with `layer`'s output replaced, for ids (documents, tokens).
+
+    The first token and massive activations pass untouched. The same seed gives every replacement the same noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    for rows in ids.split(batch):
+        noise = torch.randn(*rows.shape, llm.d_model, generator=generator)
+        edits = {} if replace is None else {layer: replacing_edit(replace, noise, median_norm)}
+        with edit(llm.model, edits):
+            logits = llm.model(input_ids=rows, use_cache=False).logits[:, :-1].float()
+        token_losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+        losses.append(token_losses.view(len(rows), -1).mean(1))
+    return torch.cat(losses).double().cpu()
+
+
+def replacing_edit(replace: Replace, noise: Tensor, median_norm: float) -> Callable[[Tensor], Tensor]:
+    """Return an edit of a layer's output (batch, tokens, d) that puts `replace` in place of all but first and massive tokens."""
+
+    def apply(hidden: Tensor) -> Tensor:
+        chosen = ~is_massive(hidden, median_norm)
+        chosen[:, 0] = False
+        out = hidden.clone()
+        out[chosen] = replace(hidden[chosen], noise.to(hidden.device)[chosen]).to(hidden.dtype)
+        return out
+
+    return apply
+
+
+def delta_lm_report(
+    llm: Llm,
+    layer: int,
+    glp: GLP,
+    prior: GaussianPrior,
+    ids: Tensor,
+    median_norm: float,
+    *,
+    noise_levels: Sequence[float] = (0.25, 0.5, 0.75),
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Return by how much the LLM's loss rises when `layer` is noised and denoised, per method and noise level, over ids (n, tokens)."""
+    base = document_losses(llm, layer, ids, None, median_norm)
+    ablated = estimate(document_losses(llm, layer, ids, mean_ablation(glp), median_norm) - base)
+    by_level: dict[str, dict[str, Any]] = {}
+    for i, level in enumerate(noise_levels):
+        progress(i, len(noise_levels), f"loss of the LLM at noise level {level}")
+        ways = replacements(glp, prior, level)
+        by_level[f"{level:g}"] = {
+            name: estimate(document_losses(llm, layer, ids, way, median_norm) - base).to_json() for name, way in ways.items()
+        }
+    middle = by_level.get("0.5", by_level[f"{noise_levels[0]:g}"])
+    return {
+        **{name: found["value"] for name, found in middle.items()},
+        "mean_ablation": ablated.value,
+        "mean_ablation_ci": [ablated.low, ablated.high],
+        "ci": {name: found["ci"] for name, found in middle.items()},
+        "base_loss": base.mean().item(),
+        "noise_level": 0.5,
+        "steps": 20,
+        "documents": ids.shape[0],
+        "tokens": ids.shape[1],
+        "by_noise_level": by_level,
+    }
