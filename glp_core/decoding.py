@@ -1,0 +1,152 @@
+"""Parts of a decode loop: prompts in a key-value cache that rows share, the choice of a token, and its text.
+
+Knows token ids and a transformer; knows nothing of steering, layers or GLPs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from glp_core.errors import GlpError
+from glp_core.llm import Llm
+
+ROWS = 4
+"""Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a
+row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one (design.md, section 5)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen, and how many."""
+
+    max_tokens: int = 64
+    """Tokens a row; fewer when a stop token comes."""
+    temperature: float = 0.0
+    """0: the likeliest token; else the softmax temperature."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens that holds this much probability."""
+    seed: int = 0
+    """Every row of a request starts from this seed, so rows differ by what is done to them, not by luck."""
+
+    def __post_init__(self) -> None:
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
+            raise GlpError(f"Got {self.max_tokens!r} tokens to generate, wanted a whole number of at least 1.")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise GlpError(f"Temperature is {self.temperature}, wanted a number of at least 0 (0: always the likeliest token).")
+        if not 0 < self.top_p <= 1:
+            raise GlpError(f"top_p is {self.top_p}, wanted more than 0 and at most 1 (1: all tokens).")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**62:
+            raise GlpError(f"The seed is {self.seed!r}, wanted a whole number from 0 to 2^62.")
+
+
+def filled(n: int) -> int:
+    """Return `n` rounded up to a multiple of ROWS."""
+    return -(-n // ROWS) * ROWS
+
+
+def check_prompt(llm: Llm, prompt: Sequence[int], max_tokens: int) -> None:
+    """Raise GlpError when the prompt is empty, or too long to be followed by `max_tokens` tokens."""
+    if not prompt:
+        raise GlpError("The prompt is empty: type a few words for the model to go on from.")
+    longest = llm.context_length - max_tokens
+    if len(prompt) > longest:
+        raise GlpError(
+            f"The prompt has {len(prompt):,} tokens; with {max_tokens} more to generate, {llm.title} reads at most {max(longest, 0):,}. "
+            "Shorten the prompt or generate fewer tokens."
+        )
+
+
+class Context:
+    """Rows of text that the model has read so far: one key-value cache, and what each row may look at.
+
+    Prompts that rows share are read once. Of each prompt, all but the last token is read here; `feed` goes on with that one.
+    """
+
+    def __init__(self, llm: Llm, prompts: Sequence[Sequence[int]]) -> None:
+        self.llm = llm
+        self.cache = DynamicCache(config=llm.model.config)
+        unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        heads = [prompt[:-1] for prompt in unique]
+        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
+        self.mask: Tensor | None = None
+        if any(heads):
+            ids, mask = llm.pad(heads, left=True)
+            positions = (mask.cumsum(-1) - 1).clamp_min(0)
+            padded = bool((mask == 0).any())
+            self._forward(ids, positions, mask if padded else None, keep=1)
+            where = torch.tensor([unique.index(tuple(prompt)) for prompt in prompts], device=llm.device)
+            self.cache.batch_select_indices(where)
+            self.mask = mask[where] if padded else None
+        self.lengths = lengths
+
+    def feed(self, ids: Tensor, *, keep: int = 0) -> Tensor:
+        """Read ids (rows, t) after what was read before; return the logits (rows, `keep` or t, vocabulary)."""
+        steps = ids.shape[1]
+        positions = self.lengths[:, None] + torch.arange(steps, device=ids.device)
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), steps)], dim=1)
+        logits = self._forward(ids, positions, self.mask, keep=keep)
+        self.lengths = self.lengths + steps
+        return logits
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, *, keep: int) -> Tensor:
+        output: Any = self.llm.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        return output.logits
+
+
+def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """Return a token for each row of logits (rows, vocabulary), by inverting the distribution at uniform (rows,) in [0, 1).
+
+    Rows do not influence each other, and the same numbers choose the same tokens on every device.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = (logits.double() / sampling.temperature).softmax(-1)
+    order = None
+    if sampling.top_p < 1:
+        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    cumulative = probabilities.cumsum(-1)
+    point = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, point, right=True).clamp_max(cumulative.shape[-1] - 1)
+    return (index if order is None else order.gather(-1, index)).squeeze(-1)
+
+
+class TextStream:
+    """Turns a growing list of ids into text; holds back a character until all its bytes are there."""
+
+    def __init__(self, llm: Llm, before: Sequence[int]) -> None:
+        self._tokenizer = llm.tokenizer
+        self._ids = list(before[-8:])
+        self._start, self._shown = 0, len(self._ids)
+
+    def push(self, token: int, *, last: bool = False) -> str:
+        """Return the text that `token` adds; with `last`, also what was held back."""
+        self._ids.append(token)
+        old = self._decode(self._ids[self._start : self._shown])
+        text = self._decode(self._ids[self._start :])
+        if text.endswith("\ufffd") and not last:
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return text[len(old) :]
+
+    def flush(self) -> str:
+        """Return what was held back."""
+        old = self._decode(self._ids[self._start : self._shown])
+        return self._decode(self._ids[self._start :])[len(old) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -1,0 +1,244 @@
+"""Directions: unit vectors in activation space that mean something, with how they were made and how well they tell classes apart.
+
+Also holds the concept probe: a logistic regression on a text's mean activation, which scores what a text is about.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glp_core.activations import is_massive
+from glp_core.checkpoint import check_safetensors
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet, write_tensors
+from glp_core.llm import Llm
+
+TENSORS = ("vector", "probe_weight", "probe_bias")
+TOKENS_PER_TEXT = 128
+TOKENS_PER_BATCH = 2048
+TEST_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction of one layer's activations."""
+
+    name: str
+    """File name without .safetensors."""
+    title: str
+    """Name to show."""
+    vector: Tensor
+    """(d,), unit norm, float32; plus means more of the concept."""
+    layer: int
+    """LLM layer, block output."""
+    median_norm: float
+    """Median activation norm of the layer: the unit of strength."""
+    auroc: float
+    """Of the projection on the vector, on texts that it was not made from."""
+    how: str
+    """How it was made, in words."""
+    n_train: int
+    """Texts that it was made from."""
+    n_test: int
+    """Texts that auroc was measured on."""
+    probe_weight: Tensor
+    """(d,), of the concept probe, in activation space."""
+    probe_bias: float
+    """Of the concept probe."""
+    probe_auroc: float = float("nan")
+    """Of the concept probe, on texts that it was not made from."""
+
+    def concept(self, acts_mean: Tensor) -> Tensor:
+        """Return for mean clean activations of texts (n, d) the probability that they show the concept, (n,)."""
+        return torch.sigmoid(acts_mean.float() @ self.probe_weight.to(acts_mean.device) + self.probe_bias)
+
+    def save(self, folder: Path) -> Path:
+        """Write <folder>/<name>.safetensors with the facts in its metadata; return its path."""
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in TENSORS}
+        tensors = {"vector": self.vector, "probe_weight": self.probe_weight, "probe_bias": torch.tensor([self.probe_bias])}
+        path = Path(folder) / f"{self.name}.safetensors"
+        write_tensors(path, {name: t.float() for name, t in tensors.items()}, {"direction": json.dumps(facts)})
+        return path
+
+    @staticmethod
+    def load(path: Path) -> "Direction":
+        """Read a direction; raise GlpError when the file is missing, damaged or none."""
+        path = Path(path)
+        if not path.is_file():
+            raise GlpError(f"No direction at {path}.")
+        check_safetensors(path)
+        wanted = {f.name for f in fields(Direction)} - set(TENSORS)
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {}).get("direction", "{}"))
+                tensors = {name: file.get_tensor(name) for name in TENSORS}
+            facts = {key: facts[key] for key in wanted}
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise GlpError(f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction`.") from error
+        vector, weight = tensors["vector"], tensors["probe_weight"]
+        if vector.ndim != 1 or vector.shape != weight.shape or not all(torch.isfinite(t).all() for t in tensors.values()):
+            raise GlpError(f"{path.name}: the vector or its probe has a wrong shape, or values that are not finite.")
+        return Direction(vector=vector, probe_weight=weight, probe_bias=float(tensors["probe_bias"]), **facts)
+
+
+class TextReading:
+    """What the model makes of texts at one layer: last-token and mean activations, float32."""
+
+    def __init__(self, last: Tensor, mean: Tensor, norms: Tensor) -> None:
+        self.last, self.mean, self.norms = last, mean, norms
+
+    @staticmethod
+    def of(llm: Llm, layer: int, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
+        """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out of means and norms."""
+        rows = [llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
+        short = next((text for text, row in zip(texts, rows, strict=True) if len(row) < 2), None)
+        if short is not None:
+            raise GlpError(f"The text {short!r} has no tokens: leave empty texts out.")
+        return TextReading.of_spans(llm, layer, rows, [1] * len(rows), progress=progress)
+
+    @staticmethod
+    def of_spans(
+        llm: Llm, layer: int, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
+    ) -> "TextReading":
+        """Read rows of token ids, each from its position `start` on."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        spans: list[Tensor] = [torch.empty(0)] * len(rows)
+        done = 0
+        while done < len(order):
+            size = max(1, TOKENS_PER_BATCH // len(rows[order[min(done + 8, len(order) - 1)]]))
+            batch = order[done : done + size]
+            for i, acts in zip(batch, llm.activations([rows[i] for i in batch], layer), strict=True):
+                spans[i] = acts[starts[i] :].float().cpu()
+            done += len(batch)
+            progress(done, len(order), "texts read")
+        norms = torch.cat(spans).norm(dim=-1)
+        median = float(norms.median())
+        means = [_mean_of(span, median) for span in spans]
+        return TextReading(torch.stack([span[-1] for span in spans]), torch.stack(means), norms)
+
+    def rows(self, which: Sequence[int]) -> "TextReading":
+        """Return the reading of some of the texts."""
+        index = torch.tensor(list(which), dtype=torch.long)
+        return TextReading(self.last[index], self.mean[index], self.norms)
+
+
+def _mean_of(span: Tensor, median_norm: float) -> Tensor:
+    kept = span[~is_massive(span, median_norm)]
+    return kept.mean(0) if len(kept) else span.mean(0)
+
+
+def diff_mean(
+    llm: Llm,
+    layer: int,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    *,
+    name: str = "direction",
+    title: str = "",
+    how: str = "",
+    median_norm: float | None = None,
+    test: tuple[Sequence[str], Sequence[str]] | None = None,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> Direction:
+    """Make a direction: mean last-token activation of positive texts minus that of negative ones (DiffMean).
+
+    Args:
+        test: positive and negative texts to measure it on; a quarter of each class is held out when None.
+        median_norm: the unit of strength; measured on these texts when None.
+        seed: of the choice of held-out texts.
+    Raises:
+        GlpError: fewer than four texts in a class, or a text without tokens.
+    """
+    if test is None:
+        (positive, test_positive), (negative, test_negative) = (_hold_out(texts, seed) for texts in (positive, negative))
+    else:
+        test_positive, test_negative = test
+    counts = [len(positive), len(negative), len(test_positive), len(test_negative)]
+    if min(counts) < 2:
+        raise GlpError(f"Got {counts} texts (train +, train -, test +, test -), wanted at least two of each.")
+    reading = TextReading.of(llm, layer, [*positive, *negative, *test_positive, *test_negative], progress=progress)
+    n_train, n_test = counts[0] + counts[1], counts[2] + counts[3]
+    labels = np.repeat([1, 0, 1, 0], counts)
+    return direction_from(
+        reading.last,
+        reading.mean,
+        labels,
+        n_train=n_train,
+        name=name,
+        title=title or name.replace("-", " "),
+        layer=layer,
+        median_norm=median_norm or float(reading.norms.median()),
+        how=how or f"DiffMean of last-token activations, {n_train} texts; measured on {n_test} others",
+    )
+
+
+def direction_from(
+    acts: Tensor,
+    means: Tensor,
+    labels: np.ndarray,
+    *,
+    n_train: int,
+    name: str,
+    title: str,
+    layer: int,
+    median_norm: float,
+    how: str,
+) -> Direction:
+    """Make a direction from activations (n, d): the first `n_train` make it, the others measure it.
+
+    Args:
+        acts: whose class means differ by the direction.
+        means: mean activations of the same texts, for the concept probe.
+        labels: (n,), 1 positive and 0 negative.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    train, test = labels[:n_train] == 1, labels[n_train:]
+    difference = acts[:n_train][torch.from_numpy(train)].mean(0) - acts[:n_train][torch.from_numpy(~train)].mean(0)
+    if not difference.norm() > 0:
+        raise GlpError("The two classes have the same mean activation: the texts of both are the same.")
+    vector = difference / difference.norm()
+    weight, bias = fit_probe(means[:n_train], labels[:n_train])
+    return Direction(
+        name=name,
+        title=title,
+        vector=vector,
+        layer=layer,
+        median_norm=median_norm,
+        auroc=float(roc_auc_score(test, (acts[n_train:] @ vector).numpy())),
+        how=how,
+        n_train=n_train,
+        n_test=len(test),
+        probe_weight=weight,
+        probe_bias=bias,
+        probe_auroc=float(roc_auc_score(test, (means[n_train:] @ weight).numpy())),
+    )
+
+
+def fit_probe(means: Tensor, labels: np.ndarray, *, l2: float = 10.0) -> tuple[Tensor, float]:
+    """Fit a logistic regression on standardised activations (n, d); return weight (d,) and bias for raw ones.
+
+    Args:
+        l2: penalty on the squared weights, against the mean loss of a text times n.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    x = means.double().numpy()
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    fit = LogisticRegression(C=1 / (2 * l2), class_weight="balanced", max_iter=2000).fit((x - mean) / std, labels)
+    weight = fit.coef_[0] / std
+    bias = float(fit.intercept_[0] - weight @ mean)
+    return torch.from_numpy(weight).float(), bias
+
+
+def _hold_out(texts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    n_test = int(len(texts) * TEST_SHARE)
+    return [texts[i] for i in order[n_test:]], [texts[i] for i in order[:n_test]]

@@ -1,0 +1,237 @@
+"""Generate text while steering: a batched decode loop whose rows are the arms of a comparison, each with its own edit.
+
+The edit acts on the last position of every forward, as in the paper: on the prompt's last token, then on each new one. A row's
+text does not depend on the rows beside it. Knows token ids; knows nothing of workspaces or pages.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from glp_core.activations import MASSIVE
+from glp_core.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
+from glp_core.errors import GlpError
+from glp_core.hooks import edit, layer_at, record
+from glp_core.llm import Llm
+from glp_core.manifold import ManifoldMeter
+from glp_core.steering import Arm, Reading, SteeringEdit, check_arms
+
+__all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition"]
+
+TOKENS_PER_READING = 4096
+
+
+class Step(NamedTuple):
+    """One token of one arm."""
+
+    step: int
+    """Counted from 0."""
+    arm: str
+    """The arm's name."""
+    token: int
+    """Token id."""
+    text: str
+    """What the token adds to the text; empty for a stop token and while a character's bytes are incomplete."""
+    log_probability: float
+    """Of the token, under the arm itself (its steered logits, temperature 1)."""
+    distance_before: float
+    """Manifold distance of the activation that the token was chosen from, before the edit; nan without a meter or when massive."""
+    distance_after: float
+    """The same, after the edit and the projection."""
+    kept_push: float
+    """Share of the push along the direction that the projection left; nan without push or projection."""
+    seconds: float
+    """Time that this step took, for all arms together."""
+    finished: bool
+    """Whether this is the arm's last token."""
+
+
+class Row(NamedTuple):
+    """One text to write."""
+
+    prompt: Sequence[int]
+    """Token ids, first_id included."""
+    arm: Arm
+    """What is done while it is written."""
+    seed: int = 0
+    """Of its choice of tokens and of its projection noise."""
+
+
+def generate(
+    llm: Llm,
+    ids: Sequence[int],
+    layer: int,
+    arms: Sequence[Arm],
+    sampling: Sampling,
+    *,
+    median_norm: float,
+    meter: ManifoldMeter | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Step]:
+    """Write a continuation of one prompt for each arm, side by side; yield every token as it comes.
+
+    Args:
+        ids: the prompt, from `llm.encode` or `llm.encode_chat`.
+        layer: whose output is edited.
+        median_norm: of the layer's activations, the unit of strength.
+        meter: measures distances when given (one more GLP call a step).
+        cancelled: asked before every step; when it says yes, the iterator ends.
+    Raises:
+        GlpError: an empty or too long prompt, a bad strength or direction, or steering so strong that the model breaks.
+    """
+    rows = [Row(ids, arm, sampling.seed) for arm in arms]
+    for _, step in decode(llm, rows, layer, sampling, median_norm=median_norm, meter=meter, cancelled=cancelled):
+        yield step
+
+
+def decode(
+    llm: Llm,
+    rows: Sequence[Row],
+    layer: int,
+    sampling: Sampling,
+    *,
+    median_norm: float,
+    meter: ManifoldMeter | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, Step]]:
+    """Do what `generate` does for rows with prompts of their own; yield each token with its row's number."""
+    layer_at(llm.model, layer)
+    check_arms([row.arm for row in rows], llm.d_model, layer)
+    for row in rows:
+        check_prompt(llm, row.prompt, sampling.max_tokens)
+    if cancelled():
+        return
+    batch = _Batch(llm, rows, layer, sampling, median_norm, meter)
+    for step in range(sampling.max_tokens):
+        if not batch.open or cancelled():
+            return
+        yield from batch.step(step)
+
+
+class _Batch:
+    """The state of one request's decode loop."""
+
+    def __init__(
+        self, llm: Llm, rows: Sequence[Row], layer: int, sampling: Sampling, median_norm: float, meter: ManifoldMeter | None
+    ) -> None:
+        self.llm, self.rows, self.layer, self.sampling = llm, rows, layer, sampling
+        spare = filled(len(rows)) - len(rows)
+        prompts = [list(row.prompt) for row in rows] + [list(rows[0].prompt)] * spare
+        with torch.inference_mode():
+            self.edit = SteeringEdit(
+                [row.arm for row in rows],
+                [row.seed for row in rows],
+                median_norm=median_norm,
+                meter=meter,
+                device=llm.device,
+                width=llm.d_model,
+            )
+            self.context = Context(llm, prompts)
+            self.last = torch.tensor([prompt[-1] for prompt in prompts], device=llm.device)
+        self.streams = [TextStream(llm, row.prompt) for row in rows]
+        self.generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+        self.stop_ids = llm.stop_ids
+        self.open = set(range(len(rows)))
+
+    def step(self, step: int) -> list[tuple[int, Step]]:
+        """Write one more token of every row; return those of the rows that had not ended before."""
+        start = time.perf_counter()
+        tokens, log_probabilities, reading = self._forward()
+        seconds = time.perf_counter() - start
+        steps = []
+        for row in sorted(self.open):
+            token = tokens[row]
+            stopped = token in self.stop_ids
+            finished = stopped or step == self.sampling.max_tokens - 1
+            stream = self.streams[row]
+            text = stream.flush() if stopped else stream.push(token, last=finished)
+            numbers = (log_probabilities[row], *(float(values[row]) for values in reading))
+            steps.append((row, Step(step, self.rows[row].arm.name, token, text, *numbers, seconds, finished)))
+            if finished:
+                self.open.discard(row)
+        return steps
+
+    @torch.inference_mode()
+    def _forward(self) -> tuple[list[int], list[float], Reading]:
+        self.edit.start(self.context.lengths == 0)
+        with edit(self.llm.model, {self.layer: self.edit}):
+            logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
+        if not torch.isfinite(logits[: len(self.rows)]).all():
+            raise GlpError(
+                "The model's output is not a number any more: steering that is too strong breaks it. Reduce the strength."
+            )
+        self.last = self._choose(logits)
+        log_probabilities = logits.log_softmax(-1).gather(-1, self.last[:, None])[:, 0]
+        return self.last.tolist(), log_probabilities.tolist(), self.edit.read()
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        drawn = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators]
+        spare = len(logits) - len(drawn)
+        return choose(logits, self.sampling, torch.cat([*drawn, torch.zeros(spare, dtype=torch.float64)]))
+
+
+def clean_reading(
+    llm: Llm, layer: int, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+) -> tuple[list[list[float]], Tensor]:
+    """Read continuations of one prompt with the unsteered model.
+
+    Returns:
+        Every token's log-probability, a list for each continuation, and the mean activation at `layer` over its tokens (n, d),
+        massive ones left out; nan for an empty continuation.
+    """
+    return read_texts(llm, layer, [prompt_ids] * len(continuations), continuations)
+
+
+def read_texts(
+    llm: Llm, layer: int, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+) -> tuple[list[list[float]], Tensor]:
+    """Do what `clean_reading` does for continuations with prompts of their own."""
+    layer_at(llm.model, layer)
+    for prompt, continuation in zip(prompts, continuations, strict=True):
+        check_prompt(llm, prompt, len(continuation))
+    log_probabilities: list[list[float]] = []
+    means: list[Tensor] = [torch.zeros(0, llm.d_model)]
+    longest = max((len(c) for c in continuations), default=0)
+    size = max(1, TOKENS_PER_READING // (1 + longest))
+    for first in range(0, len(continuations), size):
+        part = slice(first, first + size)
+        read, mean = _read_batch(llm, layer, prompts[part], continuations[part])
+        log_probabilities += read
+        means.append(mean)
+    return log_probabilities, torch.cat(means)
+
+
+@torch.inference_mode()
+def _read_batch(
+    llm: Llm, layer: int, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+) -> tuple[list[list[float]], Tensor]:
+    context = Context(llm, prompts)
+    ids, _ = llm.pad([[prompt[-1], *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
+    with record(llm.model, [layer]) as acts:
+        logits = context.feed(ids)
+    log_probabilities, means = [], []
+    for row, continuation in enumerate(continuations):
+        n = len(continuation)
+        chosen = logits[row, :n].float().log_softmax(-1).gather(-1, ids[row, 1 : n + 1, None])
+        log_probabilities.append(chosen[:, 0].tolist())
+        means.append(_mean_activation(acts[layer][row, 1 : n + 1].float().cpu()))
+    return log_probabilities, torch.stack(means)
+
+
+def _mean_activation(acts: Tensor) -> Tensor:
+    norms = acts.norm(dim=-1)
+    return acts[norms <= MASSIVE * norms.median()].mean(0) if len(acts) else torch.full(acts.shape[1:], torch.nan)
+
+
+def repetition(ids: Sequence[int]) -> float:
+    """Return the share of bigrams that occurred before (1 - distinct-2), 0 for fewer than two."""
+    return repeated_share(ids, 2)
+
+
+def repeated_share(ids: Sequence[int], n: int) -> float:
+    """Return the share of n-grams that occurred before (1 - distinct-n), 0 when there is none."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,94 @@
+"""Manifold distance: how far an activation is from what the language model really produces, in units of a typical real token.
+
+The distance is the GLP's own surprise: its denoising error at one noise level, under one fixed noise, so that the same activation always
+has the same distance. Knows activations and a GLP; knows nothing of tokens.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.model import GLP
+
+N_QUANTILES = 200
+BATCH = 1024
+
+
+class ManifoldMeter:
+    """Measures distances with a GLP against a reference of held-out real activations; 1 is a typical real token."""
+
+    def __init__(self, glp: GLP, reference: Mapping[str, Any], *, layer: int | None = None) -> None:
+        self.glp, self.layer = glp, layer
+        try:
+            self.sigma = float(reference["sigma"])
+            seed = int(reference["noise_seed"])
+            quantiles = [(float(q), float(error)) for q, error in reference["quantiles"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise GlpError(f"The reference lacks {error}: make it again with `python -m glp_core reference`.") from error
+        self._errors = [error for _, error in quantiles]
+        self._shares = [q for q, _ in quantiles]
+        if len(quantiles) < 2 or self._errors != sorted(self._errors) or not self._errors[0] > 0:
+            raise GlpError(
+                "The reference's quantiles must rise from above 0: make it again with `python -m glp_core reference`."
+            )
+        self.median = _interpolate(0.5, self._shares, self._errors)
+        self.noise = fixed_noise(glp.d_input, seed).to(glp.device)
+
+    def distance(self, acts: Tensor) -> Tensor:
+        """Return the manifold distance of activations (n, d), float32 on the CPU."""
+        return (fixed_error(self.glp, acts, self.sigma, self.noise, self.layer) / self.median).sqrt()
+
+    def percentile(self, distance: Tensor) -> Tensor:
+        """Return for each distance the share of held-out real activations that are nearer, 0 to 1."""
+        errors = (distance.double().square() * self.median).flatten().tolist()
+        shares = [_interpolate(error, self._errors, self._shares) for error in errors]
+        return torch.tensor(shares, dtype=torch.float32).reshape(distance.shape)
+
+    def band(self, low: float = 0.05, high: float = 0.95) -> tuple[float, float]:
+        """Return the distances between which real activations lie, from quantile `low` to `high`."""
+        ends = (_interpolate(q, self._shares, self._errors) for q in (low, high))
+        return tuple(math.sqrt(error / self.median) for error in ends)
+
+
+def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0, layer: int | None = None) -> dict[str, Any]:
+    """Return what a ManifoldMeter needs, from held-out real activations (n, d)."""
+    if len(acts) < 2:
+        raise GlpError(f"Got {len(acts)} held-out activations, wanted at least 2.")
+    errors = fixed_error(glp, acts, sigma, fixed_noise(glp.d_input, seed).to(glp.device), layer).double()
+    shares = torch.linspace(0, 1, N_QUANTILES + 1, dtype=torch.float64)
+    values = torch.quantile(errors, shares)
+    return {
+        "sigma": sigma,
+        "noise_seed": seed,
+        "quantiles": [[round(q, 6), error] for q, error in zip(shares.tolist(), values.tolist(), strict=True)],
+        "n": len(acts),
+    }
+
+
+def fixed_noise(width: int, seed: int) -> Tensor:
+    """Return the one noise vector (d,) that all activations are measured with."""
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed))
+
+
+def fixed_error(glp: GLP, acts: Tensor, sigma: float, noise: Tensor, layer: int | None = None) -> Tensor:
+    """Return denoising errors (n,) of activations (n, d) under the same noise (d,), on the CPU."""
+    errors = [glp.denoising_error(part, sigma, noise=noise.expand_as(part), layer=layer).cpu() for part in acts.split(BATCH)]
+    return torch.cat(errors) if errors else torch.zeros(0)
+
+
+def _interpolate(x: float, xs: list[float], ys: list[float]) -> float:
+    """Return y at x on the line through sorted points, held constant beyond them; nan for nan."""
+    if math.isnan(x):
+        return math.nan
+    i = bisect_right(xs, x)
+    if i == 0:
+        return ys[0]
+    if i == len(xs):
+        return ys[-1]
+    width = xs[i] - xs[i - 1]
+    return ys[i - 1] + (ys[i] - ys[i - 1]) * ((x - xs[i - 1]) / width if width else 0.0)

@@ -1,0 +1,133 @@
+"""Ways to bring a steered activation back: none, the GLP (SDEdit), its norm restored, or a Gaussian prior (Wiener filter).
+
+One interface; equal projectors compare equal, so that rows which share one can be projected in one call. Knows activations only.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from glp_core import flow
+from glp_core.errors import GlpError
+from glp_core.gaussian import GaussianPrior
+from glp_core.model import GLP
+
+Kind = Literal["none", "glp", "norm", "gaussian"]
+
+
+class Projector(Protocol):
+    """Brings edited activations back towards what the model really produces."""
+
+    @property
+    def name(self) -> str:
+        """Its kind."""
+
+    def __call__(
+        self,
+        edited: Tensor,  # (n, d)
+        clean: Tensor,  # (n, d), before the edit
+        generator: torch.Generator | None = None,
+        *,
+        noise: Tensor | None = None,  # (n, d), standard normal; drawn with the generator when None
+    ) -> Tensor:  # (n, d)
+        """Return the activations to go on with."""
+
+
+@dataclass(frozen=True)
+class NoProjection:
+    """Leave the edit as it is."""
+
+    name: str = "none"
+
+    def __call__(
+        self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        return edited
+
+
+@dataclass(frozen=True)
+class NormProjection:
+    """Rescale the edited activation to the norm that it had before the edit."""
+
+    name: str = "norm"
+
+    def __call__(
+        self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        scale = clean.float().norm(dim=-1, keepdim=True) / edited.float().norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        return (edited.float() * scale).to(edited)
+
+
+@dataclass(frozen=True)
+class GlpProjection:
+    """Noise the edited activation to `noise_level` and denoise it back with the GLP (paper, on-manifold steering)."""
+
+    glp: GLP
+    noise_level: float = 0.5
+    steps: int = 20
+    solver: flow.Solver = "euler"
+    layer: int | None = None
+    name: str = "glp"
+
+    def __call__(
+        self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        return self.glp.project(
+            edited, self.noise_level, self.steps, noise=noise, generator=generator, layer=self.layer, solver=self.solver
+        )
+
+
+@dataclass(frozen=True)
+class GaussianProjection:
+    """Noise the edited activation to `noise_level` and return the mean of what it may have been under a Gaussian prior."""
+
+    prior: GaussianPrior
+    noise_level: float = 0.5
+    name: str = "gaussian"
+
+    def __call__(
+        self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        if noise is None:
+            noise = torch.randn(edited.shape, generator=generator, device=generator.device if generator else "cpu")
+        return self.prior.posterior_mean(edited, self.noise_level, noise.to(edited.device))
+
+
+def make_projector(
+    kind: Kind,
+    *,
+    glp: GLP | None = None,
+    covariance: Tensor | None = None,
+    noise_level: float = 0.5,
+    steps: int = 20,
+    solver: flow.Solver = "euler",
+    layer: int | None = None,
+) -> Projector:
+    """Make a projector.
+
+    Args:
+        glp: for glp; for gaussian it gives the mean.
+        covariance: (d, d) of the activations, for gaussian.
+        noise_level: the same meaning for glp and gaussian. Euler starts at the released schedule's nearest level below it (0.474
+            for 0.5 and 20 steps), so gaussian does as well when `solver` is euler.
+        layer: LLM layer, for multi-layer GLPs.
+    Raises:
+        GlpError: an unknown kind or solver, a noise level outside [0, 1], or something missing.
+    """
+    if kind not in ("none", "glp", "norm", "gaussian"):
+        raise GlpError(f"Projection {kind!r} is not known: use none, glp, norm or gaussian.")
+    if kind == "none":
+        return NoProjection()
+    if kind == "norm":
+        return NormProjection()
+    if glp is None:
+        raise GlpError(f"Projection {kind!r} needs a GLP: load one with load_glp.")
+    start = flow.solver_plan(solver, noise_level, steps)[0]
+    if kind == "glp":
+        return GlpProjection(glp, noise_level, steps, solver, layer)
+    if covariance is None:
+        raise GlpError("Projection 'gaussian' needs the activations' covariance; this GLP's statistics hold none.")
+    mean = glp.normalizer.mean[glp.normalizer.row(layer)]
+    return GaussianProjection(GaussianPrior(mean, covariance.to(mean)), start)
