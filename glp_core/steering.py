@@ -17,7 +17,6 @@ from glp_core.errors import GlpError
 from glp_core.manifold import ManifoldMeter
 from glp_core.projection import Projector
 
-
 NOISE_STREAM = 1_000_003
 """Added to a row's seed, so that its projection noise and its choice of tokens are drawn independently."""
 
