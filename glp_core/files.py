@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is to do, and a few words."""
@@ -62,8 +62,10 @@ def read_json(path: Path) -> Any:
         raise GlpError(f"{path} is not readable JSON: {error}.") from error
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors."""
+    from safetensors.torch import save_file  # here, so that JSON is read and written without waiting for torch
+
     with replacing(path) as scratch:
         try:
             save_file({name: t.contiguous() for name, t in tensors.items()}, scratch, metadata=metadata)

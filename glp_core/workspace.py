@@ -7,7 +7,7 @@
     runs/<name>/     config.json, train.csv, evals.csv of training runs
     reports/         what the commands measured, one JSON file each
 
-Knows where things lie and loads them; computes nothing.
+Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
 
 import math
@@ -18,20 +18,31 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from glp_core.checkpoint import load_glp, read_statistics
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json
-from glp_core.llm import Llm, LlmSource, cache_folder, load_llm, native_dtype
-from glp_core.model import GLP
+from glp_core.sources import LlmSource, cache_folder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from glp_core.directions import Direction
+    from glp_core.llm import Llm
+    from glp_core.model import GLP
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
-DTYPES: dict[str, torch.dtype | None] = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = ("auto", "bfloat16", "float32")
+
+
+def torch_dtype(name: str, device: str = "cpu") -> "torch.dtype":
+    """Return the dtype of that name; for auto, bfloat16 where the device multiplies it natively, else float32."""
+    import torch
+
+    from glp_core.llm import native_dtype
+
+    return native_dtype(device) if name == "auto" else getattr(torch, name)
 
 
 def versions() -> dict[str, str]:
@@ -42,6 +53,10 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Describe this machine as far as it decides speed."""
+    import torch
+
+    from glp_core.llm import native_dtype
+
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -121,16 +136,22 @@ class Workspace:
         facts = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
         write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
 
-    def load_llm(self, device: str = "cpu") -> Llm:
+    def load_llm(self, device: str = "cpu") -> "Llm":
         """Load the language model in the workspace's dtype."""
-        return load_llm(self.llm, device=device, dtype=DTYPES[self.dtype])
+        from glp_core.llm import load_llm
 
-    def load_glp(self, checkpoint: str = "final", device: str = "cpu") -> GLP:
+        return load_llm(self.llm, device=device, dtype=torch_dtype(self.dtype, device))
+
+    def load_glp(self, checkpoint: str = "final", device: str = "cpu") -> "GLP":
         """Load the prior in the workspace's dtype."""
-        return load_glp(self.folder / "glp", checkpoint, device, DTYPES[self.dtype] or native_dtype(device))
+        from glp_core.checkpoint import load_glp
 
-    def covariance(self) -> Tensor:
+        return load_glp(self.folder / "glp", checkpoint, device, torch_dtype(self.dtype, device))
+
+    def covariance(self) -> "Tensor":
         """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
+        from glp_core.checkpoint import read_statistics
+
         found = read_statistics(self.folder / "glp").get("covariance")
         if found is None:
             raise GlpError(
@@ -142,8 +163,10 @@ class Workspace:
         """Return the names of the stored directions, sorted."""
         return sorted(path.stem for path in (self.folder / "directions").glob("*.safetensors"))
 
-    def direction(self, name: str) -> Direction:
+    def direction(self, name: str) -> "Direction":
         """Load one direction; raise GlpError when there is none of that name."""
+        from glp_core.directions import Direction
+
         names = self.direction_names()
         if name not in names:
             raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")

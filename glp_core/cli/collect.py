@@ -7,8 +7,9 @@ from glp_core.activations import ActivationStore, collect
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
-from glp_core.llm import SMOLLM2, Llm, LlmSource, load_llm
-from glp_core.workspace import DTYPES, Workspace
+from glp_core.llm import Llm, load_llm
+from glp_core.sources import SMOLLM2, LlmSource
+from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
         source = llm_source(args.llm)
-        llm = load_llm(source, device=args.device, dtype=DTYPES[args.dtype])
+        llm = load_llm(source, device=args.device, dtype=torch_dtype(args.dtype, args.device))
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)

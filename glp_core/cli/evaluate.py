@@ -83,7 +83,7 @@ def summary(report: dict[str, Any]) -> str:
     """Return the headline numbers in one line."""
     delta, frechet = report["delta_lm"], report["frechet"]
     return (
-        f"validation loss {report['validation_loss']:.3f} (Gaussian {report['gaussian_loss']:.3f}), Frechet {frechet['generated_real']:.1f} "
-        f"(real {frechet['real_real']:.1f}), Delta LM {delta['glp']:.3f} (Gaussian {delta['gaussian_mean']:.3f}, "
-        f"mean {delta['mean_ablation']:.2f})"
+        f"validation loss {report['validation_loss']:.3f} (Gaussian {report['gaussian_loss']:.3f}), "
+        f"Frechet {frechet['generated_real']:.1f} (real {frechet['real_real']:.1f}), "
+        f"Delta LM {delta['glp']:.3f} (Gaussian {delta['gaussian_mean']:.3f}, mean {delta['mean_ablation']:.2f})"
     )

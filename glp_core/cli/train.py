@@ -9,9 +9,8 @@ from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
-from glp_core.llm import native_dtype
 from glp_core.training import TrainConfig, Trainer
-from glp_core.workspace import DTYPES, Workspace
+from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
     store = ActivationStore(args.store or workspace.store_folder)
     folder = args.out or workspace.training_folder / args.run
-    trainer = Trainer(config, store, folder, dtype=DTYPES[args.dtype] or native_dtype())
+    trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype))
     say(f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step.")
     with stopping(at_once=False) as stop:
         trainer.run(progress=reporter("train"), stop=stop)

