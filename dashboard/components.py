@@ -22,10 +22,12 @@ STYLE = """
 .glp-strip i{font-style:normal;opacity:.6;font-size:.85em}
 .glp-legend{display:flex;align-items:center;gap:.5rem;font-size:.8rem;opacity:.9;flex-wrap:wrap}
 .glp-ramp{display:inline-block;width:8rem;height:.75rem;border-radius:3px;border:1px solid rgba(128,128,128,.5)}
+[data-testid=stMainBlockContainer]{padding-top:4.2rem;padding-left:2.5rem;padding-right:2.5rem}
+[data-testid=stSidebarUserContent]{padding-bottom:1rem}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
-.glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0;font-size:.85rem}
-.glp-facts dt{opacity:.7;white-space:nowrap}
-.glp-facts dd{margin:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
+.glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}
+.glp-facts dd{margin:0!important;padding:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 """
 """Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
 
@@ -43,9 +45,9 @@ class File(NamedTuple):
     """Media type."""
 
 
-def style() -> None:
-    """Put the styles of this module's HTML on the page (the entry does it once)."""
-    st.html(f"<style>{STYLE}</style>")
+def style(*more: str) -> None:
+    """Put the styles of this module's HTML, and `more`, on the page (the entry does it once)."""
+    st.html(f"<style>{STYLE}{''.join(more)}</style>")
 
 
 def page_frame(title: str, question: str) -> DeltaGenerator:

@@ -1,0 +1,37 @@
+"""Entry of the dashboard: page frame, navigation, and the workspace's facts in the sidebar. `make dashboard` starts it."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, not the repository
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from dashboard import components, resources, sidebar, steering_view  # noqa: E402
+
+# Page file, title, icon, help; the first one is the start page.
+PAGES = (
+    ("overview", "Overview", ":material/home:", "What this is, the workspace's facts, and where to begin."),
+    (
+        "steering",
+        "Steering",
+        ":material/tune:",
+        "Push the model towards a concept; compare unsteered, raw and GLP-projected text.",
+    ),
+)
+
+st.set_page_config(page_title="GLP Explorer", page_icon=":material/blur_on:", layout="wide")
+resources.warm_up()
+components.style(steering_view.BOARD_STYLE)
+page = st.navigation(
+    [
+        st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, help=words, url_path=name, default=i == 0)
+        for i, (name, title, icon, words) in enumerate(PAGES)
+        if (ROOT / "pages" / f"{name}.py").is_file()
+    ],
+    position="top",
+)
+sidebar.draw()
+page.run()

@@ -1,0 +1,146 @@
+"""Everything that all sessions share: the workspace, its models, the one job queue of the device.
+
+Heavy imports (torch, transformers) happen in the queue's worker thread, so that the first page is there before them; `warm_up`
+starts it. Call `llm`, `glp`, `meter` and `direction` inside jobs only: one thread runs all inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+from streamlit.runtime import exists, get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from dashboard import about
+from dashboard.jobs import Cancelled, Job, JobRunner, Work
+
+if TYPE_CHECKING:
+    from glp_core.directions import Direction
+    from glp_core.llm import Llm
+    from glp_core.manifold import ManifoldMeter
+    from glp_core.model import GLP
+    from glp_core.workspace import Workspace
+
+DEVICE = "cpu"
+
+
+def workspace() -> Workspace:
+    """Return the workspace; GlpError when the folder is none."""
+    return _workspace(about.folder())
+
+
+def llm() -> Llm:
+    """Return the language model."""
+    return _llm(about.folder())
+
+
+def glp(checkpoint: str = "final") -> GLP:
+    """Return the prior, or another checkpoint of it."""
+    return _glp(about.folder(), checkpoint)
+
+
+def meter() -> ManifoldMeter | None:
+    """Return the distance meter, or None while `python -m glp_core reference` has not been run."""
+    return _meter(about.folder())
+
+
+def direction(name: str) -> Direction:
+    """Return a direction by name; GlpError when there is none."""
+    return _direction(about.folder(), name)
+
+
+def submit(work: Work, *, title: str) -> Job:
+    """Queue a job for this session; it is given up when the session's tab is closed.
+
+    Raises:
+        GlpError: the queue is full, or this session has a job waiting.
+    """
+    session = session_id()
+    return runner().submit(session, work, title=title, alive=lambda: connected(session))
+
+
+def session_id() -> str:
+    """Return a name for the session whose page is being drawn."""
+    context = get_script_run_ctx()
+    return context.session_id if context else "no session"
+
+
+def connected(session: str) -> bool:
+    """Say whether a session's browser tab is there."""
+    return exists() and get_instance().is_active_session(session)
+
+
+def warm_up() -> Job:
+    """Start loading the models, once; return the job that does it."""
+    return _warm_up(about.folder())
+
+
+@st.cache_resource(show_spinner=False)
+def runner() -> JobRunner:
+    """Return the device's job queue."""
+    return JobRunner(context=_inference)
+
+
+def _inference() -> AbstractContextManager[Any]:
+    import torch
+
+    return torch.inference_mode()
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _warm_up(folder: Path) -> Job:
+    def work(_cancelled: Cancelled) -> Iterator[str]:
+        _workspace(folder)
+        yield "workspace"
+        _llm(folder)
+        yield "llm"
+        _glp(folder, "final")
+        _meter(folder)
+        yield "glp"
+
+    return runner().submit("", work, title="loading the models", grace=None)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _workspace(folder: Path) -> Workspace:
+    from glp_core.workspace import Workspace
+
+    return Workspace.open(folder)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _llm(folder: Path) -> Llm:
+    import torch
+
+    with torch.inference_mode(False):
+        return _workspace(folder).load_llm(DEVICE)
+
+
+@st.cache_resource(show_spinner=False, max_entries=6)
+def _glp(folder: Path, checkpoint: str) -> GLP:
+    import torch
+
+    with torch.inference_mode(False):
+        return _workspace(folder).load_glp(checkpoint, DEVICE)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _meter(folder: Path) -> ManifoldMeter | None:
+    from glp_core.manifold import ManifoldMeter
+
+    reference = _workspace(folder).report("reference")
+    return ManifoldMeter(_glp(folder, "final"), reference) if reference else None
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _direction(folder: Path, name: str) -> Direction:
+    return _workspace(folder).direction(name)
+
+
+def dtype_name() -> str:
+    """Return the number type that the models run in, once they are loaded."""
+    return str(llm().dtype).removeprefix("torch.")

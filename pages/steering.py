@@ -1,0 +1,47 @@
+"""Steering: can I push the model towards a concept and still get good text?"""
+
+import streamlit as st
+
+from dashboard import about, components, state, steering, steering_panel
+
+HELP = """
+Three columns write at the same time from the same prompt and seed. **Unsteered** is the model as it is. **Raw steered** adds the
+direction, *strength* × the layer's median norm, to the layer's output at every new token. **GLP-projected** adds the same push, then
+noises the result to *noise level* and denoises it with the GLP: what comes out is an activation that the model could have had.
+
+- **Colour**: *distance* is the GLP's surprise at the activation that produced the token, in units of a typical real token (1); the
+  shaded band of the chart holds 90% of held-out real tokens. *Surprise* is how unlikely the unsteered model finds the token. Outlined
+  tokens come from massive activations, which are left alone and have no distance. Hover a token for its numbers.
+- **log-probability**: mean under the unsteered model. It rewards repetition, so read it beside **repetition**, the share of bigrams that
+  occurred before in the column.
+- **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
+- **kept push**: how much of the push along the direction the projection left. A low number means that the prior undid the steering.
+- **Steps** are network calls for midpoint and ab2; for euler they are steps of the released schedule, of which noise level 0.5 runs half.
+"""
+
+directions = about.directions()
+params = steering.params(directions)
+steering_panel.read_link(params)
+slot = components.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
+steering_panel.controls(params, directions)
+steering_panel.follow(params, directions)
+run = steering_panel.current()
+live = run is not None and run[1].live
+steering_panel.buttons(params, directions, live=live)
+steering_panel.messages(params)
+
+values = steering_panel.widget_values(params)
+link = {param.key: values[name] for name, param in params.items()}
+with slot:
+    components.share("steering", link)
+    address = state.page_link("steering", link)
+    components.download(steering_panel.files(run, values["colour"], address), key="steering_download")
+
+if run is None:
+    st.info("The example is filled in: press Run.", icon=":material/play_arrow:")
+elif live:
+    steering_panel.stream(*run, values["colour"])
+    st.rerun()
+else:
+    steering_panel.results(*run, values["colour"])
+components.how_to_read(HELP)
