@@ -12,7 +12,9 @@ from glp_core.errors import GlpError
 
 FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
 """Environment variable that names another workspace folder."""
-DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository."""
+DEMO = ROOT / "assets" / "demo"
 LARGEST_JSON = 50_000_000
 
 

@@ -20,6 +20,25 @@ PAGES = (
         ":material/tune:",
         "Push the model towards a concept; compare unsteered, raw and GLP-projected text.",
     ),
+    (
+        "neurons",
+        "Meta-neurons",
+        ":material/hub:",
+        "The GLP's hidden units: which fire on a text, and on what else each one fires.",
+    ),
+    (
+        "concepts",
+        "Concepts",
+        ":material/category:",
+        "The unit that detects each of 113 concepts best, and the one for your own.",
+    ),
+    (
+        "scaling",
+        "Scaling",
+        ":material/show_chart:",
+        "Loss and downstream scores against training compute, with the fitted law.",
+    ),
+    ("manifold", "Manifold", ":material/scatter_plot:", "How far activations are from what the model really produces."),
 )
 
 st.set_page_config(page_title="GLP Explorer", page_icon=":material/blur_on:", layout="wide")

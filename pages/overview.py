@@ -1,5 +1,30 @@
 """Overview: what is this, and where do I begin?"""
 
-from dashboard import components
+import streamlit as st
 
-components.page_frame("GLP Explorer", "What does a language model's own prior over its thoughts look like?")
+from dashboard import about, components, overview, resources, svg
+
+components.page_frame("GLP Explorer", "What is this, and where do I begin?")
+st.markdown(
+    "A **generative latent prior** is a diffusion model that has learned which activations a language model really produces at one of "
+    "its layers. It can bring a steered activation back to what the model could have thought, measure how far any activation is from "
+    "that, and its hidden units, the **meta-neurons**, detect concepts. Everything here runs live on the models named below, and every "
+    "number was measured on them."
+)
+known = about.read()
+words = "Data flow: a text passes the first layers; the direction is pushed into the activation, the GLP denoises it; the rest writes."
+st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "dark"), words))
+
+left, right = st.columns([2, 3], gap="large")
+with left:
+    st.subheader("This workspace", anchor=False)
+    number_type = None if resources.warm_up().live else resources.dtype_name()
+    st.html(components.facts(overview.facts(known, number_type)))
+with right:
+    st.subheader("Begin with an example", anchor=False)
+    with st.container(horizontal=True):
+        for card in overview.CARDS:
+            if overview.is_there(card):
+                with st.container(border=True, width=260):
+                    st.page_link(f"../pages/{card.page}.py", label=f"**{card.title}**", query_params=card.query or None)
+                    st.caption(card.words)
