@@ -8,6 +8,7 @@ from importlib import import_module
 from glp_core.errors import GlpError
 
 COMMANDS = {
+    "setup": "Check the data files and convert the demo's language model.",
     "collect": "Run the LLM over the corpus and store a layer's activations.",
     "train": "Train a GLP on stored activations.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",

@@ -20,6 +20,8 @@ from glp_core.sources import wheel_file
 PACKAGE = "sae-probes"
 MASTER = "sae_probes/data/probing_datasets_MASTER.csv.zst"
 MASTER_SHA256 = "c2b5634ce96501917f4526784aa65f6f4934b60e270c9ebe2068364ddf233131"
+TABLES_SHA256 = "7b6a8971e1ce0a3b2a38403ae8da0c75600e21dea4e9ee47acac16ba02d1234e"
+"""Of the digests of the tables of texts, in the order of their names."""
 SHORTEST = 60
 """Characters; shorter texts teach a prior little beyond their template."""
 
@@ -95,16 +97,37 @@ def _binary(labels: pd.Series, name: str) -> list[int]:
     return [int(value == values[1]) for value in labels]
 
 
+def _tables() -> list[tuple[str, Path]]:
+    """Return name and path of every table of texts in the package, by name."""
+    files = {str(file): Path(str(file.locate())) for file in metadata.distribution(PACKAGE).files or []}
+    return sorted((name, path) for name, path in files.items() if "cleaned_data/" in name and name.endswith(".csv.zst"))
+
+
+def check_files() -> int:
+    """Check the package's files by their digests and return the number of tables.
+
+    Raises:
+        GlpError: the package is missing, or holds other files than the pinned release.
+    """
+    wheel_file(PACKAGE, MASTER, MASTER_SHA256)
+    whole = hashlib.sha256()
+    for _, path in _tables():
+        if path.is_file():
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    if whole.hexdigest() != TABLES_SHA256:
+        raise GlpError(f"The tables of package {PACKAGE} are not those of the pinned release: reinstall it with `make setup`.")
+    return len(_tables())
+
+
 @lru_cache(maxsize=1)
 def _corpus_texts() -> tuple[Document, ...]:
     """Return every distinct text of at least SHORTEST characters that is no test row, in a fixed random order."""
     seen: dict[str, str] = {}
-    for file in metadata.distribution(PACKAGE).files or []:
-        if "cleaned_data/" in str(file) and str(file).endswith(".csv.zst"):
-            source = Path(str(file)).name.removesuffix(".csv.zst")
-            for text in pd.read_csv(file.locate(), usecols=["prompt"])["prompt"].dropna().astype(str):
-                if len(text) >= SHORTEST:
-                    seen.setdefault(text, source)
+    for _, path in _tables():
+        source = path.name.removesuffix(".csv.zst")
+        for text in pd.read_csv(path, usecols=["prompt"])["prompt"].dropna().astype(str):
+            if len(text) >= SHORTEST:
+                seen.setdefault(text, source)
     documents = [Document(text, source) for text, source in sorted(seen.items()) if split_of(text) != "test"]
     random.Random(0).shuffle(documents)
     return tuple(documents)

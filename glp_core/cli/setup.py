@@ -1,0 +1,22 @@
+"""Check the demo's data files by their digests and convert its language model, so that every later start is quick and offline."""
+
+import argparse
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, say
+from glp_core.corpus import check_files
+from glp_core.llm import converted_gguf
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    n_tables = check_files()
+    if workspace.llm.kind == "wheel":
+        folder = converted_gguf(workspace.llm)
+        say(f"Ready: {workspace.llm.title} in {folder}, {n_tables} tables of texts.")
+    return 0
