@@ -4,6 +4,7 @@ Follows Luo et al. 2026 (arXiv 2602.06964); parameter names are those of the rel
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -172,6 +173,11 @@ class GLP(nn.Module):
         self.eval().requires_grad_(False)
         self._fast = FastDenoiser(self.network)
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GLP":
+        """Lay the weights out anew after they moved to another device or dtype."""
+        super()._apply(fn, recurse)
+        return self if self._fast is None else self.prepare()
 
     def velocity(self, z: Tensor, sigma: Tensor | float, layer: Tensor | int | None = None) -> Tensor:
         """Predict eps - z for noisy latents.

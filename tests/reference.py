@@ -77,18 +77,20 @@ class StepScheduler:
 
 
 class ReferenceGlp:
-    """What the paper's code does with a released folder."""
+    """What the paper's code does with a GLP's weights."""
 
-    def __init__(self, folder, checkpoint="final"):
-        folder = Path(folder)
-        shape = yaml.safe_load((folder / "config.yaml").read_text())["glp_kwargs"]["denoiser_config"]
+    def __init__(self, shape, weights, mean, var):
         self.model = PlainModel(**shape).eval().requires_grad_(False)
-        stored = load_file(folder / f"{checkpoint}.safetensors")
-        self.model.load_state_dict({name.removeprefix("model."): t.float() for name, t in stored.items()})
-        statistics = torch.load(folder / "rep_statistics.pt", weights_only=True)
-        width = shape["d_input"]
-        self.mean = statistics["mean"].reshape(-1, width)
-        self.std = statistics["var"].reshape(-1, width).sqrt()
+        self.model.load_state_dict({name.removeprefix("model."): t.float() for name, t in weights.items()})
+        self.mean = mean.reshape(-1, shape["d_input"])
+        self.std = var.reshape(-1, shape["d_input"]).sqrt()
+
+    @classmethod
+    def read(cls, folder, checkpoint="final"):
+        """Read a released folder."""
+        shape = yaml.safe_load((Path(folder) / "config.yaml").read_text())["glp_kwargs"]["denoiser_config"]
+        statistics = torch.load(Path(folder) / "rep_statistics.pt", weights_only=True)
+        return cls(shape, load_file(Path(folder) / f"{checkpoint}.safetensors"), statistics["mean"], statistics["var"])
 
     def _at(self, table, layer):
         return table[layer if len(table) > 1 else 0]

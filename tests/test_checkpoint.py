@@ -28,7 +28,7 @@ def test_a_checkpoint_in_a_subfolder(tmp_path):
     folder = write_released_folder(tmp_path, checkpoint="checkpoints/epoch_32")
     z = torch.randn(5, 24)
     got = load_glp(folder, checkpoint="checkpoints/epoch_32").velocity(z, 0.4)
-    torch.testing.assert_close(got, ReferenceGlp(folder, "checkpoints/epoch_32").velocity(z, 0.4))
+    torch.testing.assert_close(got, ReferenceGlp.read(folder, "checkpoints/epoch_32").velocity(z, 0.4))
     with pytest.raises(GlpError, match="checkpoints/epoch_32"):
         load_glp(folder)
 

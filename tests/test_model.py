@@ -20,7 +20,7 @@ FOLDERS = {
 def pair(request, tmp_path):
     options = FOLDERS[request.param]
     folder = write_released_folder(tmp_path, **options)
-    return load_glp(folder), ReferenceGlp(folder), 4 if options.get("multi") else None
+    return load_glp(folder), ReferenceGlp.read(folder), 4 if options.get("multi") else None
 
 
 def numbers(d, n=7, seed=1):
@@ -177,7 +177,7 @@ def test_a_multi_layer_glp_wants_a_layer(tmp_path):
 
 def test_layers_may_differ_by_row(tmp_path):
     folder = write_released_folder(tmp_path, multi=6, statistics="layered")
-    glp, reference = load_glp(folder), ReferenceGlp(folder)
+    glp, reference = load_glp(folder), ReferenceGlp.read(folder)
     z, _ = numbers(glp.d_input, 6)
     layers = torch.tensor([0, 5, 1, 4, 2, 3])
     close(glp.velocity(z, 0.3, layers), reference.velocity(z, 0.3, layers))

@@ -1,0 +1,82 @@
+"""The two longer measurements: a three-column run against one plain generate, and training's share of the machine's GEMM rate."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from glp_core.files import write_json, write_tensors
+from glp_core.generation import Arm, Sampling, generate
+from glp_core.projection import make_projector
+from glp_core.training import TrainConfig, Trainer, flops_per_activation
+from tests.bench.timing import interleaved
+
+TOKENS = 64
+
+
+def compare_vs_generate(llm, glp, layer, median_norm, direction, solver, calls, repeats=3):
+    """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes."""
+    ids = llm.encode("The weather this week has been")
+    projector = make_projector("glp", glp=glp, steps=calls, solver=solver)
+    arms = [
+        Arm("unsteered", None, 0.0, None),
+        Arm("steered", direction, 1.0, None),
+        Arm("projected", direction, 1.0, projector),
+    ]
+
+    def three_columns():
+        for _ in generate(llm, ids, layer, arms, Sampling(max_tokens=TOKENS), median_norm=median_norm):
+            pass
+
+    def plain():
+        with torch.inference_mode():
+            llm.model.generate(
+                torch.tensor([ids]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, pad_token_id=llm.first_id
+            )
+
+    seconds = interleaved({"three_columns": three_columns, "plain": plain}, repeats)
+    return round(seconds["three_columns"] / seconds["plain"], 2), {name: round(value, 2) for name, value in seconds.items()}
+
+
+def gemm_rate(dtype, size=2048, repeats=7):
+    """Return this machine's matrix product rate in FLOP/s."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    return 2 * size**3 / interleaved({"gemm": lambda: a @ b}, repeats)["gemm"]
+
+
+def train_fraction_of_gemm(glp, dtype, steps=12):
+    """Return a training step's rate as a share of the GEMM rate: counted as 6 N D (the paper's), and as arithmetic done.
+
+    Embedding the noise level once a group saves arithmetic that 6 N D counts.
+    """
+    config = TrainConfig(d_model=glp.config.d_model, d_mlp=glp.config.d_mlp, n_layers=glp.n_layers, activations=10_000_000)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, random_store(Path(folder) / "store", glp.d_input), Path(folder) / "run", dtype=dtype)
+        acts = torch.randn(config.batch, glp.d_input).bfloat16()
+        a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
+        seconds = interleaved({"step": lambda: trainer._train_step(acts), "gemm": lambda: a @ b}, steps)
+    rate = 2 * 2048**3 / seconds["gemm"]
+    counted = flops_per_activation(glp) * config.batch
+    conditioning = 6 * sum(p.numel() for name, p in glp.network.named_parameters() if "time_" in name)
+    done = counted - conditioning * (config.batch - config.sigma_groups)
+    return {
+        "counted": round(counted / seconds["step"] / rate, 3),
+        "done": round(done / seconds["step"] / rate, 3),
+        "step_seconds": round(seconds["step"], 4),
+        "gemm_gflops": round(rate / 1e9),
+    }
+
+
+def random_store(folder, width):
+    """Write the smallest store that a Trainer starts from."""
+    from glp_core.activations import ActivationStore
+
+    acts = torch.randn(2048, width)
+    write_tensors(folder / "train-00000.safetensors", {"acts": acts.bfloat16()})
+    write_tensors(folder / "validation.safetensors", {"acts": acts.bfloat16()})
+    write_tensors(
+        folder / "statistics.safetensors", {"mean": acts.mean(0), "var": acts.var(0), "covariance": acts.T.cov().contiguous()}
+    )
+    shard = {"file": "train-00000.safetensors", "activations": len(acts)}
+    write_json(folder / "manifest.json", {"llm": "random", "layer": 0, "median_norm": 1.0, "shards": [shard]})
+    return ActivationStore(folder)
