@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import about
+from dashboard import about, unit_directions
 from dashboard.jobs import Cancelled, Job, JobRunner, Work
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def _meter(folder: Path) -> ManifoldMeter | None:
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _direction(folder: Path, name: str) -> Direction:
+    if unit_directions.is_unit(name):
+        return unit_directions.make(_workspace(folder), _glp(folder, "final"), name)
     return _workspace(folder).direction(name)
 
 
