@@ -87,13 +87,20 @@ class Llm:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each id's text so that the pieces joined are the text; a character split over tokens goes to its last."""
-        texts, done = [], ""
+        texts: list[str] = []
+        start, shown, before = 0, 0, ""  # text up to `shown` is given out; decoding begins at `start`, a character's border
         for end in range(1, len(ids) + 1):
-            text = self.tokenizer.decode(list(ids[max(0, end - 8) : end]), skip_special_tokens=False)
-            before = self.tokenizer.decode(list(ids[max(0, end - 8) : end - 1]), skip_special_tokens=False)
-            texts.append(_new_text(before, text))
-            done += texts[-1]
+            text = self._decode(ids[start:end])
+            if text.endswith("\ufffd") and end < len(ids):  # its bytes may not be complete yet
+                texts.append("")
+                continue
+            texts.append(text[len(before) :])
+            start, shown = shown, end
+            before = self._decode(ids[start:shown])
         return texts
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def pad(self, rows: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
         """Return ids and attention mask (rows, longest), padded on the right or left."""
@@ -114,12 +121,6 @@ class Llm:
         with record(self.model, [layer], stop=True) as acts:
             self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]
-
-
-def _new_text(before: str, text: str) -> str:
-    """Return what the last token adds, holding back a character whose bytes are not complete yet."""
-    stable = before.rstrip("\ufffd")
-    return "" if text.endswith("\ufffd") else text[len(stable) :]
 
 
 def load_llm(source: LlmSource, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Llm:
