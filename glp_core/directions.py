@@ -13,15 +13,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glp_core.activations import is_massive
 from glp_core.checkpoint import check_safetensors
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
 from glp_core.llm import Llm
+from glp_core.text_reading import POOLED, Pooling, TextReading
 
 TENSORS = ("vector", "probe_weight", "probe_bias")
-TOKENS_PER_TEXT = 128
-TOKENS_PER_BATCH = 2048
 TEST_SHARE = 0.25
 
 
@@ -87,52 +85,6 @@ class Direction:
         return Direction(vector=vector, probe_weight=weight, probe_bias=float(tensors["probe_bias"]), **facts)
 
 
-class TextReading:
-    """What the model makes of texts at one layer: last-token and mean activations, float32."""
-
-    def __init__(self, last: Tensor, mean: Tensor, norms: Tensor) -> None:
-        self.last, self.mean, self.norms = last, mean, norms
-
-    @staticmethod
-    def of(llm: Llm, layer: int, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
-        """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out of means and norms."""
-        rows = [llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
-        short = next((text for text, row in zip(texts, rows, strict=True) if len(row) < 2), None)
-        if short is not None:
-            raise GlpError(f"The text {short!r} has no tokens: leave empty texts out.")
-        return TextReading.of_spans(llm, layer, rows, [1] * len(rows), progress=progress)
-
-    @staticmethod
-    def of_spans(
-        llm: Llm, layer: int, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
-    ) -> "TextReading":
-        """Read rows of token ids, each from its position `start` on."""
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        spans: list[Tensor] = [torch.empty(0)] * len(rows)
-        done = 0
-        while done < len(order):
-            size = max(1, TOKENS_PER_BATCH // len(rows[order[min(done + 8, len(order) - 1)]]))
-            batch = order[done : done + size]
-            for i, acts in zip(batch, llm.activations([rows[i] for i in batch], layer), strict=True):
-                spans[i] = acts[starts[i] :].float().cpu()
-            done += len(batch)
-            progress(done, len(order), "texts read")
-        norms = torch.cat(spans).norm(dim=-1)
-        median = float(norms.median())
-        means = [_mean_of(span, median) for span in spans]
-        return TextReading(torch.stack([span[-1] for span in spans]), torch.stack(means), norms)
-
-    def rows(self, which: Sequence[int]) -> "TextReading":
-        """Return the reading of some of the texts."""
-        index = torch.tensor(list(which), dtype=torch.long)
-        return TextReading(self.last[index], self.mean[index], self.norms)
-
-
-def _mean_of(span: Tensor, median_norm: float) -> Tensor:
-    kept = span[~is_massive(span, median_norm)]
-    return kept.mean(0) if len(kept) else span.mean(0)
-
-
 def diff_mean(
     llm: Llm,
     layer: int,
@@ -144,13 +96,15 @@ def diff_mean(
     how: str = "",
     median_norm: float | None = None,
     test: tuple[Sequence[str], Sequence[str]] | None = None,
+    pooling: Pooling = "last",
     seed: int = 0,
     progress: Progress = quiet,
 ) -> Direction:
-    """Make a direction: mean last-token activation of positive texts minus that of negative ones (DiffMean).
+    """Make a direction: mean activation of positive texts minus that of negative ones (DiffMean), at their last token.
 
     Args:
         test: positive and negative texts to measure it on; a quarter of each class is held out when None.
+        pooling: mean for the average over each text's tokens instead.
         median_norm: the unit of strength; measured on these texts when None.
         seed: of the choice of held-out texts.
     Raises:
@@ -167,7 +121,7 @@ def diff_mean(
     n_train, n_test = counts[0] + counts[1], counts[2] + counts[3]
     labels = np.repeat([1, 0, 1, 0], counts)
     return direction_from(
-        reading.last,
+        reading.pooled(pooling),
         reading.mean,
         labels,
         n_train=n_train,
@@ -175,7 +129,7 @@ def diff_mean(
         title=title or name.replace("-", " "),
         layer=layer,
         median_norm=median_norm or float(reading.norms.median()),
-        how=how or f"DiffMean of last-token activations, {n_train} texts; measured on {n_test} others",
+        how=how or f"DiffMean of {POOLED[pooling]} of {n_train} texts; measured on {n_test} others",
     )
 
 

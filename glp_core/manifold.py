@@ -29,12 +29,12 @@ class ManifoldMeter:
             seed = int(reference["noise_seed"])
             quantiles = [(float(q), float(error)) for q, error in reference["quantiles"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise GlpError(f"The reference lacks {error}: make it again with `python -m glp_core reference`.") from error
+            raise GlpError(f"The reference lacks {error}: make it again with `python -m glp_core evaluate`.") from error
         self._errors = [error for _, error in quantiles]
         self._shares = [q for q, _ in quantiles]
         if len(quantiles) < 2 or self._errors != sorted(self._errors) or not self._errors[0] > 0:
             raise GlpError(
-                "The reference's quantiles must rise from above 0: make it again with `python -m glp_core reference`."
+                "The reference's quantiles must rise from above 0: make it again with `python -m glp_core evaluate`."
             )
         self.median = _interpolate(0.5, self._shares, self._errors)
         self.noise = fixed_noise(glp.d_input, seed).to(glp.device)

@@ -94,7 +94,7 @@ class SteeringEdit:
         for row, arm in enumerate(arms):
             if arm.vector is not None:
                 self.vectors[row] = arm.vector.to(device, torch.float32)
-                self.pushes[row] = arm.strength * median_norm
+                self.pushes[row] = torch.tensor(arm.strength * median_norm, dtype=torch.float64)
         self.groups = _by_projector(arms)
         self.generators = [torch.Generator().manual_seed(seed + NOISE_STREAM) for seed in seeds]
         self.free = self.edits

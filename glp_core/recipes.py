@@ -1,0 +1,204 @@
+"""How the shipped directions are made: which texts are for and against each, and contrasting system prompts for personas.
+
+Pools are rows of the probing tasks (corpus.py); train rows make a direction, test rows measure it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from glp_core.corpus import Split, task, task_rows
+from glp_core.directions import Direction, direction_from
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.text_reading import POOLED, Pooling, TextReading
+
+N_TRAIN, N_TEST = 200, 80
+"""Texts of each class, at most."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Texts of a probing task: those of one label, or all."""
+
+    task: str
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A direction made from texts of two classes."""
+
+    name: str
+    title: str
+    positive: tuple[Pool, ...]
+    negative: tuple[Pool, ...]
+    pooling: Pooling = "mean"
+    """Which activation of a text its class mean is taken of: that of its last token, or the mean over its tokens."""
+    about: str = ""
+    """What sets the classes apart, in words."""
+
+
+@dataclass(frozen=True)
+class Persona:
+    """A direction made from answers under two contrasting system prompts."""
+
+    name: str
+    title: str
+    system: str
+    """What plus means."""
+    opposite: str
+    """What minus means."""
+
+
+# In the wheel, task 140 (called Technology) holds business news and 141 (called Entertainment) technology news.
+WORLD, SPORTS, BUSINESS = (Pool(f"{161 + i}_agnews_{i}", 1) for i in range(3))
+TECHNOLOGY = Pool("141_news_class_Entertainment", 1)
+NEWS = (WORLD, SPORTS, BUSINESS, TECHNOLOGY)
+
+RECIPES = (
+    Recipe(
+        "positive-sentiment",
+        "Positive sentiment",
+        (Pool("92_glue_sst2", 1),),
+        (Pool("92_glue_sst2", 0),),
+        "last",
+        "praising against damning film reviews (SST-2)",
+    ),
+    Recipe("sports", "Sports", (SPORTS,), (WORLD, BUSINESS, TECHNOLOGY), about="sports against other news"),
+    Recipe("world-politics", "World politics", (WORLD,), (SPORTS, BUSINESS, TECHNOLOGY), about="world against other news"),
+    Recipe("business", "Business", (BUSINESS,), (WORLD, SPORTS, TECHNOLOGY), about="business against other news"),
+    Recipe("technology", "Technology", (TECHNOLOGY,), (WORLD, SPORTS, BUSINESS), about="technology against other news"),
+    Recipe(
+        "medicine",
+        "Medicine",
+        (Pool("145_disease_class_digestive system diseases"), Pool("147_disease_class_nervous system diseases")),
+        NEWS,
+        about="abstracts of medical papers against news",
+    ),
+    Recipe(
+        "code",
+        "Program code",
+        (Pool("158_code_C", 1), Pool("159_code_Python", 1)),
+        (*NEWS, Pool("92_glue_sst2")),
+        about="C and Python sources against news and reviews",
+    ),
+    Recipe(
+        "questions",
+        "Questions",
+        (Pool("130_temp_cat_Frequency"), Pool("132_temp_cat_Event Ordering")),
+        (Pool("87_glue_cola", 1), Pool("48_cm_correct", 0)),
+        about="questions against plain sentences",
+    ),
+    Recipe(
+        "law",
+        "Law",
+        (Pool("76_trial-court"),),
+        (*NEWS, Pool("92_glue_sst2")),
+        about="passages of court opinions against news and reviews",
+    ),
+    Recipe(
+        "mathematics",
+        "Mathematics",
+        (Pool("77_second-derivative"), Pool("70_prime-factors")),
+        (*NEWS, Pool("87_glue_cola", 1)),
+        about="passages on derivatives and prime factors against news and plain sentences",
+    ),
+    Recipe("spam", "Spam", (Pool("96_spam_is", 1),), (Pool("96_spam_is", 0),), about="unwanted against ordinary text messages"),
+    Recipe(
+        "film-reviews",
+        "Film reviews",
+        (Pool("92_glue_sst2"), Pool("113_movie_sent")),
+        (*NEWS, Pool("48_cm_correct", 0)),
+        about="film reviews against news and plain sentences",
+    ),
+    Recipe(
+        "chatty",
+        "Chatty",
+        (Pool("149_twt_emotion_happiness"), Pool("150_twt_emotion_sadness")),
+        (*NEWS, Pool("87_glue_cola", 1)),
+        about="tweets about one's feelings against news and plain sentences",
+    ),
+    Recipe(
+        "click-bait",
+        "Click-bait",
+        (Pool("105_click_bait", 0),),
+        (Pool("105_click_bait", 1),),
+        about="click-bait against sober headlines",
+    ),
+)
+
+PERSONAS = (
+    Persona(
+        "pirate",
+        "Pirate",
+        "You are a pirate captain. Always talk like a pirate: say Arr, Ahoy, matey, and speak of ships, treasure and the sea.",
+        "You are an office clerk. Always talk in plain, neutral modern English.",
+    ),
+    Persona(
+        "formal",
+        "Formal",
+        "You are a diplomat. Always answer in very formal, courteous and elaborate language, with long and careful sentences.",
+        "You are a teenager. Always answer in short, sloppy, casual slang, like in a text message to a friend.",
+    ),
+    Persona(
+        "pessimist",
+        "Pessimist",
+        "You are a gloomy pessimist. Always complain that everything is hopeless, sad and bound to fail.",
+        "You are a cheerful optimist. Always say that everything is wonderful, hopeful and bound to succeed.",
+    ),
+)
+
+
+class Readings:
+    """Reads pools of texts with the model, each only once."""
+
+    def __init__(self, llm: Llm, layer: int, *, progress: Progress = quiet) -> None:
+        self.llm, self.layer, self.progress = llm, layer, progress
+        self._read: dict[tuple[Pool, Split], TextReading] = {}
+
+    def of(self, pools: Sequence[Pool], split: Split, n: int) -> TextReading:
+        """Return about `n` texts of the pools in equal parts, chosen by a fixed random order."""
+        share = -(-n // len(pools))
+        return TextReading.joined([self._first(pool, split, share) for pool in pools])
+
+    def _first(self, pool: Pool, split: Split, n: int) -> TextReading:
+        texts = self._texts(pool, split)[:n]
+        known = self._read.get((pool, split))
+        done = len(known.mean) if known else 0
+        if done < len(texts):
+            more = TextReading.of(self.llm, self.layer, texts[done:], progress=self.progress)
+            known = self._read[pool, split] = TextReading.joined([known, more] if known else [more])
+        return known.first(len(texts))
+
+    def _texts(self, pool: Pool, split: Split) -> list[str]:
+        rows = task_rows(task(pool.task), split)
+        texts = rows["text"] if pool.label is None else rows["text"][rows["label"] == pool.label]
+        texts = [text for text in texts if text.strip()]
+        if not texts:
+            raise GlpError(f"Task {pool.task} has no texts of label {pool.label} for {split}.")
+        return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
+
+
+def make(recipe: Recipe, readings: Readings, median_norm: float) -> Direction:
+    """Make a direction from its recipe."""
+    parts = [
+        readings.of(pools, split, n)
+        for split, n in (("train", N_TRAIN), ("test", N_TEST))
+        for pools in (recipe.positive, recipe.negative)
+    ]
+    counts = [len(part.mean) for part in parts]
+    reading = TextReading.joined(parts)
+    return direction_from(
+        reading.pooled(recipe.pooling),
+        reading.mean,
+        np.repeat([1, 0, 1, 0], counts),
+        n_train=counts[0] + counts[1],
+        name=recipe.name,
+        title=recipe.title,
+        layer=readings.layer,
+        median_norm=median_norm,
+        how=f"DiffMean of {POOLED[recipe.pooling]}: {recipe.about}; {', '.join(dict.fromkeys(p.task for p in recipe.positive))}",
+    )

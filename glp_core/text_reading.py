@@ -1,0 +1,75 @@
+"""What a language model makes of texts at one layer: an activation for each text, at its last token and averaged over its tokens.
+
+Knows texts, tokens and a layer; knows nothing of labels or directions.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glp_core.activations import is_massive
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+
+Pooling = Literal["last", "mean"]
+POOLED = {"last": "last-token activations", "mean": "activations averaged over each text"}
+TOKENS_PER_TEXT = 48
+"""Longer texts are cut: a topic shows early, and a last token deep in a text says little about its start."""
+TOKENS_PER_BATCH = 2048
+
+
+class TextReading:
+    """What the model makes of texts at one layer: last-token and mean activations, float32."""
+
+    def __init__(self, last: Tensor, mean: Tensor, norms: Tensor) -> None:
+        self.last, self.mean, self.norms = last, mean, norms
+
+    @staticmethod
+    def of(llm: Llm, layer: int, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
+        """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out of means and norms."""
+        rows = [llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
+        short = next((text for text, row in zip(texts, rows, strict=True) if len(row) < 2), None)
+        if short is not None:
+            raise GlpError(f"The text {short!r} has no tokens: leave empty texts out.")
+        return TextReading.of_spans(llm, layer, rows, [1] * len(rows), progress=progress)
+
+    @staticmethod
+    def of_spans(
+        llm: Llm, layer: int, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
+    ) -> "TextReading":
+        """Read rows of token ids, each from its position `start` on."""
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        spans: list[Tensor] = [torch.empty(0)] * len(rows)
+        done = 0
+        while done < len(order):
+            size = max(1, TOKENS_PER_BATCH // len(rows[order[done]]))
+            batch = order[done : done + size]
+            for i, acts in zip(batch, llm.activations([rows[i] for i in batch], layer), strict=True):
+                spans[i] = acts[starts[i] :].float().cpu()
+            done += len(batch)
+            progress(done, len(order), "texts read")
+        norms = torch.cat(spans).norm(dim=-1)
+        median = float(norms.median())
+        means = [_mean_of(span, median) for span in spans]
+        return TextReading(torch.stack([span[-1] for span in spans]), torch.stack(means), norms)
+
+    def pooled(self, pooling: Pooling) -> Tensor:
+        """Return one activation for each text (n, d)."""
+        return self.last if pooling == "last" else self.mean
+
+    def first(self, n: int) -> "TextReading":
+        """Return the reading of the first `n` texts."""
+        return TextReading(self.last[:n], self.mean[:n], self.norms)
+
+    @staticmethod
+    def joined(parts: Sequence["TextReading"]) -> "TextReading":
+        """Return several readings as one."""
+        return TextReading(*(torch.cat([getattr(part, name) for part in parts]) for name in ("last", "mean", "norms")))
+
+
+def _mean_of(span: Tensor, median_norm: float) -> Tensor:
+    kept = span[~is_massive(span, median_norm)]
+    return kept.mean(0) if len(kept) else span.mean(0)
