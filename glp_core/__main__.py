@@ -11,9 +11,14 @@ COMMANDS = {
     "setup": "Check the data files and convert the demo's language model.",
     "collect": "Run the LLM over the corpus and store a layer's activations.",
     "train": "Train a GLP on stored activations.",
+    "sweep": "Train several sizes one after another, score their checkpoints, publish their logs.",
+    "scaling": "Fit the scaling law to the runs; write reports/scaling.json.",
+    "directions": "Make all shipped directions again from their recipes.",
+    "direction": "Make a direction of your own from a CSV of texts with labels.",
+    "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
 }
-"""Command to one line of help; the code is in glp_core/cli/<command>.py, imported only when asked for."""
+"""Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         if name in argv[:1]:
-            modules[name] = import_module(f"glp_core.cli.{name}")
+            modules[name] = import_module(f"glp_core.cli.{name.replace('-', '_')}")
             modules[name].add_arguments(command)
     args = parser.parse_args(argv)
     try:

@@ -1,0 +1,84 @@
+"""Steer neutral prefixes along a direction with every projector; write reports/steering_sentiment.json."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.flow import SOLVERS
+from glp_core.manifold import ManifoldMeter
+from glp_core.model import GLP
+from glp_core.projection import Projector, make_projector
+from glp_core.steering_report import STRENGTHS, TOKENS, measure, summarise
+from glp_core.workspace import DEMO, Workspace
+
+ARMS = ("raw", "glp", "norm", "gaussian")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--direction", default="positive-sentiment", help="(default: positive-sentiment)")
+    parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="use the first N prefixes (default: 100)")
+    parser.add_argument("--strengths", type=float, nargs="+", default=list(STRENGTHS), metavar="X", help="in median norms")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="(default: all)")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
+    parser.add_argument("--noise-level", type=float, default=0.5, help="of the projections (default: 0.5)")
+    parser.add_argument("--solver", choices=tuple(SOLVERS), default="euler", help="(default: euler)")
+    parser.add_argument("--steps", type=int, default=20, help="of the solver (default: 20)")
+    parser.add_argument("--checkpoint", default="final", help="of the GLP (default: final)")
+    parser.add_argument("--report", default="steering_sentiment", metavar="NAME", help="(default: steering_sentiment)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    direction = workspace.direction(args.direction)
+    if direction.layer != workspace.layer:
+        raise GlpError(f"{args.direction} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
+    prefixes = read_json(args.prefixes)
+    if not isinstance(prefixes, list) or not all(isinstance(text, str) and text for text in prefixes):
+        raise GlpError(f"{args.prefixes} must hold a JSON list of texts.")
+    prefixes = prefixes[: args.limit]
+    glp = workspace.load_glp(args.checkpoint)
+    options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}
+    projectors = {arm: _projector(arm, workspace, glp, options) for arm in args.arms}
+    reference = workspace.report("reference")
+    outcomes = measure(
+        workspace.load_llm(),
+        direction,
+        projectors,
+        prefixes,
+        strengths=args.strengths,
+        tokens=args.tokens,
+        meter=ManifoldMeter(glp, reference) if reference else None,
+        progress=reporter("steer"),
+    )
+    settings = options | {
+        "direction": args.direction,
+        "tokens": args.tokens,
+        "decoding": "greedy",
+        "prefixes": len(prefixes),
+        "median_norm": direction.median_norm,
+        "checkpoint": args.checkpoint,
+        "dtype": str(glp.dtype).removeprefix("torch."),
+        "intervals": "95%, bootstrap over prefixes",
+    }
+    report = summarise(outcomes) | {"settings": settings}
+    workspace.save_report(args.report, report)
+    for row in report["comparisons"]:
+        say(
+            f"strength {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "
+            f"concept {row['concept_difference']:+.3f}, log-probability {row['log_probability_difference']:+.2f}"
+        )
+    return 0
+
+
+def _projector(arm: str, workspace: Workspace, glp: GLP, options: dict[str, Any]) -> Projector | None:
+    if arm == "raw":
+        return None
+    covariance = workspace.covariance() if arm == "gaussian" else None
+    return make_projector(arm, glp=glp, covariance=covariance, **options)
