@@ -1,0 +1,71 @@
+"""The distance meter: its unit, its percentiles, and that the same activation always has the same distance."""
+
+import json
+
+import pytest
+import torch
+
+from glp_core.errors import GlpError
+from glp_core.manifold import ManifoldMeter, fixed_noise, make_reference
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def real(tiny_glp):
+    return tiny_glp.denormalize(torch.randn(500, tiny.WIDTH, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_glp, real):
+    return json.loads(json.dumps(make_reference(tiny_glp, real, sigma=0.4, seed=5)))
+
+
+@pytest.fixture(scope="module")
+def meter(tiny_glp, reference):
+    return ManifoldMeter(tiny_glp, reference)
+
+
+def test_a_distance_is_the_root_of_the_denoising_error_over_its_median(tiny_glp, meter, real):
+    noise = fixed_noise(tiny.WIDTH, 5).expand_as(real)
+    errors = tiny_glp.denoising_error(real, 0.4, noise=noise)
+    torch.testing.assert_close(meter.distance(real), (errors / errors.median()).sqrt(), rtol=1e-2, atol=1e-3)
+    assert float(meter.distance(real).median()) == pytest.approx(1, abs=0.01)
+
+
+def test_the_same_activation_always_has_the_same_distance(meter, real):
+    whole = meter.distance(real)
+    assert torch.equal(meter.distance(real), whole)
+    torch.testing.assert_close(torch.cat([meter.distance(real[i : i + 1]) for i in range(5)]), whole[:5])
+
+
+def test_percentiles_are_shares_of_the_reference(meter, real):
+    shares = meter.percentile(meter.distance(real))
+    ranks = meter.distance(real).argsort().argsort().float() / (len(real) - 1)
+    torch.testing.assert_close(shares, ranks, atol=0.01, rtol=0)
+    assert meter.percentile(torch.tensor([0.0, 1e6])).tolist() == [0.0, 1.0]
+    assert meter.percentile(torch.tensor([float("nan")])).isnan().all()
+
+
+def test_the_band_holds_the_share_of_real_activations_that_it_says(meter, real):
+    low, high = meter.band(0.1, 0.8)
+    distances = meter.distance(real)
+    assert float(((distances >= low) & (distances <= high)).float().mean()) == pytest.approx(0.7, abs=0.02)
+
+
+def test_far_activations_are_far(meter, real):
+    assert (meter.distance(real * 20) > 2 * meter.distance(real)).float().mean() > 0.95
+    assert meter.distance(torch.zeros(0, tiny.WIDTH)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"quantiles": []}, {"quantiles": [[0, 2.0], [1, 1.0]]}, {"quantiles": [[0, 0.0], [1, 1.0]]}, {"quantiles": 3}],
+)
+def test_a_broken_reference_says_how_to_make_it(tiny_glp, reference, broken):
+    with pytest.raises(GlpError, match="glp_core evaluate"):
+        ManifoldMeter(tiny_glp, reference | broken if broken else {})
+
+
+def test_a_reference_needs_activations(tiny_glp):
+    with pytest.raises(GlpError, match="at least 2"):
+        make_reference(tiny_glp, torch.zeros(1, tiny.WIDTH))

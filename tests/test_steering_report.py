@@ -1,0 +1,91 @@
+"""The steering report: that rows are what generation writes, and that its numbers are those of their definitions."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from glp_core.directions import Direction
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.generation import Arm, Sampling, clean_reading, generate
+from glp_core.projection import make_projector
+from glp_core.steering_report import Outcome, measure, summarise
+from glp_core.workspace import DEMO
+from tests import tiny
+
+LAYER, NORM = 1, 4.0
+PREFIXES = ["The cat sat", "She said that the film was", "He"]
+
+
+@pytest.fixture(scope="module")
+def direction():
+    vector = torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(3))
+    facts = {"name": "d", "title": "D", "layer": LAYER, "median_norm": NORM, "auroc": 1.0, "how": "", "n_train": 1, "n_test": 1}
+    return Direction(vector=vector / vector.norm(), probe_weight=vector / 20, probe_bias=0.1, **facts)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_llm, tiny_glp, direction):
+    projectors = {"raw": None, "glp": make_projector("glp", glp=tiny_glp)}
+    return measure(tiny_llm, direction, projectors, PREFIXES, strengths=(0.5, 1.5), tokens=8)
+
+
+def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, direction, outcomes):
+    assert len(outcomes) == len(PREFIXES) * (1 + 2 * 2)
+    for outcome in outcomes:
+        projector = make_projector("glp", glp=tiny_glp) if outcome.arm == "glp" else None
+        arm = Arm("a", direction.vector if outcome.strength else None, outcome.strength, projector)
+        ids = tiny_llm.encode(PREFIXES[outcome.prefix])
+        steps = list(generate(tiny_llm, ids, LAYER, [arm], Sampling(8, seed=outcome.prefix), median_norm=NORM))
+        tokens = [s.token for s in steps if s.token not in tiny_llm.stop_ids]
+        assert outcome.text == "".join(s.text for s in steps)
+        assert outcome.repetition == pytest.approx(1 - len(set(tokens)) / len(tokens))
+        (read,), mean = clean_reading(tiny_llm, LAYER, ids, [tokens])
+        assert outcome.log_probability == pytest.approx(np.mean(read), abs=1e-4)
+        assert outcome.concept == pytest.approx(float(direction.concept(mean)), abs=1e-4)
+
+
+def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
+    report = summarise(outcomes)
+    json.dumps(report, allow_nan=False)
+    assert [(row["arm"], row["strength"]) for row in report["rows"]] == [
+        ("unsteered", 0.0),
+        ("raw", 0.5),
+        ("glp", 0.5),
+        ("raw", 1.5),
+        ("glp", 1.5),
+    ]
+    for row in report["rows"]:
+        cell = [o for o in outcomes if (o.arm, o.strength) == (row["arm"], row["strength"])]
+        assert row["n"] == len(PREFIXES)
+        assert row["concept"] == pytest.approx(np.mean([o.concept for o in cell]), abs=1e-4)
+        assert row["concept_ci"][0] <= row["concept"] <= row["concept_ci"][1]
+    assert report["rows"][0]["kept_push"] is None and report["rows"][2]["kept_push"] is not None
+    assert [c["strength"] for c in report["comparisons"]] == [0.5, 1.5]
+
+
+def test_an_interval_covers_what_theory_says():
+    """The mean of n normals: 1.96 standard errors on both sides."""
+    values = np.random.default_rng(1).normal(size=400)
+    made = [Outcome(i, "raw", 1.0, "", v, 0.0, 0.5, 0.0, np.nan, np.nan) for i, v in enumerate(values)]
+    made += [o._replace(arm="glp", concept=o.concept + 0.25, repetition=0.2) for o in made]
+    report = summarise(made)
+    low, high = report["rows"][0]["concept_ci"]
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.012)
+    (compared,) = report["comparisons"]
+    assert compared["repetition_ratio"] == pytest.approx(0.4)
+    assert compared["concept_difference_ci"] == pytest.approx([0.25, 0.25])
+
+
+def test_nothing_to_measure_is_refused(tiny_llm, direction):
+    with pytest.raises(GlpError, match="at least one prefix"):
+        measure(tiny_llm, direction, {"raw": None}, [])
+
+
+def test_the_shipped_prefixes_are_a_hundred_different_openings():
+    prefixes = read_json(DEMO / "prefixes.json")
+    assert len(prefixes) == len(set(prefixes)) == 100
+    assert all(text == text.strip() and 8 < len(text) < 60 for text in prefixes)
