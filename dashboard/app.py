@@ -41,7 +41,13 @@ PAGES = (
     ("manifold", "Manifold", ":material/scatter_plot:", "How far activations are from what the model really produces."),
 )
 
-st.set_page_config(page_title="GLP Explorer", page_icon=":material/blur_on:", layout="wide")
+# an SVG of our own: Streamlit fetches Material icons for the browser's tab from the internet
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M3 24C9 24 9 8 16 8s7 16 13 16" fill="none" '
+    'stroke="#2F7FD1" stroke-width="4" stroke-linecap="round"/><circle cx="16" cy="8" r="4" fill="#DD6B10"/></svg>'
+)
+
+st.set_page_config(page_title="GLP Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=235)
 resources.warm_up()
 components.style(steering_view.BOARD_STYLE)
 page = st.navigation(

@@ -24,6 +24,8 @@ STYLE = """
 .glp-ramp{display:inline-block;width:8rem;height:.75rem;border-radius:3px;border:1px solid rgba(128,128,128,.5)}
 [data-testid=stMainBlockContainer]{padding-top:4.2rem;padding-left:2.5rem;padding-right:2.5rem}
 [data-testid=stSidebarUserContent]{padding-bottom:1rem}
+[data-testid=stHeading] h1{padding:.2rem 0 .5rem;font-size:2.1rem}
+[data-testid=stStatusWidget] button{display:none}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
 .glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
 .glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}

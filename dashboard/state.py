@@ -90,8 +90,12 @@ def _bounded(label: str, value: Any, low: float, high: float) -> float:
     except (TypeError, ValueError):
         found = math.nan
     if not low <= found <= high:
-        raise GlpError(f"{label} is {shorten(value)}, wanted a number from {low:g} to {high:g}.")
+        raise GlpError(f"{label} is {shorten(value)}, wanted a number from {_told(low)} to {_told(high)}.")
     return found
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def shorten(value: Any, longest: int = 60) -> str:

@@ -14,6 +14,7 @@ from glp_core.errors import GlpError
 
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
+MODES = ("continue", "chat")
 SOLVERS = ("midpoint", "ab2", "euler")
 EXTRAS = ("none", "norm-restored", "Gaussian")
 COLOURINGS = ("distance", "surprise", "none")
@@ -50,7 +51,7 @@ def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]
     first = next((title for title in titles if "sentiment" in title.lower()), titles[0])
     listed = {
         "prompt": state.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
-        "mode": state.choice("steering_mode", "Mode", "continue", ("continue", "chat")),
+        "mode": state.choice("steering_mode", "Mode", MODES[0], MODES),
         "direction": state.choice("steering_direction", "Direction", first, titles),
         "strength": state.number("steering_strength", "Strength", 1.3, -3.0, 3.0),
         "noise_level": state.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
@@ -220,10 +221,10 @@ class Column:
 
     @property
     def repetition(self) -> float:
-        """Share of bigrams that occurred before."""
+        """Share of bigrams that occurred before; nan for fewer than two tokens."""
         pairs = list(zip(self.tokens, self.tokens[1:], strict=False))
         distinct = {(a.id, b.id) for a, b in pairs}
-        return 1 - len(distinct) / len(pairs) if pairs else 0.0
+        return 1 - len(distinct) / len(pairs) if pairs else float("nan")
 
     @property
     def distance(self) -> float:

@@ -1,9 +1,10 @@
 """The Steering page's parts: its controls, its run (start, stop, stream), its results. Draws with Streamlit; computes nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import about, components, resources, state, steering, steering_view, svg
 from dashboard.jobs import Job
@@ -14,6 +15,7 @@ from glp_core.errors import GlpError
 UPDATE = 0.11
 """Seconds between two updates of the board while a run streams."""
 RUN, TRIED, ERROR, PROBLEMS = "steering_run", "steering_tried", "steering_error", "steering_problems"
+CHART_WORDS = "Manifold distance by token, one line for each column, the range of real tokens shaded."
 Params = Mapping[str, Param]
 
 
@@ -62,30 +64,31 @@ def read_link(params: Params) -> None:
         st.session_state[PROBLEMS] = state.link_problems(list(params.values()))
 
 
-def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
-    """Draw everything that a run depends on; each widget's value is in the URL."""
+def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> DeltaGenerator:
+    """Draw everything that a run depends on, each widget's value in the URL; return the place for the buttons."""
 
     def bound(name: str) -> dict[str, str]:
         return {"key": params[name].key, "bind": "query-params"}
 
     left, right = st.columns([5, 2], gap="medium")
-    left.text_area("Prompt", params["prompt"].default, height=104, placeholder="A few words to go on from", **bound("prompt"))
+    left.text_area("Prompt", params["prompt"].default, height=100, placeholder="A few words to go on from", **bound("prompt"))
     with right:
-        st.segmented_control("Mode", ("continue", "chat"), default=params["mode"].default, required=True, **bound("mode"))
+        st.segmented_control("Mode", steering.MODES, default=params["mode"].default, required=True, **bound("mode"))
         _examples(params)
-    left, right = st.columns([2, 5], gap="medium")
+    left, middle, right = st.columns([4, 8, 3], gap="medium", vertical_alignment="top")
     with left:
         _direction(params, directions)
-    words = "Strength, in units of the layer's median activation norm"
-    right.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=190, **bound("noise_level"))
-        st.selectbox("Solver", steering.SOLVERS, width=120, **bound("solver"))
-        st.number_input("Steps", 1, 100, params["steps"].default, width=110, **bound("steps"))
-        st.number_input("Tokens", 1, steering.MOST_TOKENS, params["max_tokens"].default, 16, width=110, **bound("max_tokens"))
-        st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=120, **bound("temperature"))
-        st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=120, **bound("seed"))
-        st.selectbox("Fourth column", steering.EXTRAS, width=150, **bound("extra"))
+    words = "**Strength**, × the layer's median activation norm"
+    middle.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=150, **bound("noise_level"))
+        st.selectbox("Solver", steering.SOLVERS, width=115, **bound("solver"))
+        st.number_input("Steps", 1, 100, params["steps"].default, width=95, **bound("steps"))
+        st.number_input("Tokens", 1, steering.MOST_TOKENS, params["max_tokens"].default, 16, width=95, **bound("max_tokens"))
+        st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=100, **bound("temperature"))
+        st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=95, **bound("seed"))
+        st.selectbox("Fourth column", steering.EXTRAS, width=145, **bound("extra"))
+    return right
 
 
 def _examples(params: Params) -> None:
@@ -113,56 +116,72 @@ def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> No
     chosen = st.selectbox("Direction", titles, titles.index(param.default), key=param.key, bind="query-params")
     for facts in directions:
         if facts.title == chosen:
-            st.caption(f"AUROC {facts.auroc:.2f} on held-out texts", help=components.plain_markdown(facts.how))
+            known = facts.auroc == facts.auroc
+            words = (
+                f"AUROC {facts.auroc:.2f} on held-out texts"
+                if known
+                else "Write direction of a meta-neuron, not measured on texts"
+            )
+            st.caption(words, help=components.plain_markdown(facts.how))
 
 
 def buttons(params: Params, directions: Sequence[about.DirectionFacts], *, live: bool) -> None:
-    """Draw Run, Stop, the live switch and the choice of colours."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        run: Callable[[], None] = lambda: start(params, directions)  # noqa: E731
-        st.button("Run", type="primary", icon=":material/play_arrow:", on_click=run, key="steering_start")
+    """Draw Run, Stop and the Live switch."""
+    with st.container(horizontal=True, gap="small"):
+        arguments = (params, directions)
+        st.button("Run", type="primary", icon=":material/play_arrow:", on_click=start, args=arguments, key="steering_start")
         st.button("Stop", icon=":material/stop:", on_click=stop, disabled=not live, key="steering_stop")
-        help_live = "Run again whenever a control changes."
-        st.toggle("Live", help=help_live, key=params["live"].key, bind="query-params")
-        st.space("stretch")
-        st.segmented_control(
-            "Colour by",
+    words = "Run again whenever a control changes."
+    st.toggle("Live", params["live"].default, help=words, key=params["live"].key, bind="query-params")
+
+
+def colours(params: Params) -> None:
+    """Draw the choice of what the tokens' colour says, and its legend."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        param = params["colour"]
+        chosen = st.segmented_control(
+            "Colour tokens by",
             steering.COLOURINGS,
-            default=params["colour"].default,
+            default=param.default,
             required=True,
-            format_func=str,
-            key=params["colour"].key,
+            label_visibility="collapsed",
+            key=param.key,
             bind="query-params",
         )
+        st.html(steering_view.legend(str(chosen)))
 
 
 def messages(params: Params) -> None:
     """Show what was wrong with the link that opened the page, or with the values of the last Run."""
-    for problem in st.session_state[PROBLEMS]:
-        components.notice_box(problem)
+    if st.session_state[PROBLEMS]:
+        components.notice_box("\n".join(st.session_state[PROBLEMS]))
     if ERROR in st.session_state:
         components.error_box(st.session_state[ERROR])
 
 
-def stream(wanted: Request, job: Job, colour: str) -> None:
+class Places:
+    """Where a run is drawn: the same places while it streams and when it has ended, so that nothing jumps."""
+
+    def __init__(self) -> None:
+        self.note, self.board, self.chart = st.empty(), st.empty(), st.empty()
+
+
+def stream(places: Places, wanted: Request, job: Job, colour: str) -> None:
     """Draw a live run until it has ended: an own loop, at most nine updates a second, each of one escaped HTML text."""
-    note, key, place, line = st.empty(), st.empty(), st.empty(), st.empty()
-    if colour != "none":
-        key.html(steering_view.legend(colour, finished=False))
     drawn = -1
     while not job.wait(UPDATE):
         events = list(job.events)
-        if not events:
-            note.info(_waiting_words(job), icon=":material/hourglass:")
-        elif drawn <= 0:
-            note.empty()
+        if events:
+            places.note.empty()
+        else:
+            places.note.info(_waiting_words(job), icon=":material/hourglass:")
         if len(events) == drawn:
             continue
-        told = steering.collect(wanted, events)
-        place.html(steering_view.board(told, colour, live=True))
-        if told.band and len(events) > drawn:
-            line.html(svg.image(steering_view.picture(told), "Manifold distance by token"))
         drawn = len(events)
+        told = steering.collect(wanted, events)
+        places.board.html(steering_view.board(told, colour, live=True))
+        if told.band:
+            places.chart.html(svg.image(steering_view.picture(told), CHART_WORDS))
 
 
 def _waiting_words(job: Job) -> str:
@@ -174,25 +193,26 @@ def _waiting_words(job: Job) -> str:
     return "Reading the prompt …"
 
 
-def results(wanted: Request, job: Job, colour: str) -> None:
+def results(places: Places, wanted: Request, job: Job, colour: str) -> None:
     """Draw an ended run; raise what it raised unless that is fit to be shown."""
     told = steering.collect(wanted, job.events)
     if isinstance(job.error, GlpError):
-        components.error_box(job.error)
+        with places.note:
+            components.error_box(job.error)
     elif job.error is not None:
         raise job.error
-    if job.state == "stopped":
-        st.caption("Stopped. The text so far stays; log-probability and concept are read when a run has finished.")
+    elif job.state == "stopped":
+        words = "Stopped. The text so far stays; log-probability and concept are read when a run has finished."
+        places.note.info(words, icon=":material/stop_circle:")
     if not told.started:
         return
-    if colour != "none":
-        st.html(steering_view.legend(colour, finished=told.finished))
-    st.html(f'<div data-run="{job.state}">{steering_view.board(told, colour)}</div>')
-    if told.band:
-        alt = "Line chart: manifold distance by token, one line for each column, the range of real tokens shaded."
-        components.figure(steering_view.chart(told), key="steering_chart", alt=alt)
-    else:
-        components.empty_report("The reference that distances are measured against", "python -m glp_core reference")
+    places.board.html(f'<div data-run="{job.state}">{steering_view.board(told, colour)}</div>')
+    with places.chart:
+        if told.band:
+            components.figure(steering_view.chart(told), key="steering_chart", alt=CHART_WORDS)
+        else:
+            with st.container():
+                components.empty_report("The reference that distances are measured against", "python -m glp_core reference")
 
 
 def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[components.File]:

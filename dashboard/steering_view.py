@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard import charts, components, svg
-from dashboard.steering import ARM_TITLES, Column, Comparison
+from dashboard.steering import ARM_TITLES, Column, Comparison, Token
 
 FAR = 3.0
 """Manifold distance that gets the full colour; 1 is a typical real token."""
@@ -40,7 +40,7 @@ def _card(told: Comparison, column: Column, colour: str, live: bool) -> str:
         strip = f'<div class="glp-strip" style="opacity:.6">{"…" if live else "No text."}</div>'
     edge = charts.ARM_COLOURS[column.arm]
     head = f"<h4>{html.escape(ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(told, column.arm))}</small></h4>"
-    numbers = components.facts(_numbers(told, column))
+    numbers = components.facts(_numbers(column, told.milliseconds, live))
     return f'<div class="glp-card" data-arm="{column.arm}" style="border-top-color:{edge}">{head}{strip}{numbers}</div>'
 
 
@@ -71,42 +71,41 @@ def _measured(column: Column) -> bool:
     return any(token.distance == token.distance for token in column.tokens)
 
 
-def _title(token: Any, surprise: float) -> str:
-    lines = [f"{token.text!r}", f"distance {number(token.distance)}"]
+def _title(token: Token, surprise: float) -> str:
+    lines = [repr(token.text), f"distance {_shown(token.distance, '{:.2f}')}"]
     if token.distance_before == token.distance_before and token.distance_before != token.distance:
-        lines[-1] += f" (before the edit {number(token.distance_before)})"
-    lines.append(f"surprise {number(surprise)} nats")
+        lines[-1] += f" (before the edit {token.distance_before:.2f})"
+    lines.append(f"surprise {surprise:.2f} nats")
     if token.kept == token.kept:
-        lines.append(f"kept {100 * token.kept:.0f}% of the push")
+        lines.append(f"kept {token.kept:.0%} of the push")
     return "\n".join(lines)
 
 
-def _numbers(told: Comparison, column: Column) -> list[tuple[str, str]]:
-    pairs = [
-        ("log-probability", f"{number(column.log_probability)} nats a token"),
-        ("repetition", f"{100 * column.repetition:.0f}% of bigrams" if len(column.tokens) > 1 else "–"),
-        ("distance", f"{number(column.distance)} (1 = typical)"),
-        ("concept", f"{number(column.concept)} “{told.request.title}”"),
-        ("time", f"{number(told.milliseconds)} ms a token, all columns"),
+def _numbers(column: Column, milliseconds: float, live: bool) -> list[tuple[str, str]]:
+    later = "…" if live else "–"
+    return [
+        ("log-probability", _shown(column.log_probability, "{:.2f} nats/token", later)),
+        ("repetition", _shown(column.repetition, "{:.0%} of bigrams")),
+        ("distance", _shown(column.distance, "{:.2f} (1 = typical)")),
+        ("concept", _shown(column.concept, "{:.2f}", later)),
+        ("kept push", _shown(column.kept, "{:.0%}")),
+        ("time", _shown(milliseconds, "{:.0f} ms/token")),
     ]
-    if column.kept == column.kept:
-        pairs.append(("kept push", f"{100 * column.kept:.0f}%"))
-    return pairs
 
 
-def number(value: float) -> str:
-    """Return a number with three digits, a dash for nan."""
-    return "–" if value != value else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+def _shown(value: float, form: str, missing: str = "–") -> str:
+    return missing if value != value else form.format(value)
 
 
-def legend(colour: str, *, finished: bool) -> str:
+def legend(colour: str) -> str:
     """Return the HTML of the legend for a colouring."""
-    if colour == "none":
-        return ""
     if colour == "distance":
         return components.legend("1, typical", f"{FAR:g} or more, far", words="Manifold distance")
-    model = "unsteered model" if finished else "column's own model, until the run ends"
-    return components.legend("0", f"{SURPRISING:g} nats or more", words=f"Surprise ({model})")
+    if colour == "surprise":
+        return components.legend(
+            "0", f"{SURPRISING:g} nats or more", words="Surprise of the unsteered model (while writing, of the column's own)"
+        )
+    return '<div class="glp-legend">Hover a token for its numbers.</div>'
 
 
 def chart(told: Comparison) -> go.Figure:
@@ -187,7 +186,7 @@ def as_html(told: Comparison, colour: str, facts: dict[str, Any], link: str) -> 
     look = components.STYLE + BOARD_STYLE
     body = (
         f"<h1>Steering towards “{html.escape(components.visible(wanted.title))}”</h1>{components.facts(settings)}"
-        f"<div class='bar'>{legend(colour, finished=told.finished)}</div>{board(told, colour)}"
+        f"<div class='bar'>{legend(colour)}</div>{board(told, colour)}"
         f"<h2>Distance by token</h2>{picture(told)}"
     )
     page = "body{font-family:system-ui,sans-serif;max-width:75rem;margin:1.5rem auto;padding:0 1rem;color-scheme:light dark}"

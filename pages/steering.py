@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import about, components, state, steering, steering_panel
+from dashboard import about, components, state, steering, steering_panel, unit_directions
 
 HELP = """
 Three columns write at the same time from the same prompt and seed. **Unsteered** is the model as it is. **Raw steered** adds the
@@ -19,15 +19,16 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 - **Steps** are network calls for midpoint and ab2; for euler they are steps of the released schedule, of which noise level 0.5 runs half.
 """
 
-directions = about.directions()
+directions = [*about.directions(), *unit_directions.asked("steering_direction")]
 params = steering.params(directions)
 steering_panel.read_link(params)
 slot = components.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
-steering_panel.controls(params, directions)
+beside = steering_panel.controls(params, directions)
 steering_panel.follow(params, directions)
 run = steering_panel.current()
 live = run is not None and run[1].live
-steering_panel.buttons(params, directions, live=live)
+with beside:
+    steering_panel.buttons(params, directions, live=live)
 steering_panel.messages(params)
 
 values = steering_panel.widget_values(params)
@@ -38,10 +39,12 @@ with slot:
     components.download(steering_panel.files(run, values["colour"], address), key="steering_download")
 
 if run is None:
-    st.info("The example is filled in: press Run.", icon=":material/play_arrow:")
-elif live:
-    steering_panel.stream(*run, values["colour"])
-    st.rerun()
+    st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
 else:
-    steering_panel.results(*run, values["colour"])
+    steering_panel.colours(params)
+    places = steering_panel.Places()
+    if live:
+        steering_panel.stream(places, *run, values["colour"])
+        st.rerun()
+    steering_panel.results(places, *run, values["colour"])
 components.how_to_read(HELP)
