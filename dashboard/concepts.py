@@ -1,0 +1,171 @@
+"""Concepts: the 113 probing tasks as a table and figures, and the texts of a concept of one's own."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import charts
+from glp_core.errors import GlpError
+
+FEWEST, MOST = 5, 500
+"""Texts a class."""
+LARGEST_UPLOAD = 2_000_000
+"""Bytes."""
+LONGEST_TEXT = 2_000
+"""Characters of one text."""
+
+KINDS = {"glp": "GLP unit", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
+
+EXAMPLE_POSITIVE = """The pitcher threw a curveball and struck out the last batter.
+She stole second base in the bottom of the ninth inning.
+The home run cleared the left field wall by twenty feet.
+He signed a contract to play shortstop for the Yankees.
+The umpire called the runner safe at home plate.
+Their bullpen gave up four runs in the seventh inning."""
+EXAMPLE_NEGATIVE = """The striker scored from a corner kick in the last minute.
+She served two aces to win the tennis match.
+The goalkeeper saved the penalty with his left foot.
+He signed a contract to play centre for the Lakers.
+The referee showed a yellow card after the tackle.
+Their swimmer finished fourth in the seventh heat."""
+
+
+def task_table(report: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row a task: what it asks, its best unit and the test AUC of the best unit of each kind."""
+    rows = []
+    for row in report["rows"]:
+        best = row["glp"]
+        example = (row["examples"]["positive"] or [""])[0]
+        rows.append(
+            {"task": row["task"], "title": row["title"], "asks": row["asks"], "example": example[:200]}
+            | {"unit": f"L{best['layer']}/{best['unit']}", "low": best["ci"][0], "high": best["ci"][1]}
+            | {kind: row[kind]["auc"] for kind in KINDS if kind in row}
+            | {"n_test": row["n_test"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:
+    """Return the rows that hold every word in their name, question, example or unit."""
+    text = (
+        table["task"] + " " + table["title"] + " " + table["asks"] + " " + table["example"] + " " + table["unit"]
+    ).str.lower()
+    keep = np.ones(len(table), dtype=bool)
+    for word in words.lower().split():
+        keep &= text.str.contains(word, regex=False).to_numpy()
+    return table[keep].reset_index(drop=True)
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """Say in one sentence who is ahead in the mean, whichever way it falls."""
+    means, best = report["mean_auc"], report["best_baseline"]
+    low, high = report["paired_difference_ci"]
+    against = f"the best baseline, {KINDS[best]}s ({means[best]:.3f})"
+    numbers = f"mean paired difference {report['paired_difference']:+.3f}, 95% CI {low:+.3f} to {high:+.3f}, {report['n_tasks']} tasks"
+    if low > 0:
+        return f"GLP units ({means['glp']:.3f}) are ahead of {against}: {numbers}."
+    if high < 0:
+        return f"GLP units ({means['glp']:.3f}) are behind {against}: {numbers}."
+    return f"GLP units ({means['glp']:.3f}) and {against} cannot be told apart: {numbers}."
+
+
+def dots_figure(rows: pd.DataFrame) -> go.Figure:
+    """Return the AUC of each kind as dots on one axis, a line a task, the GLP's 95% interval as a bar."""
+    figure = go.Figure()
+    titles = [charts.plain(title) for title in rows["title"]]
+    for kind, colour, symbol in zip(
+        KINDS, (charts.BLUE, charts.ORANGE, charts.GREEN, charts.PURPLE), ("circle", "diamond", "square", "x"), strict=True
+    ):
+        if kind not in rows:
+            continue
+        error = {"type": "data", "symmetric": False, "thickness": 1, "width": 0}
+        error |= {"array": rows["high"] - rows[kind], "arrayminus": rows[kind] - rows["low"]}
+        figure.add_scatter(
+            x=rows[kind], y=titles, mode="markers", name=KINDS[kind], customdata=rows[["task"]],
+            marker={"color": colour, "symbol": symbol, "size": 9}, error_x=error if kind == "glp" else None,
+            hovertemplate="%{y}<br>" + KINDS[kind] + " %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    figure.add_vline(x=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
+    charts.layout(figure, x="test AUC (0.5 = chance)", height=90 + 20 * len(rows) if len(rows) > 1 else 150)
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def scores_figure(values: np.ndarray, labels: np.ndarray, *, name: str) -> go.Figure:
+    """Return the histogram of a unit's values, a colour a class, shares of each class."""
+    figure = go.Figure()
+    edges = np.histogram_bin_edges(values[np.isfinite(values)], bins=40)
+    bins = {"start": float(edges[0]), "end": float(edges[-1]), "size": float(edges[1] - edges[0])}
+    for label, title, colour in ((0, "negative class", charts.BLUE), (1, "positive class", charts.ORANGE)):
+        of_class = values[labels == label]
+        figure.add_histogram(
+            x=of_class, xbins=bins, histnorm="percent", name=f"{title} (n = {len(of_class):,})", marker_color=colour, opacity=0.65,
+            hovertemplate="value %{x}<br>%{y:.1f}% of the class<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay")
+    return charts.layout(figure, x=f"value of {name} on the last token", y="% of class", height=280)
+
+
+def roc_figure(false_positive: np.ndarray, true_positive: np.ndarray, auc: float) -> go.Figure:
+    """Return the ROC curve with chance as a dotted diagonal."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=false_positive, y=true_positive, mode="lines", line={"color": charts.ORANGE, "width": 3}, name=f"AUC {auc:.3f}",
+        hovertemplate="false positives %{x:.2f}<br>true positives %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": "gray", "width": 1, "dash": "dot"}, name="chance", hoverinfo="skip"
+    )
+    return charts.layout(figure, x="false positive rate", y="true positive rate", height=280)
+
+
+def texts_of(box: str) -> list[str]:
+    """Return the texts of a box, one a line, each once."""
+    return list(dict.fromkeys(line.strip() for line in box.splitlines() if line.strip()))
+
+
+def texts_of_csv(data: bytes) -> tuple[list[str], list[str]]:
+    """Return the positive and negative texts of a CSV file with the columns text and label.
+
+    Raises:
+        GlpError: the file is too large, is no UTF-8 CSV, lacks a column, or has not exactly two labels.
+    """
+    if len(data) > LARGEST_UPLOAD:
+        raise GlpError(f"The file has {len(data):,} bytes, wanted at most {LARGEST_UPLOAD:,}. Upload fewer texts.")
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
+        if not {"text", "label"} <= set(columns):
+            raise GlpError(
+                f"The file's columns are {list(columns)[:6]}, wanted text and label (1 = has the concept, 0 = has not)."
+            )
+        rows = [((row[columns["text"]] or "").strip(), (row[columns["label"]] or "").strip()) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GlpError(
+            f"The file is not a CSV in UTF-8 ({error}). Save it as CSV (UTF-8) with the columns text and label."
+        ) from error
+    labels = sorted({label for text, label in rows if text})
+    if len(labels) != 2:
+        raise GlpError(
+            f"The label column holds {len(labels)} different values ({labels[:4]}), wanted two, for example 0 and 1."
+        )
+    by_label = {label: list(dict.fromkeys(text for text, own in rows if text and own == label)) for label in labels}
+    return by_label[labels[1]], by_label[labels[0]]
+
+
+def checked_texts(positive: Sequence[str], negative: Sequence[str]) -> None:
+    """Raise GlpError unless both classes have enough texts, none too long and none in both."""
+    for title, texts in (("positive", positive), ("negative", negative)):
+        if not FEWEST <= len(texts) <= MOST:
+            raise GlpError(f"Got {len(texts)} {title} texts, wanted {FEWEST} to {MOST}, one a line.")
+        longest = max(map(len, texts))
+        if longest > LONGEST_TEXT:
+            raise GlpError(f"A {title} text has {longest:,} characters, wanted at most {LONGEST_TEXT:,}. Cut it.")
+    both = set(positive) & set(negative)
+    if both:
+        raise GlpError(f"{len(both)} texts are in both classes, for example {min(both)[:60]!r}. Take them out of one.")

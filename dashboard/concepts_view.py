@@ -1,0 +1,201 @@
+"""The Concepts page's first half: the 113 tasks, and the evidence for the chosen one."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import about, components, concepts, lists, neurons, resources, unit_figures
+from dashboard.lists import unit_name
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+COMMAND = "python -m glp_core probe"
+DOTS_HEIGHT = 640
+
+
+def draw() -> None:
+    """Draw the table of tasks and the chosen one's evidence."""
+    report = about.report("probing")
+    if report is None:
+        components.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
+        return
+    table = concepts.task_table(report)
+    st.markdown(components.plain_markdown(concepts.verdict(report)))
+    _means(report)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        found = _search(table)
+    with right, st.container(border=True):
+        _task(report, table, _chosen_task(table, found))
+
+
+def _means(report: Mapping[str, Any]) -> None:
+    with st.container(horizontal=True):
+        for kind, title in concepts.KINDS.items():
+            low, high = report["ci"][kind]
+            st.metric(
+                f"Best {title}", f"{report['mean_auc'][kind]:.3f}", border=True,
+                help=f"Mean test AUC over {report['n_tasks']} tasks, 95% bootstrap CI over tasks {low:.3f} to {high:.3f}.",
+            )  # fmt: skip
+
+
+def _search(table: pd.DataFrame) -> pd.DataFrame:
+    """Draw search and table (or dots); return the rows that are left."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input(
+            "Search the tasks",
+            key="concepts_search",
+            bind="query-params",
+            placeholder="for example: sentiment, python, athlete",
+            max_chars=100,
+        )
+        show = st.segmented_control(
+            "Show as", ("dots", "table"), default="dots", required=True, key="concepts_show", bind="query-params"
+        )
+    found = concepts.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
+    if found.empty:
+        components.notice_box(f"No task holds all of these words: {words}")
+        return found
+    st.caption(f"{len(found)} of {len(table)} tasks, best GLP unit first · click one")
+    if show == "table":
+        _table(found)
+        return found
+    with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(found)), border=False):
+        components.figure(
+            concepts.dots_figure(found), key="concepts_dots", alt="Test AUC of the best unit of each kind, a line a task",
+            on_select=_clicked_dot, selection_mode="points",
+        )  # fmt: skip
+    return found
+
+
+def _table(found: pd.DataFrame) -> None:
+    st.session_state["concepts_order"] = found["task"].tolist()
+    number = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0}
+    columns = {kind: st.column_config.NumberColumn(title, **number) for kind, title in concepts.KINDS.items()}
+    columns |= {
+        "low": st.column_config.NumberColumn("95% low", format="%.3f"),
+        "high": st.column_config.NumberColumn("95% high", format="%.3f"),
+    }
+    st.dataframe(
+        lists.safe_cells(found), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
+        on_select=_clicked_row, selection_mode="single-row",
+        column_order=["title", "asks", "unit", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
+        column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best unit of each kind",
+    )  # fmt: skip
+
+
+def _clicked_row() -> None:
+    rows = st.session_state["concepts_table"]["selection"]["rows"]
+    if rows:
+        _choose(st.session_state["concepts_order"][rows[0]])
+
+
+def _clicked_dot() -> None:
+    points = st.session_state["concepts_dots"]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        _choose(str(points[0]["customdata"][0]))
+
+
+def _choose(task: str) -> None:
+    st.query_params["task"] = task
+
+
+def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str:
+    """Draw the choice of a task; return the one that the URL names, else the first that is left."""
+    names = table["task"].tolist()
+    asked = st.query_params.get("task", "")
+    task = asked if asked in names else (found if not found.empty else table)["task"].iloc[0]
+    titles = dict(zip(table["task"], table["title"], strict=True))
+    st.session_state["concepts_task_box"] = task
+    st.selectbox("Task", names, format_func=titles.get, key="concepts_task_box", on_change=_chose_in_box)
+    return task
+
+
+def _chose_in_box() -> None:
+    _choose(st.session_state["concepts_task_box"])
+
+
+def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
+    row = next(row for row in report["rows"] if row["task"] == task)
+    best = row["glp"]
+    name = f"L{unit_name(best['layer'], best['unit'])}"
+    st.html(f"<div>{html.escape(components.visible(row['asks']))}</div>")
+    components.figure(concepts.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
+    side = "high" if best["sign"] > 0 else "low"
+    st.caption(
+        f"Best GLP unit {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
+        f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
+        f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
+    )
+    unit_buttons(best["layer"], best["unit"], key="task")
+    scores = _scores(task)
+    if scores is not None:
+        values, labels, (false_positive, true_positive, auc) = scores
+        components.figure(
+            concepts.scores_figure(values, labels, name=name), key="concepts_scores", alt=f"Values of {name} by class"
+        )
+        components.figure(
+            concepts.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
+        )
+    _examples(row["examples"])
+    _unit_texts(best["layer"], best["unit"])
+
+
+def _scores(task: str) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
+    """Return the best unit's values on the test rows, their labels, and the ROC; None when they were not stored."""
+    from glp_core.probing import roc, task_scores
+
+    try:
+        scores = task_scores(resources.workspace(), task)
+    except GlpError as error:
+        components.notice_box(str(error))
+        return None
+    return scores.values, scores.labels, roc(scores.values, scores.labels)
+
+
+def _examples(examples: Mapping[str, list[str]]) -> None:
+    with st.expander("Two examples of each class"):
+        for title in ("positive", "negative"):
+            st.caption(title)
+            for text in examples[title]:
+                st.text(components.visible(text[:600]))
+
+
+def unit_buttons(layer: int, unit: int, *, key: str) -> None:
+    """Draw the ways from a concept to its unit's page and to Steering."""
+    with st.container(horizontal=True):
+        if st.button("Open the unit", type="primary", key=f"concepts_{key}_open"):
+            st.switch_page("../pages/neurons.py", query_params={"view": "unit", "layer": str(layer), "unit": str(unit)})
+        neurons.steer_button(layer, unit, key=f"concepts_{key}_steer", label="Steer with it")
+
+
+def _unit_texts(layer: int, unit: int) -> None:
+    try:
+        found = neurons.index().unit(layer, unit)
+    except GlpError as error:
+        components.notice_box(str(error))
+        return
+    st.html(f"<style>{unit_figures.STYLE}</style>" + unit_figures.description_html(found))
+    for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
+        st.caption(title)
+        st.html(unit_figures.texts_html(snippets[:3], found.scale))
+
+
+def files() -> list[components.File]:
+    """Return the table of tasks as files to download."""
+    report = about.report("probing")
+    if report is None:
+        return []
+    table = concepts.task_table(report)
+    return [
+        components.File("CSV", "concepts.csv", lists.as_csv(table), "text/csv"),
+        components.File("JSON", "concepts.json", table.to_json(orient="records", indent=1), "application/json"),
+    ]

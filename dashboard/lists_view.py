@@ -1,0 +1,71 @@
+"""The view "lists": starred units, their name, and the list as a link or a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import components, lists, neurons
+from dashboard.lists import unit_name
+from dashboard.unit_rows import UnitRow, unit_rows
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.neuron_store import NeuronIndex
+
+
+def draw(index: NeuronIndex) -> None:
+    """Draw the view."""
+    name, units = st.columns([1, 2])
+    with name:
+        st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my units")
+    with units:
+        st.session_state["lists_units"] = ", ".join(unit_name(*unit) for unit in neurons.starred())
+        st.text_input("Starred units, layer/unit", key="lists_units", on_change=_edited, placeholder="0/12, 1/1044")
+    if problem := st.session_state.pop("lists_problem", None):
+        components.error_box(problem)
+    rows = lists.list_rows(neurons.starred(), index.table())
+    if rows.empty:
+        st.info(
+            "Nothing is starred yet: press Star on a unit, or begin with the most interesting ones.", icon=":material/star:"
+        )
+        st.button(
+            "Star the ten most interesting units", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
+        )
+        return
+    listed = [
+        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
+        for _, row in rows.iterrows()
+    ]
+    st.caption(f"{len(listed)} units · number: kurtosis · click one to open it · the address of this page holds the list")
+    unit_rows(listed, label="Starred units", key="lists_rows", on_choose=neurons.open_named)
+    st.button("Clear the list", key="lists_clear", on_click=neurons.keep_stars, args=("",), type="tertiary")
+    with st.expander("As a table"):
+        st.dataframe(lists.safe_cells(rows), hide_index=True, alt="Starred units")
+
+
+def files(index: NeuronIndex) -> list[components.File]:
+    """Return the list as files to download."""
+    rows: pd.DataFrame = lists.list_rows(neurons.starred(), index.table())
+    if rows.empty:
+        return []
+    title = st.session_state.get("neurons_list") or "my units"
+    return [
+        components.File("JSON", "units.json", lists.as_json(title, rows), "application/json"),
+        components.File("CSV", "units.csv", lists.as_csv(rows), "text/csv"),
+    ]
+
+
+def _edited() -> None:
+    try:
+        units = lists.parse_units(st.session_state["lists_units"])
+    except GlpError as error:
+        st.session_state["lists_problem"] = str(error)
+        return
+    neurons.keep_stars(lists.format_units(units))
+
+
+def _star_interesting(units: list[lists.UnitId]) -> None:
+    neurons.keep_stars(lists.format_units(units))

@@ -1,0 +1,139 @@
+"""The view "map": all units by concept profile or write direction; search, click, lasso, and maps computed anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import components, kept, lists, neurons, resources, unit_map, waiting
+from dashboard.lists import unit_name
+from dashboard.unit_rows import UnitRow, unit_rows
+
+if TYPE_CHECKING:
+    from glp_core.neuron_store import NeuronIndex
+
+COMMAND = "python -m glp_core map"
+COLOURINGS = ("layer", "kurtosis", "best task")
+MOST_LISTED = 100
+
+
+def draw(index: NeuronIndex) -> None:
+    """Draw the view."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control(
+            "Units that are near each other share their", list(unit_map.KINDS), format_func=unit_map.KINDS.get, default="concepts",
+            required=True, key="map_kind", bind="query-params",
+        )  # fmt: skip
+        colouring = st.segmented_control(
+            "Colour", COLOURINGS, default="layer", required=True, key="map_colour", bind="query-params"
+        )
+        words = st.text_input(
+            "Search", key="map_search", bind="query-params", placeholder="words of a description, token or task", max_chars=100
+        )
+        with st.popover("Compute anew"):
+            anew = _settings()
+    kind = kind if kind in unit_map.KINDS else "concepts"
+    found = _points(index, kind, anew)
+    if found is None:
+        components.empty_report("The map", COMMAND, "about a minute")
+        return
+    points, made = found
+    frame = points.merge(index.table(), on=["layer", "unit"], how="left")
+    matches = _matches(index, frame, words)
+    chart = unit_map.map_figure(frame, colouring if colouring in COLOURINGS else "layer", matches)
+    count = f"{len(frame):,} units" if matches is None else f"{len(matches):,} of {len(frame):,} units match"
+    st.caption(f"{count} · {made} · click a point to open its unit; drag to lasso some; the toolbar zooms")
+    event = components.figure(
+        chart,
+        key="map_figure",
+        alt=f"Map of {len(frame):,} units",
+        on_select=_clicked,
+        selection_mode=("points", "box", "lasso"),
+    )
+    _listed(frame, _selected(event))
+
+
+def _settings() -> dict[str, Any] | None:
+    """Draw the settings of a new map; return them when one is wanted."""
+    st.caption("Runs UMAP in a process of its own. The stored map stays as it is.")
+    neighbours = st.number_input("Neighbours", 2, 200, 15, key="map_neighbours", bind="query-params")
+    min_dist = st.number_input("Minimal distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
+    seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
+    run = st.button("Compute", type="primary", key="map_compute")
+    wanted = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
+    if run:
+        st.session_state["map_wanted"] = wanted
+    if st.session_state.get("map_wanted") and st.button("Back to the stored map", key="map_stored"):
+        del st.session_state["map_wanted"]
+    return st.session_state.get("map_wanted")
+
+
+def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple[pd.DataFrame, str] | None:
+    """Return the points and how they were made, or None without a stored map."""
+    if anew is None:
+        stored = index.map(kind)
+        facts = index.map_facts
+        made = "stored: UMAP, " + ", ".join(f"{key} {value}" for key, value in facts.items() if isinstance(value, int | float))
+        return None if stored is None else (stored, made)
+    made = "computed now: UMAP, " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
+    workspace = resources.workspace()
+    made_from = ("map", str(workspace.folder), index.facts["glp"], kind, tuple(anew.items()))
+    found = kept.results().get(*made_from)
+    if found is None:
+
+        def work(cancelled: Any, report: Any) -> pd.DataFrame:
+            from glp_core.unit_map import compute_map
+
+            return compute_map(workspace, kind, **anew, progress=report, cancelled=cancelled)
+
+        del st.session_state["map_wanted"]  # stopping it must not start it again
+        found = waiting.compute("computing the map", work, stop=True)
+        st.session_state["map_wanted"] = anew
+        kept.results().put(found, *made_from)
+    return found, made
+
+
+def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] | None:
+    if not words.strip():
+        return None
+    hits = set(index.search(words))
+    flat = frame["layer"] * index.d_mlp + frame["unit"]
+    return [position for position, number in enumerate(flat) if number in hits]
+
+
+def _clicked() -> None:
+    units = _selected(st.session_state["map_figure"])
+    if len(units) == 1:
+        neurons.open_unit(*units[0])
+
+
+def _selected(event: Any) -> list[lists.UnitId]:
+    """Return the units that a click or lasso took, from what every point carries."""
+    points = event.get("selection", {}).get("points", []) if event else []
+    found = []
+    for point in points:
+        carried = point.get("customdata") or []
+        if len(carried) >= 2:
+            found.append((int(carried[0]), int(carried[1])))
+    return list(dict.fromkeys(found))
+
+
+def _listed(frame: pd.DataFrame, units: list[lists.UnitId]) -> None:
+    if len(units) < 2:
+        return
+    rows = frame.set_index(["layer", "unit"], drop=False).loc[units]
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    left.markdown(f"**{len(units):,} units in the lasso**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
+    right.button("Star them all", key="map_star", on_click=_star_all, args=(units[:MOST_LISTED],))
+    listed = [
+        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict())))
+        for row in rows.head(MOST_LISTED).itertuples(index=False)
+    ]
+    unit_rows(listed, label="Units in the lasso (number: kurtosis)", key="map_units", on_choose=neurons.open_named, height=400)
+
+
+def _star_all(units: list[lists.UnitId]) -> None:
+    merged = list(dict.fromkeys([*neurons.starred(), *units]))[: lists.LONGEST_LIST]
+    neurons.keep_stars(lists.format_units(merged))

@@ -1,0 +1,117 @@
+"""The Concepts page's second half: texts that have a concept and texts that have not, and the units that tell them apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from dashboard import components, concepts, kept, neurons, resources, waiting
+from dashboard.concepts_view import unit_buttons
+from dashboard.lists import unit_name
+from dashboard.unit_rows import UnitRow, unit_rows
+from dashboard.url_text import url_text_area
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.neuron_store import NeuronIndex
+    from glp_core.unit_search import ConceptUnits, FoundUnit
+
+FITS_URL = 3_000
+"""Characters of one box of texts up to which the link holds it."""
+
+
+def draw() -> None:
+    """Draw the search for units of a concept that is given by texts."""
+    index = neurons.index()
+    uploaded = _upload()
+    boxes = []
+    for column, title, example in zip(
+        st.columns(2), ("positive", "negative"), (concepts.EXAMPLE_POSITIVE, concepts.EXAMPLE_NEGATIVE), strict=True
+    ):
+        label = f"Texts that {'have' if title == 'positive' else 'have not'} the concept, one a line"
+        with column:
+            boxes.append(url_text_area(label, key=f"concepts_{title}", param=title, default=example, fits=FITS_URL, height=190))
+    positive, negative = uploaded or tuple(concepts.texts_of(box) for box in boxes)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        run = st.button("Find units", type="primary", icon=":material/search:", key="concepts_find")
+        source = "from the file" if uploaded else "from the boxes"
+        st.caption(f"{len(positive)} positive and {len(negative)} negative texts {source}, read at their last token")
+    try:
+        concepts.checked_texts(positive, negative)
+        found = _find(index, positive, negative, run)
+    except GlpError as error:
+        components.error_box(error)
+        return
+    if found is None:
+        st.info("Press Find units: the ten best of all units, with cross-validated AUC and p-values.", icon=":material/search:")
+        return
+    _found(index, found)
+
+
+def _upload() -> tuple[list[str], list[str]] | None:
+    with st.expander("Upload a CSV instead (columns text and label; not part of the link)"):
+        file = st.file_uploader("CSV file", type="csv", key="concepts_csv", label_visibility="collapsed")
+    if file is None:
+        return None
+    try:
+        return concepts.texts_of_csv(file.getvalue())
+    except GlpError as error:
+        components.error_box(error)
+        return None
+
+
+def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptUnits | None:
+    workspace = resources.workspace()
+    made_from = ("concept", str(workspace.folder), index.facts["glp"], tuple(positive), tuple(negative))
+    found = kept.results().get(*made_from)
+    if found is not None or not run:
+        return found
+
+    def work(cancelled: Any, report: Any) -> ConceptUnits:
+        from glp_core.unit_search import find_units
+
+        return find_units(
+            resources.llm(), resources.glp(), workspace.layer, positive, negative, index.reading,
+            median_norm=workspace.median_norm, progress=report, cancelled=cancelled,
+        )  # fmt: skip
+
+    found = waiting.compute("finding units", work, stop=True)
+    kept.results().put(found, *made_from)
+    return found
+
+
+def _found(index: NeuronIndex, found: ConceptUnits) -> None:
+    st.markdown(
+        f"Choosing the best of {index.n_units:,} units on four fifths of the texts and testing it on the rest: "
+        f"**AUC {found.cross_validated_auc:.3f}** (95% CI {found.cv_low:.3f} to {found.cv_high:.3f}), "
+        f"**p = {found.p_value:.3g}** by {found.permutations:,} permutations of the labels."
+    )
+    names = [unit_name(one.layer, one.unit) for one in found.units]
+    asked = st.query_params.get("found", "")
+    chosen = found.units[names.index(asked) if asked in names else 0]
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        rows = [_found_row(index, one) for one in found.units]
+        unit_rows(
+            rows, label="Best units", key="concepts_found", on_choose=_choose_found, chosen=unit_name(chosen.layer, chosen.unit)
+        )
+        st.caption("Number: AUC on all texts (the choice among all units flatters it; the cross-validated one above does not).")
+    with right, st.container(border=True):
+        name = f"L{unit_name(chosen.layer, chosen.unit)}"
+        chart = concepts.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
+        components.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
+        if chosen.sign < 0:
+            st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
+        unit_buttons(chosen.layer, chosen.unit, key="own")
+
+
+def _found_row(index: NeuronIndex, one: FoundUnit) -> UnitRow:
+    words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
+    evidence = f"p = {one.p_value:.3g}, in {one.folds} folds · {words}"
+    return UnitRow(unit_name(one.layer, one.unit), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
+
+
+def _choose_found(name: str) -> None:
+    st.query_params["found"] = name

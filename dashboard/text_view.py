@@ -1,0 +1,228 @@
+"""The view "over text": which units fire on which token of a text, and what each of them is."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import components, lists, neurons, unit_figures
+from dashboard.lists import UnitId, unit_name
+from dashboard.token_picker import PickToken, picked, token_picker
+from dashboard.unit_rows import unit_rows
+from dashboard.url_text import keep, url_text_area
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.neuron_store import NeuronIndex, Unit
+    from glp_core.neuron_text import Firing, TextUnits
+
+RANKED = 40
+HEAT_UNITS = 12
+PREVIEW_TEXTS = 3
+
+
+def draw(index: NeuronIndex) -> None:
+    """Draw the view."""
+    text = text_box()
+    units = neurons.read(text)
+    table = index.table()
+    layers, hidden = _filters(index, table)
+    chosen_tokens = picked_tokens(len(units.pieces))
+    firings = units.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
+    if not firings:
+        components.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
+        return
+    unit = neurons.unit_in_url() or (firings[0].layer, firings[0].unit)
+    second = _compared(index, unit)
+    each = units.per_token(3, layers=layers, hidden=hidden)
+    _strip(index, units, each, unit, second, chosen_tokens)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _ranking(firings, table, units, unit, chosen_tokens)
+    with right, st.container(border=True):
+        _preview(index.unit(*unit), second)
+    _heat_map(index, units, firings, unit, second)
+    _every_token(units, each, table)
+
+
+def text_box() -> str:
+    """Draw the box for the text and its examples, shared by all views; return the text."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    with left:
+        text = url_text_area(
+            f"Text, up to {neurons.LONGEST_TEXT:,} characters",
+            key="neurons_text",
+            height=96,
+            on_change=_forget_tokens,
+            **neurons.TEXT_BOX,
+        )
+    with right, st.popover("Examples", width="stretch"):
+        for name, example in neurons.EXAMPLES.items():
+            st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
+    return text
+
+
+def use_text(text: str) -> None:
+    """Put a text into the box (in a callback)."""
+    keep(text, key="neurons_text", **neurons.TEXT_BOX)
+    _forget_tokens()
+
+
+def _forget_tokens() -> None:
+    st.query_params.pop("picked", None)
+
+
+def _filters(index: NeuronIndex, table: pd.DataFrame) -> tuple[list[int], np.ndarray | None]:
+    """Draw the filters; return the layers wanted and which units are hidden."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        names = [f"L{layer}" for layer in range(index.n_layers)]
+        layers = st.pills("Layers", names, default=names, selection_mode="multi", key="neurons_layers", bind="query-params")
+        everywhere = int((table["active_share"] > neurons.FIRES_EVERYWHERE).sum())
+        hide = st.toggle(
+            f"Hide the {everywhere:,} units that fire everywhere",
+            value=True,
+            key="neurons_hide",
+            bind="query-params",
+            help=f"Units beyond a quarter of their own tail on more than {neurons.FIRES_EVERYWHERE:.0%} of the corpus's tokens.",
+        )
+    return [int(name[1:]) for name in layers if name in names], neurons.hidden_units(table, hide)
+
+
+def picked_tokens(n: int) -> list[int]:
+    """Return the positions that the URL picks, of a text of n tokens."""
+    words = st.query_params.get("picked", "").split(",")
+    return sorted({int(word) for word in words if word.isascii() and word.isdigit() and int(word) < n})
+
+
+def _compared(index: NeuronIndex, unit: UnitId) -> UnitId | None:
+    """Return the second unit of a comparison, when the URL names one."""
+    with suppress(GlpError):
+        second = lists.parse_unit(st.query_params.get("compare", ""))
+        index.unit(*second)
+        return second if second != unit else None
+    return None
+
+
+def _strip(
+    index: NeuronIndex, units: TextUnits, each: list[list[Firing]], unit: UnitId, second: UnitId | None, chosen: list[int]
+) -> None:
+    """Draw the text's tokens, coloured by the chosen unit, and by the compared one in their lower half."""
+    first, other = index.unit(*unit).index, index.unit(*second).index if second else None
+    tokens = []
+    for i, piece in enumerate(units.pieces):
+        if units.massive[i]:
+            tokens.append(
+                PickToken(piece, "massive activation: an attention sink, not read", 0.0, None if other is None else 0.0)
+            )
+            continue
+        tip = [f"{_named(unit)} {units.values[i, first]:+.4f} = {units.normalised[i, first]:+.2f} of its tail"]
+        if other is not None:
+            tip.append(f"{_named(second)} {units.values[i, other]:+.4f} = {units.normalised[i, other]:+.2f} of its tail")
+        tip.append("strongest here: " + ", ".join(f"L{unit_name(f.layer, f.unit)} {f.normalised:+.2f}" for f in each[i]))
+        below = None if other is None else float(units.normalised[i, other])
+        tokens.append(PickToken(piece, "\n".join(tip), float(units.normalised[i, first]), below))
+    words = f"Colour: {_named(unit)}" + (f" above, {_named(second)} below" if second else "") + ", value / tail"
+    legend = components.legend("−1", "+1", diverging=True, words=words)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(legend)
+        note = f"{len(units.pieces)} tokens · click tokens to rank the units by them"
+        st.caption(f"{len(chosen)} of {note}" if chosen else note)
+        if chosen:
+            st.button("All tokens", key="neurons_all_tokens", on_click=_forget_tokens, type="tertiary")
+        if second:
+            st.button("End the comparison", key="neurons_end_compare", on_click=_end_comparison, type="tertiary")
+    token_picker(tokens, chosen, label="Tokens of the text", key="neurons_tokens", on_change=_pick_tokens)
+
+
+def _named(unit: UnitId) -> str:
+    return f"L{unit_name(*unit)}"
+
+
+def _pick_tokens() -> None:
+    keep_picked(picked("neurons_tokens"))
+
+
+def keep_picked(positions: list[int]) -> None:
+    """Put the picked positions into the URL (in a callback)."""
+    if positions:
+        st.query_params["picked"] = ",".join(map(str, positions))
+    else:
+        _forget_tokens()
+
+
+def _end_comparison() -> None:
+    st.query_params.pop("compare", None)
+
+
+def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit: UnitId, chosen: list[int]) -> None:
+    on = "mean over the chosen tokens" if chosen else "strongest token"
+    st.markdown(f"**Units by value / tail** ({on})")
+    rows = neurons.firing_rows(firings, table, units.pieces)
+    unit_rows(
+        rows,
+        label="Units, strongest first",
+        key="neurons_ranking",
+        on_choose=neurons.choose_unit,
+        chosen=unit_name(*unit),
+        height=520,
+    )
+
+
+def _preview(unit: Unit, second: UnitId | None) -> None:
+    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {unit_figures.description_html(unit)}")
+    with st.container(horizontal=True):
+        st.button("Open unit", key="neurons_open", type="primary", on_click=neurons.open_unit, args=(unit.layer, unit.unit))
+        neurons.steer_button(unit.layer, unit.unit, key="neurons_steer", label="Steer")
+        neurons.star_button(unit.layer, unit.unit, key="neurons_star")
+        if second is None:
+            st.button(
+                "Compare", key="neurons_compare", on_click=_compare, args=(unit,),
+                icon=":material/compare:", help="Keep this unit in the lower half of the tokens; then choose another one.",
+            )  # fmt: skip
+    chart = unit_figures.histogram(unit, log=True, markers={})
+    chart.update_layout(height=150)
+    components.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
+    st.caption("Strongest positive")
+    st.html(unit_figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
+    st.caption("Strongest negative")
+    st.html(unit_figures.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
+
+
+def _compare(unit: Unit) -> None:
+    st.query_params["compare"] = unit_name(unit.layer, unit.unit)
+
+
+def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit: UnitId, second: UnitId | None) -> None:
+    ranked = [(f.layer, f.unit) for f in firings]
+    stars = [one for one in neurons.starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
+    with st.expander("Heat map: tokens × units", icon=":material/grid_on:", on_change="rerun", key="neurons_heat") as panel:
+        if not panel.open:
+            return
+        first = [unit, *([second] if second else []), *ranked]
+        options = [unit_name(*one) for one in dict.fromkeys([*first, *stars])]
+        default = options[:HEAT_UNITS]
+        names = st.multiselect("Units", options, default=default, key=f"neurons_heat_units_{'_'.join(default)}")
+        if names:
+            flat = [index.unit(*lists.parse_unit(name)).index for name in names]
+            chart = unit_figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
+            components.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
+
+
+def _every_token(units: TextUnits, each: list[list[Firing]], table: pd.DataFrame) -> None:
+    with st.expander(
+        "Every token's strongest units", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
+    ) as panel:
+        if not panel.open:
+            return
+        rows = []
+        for i, (piece, strongest) in enumerate(zip(units.pieces, each, strict=True)):
+            row = {"position": i, "token": components.visible(piece).replace("\n", "↵")}
+            for rank, firing in enumerate(strongest, 1):
+                row |= {f"unit {rank}": f"L{unit_name(firing.layer, firing.unit)}", f"value / tail {rank}": firing.normalised}
+            rows.append(row)
+        frame = pd.DataFrame(rows)
+        st.dataframe(lists.safe_cells(frame), hide_index=True, height=320, alt="Every token's three strongest units")

@@ -1,0 +1,243 @@
+"""The view "one unit": what it is, in both directions."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from dashboard import charts, components, neurons, text_view, unit_figures
+from dashboard.lists import unit_name
+from dashboard.token_picker import PickToken, picked, token_picker
+from dashboard.unit_rows import UnitRow, unit_rows
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glp_core.neuron_text import TextUnits
+
+    from glp_core.neuron_store import Neighbour, NeuronIndex, Unit
+
+CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
+
+
+def draw(index: NeuronIndex) -> None:
+    """Draw the view for the unit that the URL names, or the first interesting one."""
+    unit = index.unit(*(neurons.unit_in_url() or index.interesting(1)[0]))
+    _header(index, unit)
+    left, right = st.columns([2, 3], gap="medium")
+    with right:
+        units, position = _own_text(unit)
+    with left:
+        _histogram(unit, units, position)
+    context, breaks = _list_controls(unit)
+    for column, snippets, title in zip(
+        st.columns(2, gap="medium"), (unit.top, unit.bottom), ("Most positive", "Most negative"), strict=True
+    ):
+        with column:
+            st.markdown(f"**{title}** · {len(snippets)} texts")
+            with st.container(height=560 if len(snippets) > 5 else "content", border=False):
+                st.html(unit_figures.texts_html(snippets, unit.scale, context=context, breaks=breaks))
+    left, middle, right = st.columns([5, 3, 4], gap="medium")
+    with left:
+        _noise_axis(unit, units)
+    with middle:
+        _effects(index, unit)
+    with right:
+        _neighbours(index, unit)
+    _intervals(unit, context, breaks)
+
+
+def _header(index: NeuronIndex, unit: Unit) -> None:
+    title, go = st.columns([3, 4], vertical_alignment="bottom")
+    with title:
+        st.subheader(f"L{unit.layer} / {unit.unit}", anchor=False)
+    with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
+        _ways(index, unit)
+    st.html(f'<div style="font-size:1.05rem">{unit_figures.description_html(unit)}</div>')
+    row = index.table().iloc[unit.index]
+    facts = [
+        f"kurtosis {unit.kurtosis:,.1f}",
+        f"skewness {unit.skewness:+.2f}",
+        f"standard deviation {unit.std:.3g}",
+        f"noise share {unit.noise_share:.0%}",
+        f"fires on {row['active_share']:.1%} of tokens",
+        f"1e-4 tails {row['low']:+.2f}, {row['high']:+.2f}",
+    ]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            " · ".join(facts),
+            help="Kurtosis: excess, 0 for a normal distribution; high: rare and strong. Noise share: part of the variance that is due "
+            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the unit's tail.",
+        )
+        if unit.best_task is not None and unit.best_auc is not None:
+            words = f"Best task: {neurons.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
+            if st.button(words, type="tertiary", icon=":material/lightbulb:", key="unit_task"):
+                st.switch_page("../pages/concepts.py", query_params={"task": unit.best_task})
+    with st.container(horizontal=True):
+        neurons.steer_button(unit.layer, unit.unit, key="unit_steer")
+        neurons.star_button(unit.layer, unit.unit, key="unit_star")
+
+
+def _ways(index: NeuronIndex, unit: Unit) -> None:
+    """Draw the ways to other units: previous, next, random, interesting, by number."""
+    st.session_state["unit_layer_box"], st.session_state["unit_unit_box"] = unit.layer, unit.unit
+    st.number_input("Layer", 0, index.n_layers - 1, key="unit_layer_box", on_change=_go_to_boxes, width=110)
+    st.number_input("Unit", 0, index.d_mlp - 1, key="unit_unit_box", on_change=_go_to_boxes, width=130)
+    before, after = (unit.index - 1) % index.n_units, (unit.index + 1) % index.n_units
+    options = {"on_click": neurons.open_unit}
+    st.button("◀", key="unit_previous", help="Previous unit", args=divmod(before, index.d_mlp), **options)
+    st.button("▶", key="unit_next", help="Next unit", args=divmod(after, index.d_mlp), **options)
+    st.button("Random", key="unit_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
+    with st.popover("Interesting"):
+        st.caption("Units with the highest kurtosis: rare and strong.")
+        table = index.table()
+        rows = []
+        for layer, number in index.interesting(50):
+            row = table.iloc[layer * index.d_mlp + number]
+            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
+        unit_rows(rows, label="Interesting units", key="unit_interesting", on_choose=neurons.open_named, height=420)
+
+
+def _go_to_boxes() -> None:
+    neurons.open_unit(st.session_state["unit_layer_box"], st.session_state["unit_unit_box"])
+
+
+def _go_to_random(n_layers: int, d_mlp: int) -> None:
+    neurons.open_unit(random.randrange(n_layers), random.randrange(d_mlp))
+
+
+def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
+    """Draw the test box; return the text read by all units and the chosen (or strongest) token."""
+    text = text_view.text_box()
+    examples = {"Most positive": unit.top, "Most negative": unit.bottom}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for name, snippets in examples.items():
+            if snippets:
+                text_of = "".join(snippets[0].pieces).strip()[: neurons.LONGEST_TEXT]
+                st.button(
+                    f"Its {name.lower()} text",
+                    key=f"unit_try_{name}",
+                    type="tertiary",
+                    on_click=text_view.use_text,
+                    args=(text_of,),
+                )
+    try:
+        units = neurons.read(text)
+    except GlpError as error:
+        components.error_box(error)
+        return None, None
+    values = units.values[:, unit.index]
+    if not np.isfinite(values).any():
+        components.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
+        return None, None
+    chosen = text_view.picked_tokens(len(values))[-1:]
+    tokens = [
+        PickToken(
+            piece, "massive activation, not read" if massive else f"{value:+.4f}", unit_figures.shade(float(value), unit.scale)
+        )
+        for piece, massive, value in zip(units.pieces, units.massive, values, strict=True)
+    ]
+    token_picker(tokens, chosen, label="Your text, read by this unit", key="unit_tokens", on_change=_pick_token, several=False)
+    strongest = int(np.nanargmax(np.abs(values)))
+    position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
+    st.caption(
+        f"Token {position + 1} of {len(values)}: {values[position]:+.4f} (green line in the histogram). Click a token to move it; "
+        "same colours as in the lists below."
+    )
+    return units, position
+
+
+def _pick_token() -> None:
+    text_view.keep_picked(picked("unit_tokens"))
+
+
+def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> None:
+    head, switch = st.columns([3, 2], vertical_alignment="center")
+    head.markdown(f"**Values over {int(unit.counts.sum()):,} tokens**")
+    log = switch.toggle("log y", value=True, key="unit_log", bind="query-params")
+    markers = {}
+    if units is not None and position is not None:
+        word = components.visible(units.pieces[position]).strip()[:16] or "␣"
+        markers = {word: float(units.values[position, unit.index])}
+    chart = unit_figures.histogram(unit, log=log, markers=markers)
+    components.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
+    with st.expander("Quantiles"):
+        st.html(components.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
+
+
+def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        context = st.segmented_control(
+            "Context", list(CONTEXTS), format_func=CONTEXTS.get, default="snippet", required=True, key="unit_context", bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
+        words = "one scale for all lists, log(1 + 9 |v| / max):"
+        st.html(components.legend(f"−{unit.scale:.2f}", f"+{unit.scale:.2f}", diverging=True, words=words))
+        st.caption("click a text to open all of it")
+    return (context if context in CONTEXTS else "snippet"), breaks
+
+
+def _noise_axis(unit: Unit, units: TextUnits | None) -> None:
+    st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
+    if units is None:
+        return
+    wanted = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
+    if not wanted:
+        return
+    axis = neurons.measure_noise(units, unit.layer, unit.unit)
+    pieces = units.pieces[: axis.noise_free.shape[1]]
+    chart = unit_figures.noise_figure(axis, pieces)
+    components.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
+    for sigma, values in zip(axis.sigmas, axis.values, strict=True):
+        mean, spread = values.mean(0), values.std(0, ddof=1)
+        titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
+        shades = [unit_figures.shade(float(m), unit.scale) for m in mean]
+        st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
+        st.html(components.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
+
+
+def _effects(index: NeuronIndex, unit: Unit) -> None:
+    st.markdown("**What it writes** · tokens, approximately", help=components.plain_markdown(index.EFFECT_NOTE))
+    for title, effects in (("promoted", unit.promoted), ("suppressed", unit.suppressed)):
+        st.caption(title)
+        st.html(unit_figures.effects_html([(effect.text, effect.score) for effect in effects]))
+    st.caption(components.plain_markdown(index.EFFECT_NOTE))
+
+
+def _neighbours(index: NeuronIndex, unit: Unit) -> None:
+    st.markdown("**Nearest units**")
+    kinds = {"write": ("by write direction", unit.nearest_write), "activation": ("by activation", unit.nearest_activation)}
+    kind = st.segmented_control(
+        "Nearest", list(kinds), format_func=lambda one: kinds[one][0], default="write", required=True, key="unit_nearest",
+        bind="query-params", label_visibility="collapsed",
+    )  # fmt: skip
+    st.caption("cosine of what they write" if kind == "write" else "correlation of their values over the corpus")
+    rows = _neighbour_rows(index, kinds.get(kind, kinds["write"])[1])
+    unit_rows(rows, label="Nearest units", key="unit_neighbours", on_choose=neurons.open_named)
+
+
+def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list[UnitRow]:
+    table = index.table()
+    return [
+        UnitRow(
+            unit_name(one.layer, one.unit), one.similarity, f"{one.similarity:+.2f}", "",
+            neurons.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
+        )
+        for one in neighbours
+    ]  # fmt: skip
+
+
+def _intervals(unit: Unit, context: unit_figures.Context, breaks: bool) -> None:
+    st.markdown("**Interval samples** · five random texts from each fifth of its values, from most negative to most positive")
+    names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in unit.intervals]
+    for name, interval in zip(names, unit.intervals, strict=True):
+        colour = charts.diverging(unit_figures.shade((interval.low + interval.high) / 2, unit.scale))
+        st.html(
+            f'<div class="glp-interval" style="background:{colour}">{name}: values {interval.low:+.3f} to {interval.high:+.3f}</div>'
+            + unit_figures.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
+        )

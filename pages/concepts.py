@@ -1,0 +1,39 @@
+"""Concepts: the unit that detects one, with the evidence; 113 tasks, and a concept of one's own."""
+
+import streamlit as st
+
+from dashboard import components, concepts_view, own_concept_view
+from dashboard.neurons import GlpError
+
+PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
+HOW_TO_READ = """
+- Each **task** asks for one property of a text. Every kind of unit is searched for the one that tells the classes apart best: 512
+  candidates on training texts, the choice on validation texts, and the **AUC** reported once, on test texts. 0.5 is chance, 1 is perfect.
+- A dot a kind: **GLP unit** (hidden unit of the generative prior), **raw MLP neuron** and **layer dimension** of the LLM itself, **SAE
+  latent** of a sparse autoencoder trained on the same activations. The bar is the GLP unit's 95% bootstrap interval.
+- **Your own concept**: the best unit on some of the texts is tested on the others (cross-validation), and the labels are shuffled many
+  times to see how often chance finds as good a unit among all of them (p-value).
+"""
+
+
+def draw() -> None:
+    """Draw the page."""
+    slot = components.page_frame("Concepts", "Is there a unit for my concept?")
+    part = st.segmented_control(
+        "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    try:
+        if part == "own":
+            own_concept_view.draw()
+        else:
+            concepts_view.draw()
+    except GlpError as error:
+        components.error_box(error)
+    components.how_to_read(HOW_TO_READ)
+    with slot:
+        components.share("concepts", dict(st.query_params))
+        components.download(concepts_view.files(), key="concepts_download")
+
+
+draw()

@@ -1,0 +1,65 @@
+"""Meta-neurons: which units fire on a text, what one unit is, the map of all, and lists of some."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import components, lists_view, map_view, neurons, text_view, unit_figures, unit_view
+from dashboard.neurons import GlpError
+
+QUESTIONS = {
+    "text": "Which units fire here, and on what?",
+    "unit": "What is this unit, in both directions?",
+    "map": "Which units are alike?",
+    "lists": "Which units do I want to keep?",
+}
+VIEWS = {"text": text_view, "unit": unit_view, "map": map_view, "lists": lists_view}
+HOW_TO_READ = """
+- A **meta-neuron** is a hidden unit of the GLP, named layer/unit, for example L1/1044. Its values are signed and rarely zero, so
+  every list here has two ends.
+- **value / tail**: the value divided by the unit's own extreme over the corpus (its 1-in-10,000 quantile, on either side). +1 means:
+  as strong as one token in ten thousand. It makes units comparable.
+- **Colour**: orange is positive, blue negative. One unit's lists share one scale, logarithmic so that weak values show; hover for the
+  value to four decimals.
+- **automatic** descriptions are made from the unit's own extreme tokens and texts, without any model's opinion. Check them.
+- **Massive activations** (attention sinks) and each text's first token are not read.
+- The reading in use is said under the page's title; other noise levels are on the unit's noise axis.
+"""
+
+
+def draw() -> None:
+    """Draw the page."""
+    view = neurons.view_in_url()
+    slot = components.page_frame("Meta-neurons", QUESTIONS[view])
+    st.html(f"<style>{unit_figures.STYLE}</style>")
+    try:
+        index = neurons.index()
+    except GlpError as error:
+        components.empty_report("The meta-neuron index", "python -m glp_core index", "about an hour on two cores")
+        components.notice_box(str(error))
+        return
+    neurons.remember_stars()
+    _choice(view, index)
+    try:
+        VIEWS[view].draw(index)
+    except GlpError as error:
+        components.error_box(error)
+    components.how_to_read(HOW_TO_READ)
+    with slot:
+        components.share("neurons", neurons.link_values())
+        components.download(lists_view.files(index), key="neurons_download")
+
+
+def _choice(view: str, index: neurons.NeuronIndex) -> None:
+    st.session_state["neurons_view"] = view
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.segmented_control(
+            "View", list(neurons.VIEWS), format_func=neurons.VIEWS.get, required=True, key="neurons_view", on_change=neurons.change_view,
+            label_visibility="collapsed",
+        )  # fmt: skip
+        stars = len(neurons.starred())
+        made = f"read at {index.reading.title} · {index.n_units:,} units · {index.n_tokens:,} tokens"
+        st.caption(f"{made} · {stars} starred" if stars else made)
+
+
+draw()

@@ -1,0 +1,204 @@
+"""The Meta-neurons and Concepts pages through the app's entry, over a made-up index: what they show, say and keep in the URL."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import about, kept, neurons, resources, waiting
+from dashboard.jobs import JobRunner
+from glp_core.errors import GlpError
+from glp_core.unit_search import ConceptUnits, FoundUnit
+from tests import neuron_fakes
+
+TIMEOUT = 60
+
+
+@pytest.fixture
+def fakes(monkeypatch, tmp_path):
+    """Pages over the made-up index; no model is loaded."""
+    index = neuron_fakes.FakeIndex()
+    monkeypatch.setattr(neurons, "index", lambda: index)
+    monkeypatch.setattr(neurons, "read", lambda text: neuron_fakes.read_text(neurons.TEXT.check(text)))
+    monkeypatch.setattr(neurons, "measure_noise", neuron_fakes.noise_axis)
+    monkeypatch.setattr(about, "report", lambda name: neuron_fakes.probing_report() if name == "probing" else None)
+    runner = JobRunner()
+    monkeypatch.setattr(resources, "runner", lambda: runner)
+    idle = SimpleNamespace(live=False, state="failed", error=GlpError("no models in this test"), events=[])
+    monkeypatch.setattr(resources, "warm_up", lambda: idle)
+    monkeypatch.setattr(
+        resources, "workspace", lambda: SimpleNamespace(folder=tmp_path, neurons=tmp_path, layer=1, median_norm=1.0)
+    )
+    monkeypatch.setattr(resources, "dtype_name", lambda: "float32")
+    monkeypatch.setattr(resources, "llm", lambda: None)
+    monkeypatch.setattr(resources, "glp", lambda: None)
+    return index
+
+
+def open_page(page="neurons", **query):
+    at = AppTest.from_file("../dashboard/app.py", default_timeout=TIMEOUT).run()
+    at.switch_page(f"../pages/{page}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def words(at):
+    """Return everything that a page says in text, HTML and components."""
+    said = [
+        element.value
+        for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error")
+        for element in at.get(kind)
+    ]
+    said += [element.proto.body for element in at.get("html")]
+    said += [str(element.proto) for element in at.get("bidi_component")]
+    return "\n".join(str(part) for part in said)
+
+
+def test_a_text_is_there_at_once_with_its_strongest_unit_previewed(fakes):
+    at = open_page()
+    assert "Meta-neurons" in at.title[0].value
+    assert at.text_area(key="neurons_text").value == neurons.TEXT.default
+    said = words(at)
+    assert "<strong>L0 / 0</strong>" in said  # unit 0 is the strongest by construction
+    assert "automatic" in said
+
+
+def test_choosing_tokens_ranks_the_units_by_them(fakes):
+    at = open_page(picked="4")
+    assert "<strong>L0 / 4</strong>" in words(at)  # unit 4 fires on token 4
+    assert "1 of" in words(at)
+
+
+def test_units_that_fire_everywhere_are_hidden_until_asked_for(fakes):
+    at = open_page(picked="9")
+    assert "<strong>L0 / 9</strong>" not in words(at)
+    at.toggle(key="neurons_hide").set_value(False).run()
+    assert "<strong>L0 / 9</strong>" in words(at)
+
+
+def test_a_link_opens_one_unit_with_both_of_its_ends(fakes):
+    at = open_page(layer="1", unit="3")
+    said = words(at)
+    assert at.subheader[0].value == "L1 / 3"
+    assert "+8.0000" in said and "-7.0000" in said
+    assert "kurtosis 41.0" in said
+    assert "An approximation" in said
+
+
+def test_buttons_move_to_the_next_unit_and_around_the_end(fakes):
+    at = open_page(layer="0", unit="29")
+    at.button(key="unit_next").click().run()
+    assert at.subheader[0].value == "L1 / 0"
+    assert at.query_params["unit"] == "0" and at.query_params["layer"] == "1"
+    at.button(key="unit_previous").click().run()
+    assert at.subheader[0].value == "L0 / 29"
+
+
+def test_a_unit_that_does_not_exist_is_said_and_another_is_shown(fakes):
+    at = open_page(layer="7", unit="3000")
+    assert any("no unit" in warning.value.replace("\\", "") for warning in at.warning)
+    assert at.subheader[0].value.startswith("L")
+
+
+def test_hostile_texts_are_shown_as_text(fakes):
+    at = open_page(layer="1", unit="3", unit_context="whole text")
+    bodies = "".join(element.proto.body for element in at.get("html"))
+    assert "&lt;img src=x onerror=alert(1)&gt;" in bodies
+    assert "<img" not in bodies and "&lt;/style&gt;" in bodies
+    assert "\u202e" not in bodies and "\x00" not in bodies
+
+
+def test_a_text_beyond_the_limit_is_refused_with_the_numbers(fakes):
+    at = open_page(layer="1", unit="3")
+    at.text_area(key="neurons_text").set_value("x" * 5_000_000).run()
+    assert not at.exception
+    assert "5,000,000" in "".join(error.value for error in at.error).replace("\\", "")
+
+
+def test_the_noise_axis_shows_the_spread_at_four_levels(fakes):
+    at = open_page(layer="1", unit="3")
+    at.toggle(key="unit_noise").set_value(True).run()
+    assert not at.exception
+    assert sum("mean of 8 seeds" in caption.value for caption in at.caption) == 4
+
+
+def test_starred_units_are_in_the_url_and_come_back_from_it(fakes):
+    at = open_page(layer="1", unit="3")
+    at.button(key="unit_star").click().run()
+    assert at.query_params["stars"] == "1/3"
+    fresh = open_page(view="lists", stars="1/3,0/4")
+    assert "2 units" in words(fresh)
+    fresh.text_input(key="lists_units").set_value("0/1, nonsense").run()
+    assert "is not a unit" in "".join(error.value for error in fresh.error).replace("\\", "")
+
+
+def test_the_map_dims_what_a_search_misses(fakes):
+    at = open_page(view="map")
+    assert "60 units" in words(at)
+    at.text_input(key="map_search").set_value("word33").run()
+    assert "1 of 60 units match" in words(at)
+
+
+def test_without_an_index_the_page_says_which_command_makes_one(fakes, monkeypatch):
+    def missing():
+        raise GlpError("No index.")
+
+    monkeypatch.setattr(neurons, "index", missing)
+    at = open_page()
+    assert at.code[0].value == "python -m glp_core index"
+
+
+def test_tasks_can_be_searched_and_chosen(fakes):
+    at = open_page("concepts")
+    assert "ahead of the best baseline" in at.markdown[0].value.replace("\\", "")
+    at.selectbox(key="concepts_task_box").select("1_positive_sentiment").run()
+    assert not at.exception
+    assert "L1/1" in words(at) and at.query_params["task"] == "1_positive_sentiment"
+    at.text_input(key="concepts_search").set_value("no such thing").run()
+    assert "No task holds" in "".join(warning.value for warning in at.warning).replace("\\", "")
+
+
+def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, monkeypatch):
+    from glp_core import unit_search
+
+    def find_units(llm, glp, layer, positive, negative, reading, **options):
+        labels = np.repeat([1, 0], [len(positive), len(negative)])
+        found = [FoundUnit(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
+        return ConceptUnits(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
+
+    monkeypatch.setattr(unit_search, "find_units", find_units)
+    kept.results.clear()
+    at = open_page("concepts", concepts_part="Your own concept")
+    assert "Press Find units" in at.info[0].value
+    at.button(key="concepts_find").click().run()
+    assert not at.exception
+    assert "AUC 0.850" in words(at) and "6 positive and 6 negative" in words(at)
+    at.text_area(key="concepts_positive").set_value("only one").run()
+    assert "wanted 5 to 500" in "".join(error.value for error in at.error).replace("\\", "")
+
+
+def test_waiting_hands_on_the_result_and_the_error(fakes):
+    def script():
+        import streamlit as st
+
+        from dashboard import waiting
+        from glp_core.errors import GlpError
+
+        def refuse(cancelled, report):
+            report(1, 2, "half")
+            raise GlpError("too hot")
+
+        st.write(waiting.compute("adding", lambda cancelled, report: "sum"))
+        try:
+            waiting.compute("refusing", refuse)
+        except GlpError as error:
+            st.write(str(error))
+
+    at = AppTest.from_function(script, default_timeout=TIMEOUT).run()
+    assert not at.exception
+    assert [element.value for element in at.markdown] == ["sum", "too hot"]
+    assert waiting.PATIENCE > 0
