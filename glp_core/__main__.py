@@ -17,6 +17,7 @@ COMMANDS = {
     "direction": "Make a direction of your own from a CSV of texts with labels.",
     "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
+    "solvers": "Fit the two-call solver to the GLP and measure the error of every solver.",
 }
 """Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
 

@@ -1,0 +1,214 @@
+"""What the Scaling page shows: runs read from their logs, the fitted law, and both said in words. Numbers in, words out.
+
+Draws nothing. Logs are read again when they change; a fit is kept for the points that it was made from.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import about, state
+from glp_core.errors import GlpError
+from glp_core.runs import Run, fit_points, points, read_runs
+from glp_core.scaling import Interval, ScalingFit, fit_law, spearman
+
+AXES = {"compute": "Compute (FLOPs)", "activations": "Activations seen", "parameters": "Parameters"}
+SCORES = {
+    "loss": "Validation loss",
+    "frechet": "Frechet distance",
+    "delta_lm": "Delta LM loss (nats a token)",
+    "probing": "Mean 1-D probing AUC",
+    "steering": "Steering score",
+}
+MEASURES = {
+    "loss": "loss",
+    "Frechet distance": "frechet",
+    "Delta LM": "delta_lm",
+    "probing AUC": "probing",
+    "steering score": "steering",
+}
+"""What may go up, as the page and its address say it, to the score."""
+POINTS = {"frontier": "compute-efficient frontier", "all": "all checkpoints"}
+PAPER_E, PAPER_ALPHA = 0.52, 0.169
+"""Luo et al. 2026, Llama-3.2-1B block 7; the factor A is not published."""
+PAPER_FRECHET = ((32e6, 0.926), (64e6, 0.874), (128e6, 0.844), (256e6, 0.746), (512e6, 0.759), (1e9, 0.699))
+"""Luo et al. 2026: activations seen and Frechet distance of one full run."""
+LONGEST_PATH = 500
+
+PARAMS = {
+    "x": state.choice("scaling_x", "Across", "compute", tuple(AXES)),
+    "y": state.choice("scaling_y", "Up", "loss", tuple(MEASURES)),
+    "fit": state.choice("scaling_fit", "Fit over", "frontier", tuple(POINTS)),
+    "paper": state.switch("scaling_paper", "The paper's law", False),
+}
+
+
+class Shown(NamedTuple):
+    """The runs on the page."""
+
+    shipped: list[Run]
+    own: list[Run]
+    problem: str
+    """Why own runs could not be read, or empty."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """Shipped and own runs."""
+        return [*self.shipped, *self.own]
+
+    @property
+    def running(self) -> bool:
+        """Whether any is still being trained."""
+        return any(run.running for run in self.runs)
+
+
+def shown(own_folder: str) -> Shown:
+    """Read the workspace's runs and, when a folder is named, one's own; GlpError only for the workspace's."""
+    home = about.folder() / "runs"
+    shipped = read_runs(home) if any(home.glob("*/train.csv")) else []
+    if not own_folder.strip():
+        return Shown(shipped, [], "")
+    try:
+        return Shown(shipped, read_runs(checked_path(own_folder)), "")
+    except GlpError as error:
+        return Shown(shipped, [], str(error))
+
+
+def checked_path(text: str) -> Path:
+    """Return the folder that a person named; GlpError when it cannot be one."""
+    text = text.strip()
+    if len(text) > LONGEST_PATH or any(ord(c) < 32 for c in text):
+        raise GlpError(f"That is no folder: wanted a path of at most {LONGEST_PATH} plain characters.")
+    if text.startswith(("\\\\", "//")):
+        raise GlpError("Network paths are not read: copy the run's train.csv and config.json into a local folder.")
+    try:
+        folder = Path(text).expanduser().resolve()
+        found = folder.is_dir()
+    except (OSError, RuntimeError) as error:
+        raise GlpError(f"{state.shorten(text)} cannot be read: {error}.") from error
+    if not found:
+        raise GlpError(f"There is no folder {state.shorten(text)} on the machine that runs the dashboard.")
+    return folder
+
+
+def law(runs: Sequence[Run], which: str) -> ScalingFit:
+    """Fit the law to the runs' checkpoints; GlpError when they carry none."""
+    table = fit_points(runs, which)
+    return _law(tuple(table["flops"]), tuple(table["validation_loss"]))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _law(flops: tuple[float, ...], losses: tuple[float, ...]) -> ScalingFit:
+    return fit_law(flops, losses)
+
+
+def gaussian_loss() -> float | None:
+    """Return the loss of the best linear denoiser, as measured by a command, or None."""
+    for name in ("scaling", "evaluate"):
+        value = (about.report(name) or {}).get("gaussian_loss")
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def law_in_words(fit: ScalingFit, runs: int, which: str) -> str:
+    """Return the fitted law and what ten times the compute buys, as Markdown of our own numbers."""
+    last = float(fit.compute[-1])
+    fall = fit.tenfold(last)
+    floor = "" if fit.e.low > 0 else " These points cannot tell whether there is a floor: E may be 0."
+    return (
+        f"**L(C) = E + A · C⁻ᵅ** with E = {interval(fit.e)}, A = {interval(fit.a)}, α = {interval(fit.alpha)} (95% intervals), "
+        f"over {len(fit.compute)} checkpoints of {runs} run{'s' * (runs != 1)} ({POINTS[which]}, warm-up left out). From the end of "
+        f"the measured range, **ten times the compute lowers the loss by {fall.low:.3f} to {fall.high:.3f}** "
+        f"(from {fit.loss_at(last).value:.3f} to {fit.loss_at(10 * last).value:.3f}).{floor}"
+    )
+
+
+def budget_in_words(fit: ScalingFit, budget: float, rate: float) -> str:
+    """Say which loss a compute budget buys, and how long it takes here."""
+    loss = fit.loss_at(budget)
+    return f"{scientific(budget)} FLOPs buy a loss of **{interval(loss)}**{_hours(budget, rate)}.{_warning(fit, budget)}"
+
+
+def target_in_words(fit: ScalingFit, target: float, rate: float) -> str:
+    """Say which compute a target loss takes, and how long that is here."""
+    compute = fit.compute_for(target)
+    if math.isinf(compute.value):
+        return f"A loss of {target:.3f} lies at or below the floor E = {interval(fit.e)}: by this law no compute reaches it."
+    end = "no bound: in some draws the floor lies above it" if math.isinf(compute.high) else scientific(compute.high)
+    return (
+        f"A loss of {target:.3f} takes **{scientific(compute.value)} FLOPs** [{scientific(compute.low)}, {end}]"
+        f"{_hours(compute.value, rate)}.{_warning(fit, compute.value)}"
+    )
+
+
+def _hours(flops: float, rate: float) -> str:
+    if not rate > 0:
+        return ""
+    hours = flops / rate / 3600
+    words = f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours" if hours < 100 else f"{hours / 24:,.0f} days"
+    return f", {words} on the machine of the runs ({rate / 1e9:,.0f} GFLOP/s measured)"
+
+
+def _warning(fit: ScalingFit, compute: float) -> str:
+    if not fit.far(compute):
+        return ""
+    low, high = scientific(float(fit.compute[0])), scientific(float(fit.compute[-1]))
+    return f" :orange[**Extrapolation:** more than 10 × outside the measured {low} to {high} FLOPs; the interval does not know that.]"
+
+
+def speed(runs: Sequence[Run]) -> float:
+    """Return the measured FLOPs a second of the largest run that logged seconds, nan without one."""
+    rates = [run.flops_per_second for run in sorted(runs, key=lambda run: run.parameters) if run.flops_per_second > 0]
+    return rates[-1] if rates else math.nan
+
+
+def correlation_in_words(table: pd.DataFrame, score: str) -> str:
+    """Say how a score goes with the loss over checkpoints, or why that cannot be said."""
+    try:
+        rho = spearman(table["validation_loss"], table[score])
+    except GlpError as error:
+        return str(error)
+    n = int((table["validation_loss"].notna() & table[score].notna()).sum())
+    return f"Rank correlation with the loss {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}], {n} checkpoints."
+
+
+def score_names(table: pd.DataFrame) -> list[str]:
+    """Return which scores have been measured for at least one checkpoint; the loss always has."""
+    return ["loss", *(name for name in SCORES if name in table and table[name].notna().any())]
+
+
+def export(runs: Sequence[Run]) -> str:
+    """Return every checkpoint of the runs as CSV; names that a spreadsheet would take for a formula get a quote."""
+    table = points(list(runs))
+    if len(table):
+        table["run"] = ["'" + name if name[:1] in "=+-@\t\r" else name for name in table["run"]]
+    return table.to_csv(index=False)
+
+
+def interval(found: Interval) -> str:
+    """Return value and interval, for example 0.52 [0.48, 0.57]."""
+    return f"{_short(found.value)} [{_short(found.low)}, {_short(found.high)}]"
+
+
+def _short(value: float) -> str:
+    if math.isinf(value):
+        return "∞"
+    return (
+        scientific(value)
+        if abs(value) >= 1e4 or 0 < abs(value) < 1e-3
+        else f"{value:.3g}"
+        if abs(value) >= 10
+        else f"{value:.3f}"
+    )
+
+
+def scientific(value: float) -> str:
+    """Return a number like 3.1e15 with a real minus and exponent, for example 3.1 × 10¹⁵."""
+    digits, exponent = f"{value:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits} × 10{raised}"

@@ -1,0 +1,180 @@
+"""The Scaling page's figures: curves by size with the fitted law, residuals, scores against the loss. Numbers in, figures out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import charts
+from dashboard.scaling import AXES, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES
+from glp_core.runs import Run, points
+from glp_core.scaling import ScalingFit
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+OWN_DASH = "dot"
+
+
+def column(name: str) -> str:
+    """Return the table column of a score or an axis."""
+    return {"loss": "validation_loss", "compute": "flops"}.get(name, name)
+
+
+def curves(
+    shipped: Sequence[Run],
+    own: Sequence[Run],
+    *,
+    x: str,
+    y: str,
+    fit: ScalingFit | None,
+    gaussian: float | None,
+    paper: bool,
+) -> go.Figure:
+    """Draw one curve a run over log axes, with the Gaussian prior's loss and, for loss over compute, the law and its band."""
+    figure = go.Figure()
+    if fit is not None and (x, y) == ("compute", "loss"):
+        _law(figure, fit, paper=paper)
+    colours = [*charts.size_ramp(len(shipped)), *[charts.ORANGE] * len(own)]
+    for i, run in enumerate([*shipped, *own]):
+        _run(figure, run, x, y, colours[i], SYMBOLS[i % len(SYMBOLS)], own=i >= len(shipped))
+    if y == "loss" and gaussian:
+        words = f"Gaussian prior {gaussian:.3f}"
+        figure.add_hline(y=gaussian, line={"dash": "dash", "color": charts.PURPLE, "width": 1.5})
+        figure.add_scatter(x=[None], y=[None], mode="lines", line={"dash": "dash", "color": charts.PURPLE}, name=words)
+    log_y = y in ("loss", "frechet")
+    charts.layout(figure, x=AXES[x], y=SCORES[y], height=460, log_x=True, log_y=log_y)
+    figure.update_xaxes(exponentformat="power", dtick=1 if x != "parameters" else None)
+    if log_y:
+        _plain_ticks(figure, [*shipped, *own], column(y), gaussian if y == "loss" else None)
+    return figure
+
+
+def _plain_ticks(figure: go.Figure, runs: Sequence[Run], name: str, also: float | None) -> None:
+    """Write a short log axis in plain numbers."""
+    values = points(list(runs)).get(name, pd.Series(dtype=float)).dropna()
+    if values.empty:
+        return
+    low, high = min(values.min(), also or np.inf), max(values.max(), also or 0)
+    ladder = [
+        float(f"{m:.3g}") for decade in range(-3, 6) for m in 10.0**decade * np.array([1, 1.2, 1.4, 1.7, 2, 2.5, 3, 4, 5, 7])
+    ]
+    ticks = [t for t in ladder if 0.8 * low <= t <= 1.1 * high]
+    figure.update_yaxes(tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+
+
+def _law(figure: go.Figure, fit: ScalingFit, *, paper: bool) -> None:
+    grid = np.geomspace(fit.compute[0], 10 * fit.compute[-1], 80)
+    band = fit.curve(grid)
+    figure.add_scatter(
+        x=[*grid, *grid[::-1]],
+        y=[*band.high, *band.low[::-1]],
+        fill="toself",
+        fillcolor="rgba(133,139,149,0.22)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name="95% band",
+    )
+    inside = grid <= fit.compute[-1]
+    for part, dash, name in ((inside, "solid", "fitted law"), (~inside, "dot", "extrapolated 10 ×")):
+        figure.add_scatter(
+            x=grid[part],
+            y=band.value[part],
+            mode="lines",
+            line={"color": charts.GREY, "dash": dash, "width": 2},
+            name=name,
+            hovertemplate="%{x:.2e} FLOPs: %{y:.3f}",
+        )
+    if paper:
+        middle = float(np.exp(np.log(fit.compute).mean()))
+        theirs = PAPER_E + (float(fit.curve([middle]).value[0]) - PAPER_E) * (grid / middle) ** -PAPER_ALPHA
+        figure.add_scatter(
+            x=grid,
+            y=theirs,
+            mode="lines",
+            line={"color": charts.ORANGE, "dash": "longdashdot", "width": 1.5},
+            name="the paper's E and α, moved to our level",
+            hovertemplate="paper's shape: %{y:.3f}",
+        )
+
+
+def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, *, own: bool) -> None:
+    name = column(y)
+    if name not in run.checkpoints:
+        return
+    rows = run.checkpoints[run.checkpoints[name].notna()]
+    if rows.empty:
+        return
+    title = f"{'own: ' if own else ''}{run.name}, {run.parameters / 1e6:.1f} M{' (running)' if run.running else ''}"
+    warming = rows["warming"].astype(bool)
+    figure.add_scatter(
+        x=rows[column(x)] if x != "parameters" else [run.parameters] * len(rows),
+        y=rows[name],
+        mode="markers" if x == "parameters" else "lines+markers",
+        name=charts.plain(title),
+        line={"color": colour, "dash": OWN_DASH if own else "solid", "width": 2},
+        marker={"symbol": [f"{symbol}-open" if w else symbol for w in warming], "size": 8, "color": colour},
+        text=[hover(run, row) for _, row in rows.iterrows()],
+        customdata=[[run.name, float(row["activations"])] for _, row in rows.iterrows()],
+        hovertemplate="%{text}",
+    )
+
+
+def hover(run: Run, row: pd.Series) -> str:
+    """Return everything known of a checkpoint, one line a fact, safe to show."""
+    lines = [f"<b>{charts.plain(run.name)}</b> {charts.plain(run.shape)}", f"{run.parameters / 1e6:.2f} M parameters"]
+    lines += [f"{row['activations']:,.0f} activations, {row['flops']:.2e} FLOPs"]
+    lines += [f"{SCORES[s]} {row[column(s)]:.4g}" for s in SCORES if column(s) in row and row[column(s)] == row[column(s)]]
+    if "learning_rate" in row and row["learning_rate"] == row["learning_rate"]:
+        lines += [f"learning rate {row['learning_rate']:.1e}{', still warming up' if row['warming'] else ''}"]
+    return "<br>".join(lines)
+
+
+def residuals(fit: ScalingFit, table: pd.DataFrame) -> go.Figure:
+    """Draw measured over fitted loss, by run."""
+    figure = go.Figure()
+    names = list(dict.fromkeys(table["run"]))
+    for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
+        mine = (table["run"] == name).to_numpy()
+        figure.add_scatter(
+            x=fit.compute[mine],
+            y=100 * fit.residuals[mine],
+            mode="markers",
+            name=charts.plain(name),
+            marker={"color": colour, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
+            hovertemplate="%{x:.2e} FLOPs: %{y:+.2f}%",
+        )
+    figure.add_hline(y=0, line={"color": charts.GREY, "width": 1})
+    charts.layout(figure, x=AXES["compute"], y="Above the law (%)", height=240, log_x=True)
+    return figure.update_xaxes(exponentformat="power")
+
+
+def score_against_loss(table: pd.DataFrame, score: str) -> go.Figure:
+    """Draw a downstream score against the loss, by run; for the Frechet distance with its value between two real samples."""
+    figure = go.Figure()
+    names = list(dict.fromkeys(table["run"]))
+    for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
+        mine = table[(table["run"] == name) & table[score].notna()]
+        figure.add_scatter(
+            x=mine["validation_loss"],
+            y=mine[score],
+            mode="lines+markers",
+            name=charts.plain(name),
+            line={"color": colour, "width": 1.5},
+            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7},
+            hovertemplate="loss %{x:.3f}: %{y:.4g}",
+        )
+    if score == "frechet" and "real_real" in table and table["real_real"].notna().any():
+        figure.add_hline(y=float(table["real_real"].median()), line={"dash": "dash", "color": charts.GREY, "width": 1.5})
+    charts.layout(figure, x="Validation loss (better to the right)", y=SCORES[score], height=280, log_y=score == "frechet")
+    return figure.update_xaxes(autorange="reversed")
+
+
+def paper_frechet() -> go.Figure:
+    """Draw the paper's published Frechet curve."""
+    figure = go.Figure()
+    seen, distance = zip(*PAPER_FRECHET, strict=True)
+    figure.add_scatter(
+        x=seen, y=distance, mode="lines+markers", line={"color": charts.ORANGE}, hovertemplate="%{x:.2s} activations: %{y:.3f}"
+    )
+    charts.layout(figure, x=AXES["activations"], y="Frechet distance (theirs)", height=260, log_x=True, legend=False)
+    return figure.update_xaxes(exponentformat="power")

@@ -1,0 +1,184 @@
+"""The Scaling page's parts: controls, the curves and their law, what it would take, scores against the loss. Draws; computes nothing."""
+
+import math
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard import components, scaling, scaling_figures, state
+from dashboard.components import File
+from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, Shown
+from glp_core.errors import GlpError
+from glp_core.runs import fit_points, points
+from glp_core.scaling import ScalingFit
+
+REFRESH = 10.0
+"""Seconds between two looks at the logs while a run trains."""
+SWEEP = "python -m glp_core sweep"
+EVALUATE = "python -m glp_core sweep --scores frechet delta_lm"
+FORMAT = """
+Name a folder on the machine that runs the dashboard: one run, or a folder of runs. A run is a folder with
+
+- `train.csv`: a row a logging step, with at least `activations`, `flops` and `validation_loss` (empty where it was not measured);
+  `learning_rate`, `train_loss`, `step` and `seconds` are used when there;
+- `config.json` or `run.json`: an object with `train: {"activations": planned, "d_model": …, "d_mlp": …, "n_layers": …}`;
+- `evals.csv`, optional: `activations` and any of `frechet`, `real_real`, `delta_lm`, `probing`, `steering`.
+
+`python -m glp_core train` writes these. Only numbers are read. The folder is no part of the page's address, so that a
+link cannot make somebody's server look into its disk.
+"""
+
+
+def controls() -> str:
+    """Draw the controls; return the folder of own runs, as typed."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _select("x", AXES, width=150)
+        _select("y", MEASURES, width=170)
+        _select("fit", POINTS, width=130)
+        st.toggle("The paper's law", PARAMS["paper"].default, key=PARAMS["paper"].key, bind="query-params")
+        with st.popover("Own runs", icon=":material/folder_open:"):
+            folder = st.text_input("Folder of runs", key="scaling_own", persist_state="session", placeholder="/path/to/runs")
+            st.markdown(FORMAT)
+    return folder or ""
+
+
+def _select(name: str, options: dict[str, str], *, width: int) -> None:
+    param = PARAMS[name]
+    names = list(options)
+    st.selectbox(param.label, names, names.index(param.default), key=param.key, bind="query-params", width=width)
+
+
+def draw(own_folder: str, slot: DeltaGenerator) -> None:
+    """Draw everything under the controls; while a run trains, again every few seconds."""
+    try:
+        values = state.checked(list(PARAMS.values()), state.current(list(PARAMS.values())))
+        found = scaling.shown(own_folder)
+    except GlpError as error:
+        components.error_box(error)
+        return
+    with slot:
+        components.share("scaling", values)
+        files = [File("CSV: every checkpoint", "scaling.csv", scaling.export(found.runs), "text/csv")] if found.runs else []
+        components.download(files, key="scaling_download")
+        with st.popover("Picture", icon=":material/photo_camera:"):
+            st.segmented_control(
+                "The camera above the figure saves", ("png", "svg"), default="png", required=True, key="scaling_camera"
+            )
+    st.fragment(_body, run_every=REFRESH if found.running else None)(own_folder)
+
+
+def _body(own_folder: str) -> None:
+    values = {name: st.session_state.get(param.key, param.default) for name, param in PARAMS.items()}
+    try:
+        found = scaling.shown(own_folder)
+    except GlpError as error:
+        components.error_box(error)
+        return
+    if found.problem:
+        components.error_box(found.problem)
+    if not found.runs:
+        components.empty_report("A training run", SWEEP, "about an hour on two cores for the three sizes of the demo")
+        return
+    if found.running:
+        names = ", ".join(run.name for run in found.runs if run.running)
+        st.info(f"Still training: {components.plain_markdown(names)}. The page follows the log.", icon=":material/sync:")
+    fit, why = _fitted(found, values["fit"])
+    _picture(found, values, fit, why)
+    if fit is not None:
+        _what_it_takes(found, fit)
+        with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
+            table = fit_points(found.runs, values["fit"])
+            components.figure(scaling_figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
+            st.caption("Points that swing to one side for a stretch say that the law is not the whole story.")
+    _downstream(found)
+
+
+def _fitted(found: Shown, which: str) -> tuple[ScalingFit | None, str]:
+    try:
+        return scaling.law(found.runs, which), ""
+    except GlpError as error:
+        return None, str(error)
+
+
+def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: str) -> None:
+    x, y = values["x"], MEASURES[values["y"]]
+    table = points(found.runs)
+    if y not in scaling.score_names(table):
+        components.empty_report(f"{SCORES[y]} of the checkpoints", EVALUATE, "some minutes a run")
+        return
+    drawn = scaling_figures.curves(
+        found.shipped, found.own, x=x, y=y, fit=fit, gaussian=scaling.gaussian_loss(), paper=values["paper"]
+    )
+    event = st.plotly_chart(
+        drawn,
+        width="stretch",
+        key="scaling_curves",
+        alt=f"{SCORES[y]} against {AXES[x]}, one curve a run",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displaylogo": False, "toImageButtonOptions": {"format": _camera(), "filename": "scaling"}},
+    )
+    if y == "loss" and x == "compute":
+        if fit is None:
+            components.notice_box(f"No law is drawn. {why}")
+        else:
+            st.markdown(scaling.law_in_words(fit, len(found.runs), values["fit"]))
+    _chosen(found, event)
+
+
+def _camera() -> str:
+    """Return the picture format of the figure's camera button."""
+    return st.session_state.get("scaling_camera", "png")
+
+
+def _chosen(found: Shown, event: Any) -> None:
+    """Show a clicked checkpoint's numbers."""
+    for point in event.selection.points if event else []:
+        where = point.get("customdata")
+        if not where:
+            continue
+        for run in found.runs:
+            rows = run.checkpoints[run.checkpoints["activations"] == where[1]]
+            if run.name == where[0] and len(rows):
+                facts = [(name.replace("_", " "), f"{value:,.6g}") for name, value in rows.iloc[0].items() if value == value]
+                st.html(components.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
+                return
+
+
+def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
+    st.subheader("What would it take?", anchor=False)
+    rate = scaling.speed(found.runs)
+    last = float(fit.compute[-1])
+    left, right = st.columns(2, gap="large")
+    with left:
+        target = st.number_input(
+            "Target loss", 0.001, 10.0, round(fit.loss_at(3 * last).value, 3), 0.01, format="%.3f", key="scaling_target"
+        )
+        st.markdown(scaling.target_in_words(fit, target, rate))
+    with right:
+        power = st.number_input(
+            "Compute budget, as a power of ten (FLOPs)", 8.0, 30.0, round(math.log10(3 * last), 1), 0.1, key="scaling_budget"
+        )
+        st.markdown(scaling.budget_in_words(fit, 10**power, rate))
+
+
+def _downstream(found: Shown) -> None:
+    st.subheader("Does what the prior is good for follow the loss?", anchor=False)
+    table = points(found.runs)
+    names = [name for name in scaling.score_names(table) if name != "loss"]
+    if not names:
+        components.empty_report("Any score of the checkpoints beside the loss", EVALUATE, "some minutes a run")
+    columns = st.columns(2, gap="large")
+    for i, name in enumerate(names):
+        with columns[i % 2]:
+            drawn = scaling_figures.score_against_loss(table, name)
+            components.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
+            extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
+            st.caption(components.plain_markdown(scaling.correlation_in_words(table, name)) + extra)
+    with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
+        components.figure(scaling_figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
+        st.caption(
+            "Luo et al. 2026 (arXiv 2602.06964), a Llama model, 32 M to 1 B activations. Another LLM, width and sample: the level "
+            "cannot be compared with ours, the fall can."
+        )

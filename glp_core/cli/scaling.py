@@ -1,0 +1,73 @@
+"""Fit the scaling law to the workspace's runs and relate the loss to the other scores; write reports/scaling.json."""
+
+import argparse
+from typing import Any
+
+import pandas as pd
+
+from glp_core.checkpoint import read_statistics
+from glp_core.cli.console import add_workspace_argument, open_workspace, say
+from glp_core.errors import GlpError
+from glp_core.gaussian import gaussian_loss, latent_covariance
+from glp_core.runs import SCORES, fit_points, points, read_runs
+from glp_core.scaling import Interval, ScalingFit, fit_law, spearman
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    if not workspace.runs():
+        raise GlpError(f"{workspace.folder / 'runs'} holds no run. Make some with `python -m glp_core sweep`.")
+    runs = read_runs(workspace.folder / "runs")
+    table = points(runs)
+    report: dict[str, Any] = {"n_runs": len(runs), "n_checkpoints": len(table), "warming_left_out": int(table["warming"].sum())}
+    on_frontier = fit_points(runs, "frontier")
+    report |= law(fit_law(on_frontier["flops"], on_frontier["validation_loss"])) | {"points": "frontier"}
+    everything = fit_points(runs, "all")
+    report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
+    report["correlations"] = {name: correlation(table, name) for name in SCORES if name != "real_real"}
+    report["gaussian_loss"] = gaussian_loss(latent_covariance(read_statistics(workspace.folder / "glp")))
+    report["runs"] = [
+        {"name": run.name, "parameters": round(run.parameters), "activations": int(run.log["activations"].iloc[-1])}
+        | {"loss": float(run.checkpoints["validation_loss"].iloc[-1]), "finished": run.finished}
+        for run in runs
+    ]
+    workspace.save_report("scaling", report)
+    e, a, alpha = (report[name] for name in ("E", "A", "alpha"))
+    say(
+        f"L(C) = {e['value']:.3f} + {a['value']:.3g} C^-{alpha['value']:.3f}, alpha 95% {alpha['ci'][0]:.3f} to {alpha['ci'][1]:.3f}"
+    )
+    return 0
+
+
+def law(fit: ScalingFit) -> dict[str, Any]:
+    """Return the fitted law as plain numbers."""
+    return {
+        "E": _plain(fit.e),
+        "A": _plain(fit.a),
+        "alpha": _plain(fit.alpha),
+        "n_points": len(fit.compute),
+        "compute_range": [float(fit.compute[0]), float(fit.compute[-1])],
+        "largest_residual": float(abs(fit.residuals).max()),
+        "tenfold": _plain(fit.tenfold(float(fit.compute[-1]))),
+    }
+
+
+def correlation(table: pd.DataFrame, score: str) -> dict[str, Any] | None:
+    """Return the rank correlation of a score with the loss, or None when too few checkpoints have it."""
+    if score not in table:
+        return None
+    try:
+        found = spearman(table["validation_loss"], table[score])
+    except GlpError:
+        return None
+    return _plain(found) | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
+
+
+def _plain(found: Interval) -> dict[str, Any]:
+    return {"value": found.value, "ci": [found.low, found.high]}

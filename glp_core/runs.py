@@ -1,0 +1,196 @@
+"""Read training runs from their logs, ours or anybody's, and say clearly what is wrong with one that cannot be read.
+
+A run is a folder with `train.csv` (at least the columns activations, flops and validation_loss; validation_loss is empty between
+kept checkpoints; learning_rate, train_loss, step and seconds are used when there) and a configuration, `config.json` or
+`run.json`: an object whose `train` holds activations (planned) and, for the name shown, d_model, d_mlp, n_layers. `evals.csv` is
+optional: activations, and one column a score (frechet, real_real, delta_lm, probing, steering). Only numbers are read from the
+files; knows nothing of models.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from glp_core.errors import GlpError
+from glp_core.scaling import frontier
+
+NEEDED = ("activations", "flops", "validation_loss")
+OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")
+SCORES = ("frechet", "real_real", "delta_lm", "probing", "steering")
+LARGEST_FILE = 20_000_000
+MOST_RUNS = 50
+FRESH = 900.0
+"""Seconds since the log was last written within which an unfinished run counts as running."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's log."""
+
+    name: str
+    """The folder's name."""
+    folder: Path
+    shape: str
+    """Width, hidden units and blocks in words; empty when the configuration has none."""
+    planned: int | None
+    """Activations that the run is to see."""
+    log: pd.DataFrame
+    """Every row of train.csv, numbers only, ascending activations."""
+    checkpoints: pd.DataFrame
+    """Rows with a validation loss: activations, flops, validation_loss, warming, the other columns, and scores where evaluated."""
+    age: float
+    """Seconds since the log was last written."""
+
+    @property
+    def parameters(self) -> float:
+        """N of FLOPs = 6 N D."""
+        last = self.log.iloc[-1]
+        return float(last["flops"] / last["activations"] / 6)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has seen what it was to see, up to one logging step."""
+        if self.planned is None:
+            return True
+        return float(self.log["activations"].iloc[-1]) >= 0.995 * self.planned
+
+    @property
+    def running(self) -> bool:
+        """Whether it is unfinished and its log is fresh."""
+        return not self.finished and self.age < FRESH
+
+    @property
+    def flops_per_second(self) -> float:
+        """Measured speed of the run, nan when the log holds no seconds."""
+        if "seconds" not in self.log or not self.log["seconds"].iloc[-1] > 0:
+            return float("nan")
+        return float(self.log["flops"].iloc[-1] / self.log["seconds"].iloc[-1])
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run.
+
+    Raises:
+        GlpError: a file is missing, too large, no table of numbers, or lacks a column.
+    """
+    path = folder / "train.csv"
+    if not path.is_file():
+        raise GlpError(f"No train.csv in {folder}: a run is a folder with train.csv and config.json (or run.json).")
+    log = _table(path, NEEDED, OPTIONAL)
+    if not (log[["activations", "flops"]] > 0).all().all():
+        raise GlpError(f"{path}: activations and flops must be above 0 in every row.")
+    log = log.drop_duplicates("activations", keep="last").sort_values("activations", ignore_index=True)
+    config = _config(folder)
+    checkpoints = log[log["validation_loss"].notna()].reset_index(drop=True)
+    if checkpoints.empty or not (checkpoints["validation_loss"] > 0).all():
+        raise GlpError(f"{path}: no row has a validation_loss above 0, so there is nothing to draw.")
+    checkpoints = checkpoints.assign(warming=_warming(checkpoints, log))
+    scores = _scores(folder)
+    if scores is not None:
+        checkpoints = checkpoints.merge(scores, on="activations", how="left")
+    train = config.get("train", {})
+    planned = train.get("activations")
+    planned = float(planned) if isinstance(planned, int | float) and planned > 0 else None
+    if planned and isinstance(train.get("batch"), int) and 0 < train["batch"] <= planned:
+        planned = planned // train["batch"] * train["batch"]
+    age = max(0.0, time.time() - path.stat().st_mtime)
+    return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read every run in a folder (or the one that it is), largest last.
+
+    Raises:
+        GlpError: no such folder, no run in it, too many, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise GlpError(f"There is no folder {folder}.")
+    if (folder / "train.csv").is_file():
+        return [read_run(folder)]
+    folders = sorted(path.parent for path in folder.glob("*/train.csv"))
+    if not folders:
+        raise GlpError(f"No run in {folder}: wanted <run>/train.csv and <run>/config.json (or run.json).")
+    if len(folders) > MOST_RUNS:
+        raise GlpError(f"{folder} holds {len(folders)} runs, wanted at most {MOST_RUNS}: choose a smaller folder.")
+    return sorted((read_run(one) for one in folders), key=lambda run: (run.parameters, run.name))
+
+
+def points(runs: list[Run]) -> pd.DataFrame:
+    """Return all checkpoints of the runs as one table with `run` and `parameters`."""
+    parts = [run.checkpoints.assign(run=run.name, parameters=run.parameters) for run in runs]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["run", "parameters", *NEEDED, "warming"])
+
+
+def fit_points(runs: list[Run], which: Literal["frontier", "all"]) -> pd.DataFrame:
+    """Return the checkpoints that a law is fitted to, by compute: past warm-up, all or only those that no other beats."""
+    table = points(runs)
+    table = table[~table["warming"].astype(bool)]
+    if which == "frontier" and len(table):
+        table = table[frontier(table["flops"], table["validation_loss"])]
+    return table.sort_values("flops", ignore_index=True, kind="stable")
+
+
+def _warming(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]":
+    """Mark checkpoints from before the learning rate had reached its peak: there the schedule, not compute, sets the loss."""
+    if "learning_rate" not in log or log["learning_rate"].isna().all():
+        return pd.Series(False, index=checkpoints.index)
+    rate = log["learning_rate"]
+    peak = log["activations"][rate >= 0.99 * rate.max()].iloc[0]
+    return checkpoints["activations"] < peak
+
+
+def _scores(folder: Path) -> pd.DataFrame | None:
+    path = folder / "evals.csv"
+    if not path.is_file():
+        return None
+    table = _table(path, ("activations",), SCORES)
+    return table.drop_duplicates("activations", keep="last")
+
+
+def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd.DataFrame:
+    if path.stat().st_size > LARGEST_FILE:
+        raise GlpError(f"{path} has {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}: is it a training log?")
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas raises several kinds of ValueError for text that is no table
+        raise GlpError(f"{path} is not a table of comma-separated values ({type(error).__name__}).") from error
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise GlpError(f"{path} lacks the column(s) {', '.join(missing)}; wanted {', '.join(needed)}.")
+    if table.empty:
+        raise GlpError(f"{path} has no rows yet. Wait until the run has logged its first step.")
+    kept = table[[*needed, *(name for name in optional if name in table)]]
+    numbers = kept.apply(pd.to_numeric, errors="coerce")
+    for name in kept:
+        wrong = numbers[name].isna() & kept[name].notna() | ~np.isfinite(numbers[name].fillna(0))
+        if wrong.any() or (name in needed and name != "validation_loss" and numbers[name].isna().any()):
+            line = int((wrong | numbers[name].isna()).idxmax()) + 2
+            raise GlpError(f"{path}, line {line}: {name} is not a finite number.")
+    return numbers.astype(np.float64)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return run.json, or config.json; a GLP's own config.json, which tells no plan, is read last."""
+    for name in ("run.json", "config.json"):
+        path = folder / name
+        if path.is_file():
+            if path.stat().st_size > LARGEST_FILE:
+                raise GlpError(f"{path} has {path.stat().st_size:,} bytes, wanted a small configuration.")
+            try:
+                found = json.loads(path.read_text())
+            except (ValueError, OSError) as error:
+                raise GlpError(f"{path} is not readable JSON ({type(error).__name__}).") from error
+            if not isinstance(found, dict) or not isinstance(found.get("train", {}), dict):
+                raise GlpError(f"{path} holds no configuration: wanted an object with train: {{…}}.")
+            return found
+    raise GlpError(f"No config.json (or run.json) in {folder}: the run's configuration says what was planned.")
+
+
+def _shape(train: dict[str, Any]) -> str:
+    width, hidden, depth = (train.get(name) for name in ("d_model", "d_mlp", "n_layers"))
+    return f"{depth} blocks, {width} wide, {hidden} units" if all(isinstance(x, int) for x in (width, hidden, depth)) else ""
