@@ -1,5 +1,6 @@
 """Lists of starred units: as text for the URL, as rows, and as files that a spreadsheet opens safely."""
 
+import csv
 import json
 import re
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def safe_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 def as_csv(table: pd.DataFrame) -> str:
     """Return a table as CSV with safe cells."""
-    return safe_cells(table).to_csv(index=False)
+    return safe_cells(table).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 def as_json(name: str, table: pd.DataFrame) -> str:

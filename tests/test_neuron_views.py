@@ -1,0 +1,236 @@
+"""What the neuron pages are made of: lists, highlighted texts, figures, concept tables; no server, no model but a tiny one."""
+
+import html
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dashboard import concepts, lists, unit_directions, unit_figures, unit_map
+from dashboard.kept import KEPT_RESULTS, Results
+from glp_core.errors import GlpError
+from tests import neuron_fakes
+
+
+def test_a_list_survives_the_url():
+    units = [(1, 1044), (0, 0), (2, 7)]
+    assert lists.parse_units(lists.format_units(units)) == units
+    assert lists.parse_units(" L1/1044 , 0/0,1/1044,") == [(1, 1044), (0, 0)]
+
+
+@pytest.mark.parametrize("text", ["1-2", "1/x", "-1/2", "1/2/3", "1/99999999", "١/٢"])
+def test_what_is_no_unit_is_refused(text):
+    with pytest.raises(GlpError, match="is not a unit"):
+        lists.parse_units(text)
+
+
+def test_a_list_that_no_url_holds_is_refused():
+    with pytest.raises(GlpError, match="201 units, wanted at most 200"):
+        lists.parse_units(",".join(f"0/{i}" for i in range(201)))
+
+
+def test_toggling_a_star_twice_leaves_the_list_as_it_was():
+    once = lists.toggled("0/1,1/2", (2, 3))
+    assert once == "0/1,1/2,2/3"
+    assert lists.toggled(once, (2, 3)) == "0/1,1/2"
+
+
+def test_no_cell_of_a_csv_is_a_formula_and_the_text_is_still_there():
+    cells = ["=1+1", "+a", "-b", "@c", "\td", "\re", "plain", ""]
+    table = pd.DataFrame({"text": cells, "number": range(len(cells))})
+    read = pd.read_csv(io.StringIO(lists.as_csv(table)), keep_default_na=False)
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in read["text"])
+    assert read["text"].iloc[0] == "'=1+1" and read["text"].iloc[6] == "plain"
+    assert read["number"].tolist() == list(range(len(cells)))
+
+
+def test_listed_rows_keep_the_order_of_the_list_and_leave_out_strangers():
+    table = neuron_fakes.FakeIndex().table()
+    rows = lists.list_rows([(1, 3), (9, 9), (0, 4)], table)
+    assert list(zip(rows["layer"], rows["unit"], strict=True)) == [(1, 3), (0, 4)]
+
+
+def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
+    values = np.linspace(-8, 8, 41)
+    shades = [unit_figures.shade(value, 8.0) for value in values]
+    assert shades == sorted(shades)
+    np.testing.assert_allclose(shades, [-s for s in reversed(shades)], atol=1e-12)
+    assert shades[-1] == 1 and unit_figures.shade(100.0, 8.0) == 1
+    assert unit_figures.shade(float("nan"), 8.0) == 0
+
+
+def test_every_kept_token_says_its_value_to_four_decimals():
+    one = neuron_fakes.snippet(6.0, 3)
+    shown = unit_figures.texts_html([one], 8.0, context="full")
+    titles = re.findall(r'title="([+-]\d+\.\d{4})"', shown)
+    assert titles == [f"{value:+.4f}" for value in one.values[:50]]  # the last ten are not kept
+    assert ">+6.0000<" in shown
+
+
+def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it():
+    one = neuron_fakes.snippet(6.0, 25)
+    head, whole = unit_figures.texts_html([one], 8.0, context="snippet").split("</summary>")
+    shown = re.findall(r"word(\d+)", head)
+    assert shown == [str(i) for i in range(9, 42)]
+    assert "…" in head and "word59" in whole
+
+
+def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
+    one = neuron_fakes.snippet(6.0, 0, pieces=neuron_fakes.HOSTILE)
+    shown = unit_figures.texts_html([one], 8.0, context="full")
+    chips = unit_figures.effects_html([(piece, 1.0) for piece in neuron_fakes.HOSTILE])
+    for markup in (shown, chips):
+        assert "<img" not in markup and "</style" not in markup
+        assert "\u202e" not in markup and "\x00" not in markup
+        assert "<img src=x onerror=alert(1)>" in html.unescape(markup)
+    figure = unit_figures.heat_map(neuron_fakes.HOSTILE, ["L0/1"], np.zeros((1, len(neuron_fakes.HOSTILE))))
+    assert not any("<" in word for word in figure.layout.xaxis.ticktext)
+
+
+def test_line_breaks_can_be_shown_as_one_sign():
+    one = neuron_fakes.snippet(6.0, 0, pieces=["a", "\n", "b"])
+    assert "<br>" in unit_figures.texts_html([one], 8.0, breaks=True)
+    assert "<br>" not in unit_figures.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
+
+
+def test_the_histogram_holds_every_token_and_its_marker_stays_inside():
+    unit = neuron_fakes.FakeIndex().unit(1, 3)
+    figure = unit_figures.histogram(unit, log=False, markers={"word": 99.0})
+    assert sum(figure.data[0].y) == unit.counts.sum()
+    assert figure.layout.shapes[0].x0 == unit.edges[-1]
+    log = unit_figures.histogram(unit, log=True, markers={})
+    assert log.layout.yaxis.type == "log" and np.isnan(log.data[0].y[0])  # counts[0] is 0
+
+
+def test_the_noise_figure_draws_the_strongest_tokens_with_their_spread():
+    axis = neuron_fakes.noise_axis(neuron_fakes.read_text("a b c d e f g h"), 0, 1)
+    figure = unit_figures.noise_figure(axis, list("abcdefgh"))
+    spread = [line for line in figure.data if line.error_y.array is not None]
+    assert len(spread) == unit_figures.NOISE_LINES
+    strongest = "abcdefgh"[int(np.abs(axis.noise_free).max(0).argmax())]
+    assert spread[0].name == strongest
+    np.testing.assert_allclose(spread[0].y, axis.values[:, :, "abcdefgh".index(strongest)].mean(1))
+
+
+@pytest.mark.parametrize("colouring", ["layer", "kurtosis", "best task"])
+def test_the_map_draws_every_unit_once_and_each_point_carries_its_unit(colouring):
+    index = neuron_fakes.FakeIndex()
+    frame = index.map("concepts").merge(index.table(), on=["layer", "unit"])
+    figure = unit_map.map_figure(frame, colouring, matches=[0, 31])
+    carried = [tuple(point) for trace in figure.data for point in trace.customdata]
+    assert sorted(carried) == sorted(zip(frame["layer"], frame["unit"], strict=True))
+    assert figure.data[0].name == "not found" and len(figure.data[0].x) == len(frame) - 2
+    assert all(trace.type == "scattergl" for trace in figure.data)
+    assert not any("<b>" in text for trace in figure.data for text in trace.text)
+
+
+def test_tasks_are_found_by_all_their_words():
+    table = concepts.task_table(neuron_fakes.probing_report())
+    assert concepts.matching(table, "SENTIMENT positive")["task"].tolist() == ["1_positive_sentiment"]
+    assert len(concepts.matching(table, "")) == 3
+    assert concepts.matching(table, "sentiment python").empty
+    assert concepts.matching(table, "l1/2")["title"].tolist() == ["python code"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"), [([0.01, 0.09], "ahead"), ([-0.09, -0.01], "behind"), ([-0.01, 0.02], "cannot be told apart")]
+)
+def test_the_verdict_says_whichever_way_it_falls(interval, said):
+    report = neuron_fakes.probing_report() | {"paired_difference_ci": interval}
+    assert said in concepts.verdict(report)
+
+
+def test_the_dots_are_the_aucs_with_the_units_interval():
+    table = concepts.task_table(neuron_fakes.probing_report())
+    figure = concepts.dots_figure(table)
+    dots = {trace.name: trace for trace in figure.data}
+    assert set(dots) == set(concepts.KINDS.values())
+    glp = dots["GLP unit"]
+    np.testing.assert_allclose(glp.x + glp.error_x.array, table["high"])
+    np.testing.assert_allclose(glp.x - glp.error_x.arrayminus, table["low"])
+
+
+def test_the_score_histogram_counts_each_class_by_itself():
+    values, labels = np.r_[np.zeros(30), np.ones(10)], np.repeat([0, 1], [30, 10])
+    figure = concepts.scores_figure(values, labels, name="L0/1")
+    assert [trace.name for trace in figure.data] == ["negative class (n = 30)", "positive class (n = 10)"]
+    assert all(trace.histnorm == "percent" for trace in figure.data)
+
+
+def test_texts_are_read_from_boxes_and_files():
+    assert concepts.texts_of(" a \n\nb\na\n") == ["a", "b"]
+    data = 'label,Text\n1,"yes, ""quoted"""\n0,no\n1,\n0,never\n'.encode("utf-8-sig")
+    assert concepts.texts_of_csv(data) == (['yes, "quoted"'], ["no", "never"])
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"a,b\n1,2\n", "wanted text and label"),
+        (b"text,label\nx,1\ny,2\nz,3\n", "3 different values"),
+        (b"\xff\xfe\x00", "not a CSV in UTF-8"),
+        (b"x" * (concepts.LARGEST_UPLOAD + 1), "wanted at most 2,000,000"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_in_words(data, match):
+    with pytest.raises(GlpError, match=match):
+        concepts.texts_of_csv(data)
+
+
+def test_texts_that_do_not_make_a_concept_are_refused():
+    five = [f"text {i}" for i in range(5)]
+    with pytest.raises(GlpError, match="Got 4 positive texts, wanted 5 to 500"):
+        concepts.checked_texts(five[:4], five)
+    with pytest.raises(GlpError, match="in both classes"):
+        concepts.checked_texts(five, [*five[1:], "other"])
+    with pytest.raises(GlpError, match="2,001 characters"):
+        concepts.checked_texts(["x" * 2001, *five], [f"no {i}" for i in range(5)])
+
+
+def test_a_unit_is_a_direction_of_unit_norm_without_a_probe(tiny_glp):
+    from types import SimpleNamespace
+
+    name = unit_directions.name_of(1, 3)
+    assert unit_directions.is_unit(name) and not unit_directions.is_unit("unit:1") and not unit_directions.is_unit("sentiment")
+    direction = unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, name)
+    assert direction.vector.norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert direction.concept(torch.zeros(2, len(direction.vector))).isnan().all()
+    with pytest.raises(GlpError, match="no unit"):
+        unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, "unit:9/3")
+
+
+def test_raising_a_unit_moves_the_denoised_activation_along_its_direction(tiny_glp):
+    """Independent of the formula: add a little to one unit inside the network and look where the activation goes."""
+    from types import SimpleNamespace
+
+    layer, unit, sigma = 1, 3, 0.3
+    direction = unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, unit_directions.name_of(layer, unit))
+    z = torch.randn(64, tiny_glp.d_input, generator=torch.Generator().manual_seed(0))
+    network, block = tiny_glp.network, tiny_glp.network.layers[layer]
+
+    def denoised(push):
+        emb = network.embed(torch.tensor([sigma]))
+        x = network.in_proj(z).unflatten(0, (1, -1))
+        for one in network.layers:
+            hidden = one.hidden(x, emb)
+            if one is block:
+                hidden = hidden.clone()
+                hidden[..., unit] += push
+            x = x + one.down_proj(hidden)
+        velocity = network.out_proj(network.ln(x)).flatten(0, 1)
+        return tiny_glp.denormalize(z - sigma * velocity)
+
+    with torch.no_grad():
+        moved = (denoised(0.01) - denoised(0.0)).mean(0)
+    assert torch.cosine_similarity(moved, direction.vector, dim=0) > 0.8
+
+
+def test_only_the_last_results_are_kept():
+    kept = Results()
+    for i in range(KEPT_RESULTS + 1):
+        kept.put(i, "text", i)
+    assert kept.get("text", 0) is None
+    assert kept.get("text", KEPT_RESULTS) == KEPT_RESULTS
