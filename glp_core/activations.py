@@ -160,8 +160,12 @@ def _activations(
     while rows:
         count = max(1, TOKENS_PER_BATCH // len(rows[-1][1]))
         batch, rows = rows[-count:], rows[:-count]
-        acts = llm.activations([ids for _, ids in batch], layer)
-        yield batch, torch.cat([a[1:] for a in acts])
+        acts = torch.cat([a[1:] for a in llm.activations([ids for _, ids in batch], layer)])
+        if not torch.isfinite(acts).all():
+            raise GlpError(
+                f"Layer {layer} of {llm.title} gives NaN or infinite values: its weights are damaged, or {llm.dtype} is too small."
+            )
+        yield batch, acts
 
 
 def _write_shard(
