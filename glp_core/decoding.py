@@ -114,15 +114,34 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     if sampling.temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits.double() / sampling.temperature).softmax(-1)
-    order = None
-    if sampling.top_p < 1:
-        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        before = probabilities.cumsum(-1) - probabilities
-        probabilities = probabilities.masked_fill(before >= sampling.top_p, 0.0)
+    if sampling.top_p == 1:
+        return _invert(probabilities, uniform.to(probabilities))
+    chosen = []
+    for row, point in zip(probabilities, uniform.to(probabilities), strict=True):
+        kept, order = _nucleus(row, sampling.top_p)
+        chosen.append(order[_invert(kept[None], point[None])[0]])
+    return torch.stack(chosen)
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the likeliest tokens' probabilities that together reach `top_p`, falling, and their ids.
+
+    Looks at ever more tokens, since sorting a whole vocabulary would take as long as a step of a small model.
+    """
+    for k in (256, 4096, len(probabilities)):
+        kept, order = probabilities.topk(min(k, len(probabilities)))
+        before = kept.cumsum(0) - kept
+        if before[-1] >= top_p:
+            break
+    n = max(1, int((before < top_p).sum()))
+    return kept[:n], order[:n]
+
+
+def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Return where the running sum of probabilities (rows, n), not normalised, passes `uniform` (rows,) of its total."""
     cumulative = probabilities.cumsum(-1)
-    point = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, point, right=True).clamp_max(cumulative.shape[-1] - 1)
-    return (index if order is None else order.gather(-1, index)).squeeze(-1)
+    index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    return index.clamp_max(probabilities.shape[-1] - 1)[:, 0]
 
 
 class TextStream:

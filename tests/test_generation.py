@@ -274,6 +274,17 @@ def test_top_p_keeps_the_smallest_set_that_holds_its_mass():
     ]
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+def test_top_p_over_many_tokens_is_what_sorting_all_of_them_gives(top_p):
+    logits = 2 * torch.randn(8, 6000, generator=torch.Generator().manual_seed(0))
+    uniform = torch.rand(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    drawn = choose(logits, Sampling(1, temperature=1.0, top_p=top_p), uniform)
+    for row, point, token in zip(logits.double().softmax(-1), uniform, drawn, strict=True):
+        falling, order = row.sort(descending=True)
+        kept = falling[: int((falling.cumsum(0) < top_p).sum()) + 1]
+        assert token == order[int((kept.cumsum(0) / kept.sum() <= point).sum())]
+
+
 def test_temperature_sharpens_as_softmax_does():
     logits = torch.tensor([[0.0, 1.0]])
     sampling = Sampling(1, temperature=0.5)
