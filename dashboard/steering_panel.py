@@ -88,7 +88,10 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
         st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=100, **bound("temperature"))
         st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=95, **bound("seed"))
         st.selectbox("Fourth column", steering.EXTRAS, width=145, **bound("extra"))
-    return right
+    place = right.container(horizontal=True, gap="small")
+    words = "Run again whenever a control changes."
+    right.toggle("Live", params["live"].default, help=words, **bound("live"))
+    return place
 
 
 def _examples(params: Params) -> None:
@@ -126,13 +129,10 @@ def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> No
 
 
 def buttons(params: Params, directions: Sequence[about.DirectionFacts], *, live: bool) -> None:
-    """Draw Run, Stop and the Live switch."""
-    with st.container(horizontal=True, gap="small"):
-        arguments = (params, directions)
-        st.button("Run", type="primary", icon=":material/play_arrow:", on_click=start, args=arguments, key="steering_start")
-        st.button("Stop", icon=":material/stop:", on_click=stop, disabled=not live, key="steering_stop")
-    words = "Run again whenever a control changes."
-    st.toggle("Live", params["live"].default, help=words, key=params["live"].key, bind="query-params")
+    """Draw Run and Stop."""
+    arguments = (params, directions)
+    st.button("Run", type="primary", icon=":material/play_arrow:", on_click=start, args=arguments, key="steering_start")
+    st.button("Stop", icon=":material/stop:", on_click=stop, disabled=not live, key="steering_stop")
 
 
 def colours(params: Params) -> None:

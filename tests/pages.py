@@ -1,0 +1,47 @@
+"""Helpers for page tests: a small real workspace in a folder, with a tiny LLM in the place of the one from the wheel."""
+
+from pathlib import Path
+
+import torch
+
+from dashboard import about, resources
+from glp_core.checkpoint import save_glp
+from glp_core.directions import Direction
+from glp_core.llm import LlmSource
+from glp_core.manifold import make_reference
+from glp_core.workspace import Workspace
+from tests import tiny
+
+ENTRY = Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
+SECONDS = 60
+
+
+def direction(name, title, seed):
+    """Return a random direction of the tiny model."""
+    vector = torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
+    return Direction(
+        name=name, title=title, vector=vector / vector.norm(), layer=2, median_norm=5.0, auroc=0.5 + seed / 10, how=f"drawn, {name}",
+        n_train=2, n_test=2, probe_weight=vector, probe_bias=0.0, probe_auroc=0.8,
+    )  # fmt: skip
+
+
+def make_workspace(folder):
+    """Write a workspace with a tiny GLP, two directions and a reference; return it."""
+    source = LlmSource("folder", str(folder / "llm"), title="Tiny <b>LLM</b>")
+    workspace = Workspace(folder, "Tiny workspace", source, layer=2, dtype="float32", median_norm=5.0)
+    workspace.save()
+    glp = tiny.tiny_glp()
+    save_glp(glp, folder / "glp", about={"activations_seen": 2_000_000}, covariance=torch.eye(tiny.WIDTH))
+    for one in (direction("up", "upwards", 1), direction("positive", "positive sentiment", 2)):
+        one.save(folder / "directions")
+    acts = torch.randn(64, tiny.WIDTH, generator=torch.Generator().manual_seed(9))
+    workspace.save_report("reference", make_reference(glp, acts))
+    return workspace
+
+
+def use_workspace(monkeypatch, folder):
+    """Let the dashboard show the workspace in `folder`, with a tiny LLM."""
+    monkeypatch.setenv(about.FOLDER_VARIABLE, str(folder))
+    llm = tiny.make_tiny_llm()
+    monkeypatch.setattr(resources, "_llm", lambda _folder: llm)
+    return llm

@@ -1,0 +1,261 @@
+"""Steering and Overview through the app's entry, with a tiny real model: what a person does, and what links may hold."""
+
+import html
+import json
+import re
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import about, resources, steering, steering_view
+from dashboard.steering import Column, Comparison, Reading, Request, Token
+from glp_core.errors import GlpError
+from glp_core.generation import Arm, Sampling, generate
+from glp_core.projection import make_projector
+from tests import pages
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return pages.make_workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def llm(monkeypatch, workspace):
+    return pages.use_workspace(monkeypatch, workspace.folder)
+
+
+def open_page(name="steering", **query):
+    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS)
+    at.query_params.update(query)
+    at.run()
+    if name != "overview":
+        at.switch_page(f"../pages/{name}.py")
+        at.query_params.update(query)
+        at.run()
+    assert not at.exception
+    return at
+
+
+def board(at):
+    """Return the texts of the drawn columns by arm."""
+    found = next((one.value for one in at.get("html") if "data-run" in one.value), "")
+    cards = re.findall(r'data-arm="(\w+)".*?<div class="glp-strip">(.*?)</div>', found, re.S)
+    return {arm: html.unescape(re.sub(r"<[^>]+>", "", strip)) for arm, strip in cards}
+
+
+def run(at):
+    return at.button(key="steering_start").click().run()
+
+
+def test_the_page_opens_with_an_example_one_click_from_running(llm):
+    at = open_page()
+    assert at.text_area(key="steering_prompt").value == steering.EXAMPLES[0].prompt
+    assert at.selectbox(key="steering_direction").value == "positive sentiment"
+    assert "press Run" in at.info[0].value
+    assert not at.error and not at.warning
+    assert at.button(key="steering_stop").disabled
+
+
+def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
+    at = run(open_page(steering_tokens="12", steering_direction="upwards", steering_strength="0.8", steering_prompt="The cat"))
+    assert not at.exception and not at.error
+    direction = workspace.direction("up")
+    glp = resources.glp()
+    arms = [
+        Arm("unsteered"),
+        Arm("raw", direction.vector, 0.8, make_projector("none")),
+        Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="midpoint")),
+    ]
+    wanted = {arm.name: "" for arm in arms}
+    for step in generate(llm, llm.encode("The cat"), 2, arms, Sampling(12), median_norm=5.0):
+        wanted[step.arm] += step.text
+    shown = board(at)
+    assert list(shown) == ["unsteered", "raw", "glp"]
+    assert {arm: text.replace("␣", " ") for arm, text in shown.items()} == {
+        arm: re.sub(r"<[^>]+>", "", html.unescape(drawn(text))).replace("␣", " ") for arm, text in wanted.items()
+    }
+    assert wanted["raw"] != wanted["unsteered"]
+    assert at.get("plotly_chart")
+
+
+def drawn(text):
+    from dashboard import components
+
+    return "".join(components.token_html(piece) for piece in [text])
+
+
+def test_every_column_has_its_numbers(llm):
+    at = run(open_page(steering_tokens="8", steering_extra="Gaussian"))
+    found = next(one.value for one in at.get("html") if 'data-run="done"' in one.value)
+    assert found.count('class="glp-card"') == 4 and "Gaussian-projected" in found
+    assert len(re.findall(r"-?\d+\.\d\d nats/token", found)) == 4
+    assert len(re.findall(r"<dt>concept</dt><dd>[01]\.\d\d</dd>", found)) == 4
+    assert len(re.findall(r"<dt>kept push</dt><dd>-?\d+%</dd>", found)) >= 1
+
+
+def test_results_stay_when_a_control_changes(llm):
+    at = run(open_page(steering_tokens="6"))
+    before = board(at)
+    at.slider(key="steering_strength").set_value(-2.0).run()
+    assert board(at) == before and before
+    assert not at.exception
+
+
+def test_live_runs_again_when_a_control_that_matters_changes(llm):
+    at = open_page(steering_tokens="6", steering_live="true")
+    first = board(at)
+    assert first
+    at.slider(key="steering_strength").set_value(-3.0).run()
+    second = board(at)
+    assert second["unsteered"] == first["unsteered"] and second["raw"] != first["raw"]
+
+
+def test_a_link_restores_the_whole_state(llm):
+    query = {
+        "steering_prompt": "A model of", "steering_mode": "chat", "steering_direction": "upwards", "steering_strength": "-0.7",
+        "steering_noise": "0.25", "steering_solver": "euler", "steering_steps": "20", "steering_tokens": "16",
+        "steering_temperature": "0.5", "steering_seed": "7", "steering_extra": "norm-restored", "steering_colour": "surprise",
+    }  # fmt: skip
+    at = open_page(**query)
+    assert not at.warning
+    assert at.text_area(key="steering_prompt").value == "A model of"
+    assert at.selectbox(key="steering_direction").value == "upwards"
+    assert at.slider(key="steering_strength").value == -0.7
+    assert at.number_input(key="steering_seed").value == 7
+    run(at)
+    assert list(board(at)) == ["unsteered", "raw", "glp", "norm"]
+    address = next(one.value for one in at.code if "steering_seed" in one.value)
+    assert all(key in address for key in query) and "steering_seed=7" in address
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("steering_strength", "nan", "Strength is 'nan', wanted a number from -3 to 3"),
+        ("steering_strength", "1e9", "Strength is '1e9', wanted a number from -3 to 3"),
+        ("steering_noise", "-0.1", "Noise level is '-0.1', wanted a number from 0 to 1"),
+        ("steering_direction", "<script>", "Direction is '<script>', wanted one of: positive sentiment, upwards"),
+        ("steering_tokens", "100000", "Tokens is '100000', wanted a number from 1 to 256"),
+        ("steering_prompt", "", "Prompt is empty"),
+    ],
+)
+def test_a_hostile_link_is_told_and_the_default_used(llm, key, value, words):
+    at = open_page(**{key: value})
+    assert words in re.sub(r"\\(.)", r"\1", at.warning[0].value)
+    run(at)
+    if key != "steering_prompt":
+        assert board(at) and not at.error
+
+
+def test_an_empty_prompt_is_told_and_nothing_is_lost(llm):
+    at = run(open_page(steering_tokens="6"))
+    before = board(at)
+    at.text_area(key="steering_prompt").set_value("  ")
+    run(at)
+    assert "Prompt is empty" in at.error[0].value and board(at) == before
+
+
+def test_a_prompt_of_100000_characters_is_refused_and_kept(llm):
+    at = open_page()
+    at.text_area(key="steering_prompt").set_value("word " * 20_000)
+    run(at)
+    assert "100,000 characters" in re.sub(r"\\(.)", r"\1", at.error[0].value)
+    assert len(at.text_area(key="steering_prompt").value) == 100_000
+
+
+def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
+    directions = about.directions()
+    listed = steering.params(directions)
+    values = {name: param.default for name, param in listed.items()}
+    assert steering.request(values, listed, directions).direction == "positive"
+    for name, bad in (
+        ("strength", NAN),
+        ("direction", "../../etc/passwd"),
+        ("max_tokens", 10**9),
+        ("solver", "eval"),
+        ("seed", None),
+    ):
+        with pytest.raises(GlpError, match="wanted"):
+            steering.request(values | {name: bad}, listed, directions)
+
+
+def test_an_error_of_the_core_is_shown_in_a_box(llm, monkeypatch):
+    def broken(_folder, _name):
+        raise GlpError("positive.safetensors is damaged. Copy it again.")
+
+    monkeypatch.setattr(resources, "_direction", broken)
+    at = run(open_page())
+    assert "is damaged" in re.sub(r"\\(.)", r"\1", at.error[0].value)
+
+
+def test_a_bug_is_not_swallowed(llm, monkeypatch):
+    monkeypatch.setattr(resources, "_direction", lambda _folder, _name: 1 / 0)
+    at = open_page()
+    run(at)
+    assert len(at.exception) == 1  # its text goes to the log, not to the visitor
+
+
+def test_a_full_queue_is_told(llm, monkeypatch):
+    def full(_work, *, title):
+        raise GlpError("12 requests are waiting, and no more are taken. Try again in a minute.")
+
+    monkeypatch.setattr(resources, "submit", full)
+    at = run(open_page())
+    assert "12 requests are waiting" in at.error[0].value
+
+
+def test_without_directions_the_page_says_how_to_make_one(llm, workspace):
+    for path in (workspace.folder / "directions").iterdir():
+        path.unlink()
+    at = run(open_page())
+    assert "glp_core direction" in re.sub(r"\\(.)", r"\1", at.error[0].value)
+
+
+def test_the_overview_tells_the_workspaces_facts_and_what_is_missing(llm):
+    at = open_page("overview")
+    text = " ".join(one.value for one in at.get("html"))
+    assert "Tiny &lt;b&gt;LLM&lt;/b&gt;" in text and "2.0 M activations" in text
+    assert "not measured; python -m glp_core evaluate does it" in text
+    assert "data:image/svg+xml" in text
+
+
+def test_the_overview_shows_what_the_reports_say(llm, workspace):
+    delta = {"glp": 0.2, "gaussian_mean": 0.77, "mean_ablation": 5.7}
+    workspace.save_report("evaluate", {"validation_loss": 1.0123, "gaussian_loss": 1.42, "delta_lm": delta})
+    text = " ".join(one.value for one in open_page("overview").get("html"))
+    assert "1.012 (Gaussian prior 1.420)" in text and "+0.200 nats" in text
+
+
+def test_a_folder_that_is_no_workspace_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv(about.FOLDER_VARIABLE, str(tmp_path))
+    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS).run()
+    assert any("No workspace.json" in re.sub(r"\\(.)", r"\1", error.value) for error in at.error)
+
+
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202e\x00", "</style>"]
+
+
+@pytest.fixture
+def hostile():
+    wanted = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
+    tokens = [Token("raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02) for i, text in enumerate(HOSTILE)]
+    return Comparison(wanted, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
+
+
+def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
+    page = steering_view.as_html(hostile, "distance", {"LLM": HOSTILE[3]}, "http://127.0.0.1/?a=<b>")
+    for words in ("<script", "<img", "\u202e", "\x00"):
+        assert words not in page
+    assert page.count("</style>") == 1
+    assert html.escape(HOSTILE[0]) in page and "⟨U+202E⟩␀" in page
+
+
+def test_the_exported_json_holds_every_number_and_no_nan(hostile):
+    told = json.loads(steering_view.as_json(hostile, {"LLM": "x"}), parse_constant=lambda name: pytest.fail(name))
+    column = told["columns"][0]
+    assert column["text"] == "".join(HOSTILE) and column["concept"] is None
+    assert [token["distance"] for token in column["tokens"]] == [2.0, 2.0, None, 2.0]
+    assert told["request"]["strength"] == 1.0 and column["distance"] == 2.0
