@@ -42,7 +42,7 @@ lint: $(VENV)/.tests ## Check style and format
 	$(PY) -m ruff format --check .
 
 bench: $(VENV)/.ready $(VENV)/.tests ## Measure speeds and write reports/bench.json
-	$(PY) -m glp_core bench $(ARGS)
+	$(PY) -m tests.bench $(ARGS)
 
 clean: ## Remove the virtual environment
 	rm -rf $(VENV)

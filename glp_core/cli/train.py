@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or workspace.training_folder / args.run
     trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype))
     say(f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step.")
-    with stopping(at_once=False) as stop:
-        trainer.run(progress=reporter("train"), stop=stop)
+    if trainer.step < config.steps:
+        with stopping(at_once=False) as stop:
+            trainer.run(progress=reporter("train"), stop=stop)
     publish(workspace, args.run, folder)
     if trainer.step < config.steps:
         say(f"\nStopped at step {trainer.step:,}; the state is saved. Start the same command again: it goes on from there.")

@@ -1,7 +1,6 @@
 """A real server with the demo workspace, and a headless browser to drive it. Slow by nature: keep these tests few."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.system_parts import chromium
+
 ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -63,13 +63,13 @@ def _wait_until_healthy(address, process, log):
 def browser():
     """Headless Chromium; the test is skipped where none is installed (`make test` installs it)."""
     api = pytest.importorskip("playwright.sync_api")
-    path = os.environ.get("GLP_EXPLORER_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = os.environ.get("GLP_EXPLORER_CHROMIUM") or chromium()
     if path is None:
         pytest.skip("no Chromium found")
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

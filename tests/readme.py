@@ -1,0 +1,161 @@
+"""`python -m tests.readme` writes the README's measured numbers from the demo's reports, and its file tree from docstrings.
+
+A test checks that both are up to date, so no number in the README is typed by hand.
+"""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+from glp_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+NOTES = {
+    "assets/demo": "the demo workspace: GLP, directions, index, runs, reports, and where they come from (PROVENANCE.md)",
+    "requirements.txt": "exactly what is installed, with the reason for each odd package",
+    "Makefile": "setup, dashboard, test, lint, bench",
+    "pyproject.toml": "linter and test settings",
+    ".streamlit/config.toml": "server settings and themes",
+    ".ci/run": "what continuous integration runs",
+}
+
+
+def numbers(workspace):
+    """Return the table of measured numbers in Markdown; a report that is missing leaves its command."""
+    lines = ["| What | Measured | Made by |", "|---|---|---|"]
+    for name, command, rows in REPORTS:
+        report = workspace.report(name)
+        if report is None:
+            lines.append(f"| {name.replace('_', ' ')} | not measured yet | `{command}` |")
+            continue
+        for words, value in rows(report):
+            lines.append(f"| {words} | {value} | `{command}` |")
+    return "\n".join(lines)
+
+
+def evaluate_rows(r):
+    delta, frechet = r["delta_lm"], r["frechet"]
+    yield "activations that the GLP was trained on", f"{r['n_activations_trained']:,}"
+    yield "validation loss (best linear denoiser)", f"{r['validation_loss']:.3f} ({r['gaussian_loss']:.3f})"
+    yield (
+        "rise of the LLM's loss when the layer is noised to 0.5 and denoised: GLP, Gaussian, mean ablation",
+        f"+{delta['glp']:.3f}, +{delta['gaussian_mean']:.3f}, +{delta['mean_ablation']:.2f} nats",
+    )
+    yield (
+        f"Frechet distance, generated-real (real-real), n = {frechet['n']:,}",
+        f"{frechet['generated_real']:.1f} ({frechet['real_real']:.1f})",
+    )
+
+
+def bench_rows(r):
+    for kind, words in (("bf16", "same calls, native dtype"), ("fp32", "same calls, fp32"), ("fast", "few-call solver")):
+        times = r["projection"][kind]
+        sizes = ", ".join(f"{float(times[n]):.1f}x" for n in ("1", "16", "128", "1024"))
+        yield f"projection against a plain reference, batch 1, 16, 128, 1024: {words}", sizes
+    yield (
+        "error of the few-call solver (of the reference's 10-call Euler), share of the correction",
+        f"{r['fast_error']:.3f} ({r['euler10_error']:.3f})",
+    )
+    if "compare_vs_generate" in r:
+        yield "three steered columns against one plain `generate`, 64 tokens", f"{r['compare_vs_generate']:.2f}x the time"
+    if "train_fraction_of_gemm" in r:
+        yield "training, share of the machine's own matrix-product rate", f"{r['train_fraction_of_gemm']:.0%}"
+    if "index_speedup" in r:
+        yield "indexing all meta-neurons against a plain loop", f"{float(r['index_speedup']):.1f}x"
+
+
+def steering_rows(r):
+    rows = r["rows"]
+    strengths = sorted({row["strength"] for row in rows if row["strength"] >= 1.0})
+    for strength in (strengths[0], strengths[-1]) if strengths else ():
+        arms = {row["arm"]: row for row in rows if row["strength"] == strength}
+        if {"raw", "glp"} <= arms.keys():
+            raw, glp = arms["raw"], arms["glp"]
+            yield (
+                f"positive sentiment at strength {strength:g}, {glp['n']} prefixes: concept score raw, GLP",
+                f"{raw['concept']:.2f}, {glp['concept']:.2f}",
+            )
+            yield "... share of repeated bigrams raw, GLP", f"{raw['repetition']:.0%}, {glp['repetition']:.0%}"
+
+
+def probing_rows(r):
+    auc = r["mean_auc"]
+    order = [name for name in ("glp", "layer", "mlp", "sae") if name in auc]
+    names = {"glp": "meta-neuron", "layer": "layer output", "mlp": "MLP neuron", "sae": "SAE latent"}
+    yield (
+        f"mean test AUC of the best single {', '.join(names[n] for n in order)} over {r['n_tasks']} probing tasks",
+        ", ".join(f"{auc[n]:.3f}" for n in order),
+    )
+
+
+def scaling_rows(r):
+    law = {key: r[key]["value"] if isinstance(r[key], dict) else r[key] for key in ("E", "A", "alpha")}
+    yield (
+        f"loss against compute C in FLOPs, {r['n_runs']} runs, {r['n_checkpoints']} checkpoints",
+        f"{law['E']:.3f} + {law['A']:.3g} C^-{law['alpha']:.3f}",
+    )
+
+
+REPORTS = (
+    ("evaluate", "python -m glp_core evaluate", evaluate_rows),
+    ("bench", "make bench", bench_rows),
+    ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
+    ("probing", "python -m glp_core probe", probing_rows),
+    ("scaling", "python -m glp_core scaling", scaling_rows),
+)
+"""Report, the command that makes it, and its rows."""
+
+
+def tracked():
+    """Return the tracked Python files that are on disk; in an export without git, those on disk."""
+    listed = subprocess.run(["git", "ls-files", "--", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.splitlines() if listed.returncode == 0 else []
+    if not names:
+        names = [
+            str(p.relative_to(ROOT)) for top in ("glp_core", "dashboard", "pages", "tests") for p in (ROOT / top).rglob("*.py")
+        ]
+    return sorted(name for name in names if (ROOT / name).is_file())
+
+
+def phrase(path):
+    """Return what a file is, from the first sentence of its docstring."""
+    words = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+    return re.split(r"(?<=[\w)`])[.;] ", words + " ")[0].strip().rstrip(".")
+
+
+def tree():
+    """Return the file tree, one phrase a file."""
+    lines, folder = [], None
+    names = tracked()
+    width = max(len(Path(name).name) for name in names) + 3
+    for name in sorted(names, key=lambda n: (str(Path(n).parent), n)):
+        path = Path(name)
+        if path.parent != folder:
+            folder = path.parent
+            lines.append(f"{folder}/")
+        words = phrase(ROOT / name)
+        lines.append(f"  {path.name.ljust(width)}{words}".rstrip())
+    lines += [f"{name.ljust(width + 2)}{words}" for name, words in NOTES.items()]
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def renewed(text, name, body):
+    """Return the README's text with the part between a pair of markers replaced."""
+    begin, end = f"<!-- {name}: made by python -m tests.readme -->", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"README.md lacks the markers of {name}")
+    return f"{before}{begin}\n{body}\n{end}{after}"
+
+
+def wanted():
+    """Return the README as it should be."""
+    text = renewed(README.read_text(), "numbers", numbers(Workspace.open()))
+    return renewed(text, "files", tree())
+
+
+if __name__ == "__main__":
+    README.write_text(wanted())

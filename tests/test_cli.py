@@ -1,0 +1,280 @@
+"""The commands, on a tiny LLM in a folder: what they make, what they say, how they stop and go on."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from glp_core import activations
+from glp_core.__main__ import COMMANDS, main
+from glp_core.cli import console
+from glp_core.cli.collect import llm_source
+from glp_core.sources import SMOLLM2
+from glp_core.workspace import Workspace
+from tests.test_activations import TRAIN, VALIDATION
+from tests.tiny import WIDTH, tiny_model, tiny_tokenizer
+
+SMALL_RUN = [
+    "--d-model",
+    "48",
+    "--d-mlp",
+    "64",
+    "--n-layers",
+    "2",
+    "--batch",
+    "64",
+    "--sigma-groups",
+    "16",
+    "--dtype",
+    "float32",
+]
+
+
+@pytest.fixture(scope="module")
+def llm_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llm") / "tiny-llama"
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, llm_folder, monkeypatch):
+    """A place for a workspace, a cache of its own, and a small corpus."""
+    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("glp_core.cli.collect.documents", lambda split: TRAIN if split == "train" else VALIDATION)
+    monkeypatch.setattr(activations, "DOCUMENTS_PER_SHARD", 8)
+    new = ["--llm", str(llm_folder), "--layer", "1", "--dtype", "float32"]
+    return SimpleNamespace(ws=tmp_path / "ws", new=new, at=["--workspace", str(tmp_path / "ws")])
+
+
+def collect(here, *more):
+    return main(["collect", *here.at, "--activations", "700", *more])
+
+
+@pytest.fixture
+def collected(here):
+    assert collect(here, *here.new) == 0
+    return here
+
+
+# the registry
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert COMMANDS[name].split()[0] in capsys.readouterr().out
+    module = import_module(f"glp_core.cli.{name.replace('-', '_')}")
+    assert module.__doc__ and module.run.__doc__
+
+
+def test_help_lists_all_commands_without_loading_torch():
+    code = "import sys\nfrom glp_core.__main__ import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(re.search(rf"^ +{name}\b", shown, re.MULTILINE) for name in COMMANDS)
+    assert shown.endswith("False\n")
+
+
+@pytest.mark.parametrize("argv", [[], ["no-such-command"], ["collect", "--no-such-option"]])
+def test_wrong_usage_exits_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_message_and_exit_status_1(tmp_path, capsys):
+    assert main(["train", "--workspace", str(tmp_path)]) == 1
+    got = capsys.readouterr()
+    assert got.out == ""
+    assert "No workspace.json" in got.err and "Traceback" not in got.err
+
+
+def test_setup_checks_and_says_what_is_ready(capsys):
+    assert main(["setup"]) == 0
+    assert "Ready: SmolLM2-135M-Instruct" in capsys.readouterr().err
+
+
+# collect
+
+
+def test_collect_makes_a_workspace_that_opens(collected, capsys):
+    workspace = Workspace.open(collected.ws)
+    store = activations.ActivationStore(workspace.store_folder)
+    assert workspace.name == "tiny-llama, layer 1"
+    assert workspace.median_norm == store.median_norm > 0
+    assert store.n_activations >= 700
+    assert workspace.load_llm().d_model == WIDTH
+
+
+def test_collect_again_goes_on_without_asking_for_the_model(collected):
+    before = activations.ActivationStore(Workspace.open(collected.ws).store_folder).n_activations
+    assert main(["collect", *collected.at, "--activations", str(before + 50)]) == 0
+    assert activations.ActivationStore(Workspace.open(collected.ws).store_folder).n_activations >= before + 50
+
+
+def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
+    assert collect(here, *here.new) == 1
+    assert "is a workspace already" in capsys.readouterr().err
+    elsewhere = ["--workspace", str(tmp_path / "other")]
+    assert main(["collect", *elsewhere, "--llm", here.new[1]]) == 1
+    assert "needs --layer" in capsys.readouterr().err
+    assert main(["collect", *elsewhere, "--llm", "no/such/folder", "--layer", "1"]) == 1
+    assert "hub id with its commit" in capsys.readouterr().err
+    assert main(["collect", *elsewhere, *here.new[:2], "--layer", "99"]) == 1
+    assert "Layer 99 does not exist" in capsys.readouterr().err
+    assert main(["collect", *collected.at, "--activations", "0"]) == 1
+    assert "wanted at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_collect_stopped_says_how_to_go_on(here, monkeypatch, capsys):
+    progress = console.reporter("collect")
+
+    def stopping_reporter(_label):
+        def report(done, total, words):
+            progress(done, total, words)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+        return report
+
+    monkeypatch.setattr("glp_core.cli.collect.reporter", stopping_reporter)
+    assert collect(here, *here.new) == 130
+    assert "Start the same command again" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.setattr("glp_core.cli.collect.reporter", console.reporter)
+    assert collect(here, *here.new) == 0
+
+
+def test_llm_sources_from_words(llm_folder):
+    assert llm_source("demo") == SMOLLM2
+    assert llm_source(str(llm_folder)).kind == "folder"
+    hub = llm_source("org/model@0123456789abcdef")
+    assert (hub.kind, hub.name, hub.revision, hub.title) == ("hub", "org/model", "0123456789abcdef", "model")
+
+
+# train
+
+
+def train(here, n, *more):
+    return main(["train", *here.at, *SMALL_RUN, "--activations", str(n), *more])
+
+
+def rows(path):
+    with path.open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_train_logs_into_the_workspace_and_installs_a_glp_that_projects(collected, capsys):
+    assert train(collected, 6400, "--install") == 0
+    workspace = Workspace.open(collected.ws)
+    assert [run.name for run in workspace.runs()] == ["main"]
+    assert {path.name for path in (workspace.folder / "runs/main").iterdir()} == {"config.json", "train.csv"}
+    log = rows(workspace.folder / "runs/main/train.csv")
+    assert int(log[-1]["step"]) == 100 and float(log[-1]["validation_loss"]) > 0
+    glp = workspace.load_glp()
+    assert (glp.d_input, glp.n_layers, glp.d_mlp) == (WIDTH, 2, 64)
+    acts = torch.randn(3, WIDTH)
+    assert glp.project(acts, noise=torch.randn(3, WIDTH)).isfinite().all()
+    assert workspace.covariance().shape == (WIDTH, WIDTH)
+    assert train(collected, 6400) == 0  # a finished run is left as it is
+    assert rows(workspace.folder / "runs/main/train.csv") == log
+
+
+def test_train_stopped_and_started_again_gives_the_same_log(collected, monkeypatch, capsys):
+    assert train(collected, 9600, "--run", "whole", "--log-every", "10") == 0
+
+    def stop_soon(_label):
+        return lambda done, total, words: os.kill(os.getpid(), signal.SIGINT) if done in (40, 90) else None
+
+    monkeypatch.setattr("glp_core.cli.train.reporter", stop_soon)
+    assert train(collected, 9600, "--run", "parts", "--log-every", "10") == 130
+    assert "it goes on from there" in capsys.readouterr().err
+    assert train(collected, 9600, "--run", "parts", "--log-every", "10") == 130
+    assert train(collected, 9600, "--run", "parts", "--log-every", "10") == 0
+    runs = Workspace.open(collected.ws).folder / "runs"
+    assert rows(runs / "parts/train.csv") == rows(runs / "whole/train.csv")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--run", "../x"], "--run is"),
+        (["--batch", "60"], "no multiple"),
+        (["--store", "/no/such"], "No activations in /no/such"),
+        (["--activations", "5"], "less than one batch"),
+    ],
+)
+def test_train_refuses_what_it_cannot_do(collected, capsys, more, words):
+    assert train(collected, 6400, *more) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_real_ctrl_c_saves_the_state(collected):
+    command = [
+        sys.executable,
+        "-m",
+        "glp_core",
+        "train",
+        *collected.at,
+        *SMALL_RUN,
+        "--activations",
+        "64000000",
+        "--log-every",
+        "5",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    lines = iter(process.stderr.readline, "")
+    assert any(line.startswith("train  ") for line in lines)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "Stopped at step" in said and "goes on from there" in said and "Traceback" not in said
+
+
+# the terminal
+
+
+def test_progress_shows_rate_and_time_to_go(capsys):
+    now = iter([0.0, 20.0, 21.0, 40.0])
+    report = console.reporter("count", clock=lambda: next(now))
+    report(1000, 5000, "")
+    report(3000, 5000, "many words")
+    report(3100, 5000, "too soon after the last line")
+    report(5000, 5000, "done")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "count  1,000 of 5,000  20%"
+    assert lines[1] == "count  3,000 of 5,000  60%  100/s  0:00:20 to go  many words"
+    assert lines[2] == "count  5,000 of 5,000  100%  100/s  done"
+    assert len(lines) == 3
+
+
+def test_durations():
+    assert [console.duration(s) for s in (0, 59.6, 3599, 3600, 360_000, -3)] == [
+        "0:00:00",
+        "0:01:00",
+        "0:59:59",
+        "1:00:00",
+        "100:00:00",
+        "0:00:00",
+    ]
+
+
+def test_a_second_signal_stops_at_once(capsys):
+    with pytest.raises(KeyboardInterrupt), console.stopping(at_once=False) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        signal.raise_signal(signal.SIGINT)
+    assert "being saved" in capsys.readouterr().err

@@ -1,0 +1,281 @@
+"""The house around the code: README, requirements, server settings, launcher, system parts, what is tracked."""
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from dashboard import launch, system_parts
+from tests import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+TOP = {
+    *("dashboard", "glp_core", "pages", "tests", "assets", ".streamlit", ".ci"),
+    *("requirements.txt", "README.md", "pyproject.toml", "Makefile", "LICENSE", ".gitignore"),
+}
+MEGABYTE = 1_000_000
+
+
+def git_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+# what is tracked
+
+
+def test_the_top_level_holds_what_the_design_names():
+    assert {path.relative_to(ROOT).parts[0] for path in git_files()} <= TOP
+
+
+def test_assets_are_small_enough_and_no_pickle_is_among_the_files():
+    sizes = {path: path.stat().st_size for path in git_files()}
+    assert max(sizes.values()) <= 90 * MEGABYTE
+    assert sum(size for path, size in sizes.items() if path.is_relative_to(ROOT / "assets")) <= 150 * MEGABYTE
+    assert not [path for path in sizes if path.suffix in (".pt", ".bin", ".pkl", ".pickle")]
+
+
+def test_ci_runs_lint_and_tests():
+    path = ROOT / ".ci/run"
+    assert path.stat().st_mode & stat.S_IXUSR
+    assert "make lint test" in path.read_text()
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+# README
+
+
+def test_readme_numbers_and_file_tree_are_up_to_date():
+    assert readme.README.read_text() == readme.wanted(), "run `python -m tests.readme`"
+
+
+def test_readme_names_every_python_file():
+    text = readme.README.read_text()
+    assert not [name for name in readme.tracked() if Path(name).name not in text]
+
+
+def test_readme_names_only_commands_that_exist():
+    from glp_core.__main__ import COMMANDS
+
+    text = readme.README.read_text()
+    assert set(re.findall(r"python -m glp_core ([a-z-]+)", text)) - {"--help"} <= set(COMMANDS)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)\b", text)) <= targets
+
+
+def test_a_report_that_is_missing_shows_its_command_and_one_that_is_there_its_numbers():
+    class Reports:
+        def report(self, name):
+            return {"E": 0.9, "A": 12.0, "alpha": 0.21, "n_runs": 4, "n_checkpoints": 40} if name == "scaling" else None
+
+    table = readme.numbers(Reports())
+    assert "| not measured yet | `make bench` |" in table
+    assert "0.900 + 12 C^-0.210" in table
+
+
+# requirements
+
+
+def pins(path):
+    lines = [line.split("#")[0].strip() for line in (ROOT / path).read_text().splitlines()]
+    return dict(line.split("==") for line in lines if line)
+
+
+def test_everything_is_pinned_and_is_what_is_installed():
+    for name, version in (pins("requirements.txt") | pins("tests/requirements.txt")).items():
+        assert metadata.version(name).split("+")[0] == version, name
+
+
+def test_whatever_a_requirement_needs_is_pinned_too():
+    def normal(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    have = {normal(name) for name in pins("requirements.txt")}
+    for name in pins("requirements.txt"):
+        for line in metadata.requires(name) or []:
+            wanted, _, marker = line.partition(";")
+            if not marker.strip():
+                assert normal(re.match(r"[\w.-]+", wanted)[0]) in have, f"{name} needs {wanted}"
+
+
+def test_the_makefile_pins_the_data_packages_as_installed():
+    found = re.search(r"^DATA := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    for pin in found.split():
+        name, version = pin.split("==")
+        assert metadata.version(name) == version
+
+
+# server settings
+
+
+def settings():
+    return tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
+
+
+def test_every_setting_is_one_that_the_server_knows():
+    from streamlit import config
+
+    config.get_config_options()
+    known = set(config._config_options_template)
+
+    def names(table, prefix=""):
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    assert set(names(settings())) <= known
+
+
+def test_the_server_is_private_and_says_nothing_it_should_not():
+    found = settings()
+    assert found["server"]["address"] == "127.0.0.1"
+    assert found["server"]["enableStaticServing"] is False
+    assert found["server"]["maxUploadSize"] <= 10
+    assert found["browser"]["gatherUsageStats"] is False
+    assert found["client"]["showErrorDetails"] in ("type", "none")
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_links_can_be_read_in_both_themes(theme):
+    colours = settings()["theme"][theme]
+    for ink in ("textColor", "linkColor"):
+        for paper in ("backgroundColor", "secondaryBackgroundColor"):
+            one, other = sorted((luminance(colours[ink]), luminance(colours[paper])))
+            assert (other + 0.05) / (one + 0.05) >= 4.5, (ink, paper)
+
+
+# launcher
+
+
+@pytest.fixture
+def busy_port():
+    with socket.socket() as holder:
+        holder.bind((launch.HOST, 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def test_a_busy_port_is_passed_over(busy_port):
+    assert not launch.is_free(busy_port)
+    assert launch.free_port(busy_port) > busy_port
+
+
+def test_ports_that_are_all_busy_are_said(monkeypatch):
+    monkeypatch.setattr(launch, "is_free", lambda _: False)
+    with pytest.raises(SystemExit, match="Ports 9000 to 9099 are all in use.*PORT"):
+        launch.free_port(9000)
+
+
+@pytest.mark.parametrize("words", ["0", "65536", "x", "-1", ""])
+def test_what_is_no_port_is_refused(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["launch", "--port", words])
+    with pytest.raises(SystemExit):
+        launch.main()
+    assert "no port" in capsys.readouterr().err or words == "-1"
+
+
+def test_the_server_answers_here_only_and_stops_cleanly_on_ctrl_c(busy_port):
+    command = [sys.executable, "-m", "dashboard.launch", "--port", str(busy_port)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)
+    reader.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not any("http://" in line for line in lines):
+            assert process.poll() is None and time.monotonic() < deadline, lines
+            time.sleep(0.05)
+        address = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+        assert int(address[1]) > busy_port
+        assert f"Port {busy_port} is in use" in lines[0]
+        wait_until_healthy(f"{address[0]}/_stcore/health", process, deadline)
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    reader.join(10)
+    assert "Traceback" not in "".join(lines)
+
+
+def wait_until_healthy(url, process, deadline):
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            if urllib.request.urlopen(url, timeout=5).read() == b"ok":
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("no healthy server")
+
+
+# system parts
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that would have been run; none is."""
+    ran = []
+
+    def run(command, **_options):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(system_parts.subprocess, "run", run)
+    return ran
+
+
+def part(monkeypatch, present, **changes):
+    fields = {"packages": {"apt-get": ["thing"], "brew": ["thing-mac"]}, "needed_for": "a test", "required": True} | changes
+    monkeypatch.setitem(system_parts.PARTS, "thing", system_parts.Part(present, **fields))
+
+
+def test_a_part_that_is_there_is_left_alone(monkeypatch, commands):
+    part(monkeypatch, lambda: True)
+    assert system_parts.ensure("thing")
+    assert commands == []
+
+
+@pytest.mark.parametrize(("uid", "before"), [(0, []), (1000, ["sudo", "-n"])])
+def test_a_missing_part_is_installed_with_the_manager_that_is_there(monkeypatch, commands, uid, before):
+    part(monkeypatch, lambda: any("install" in command for command in commands))
+    monkeypatch.setattr(system_parts.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "apt-get" else None)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert system_parts.ensure("thing")
+    assert [*before, "apt-get", "update", "-qq"] in commands
+    assert commands[-1][: len(before) + 2] == [*before, "apt-get", "install"]
+    assert commands[-1][-1] == "thing"
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_part_that_cannot_be_installed_is_named_with_what_to_install(monkeypatch, commands, capsys, required):
+    part(monkeypatch, lambda: False, required=required)
+    monkeypatch.setattr(system_parts.shutil, "which", lambda _: None)
+    assert system_parts.ensure("thing") is not required
+    said = capsys.readouterr().err
+    assert "thing is missing" in said and "a test" in said and "apt-get: thing; brew: thing-mac" in said
+
+
+def test_system_parts_need_nothing_that_is_not_in_python():
+    code = "import sys, dashboard.system_parts; print([m for m in ('streamlit', 'torch', 'pandas') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
