@@ -26,6 +26,7 @@ STYLE = """
 [data-testid=stSidebarUserContent]{padding-bottom:1rem}
 [data-testid=stHeading] h1{padding:.2rem 0 .5rem;font-size:2.1rem}
 [data-testid=stStatusWidget] button{display:none}
+[data-testid=stPageLink] a{padding-left:0;padding-right:0}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
 .glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
 .glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}

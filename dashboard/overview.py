@@ -15,6 +15,7 @@ class Card(NamedTuple):
     """File name without .py."""
     title: str
     words: str
+    icon: str
     query: dict[str, str]
     """Query parameters of the example."""
 
@@ -24,23 +25,44 @@ CARDS = (
         "steering",
         "Steer side by side",
         "Push the model towards a concept. Raw steering breaks the text; the projection brings it back.",
+        ":material/tune:",
         {"steering_strength": "1.6"},
     ),
     Card(
         "steering",
         "Steer a conversation",
         "The same push on a chat answer, with the norm-restored baseline as a fourth column.",
+        ":material/forum:",
         {"steering_mode": "chat", "steering_prompt": "Tell me about your day.", "steering_extra": "norm-restored"},
     ),
-    Card("neurons", "Browse meta-neurons", "Hidden units of the prior: which of them fire on a text, and on what else?", {}),
+    Card(
+        "neurons",
+        "Browse meta-neurons",
+        "Hidden units of the prior: which of them fire on a text, and on what else?",
+        ":material/hub:",
+        {},
+    ),
     Card(
         "concepts",
         "Find a concept's unit",
         "113 concepts, each with the unit that detects it best, against three baselines.",
         {},
     ),
-    Card("scaling", "See what compute buys", "Loss and downstream scores against training compute, with the fitted law.", {}),
-    Card("manifold", "Measure manifold distance", "How far a text's or a steered token's activation is from real ones.", {}),
+    Card(
+        "scaling",
+        "See what compute buys",
+        "Loss and downstream scores against training compute, with the fitted law.",
+        ":material/category:",
+        ":material/show_chart:",
+        {},
+    ),
+    Card(
+        "manifold",
+        "Measure manifold distance",
+        "How far a text's or a steered token's activation is from real ones.",
+        ":material/scatter_plot:",
+        {},
+    ),
 )
 
 
@@ -72,7 +94,7 @@ def _count(seen: int | None) -> str:
 def _loss(known: about.Facts, evaluate: dict[str, Any]) -> str:
     loss = evaluate.get("validation_loss", known.validation_loss)
     if loss is None:
-        return "not measured: `python -m glp_core evaluate`"
+        return "not measured; python -m glp_core evaluate does it"
     gaussian = evaluate.get("gaussian_loss")
     return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
 
@@ -80,7 +102,7 @@ def _loss(known: about.Facts, evaluate: dict[str, Any]) -> str:
 def _delta(evaluate: dict[str, Any]) -> str:
     delta = evaluate.get("delta_lm", {})
     if "glp" not in delta:
-        return "not measured: `python -m glp_core evaluate`"
+        return "not measured; python -m glp_core evaluate does it"
     others = f"Gaussian mean +{delta['gaussian_mean']:.2f}, mean ablation +{delta['mean_ablation']:.2f}"
     return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
 
@@ -88,7 +110,7 @@ def _delta(evaluate: dict[str, Any]) -> str:
 def _speed(bench: dict[str, Any]) -> str:
     times = bench.get("projection", {}).get("fast", {})
     if not times:
-        return "not measured: `make bench`"
+        return "not measured; make bench does it"
     told = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)

@@ -168,13 +168,15 @@ class Places:
 
 def stream(places: Places, wanted: Request, job: Job, colour: str) -> None:
     """Draw a live run until it has ended: an own loop, at most nine updates a second, each of one escaped HTML text."""
-    drawn = -1
+    drawn, loading = -1, resources.warm_up().live
     while not job.wait(UPDATE):
         events = list(job.events)
         if events:
             places.note.empty()
         else:
             places.note.info(_waiting_words(job), icon=":material/hourglass:")
+        if loading and not resources.warm_up().live:
+            st.rerun()  # the sidebar can say now what the models run in; the run goes on and is drawn again
         if len(events) == drawn:
             continue
         drawn = len(events)

@@ -116,6 +116,8 @@ def chart(told: Comparison) -> go.Figure:
         hover[arm] = [components.visible(repr(t.text)) for t in column.tokens]
         names[arm] = ARM_TITLES[arm]
     figure = charts.lines(series, names=names, hover=hover, x="token", y="manifold distance (1 = typical)", height=300)
+    figure.update_xaxes(range=[0.5, told.request.max_tokens + 0.5])
+    figure.update_yaxes(rangemode="tozero")
     if told.band:
         charts.shade(figure, *told.band, words="90% of real tokens")
     return figure

@@ -25,6 +25,8 @@ with right:
     with st.container(horizontal=True):
         for card in overview.CARDS:
             if overview.is_there(card):
-                with st.container(border=True, width=260):
-                    st.page_link(f"../pages/{card.page}.py", label=f"**{card.title}**", query_params=card.query or None)
+                with st.container(border=True, width=238):
+                    st.page_link(
+                        f"../pages/{card.page}.py", label=f"**{card.title}**", icon=card.icon, query_params=card.query or None
+                    )
                     st.caption(card.words)

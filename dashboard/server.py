@@ -1,0 +1,53 @@
+"""The web server: the app, its models loading from the first moment, `/api/ready` for probes, and headers of the careful kind."""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, not the repository
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
+from starlette.requests import Request  # noqa: E402
+from starlette.responses import JSONResponse, Response  # noqa: E402
+from starlette.routing import Route  # noqa: E402
+
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "same-origin"}
+
+
+class CarefulHeaders(BaseHTTPMiddleware):
+    """Adds HEADERS to every answer."""
+
+    async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers.update(HEADERS)
+        return response
+
+
+@asynccontextmanager
+async def lifespan(_app: st.App) -> AsyncIterator[None]:
+    """Begin to load the models; nobody waits for that."""
+    from dashboard import resources  # not before Streamlit's runtime is there
+
+    resources.warm_up()
+    yield
+
+
+async def ready(_request: Request) -> JSONResponse:
+    """Answer 200 when the models are loaded, 503 before, and when they cannot be."""
+    from dashboard import resources
+
+    job = resources.warm_up()
+    return JSONResponse({"models": job.state}, status_code=200 if job.state == "done" else 503)
+
+
+app = st.App(
+    ROOT / "dashboard" / "app.py",
+    lifespan=lifespan,
+    routes=[Route("/api/ready", ready)],
+    middleware=[Middleware(CarefulHeaders)],
+)
