@@ -18,6 +18,11 @@ COMMANDS = {
     "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
     "solvers": "Fit the two-call solver to the GLP and measure the error of every solver.",
+    "sae": "Train the sparse autoencoder that meta-neurons are compared with.",
+    "probe": "Probe 113 concepts with single meta-neurons and three baselines; write reports/probing.json.",
+    "index": "Index what every meta-neuron responds to, in one pass over the corpus.",
+    "describe": "Describe meta-neurons, automatically or by asking an OpenAI-compatible server.",
+    "map": "Lay out all meta-neurons on UMAP maps.",
 }
 """Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
 

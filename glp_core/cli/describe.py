@@ -1,0 +1,46 @@
+"""Describe units: automatically from their texts, or with --endpoint by asking an OpenAI-compatible server."""
+
+import argparse
+import os
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.describe_server import Server, describe_by_server
+from glp_core.descriptions import describe_automatically, save_descriptions
+from glp_core.errors import GlpError
+from glp_core.neuron_store import NeuronIndex
+
+KEY = "GLP_DESCRIBE_KEY"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument(
+        "--endpoint", metavar="URL", help=f"base URL of a server, such as http://localhost:8000/v1; its key in ${KEY}"
+    )
+    parser.add_argument("--model", metavar="NAME", help="the model to ask for")
+    parser.add_argument("--units", type=int, default=200, metavar="N", help="of highest kurtosis to ask about (default: 200)")
+    parser.add_argument("--per-minute", type=float, default=60.0, metavar="N", help="requests at most (default: 60)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one answer (default: 60)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    index = NeuronIndex.open(workspace.neurons)
+    described = describe_automatically(index, progress=reporter("describe"))
+    if args.endpoint:
+        if not args.model:
+            raise GlpError("--endpoint needs --model: the name that the server knows it by.")
+        server = Server(args.endpoint, args.model, os.environ.get(KEY, ""), args.per_minute, args.timeout)
+        answers = workspace.neurons / "answers.jsonl"
+        with stopping(at_once=False) as stop:
+            found = describe_by_server(
+                index, server, index.interesting(args.units), answers, progress=reporter("ask"), cancelled=stop
+            )
+        for number, answer in found.items():
+            marks = f"(consistency {answer['consistency']:g}, complexity {answer['complexity']:g} of 5)"
+            described[number] = (f"{answer['explanation']} {marks}", answer["model"])
+    save_descriptions(workspace.neurons, described)
+    say(f"{index.n_units:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
+    return 0

@@ -1,0 +1,117 @@
+"""Index what every meta-neuron responds to, in one pass over the corpus; in parts on several machines when asked."""
+
+import argparse
+from pathlib import Path
+
+from glp_core.activations import DOCUMENTS_PER_SHARD, ActivationStore
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.corpus import documents
+from glp_core.descriptions import describe_automatically, save_descriptions
+from glp_core.errors import GlpError
+from glp_core.llm import cache_folder
+from glp_core.neuron_finish import finish
+from glp_core.neuron_index import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
+from glp_core.neuron_store import NeuronIndex
+from glp_core.readings import Reading
+from glp_core.workspace import Workspace
+
+PARTS = "part-*.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    add_reading_arguments(parser)
+    parser.add_argument(
+        "--documents", type=int, default=50_000, metavar="N", help="documents to read, in blocks of 1,024 (default: 50,000)"
+    )
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="read activations that `collect` stored instead of running the LLM"
+    )
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only this part; with the last one the index is made")
+    parser.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts are kept (default: the cache folder)")
+    parser.add_argument("--fresh", action="store_true", help="forget an interrupted pass")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --sigma and --draws; without them the reading that probing chose is used."""
+    parser.add_argument("--sigma", type=float, help="noise level of the reading (default: what probing chose, else 0.2)")
+    parser.add_argument("--draws", type=int, help="noise draws averaged, 0 for none (default: what probing chose, else 0)")
+
+
+def chosen_reading(workspace: Workspace, args: argparse.Namespace) -> Reading:
+    """Return the reading of the arguments, or the one that probing chose on validation rows."""
+    probed = (workspace.report("probing") or {}).get("reading")
+    default = Reading.from_json(probed) if probed else Reading()
+    sigma = default.sigma if args.sigma is None else args.sigma
+    draws = default.draws if args.draws is None else args.draws
+    return Reading(sigma, draws, default.seed)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    part, n_parts = _part(args.part)
+    workspace = open_workspace(args)
+    reading = chosen_reading(workspace, args)
+    corpus = documents("train")
+    listed = first_of_text(corpus)
+    llm, glp = workspace.load_llm(), workspace.load_glp()
+    if args.store:
+        source = StoreSource(ActivationStore(args.store), listed)
+        _check_store(source, workspace)
+    else:
+        source = TextSource(llm, workspace.layer, corpus, listed, workspace.median_norm)
+    blocks = -(-args.documents // DOCUMENTS_PER_SHARD)
+    if not 0 < blocks <= source.blocks:
+        raise GlpError(
+            f"--documents {args.documents:,} is out of range: there are {source.blocks * DOCUMENTS_PER_SHARD:,} to read."
+        )
+    folder = args.parts or cache_folder() / "index" / workspace.store_folder.name
+    edges = [blocks * i // n_parts for i in range(n_parts + 1)]
+    path = folder / f"part-{part:03d}-of-{n_parts:03d}.safetensors"
+    if args.fresh:
+        path.unlink(missing_ok=True)
+    identity = {
+        "glp": file_digest(workspace.folder / "glp" / "final.safetensors"),
+        "corpus": "glp_core.corpus.documents('train')",
+    }
+    say(
+        f"Reading {glp.n_layers * glp.d_mlp:,} units at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
+    )
+    mine = range(edges[part - 1], edges[part])
+    with stopping(at_once=False) as stop:
+        finished = index_part(glp, reading, source, mine, path, identity=identity, progress=reporter("index"), cancelled=stop)
+    if finished is None:
+        say("Stopped. Start the same command again: it goes on from there.")
+        return 130
+    paths = [folder / f"part-{i:03d}-of-{n_parts:03d}.safetensors" for i in range(1, n_parts + 1)]
+    if not all(p.is_file() for p in paths):
+        say(f"Part {part} is done; the index is made with the last of the {n_parts} parts.")
+        return 0
+    whole, facts = merge_parts(paths)
+    facts = facts | {
+        "llm": workspace.llm.title or workspace.llm.name,
+        "layer": workspace.layer,
+        "median_norm": workspace.median_norm,
+    }
+    finish(whole, glp, llm, reading, corpus, workspace.neurons, facts=facts, progress=reporter("finish"))
+    index = NeuronIndex.open(workspace.neurons)
+    save_descriptions(workspace.neurons, describe_automatically(index, progress=reporter("describe")))
+    size = sum(p.stat().st_size for p in workspace.neurons.iterdir()) / 1e6
+    counted = f"{index.n_units:,} units over {index.n_tokens:,} tokens of {index.facts['documents']:,} documents"
+    say(f"{counted}: {size:.1f} MB in {workspace.neurons}.")
+    return 0
+
+
+def _part(words: str) -> tuple[int, int]:
+    part, _, whole = words.partition("/")
+    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole) <= 999):
+        raise GlpError(f"--part is {words!r}, wanted for example 2/4.")
+    return int(part), int(whole)
+
+
+def _check_store(source: StoreSource, workspace: Workspace) -> None:
+    wanted = {"llm": workspace.llm.title or workspace.llm.name, "layer": workspace.layer}
+    got = {key: source.facts[key] for key in wanted}
+    if got != wanted:
+        raise GlpError(f"The store holds activations of {got}, the workspace is about {wanted}.")

@@ -1,0 +1,36 @@
+"""Lay out all units on maps, by concept profile and by write direction (UMAP)."""
+
+import argparse
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.unit_map import KINDS, MapConfig, compute_map, save_maps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which maps (default: all)")
+    parser.add_argument("--neighbours", type=int, default=15, metavar="N", help="UMAP's n_neighbors (default: 15)")
+    parser.add_argument("--min-dist", type=float, default=0.1, metavar="X", help="UMAP's min_dist (default: 0.1)")
+    parser.add_argument("--seed", type=int, default=0, help="UMAP's random_state (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    config = MapConfig(args.neighbours, args.min_dist, seed=args.seed)
+    with stopping(at_once=True):
+        maps = {
+            kind: compute_map(
+                workspace,
+                kind,
+                neighbours=args.neighbours,
+                min_dist=args.min_dist,
+                seed=args.seed,
+                progress=reporter(f"map of {kind}"),
+            )
+            for kind in args.kinds
+        }
+    save_maps(workspace.neurons, maps, config)
+    say(f"Maps of {', '.join(maps)} are in {workspace.neurons}.")
+    return 0

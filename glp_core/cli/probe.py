@@ -1,0 +1,174 @@
+"""Probe all binary tasks with single units: choose the reading on validation rows, compare with three baselines on test rows."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.sae import sae_path
+from glp_core.corpus import Task, tasks
+from glp_core.files import replacing, write_tensors
+from glp_core.llm import cache_folder
+from glp_core.model import GLP
+from glp_core.probe_data import Caps, ProbeActivations, collect_probe_activations, sampled_rows
+from glp_core.probing import (
+    PRESELECTED,
+    TITLES,
+    Features,
+    TaskResult,
+    TaskRows,
+    probe_task,
+    summary,
+    unit_concepts,
+    validation_auc,
+)
+from glp_core.readings import PAPER, Reading, read_units
+from glp_core.sae import Sae, load_sae
+from glp_core.workspace import Workspace
+
+READINGS = (PAPER, Reading(0.05), Reading(0.1), Reading(0.2), Reading(0.3), Reading(0.4), Reading(0.3, draws=8))
+ROWS_AT_ONCE = 2048
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    default = Caps()
+    add_workspace_argument(parser)
+    parser.add_argument(
+        "--activations", type=Path, metavar="FOLDER", help="where last-token activations are kept (default: the cache)"
+    )
+    parser.add_argument("--sae", type=Path, metavar="FILE", help="from `sae` (default: the cache folder)")
+    parser.add_argument("--train", type=int, default=default.train, help="rows a task (default: %(default)s)")
+    parser.add_argument("--validation", type=int, default=default.validation, help="rows a task (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=default.test, help="rows a task (default: %(default)s)")
+    parser.add_argument(
+        "--most-calls", type=int, default=1, help="GLP calls that the chosen reading may take (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    caps = Caps(args.train, args.validation, args.test)
+    every = tasks()
+    frames = [sampled_rows(task, caps) for task in every]
+    acts = _activations(workspace, frames, caps, args.activations)
+    rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
+    glp = workspace.load_glp()
+    sae, sae_facts = load_sae(args.sae or sae_path(workspace))
+    compared = _compare_readings(glp, acts.layer, rows)
+    reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)
+    say(f"Chosen on validation rows: {reading.title}.")
+    sets = {
+        "glp": _held(read_units_of(glp, acts.layer, reading)),
+        "mlp": _held(acts.mlp),
+        "layer": _held(acts.layer),
+        "sae": _sae_features(sae, acts.layer),
+    }
+    results = {name: _probe_all(name, features, every, rows) for name, features in sets.items()}
+    report = summary(every, dict(zip([t.name for t in every], rows, strict=True)), results, d_mlp=glp.d_mlp)
+    for row, frame in zip(report["rows"], frames, strict=True):
+        row["examples"] = _examples(frame)
+    report |= {
+        "reading": reading.to_json(),
+        "readings": [r.to_json() | {"title": r.title, "validation_auc": score} for r, score in compared.items()],
+        "protocol": asdict(caps) | {"most_calls": args.most_calls, "preselected": PRESELECTED, "token": "last"},
+        "titles": TITLES,
+        "sae": sae_facts,
+    }
+    _save_scores(workspace, every, rows, results["glp"])
+    _save_concepts(workspace, sets["glp"], every, rows)
+    workspace.save_report("probing", report)
+    means = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in report["mean_auc"].items())
+    low, high = report["paired_difference_ci"]
+    say(f"Mean test AUC over {len(every)} tasks: {means}.")
+    say(f"GLP minus {TITLES[report['best_baseline']]}: {report['paired_difference']:+.4f} [{low:+.4f}, {high:+.4f}].")
+    return 0
+
+
+def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Caps, folder: Path | None) -> ProbeActivations:
+    """Return the rows' activations, running the LLM only when some are missing."""
+    folder = folder or cache_folder() / "probing" / workspace.store_folder.name
+    rows = pd.concat(frames)
+    have = ProbeActivations(folder)
+    if set(rows["key"]) <= have.row.keys():
+        return have
+    llm = workspace.load_llm()
+    with stopping(at_once=True):
+        return collect_probe_activations(
+            llm, workspace.layer, rows, folder, max_tokens=caps.max_tokens, progress=reporter("activations")
+        )
+
+
+def read_units_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
+    """Return all units (n, units) of many activations, in bfloat16 to halve the memory."""
+    return torch.cat([read_units(glp, part, reading).bfloat16() for part in acts.split(ROWS_AT_ONCE)])
+
+
+def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
+    """Return features that are rows of `values`, where `place` says which row of it holds a row asked for."""
+    return lambda rows: values[torch.from_numpy(rows if place is None else place[rows])].float().numpy()
+
+
+def _sae_features(sae: Sae, acts: Tensor) -> Features:
+    return lambda rows: sae.latents(acts[torch.from_numpy(rows)]).numpy()
+
+
+def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[Reading, float]:
+    """Return every reading's mean validation AUC; test rows are not even read."""
+    used = np.unique(np.concatenate([np.concatenate([r.train, r.validation]) for r in rows]))
+    place = np.full(len(acts), -1)
+    place[used] = np.arange(len(used))
+    compared: dict[Reading, float] = {}
+    report = reporter("readings")
+    for i, reading in enumerate(READINGS):
+        units = read_units_of(glp, acts[torch.from_numpy(used)], reading)
+        compared[reading] = validation_auc(_held(units, place), rows)
+        report(i + 1, len(READINGS), f"{reading.title}: {compared[reading]:.4f}")
+    return compared
+
+
+def _probe_all(name: str, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> dict[str, TaskResult]:
+    report, found = reporter(f"probe {TITLES[name]}"), {}
+    for i, (task, mine) in enumerate(zip(every, rows, strict=True)):
+        found[task.name] = probe_task(features, mine)
+        report(i + 1, len(every), "tasks")
+    return found
+
+
+def _examples(frame: pd.DataFrame, k: int = 2, longest: int = 160) -> dict[str, list[str]]:
+    train = frame[frame["split"] == "train"]
+    return {
+        name: [text[:longest] for text in train.loc[train["label"] == label, "text"].head(k)]
+        for name, label in (("positive", 1), ("negative", 0))
+    }
+
+
+def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[TaskRows], found: dict[str, TaskResult]) -> None:
+    parts = [
+        pd.DataFrame({"task": task.name, "value": found[task.name].test_values.astype(np.float32), "label": mine.test_labels})
+        for task, mine in zip(every, rows, strict=True)
+    ]
+    whole = pd.concat(parts, ignore_index=True).astype({"label": "int8", "task": "category"})
+    with replacing(workspace.neurons / "task_scores.parquet") as scratch:
+        whole.to_parquet(scratch, index=False)
+
+
+def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> None:
+    found = unit_concepts(features, rows, progress=reporter("every unit"))
+    tensors: dict[str, Any] = {
+        "profile": torch.from_numpy(found.profile).half(),
+        "validation": torch.from_numpy(found.validation).half(),
+        "test": torch.from_numpy(found.test).half(),
+        "best_task": torch.from_numpy(found.best_task).to(torch.int16),
+        "best_auc": torch.from_numpy(found.best_auc).float(),
+    }
+    write_tensors(workspace.neurons / "concepts.safetensors", tensors, {"tasks": json.dumps([task.name for task in every])})

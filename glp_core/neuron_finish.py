@@ -1,0 +1,285 @@
+"""Turn the statistics of a pass into the index's files: compact tables of every unit, and the texts that they refer to.
+
+units.safetensors holds arrays by unit; texts.safetensors the tokens of the documents referred to, as numbers of text pieces;
+index.json the facts, pieces and data set names. Values around extreme tokens are kept in 8 bits on a square-root scale.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glp_core.activations import TOKENS_PER_DOCUMENT
+from glp_core.corpus import Document
+from glp_core.files import Progress, quiet, write_json, write_tensors
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.neuron_format import (
+    ACTIVE,
+    HISTOGRAM_BINS,
+    INTERVAL_EDGES,
+    INTERVAL_REACH,
+    INTERVAL_TEXTS,
+    NEIGHBOURS,
+    QUANTILES,
+    REACH,
+    TAILS,
+    encode,
+    window_span,
+)
+from glp_core.neuron_stats import UnitStatistics, bin_values
+from glp_core.readings import PAPER, Reading, read_units
+from glp_core.write_directions import token_effects, write_directions
+
+CORRELATED_TOKENS = 8192
+NOISE_TOKENS = 2048
+UNITS_AT_ONCE = 256
+
+
+def finish(
+    statistics: UnitStatistics,
+    glp: GLP,
+    llm: Llm,
+    reading: Reading,
+    documents: Sequence[Document],
+    folder: Path,
+    *,
+    facts: dict[str, Any],
+    progress: Progress = quiet,
+) -> None:
+    """Write the index of a whole pass to `folder`."""
+    steps = 6
+    progress(0, steps, "distributions")
+    tables = distributions(statistics)
+    progress(1, steps, "sample of documents")
+    tables |= _sample_tables(statistics, glp, reading, tables)
+    progress(2, steps, "write directions")
+    directions = write_directions(glp)
+    columns = torch.cat([block.down_proj.weight.float().T for block in glp.network.layers])
+    columns = columns / columns.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    tables["near_write"], tables["near_write_similarity"] = nearest(columns)
+    progress(3, steps, "promoted tokens")
+    tokens, tables["effect_scores"] = token_effects(llm, directions)
+    progress(4, steps, "texts")
+    numbers = _referred(statistics, tables)
+    texts, pieces, sources = _texts(llm, documents, numbers, tokens)
+    lengths = texts.pop("lengths")
+    tables["effect_pieces"] = texts.pop("effect_pieces")
+    progress(5, steps, "windows")
+    tables |= _compact(statistics, tables, numbers, lengths)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / "units.safetensors", {name: _tensor(value) for name, value in tables.items()})
+    write_tensors(folder / "texts.safetensors", {name: _tensor(value) for name, value in texts.items()})
+    counted = {"tokens": statistics.n_tokens, "documents": statistics.n_documents, "massive_left_out": statistics.n_massive}
+    shape = {"n_layers": glp.n_layers, "d_mlp": glp.d_mlp, "quantiles": QUANTILES, "interval_edges": INTERVAL_EDGES}
+    facts = facts | counted | shape | {"reading": reading.to_json()}
+    write_json(folder / "index.json", {"facts": facts, "sources": sources, "pieces": pieces})
+    progress(steps, steps, "written")
+
+
+def distributions(statistics: UnitStatistics) -> dict[str, np.ndarray]:
+    """Return moments, quantiles, histograms and active shares of every unit, from the counts."""
+    values = bin_values()
+    n = max(1, statistics.n_tokens)
+    made: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("moments", "quantiles", "edges", "counts", "range", "active_share")
+    }
+    for first in range(0, statistics.n_units, UNITS_AT_ONCE):
+        counts = statistics.counts[first : first + UNITS_AT_ONCE]
+        used = np.flatnonzero(counts.any(0))
+        span = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+        counts, at = counts[:, span].astype(np.float64), values[span]
+        made["moments"].append(_moments(counts, at, n))
+        below = counts.cumsum(1)
+        made["quantiles"].append(_quantiles(below, at, QUANTILES, n))
+        made["edges"].append(_quantiles(below, at, INTERVAL_EDGES, n))
+        tails = _quantiles(below, at, TAILS, n)
+        limits = np.stack([np.minimum(tails[:, 0], 0), np.maximum(tails[:, 1], 0)], 1) * ACTIVE
+        active = (at < limits[:, :1]) | (at > limits[:, 1:])
+        made["active_share"].append((counts * active).sum(1) / n)
+        low, high = made["edges"][-1][:, 0], made["edges"][-1][:, -1]
+        made["range"].append(np.stack([low, high], 1))
+        made["counts"].append(_histograms(counts, at, low, high))
+    tables = {name: np.concatenate(parts) for name, parts in made.items()}
+    return {name: value.astype(np.int32 if name == "counts" else np.float32) for name, value in tables.items()}
+
+
+def _moments(counts: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    """Return mean, standard deviation, skewness and excess kurtosis (units, 4); the last two are 0 for constants."""
+    mean = counts @ at / n
+    centred = at - mean[:, None]
+    second, third, fourth = ((counts * centred**power).sum(1) / n for power in (2, 3, 4))
+    safe = np.where(second > 0, second, 1.0)
+    varies = second > 0
+    return np.stack([mean, np.sqrt(second), varies * third / safe**1.5, varies * (fourth / safe**2 - 3)], 1)
+
+
+def _quantiles(below: np.ndarray, at: np.ndarray, shares: Sequence[float], n: int) -> np.ndarray:
+    """Return the smallest values that at least a share of the tokens do not exceed (units, shares)."""
+    ranks = np.maximum(1, np.ceil(np.array(shares) * n - 1e-9))
+    return at[np.stack([np.argmax(below >= rank, axis=1) for rank in ranks], 1)]
+
+
+def _histograms(counts: np.ndarray, at: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return counts in HISTOGRAM_BINS equal bins from low to high (units, bins)."""
+    width = np.where(high > low, high - low, 1.0)
+    where = np.clip((at - low[:, None]) / width[:, None] * HISTOGRAM_BINS, 0, HISTOGRAM_BINS - 1).astype(int)
+    flat = (where + np.arange(len(counts))[:, None] * HISTOGRAM_BINS).ravel()
+    return np.bincount(flat, counts.ravel(), len(counts) * HISTOGRAM_BINS).reshape(len(counts), HISTOGRAM_BINS)
+
+
+def nearest(rows: Tensor, k: int = NEIGHBOURS) -> tuple[Tensor, Tensor]:
+    """Return the k rows of (n, m) with the largest absolute products with each row, itself left out, and the signed products."""
+    k = min(k, len(rows) - 1)
+    found, similarity = [], []
+    for first in range(0, len(rows), 1024):
+        products = rows[first : first + 1024] @ rows.T
+        own = torch.arange(len(products))
+        products[own, first + own] = 0
+        best = products.abs().topk(k).indices
+        found.append(best.to(torch.int32))
+        similarity.append(products.gather(1, best))
+    return torch.cat(found), torch.cat(similarity)
+
+
+def _sample_tables(statistics: UnitStatistics, glp: GLP, reading: Reading, tables: dict[str, Any]) -> dict[str, Any]:
+    """Read the sampled documents again: interval texts, correlated units, share of variance that is due to the noise seed."""
+    sample = statistics.sample()
+    units = torch.cat([read_units(glp, part, reading) for part in sample.acts.split(2048)])
+    some = units[torch.linspace(0, len(units) - 1, min(CORRELATED_TOKENS, len(units))).long()]
+    scaled = (some - some.mean(0)) / (some.std(0, correction=0).clamp_min(1e-8) * len(some) ** 0.5)
+    near, correlation = nearest(scaled.T.contiguous())
+    few = sample.acts[torch.linspace(0, len(units) - 1, min(NOISE_TOKENS, len(units))).long()]
+    made = {"near_activation": near, "near_activation_similarity": correlation, "noise_share": noise_share(glp, few)}
+    return made | _intervals(units.numpy(), sample.documents, sample.starts, sample.positions, tables["edges"])
+
+
+def noise_share(glp: GLP, acts: Tensor, seeds: tuple[int, int] = (1, 2)) -> Tensor:
+    """Return the share of each unit's variance over tokens that independent noise causes, in the paper's reading (units,)."""
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    one, two = (glp.neurons(acts, sigma=PAPER.sigma, generator=generator).flatten(1) for generator in draws)
+    total = (one.var(0) + two.var(0)) / 2
+    return ((one - two).square().mean(0) / 2 / total.clamp_min(1e-12)).clamp(0, 1)
+
+
+def _intervals(
+    units: np.ndarray, documents: np.ndarray, starts: np.ndarray, positions: np.ndarray, edges: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Choose random texts, one token each, whose values lie in each quantile interval; keep the values around them.
+
+    Returns:
+        interval_documents (-1: none), interval_peaks, interval_values (units, 5, INTERVAL_TEXTS) and interval_windows (..., window).
+    """
+    n_units, n_intervals = units.shape[1], len(INTERVAL_EDGES) - 1
+    shape = (n_units, n_intervals, INTERVAL_TEXTS)
+    row = np.full(shape, -1)
+    owner = np.repeat(np.arange(len(documents)), np.diff(starts))
+    rng = np.random.default_rng(0)
+    for unit in range(n_units):
+        order = rng.permutation(len(units))
+        # an edge belongs to the interval below it, as the quantiles are values that a share of tokens do not exceed
+        interval = np.searchsorted(edges[unit, 1:-1], _as_bfloat16(units[order, unit]), side="left")
+        for i in range(n_intervals):
+            candidates = order[np.flatnonzero(interval == i)[: 8 * INTERVAL_TEXTS]]
+            _, first = np.unique(owner[candidates], return_index=True)
+            chosen = candidates[np.sort(first)[:INTERVAL_TEXTS]]
+            row[unit, i, : len(chosen)] = chosen
+    there = row >= 0
+    at = np.where(there, row, 0)
+    near = at[..., None] + np.arange(-INTERVAL_REACH, INTERVAL_REACH + 1)
+    inside = (near >= starts[owner[at]][..., None]) & (near < starts[owner[at] + 1][..., None]) & there[..., None]
+    near = np.where(inside, near, 0)
+    slots = positions[near] - positions[at][..., None] + INTERVAL_REACH
+    inside &= (slots >= 0) & (slots <= 2 * INTERVAL_REACH)
+    windows = np.full((*shape, 2 * INTERVAL_REACH + 2), np.nan, np.float32)
+    own = np.broadcast_to(np.arange(n_units)[:, None, None, None], near.shape)
+    np.put_along_axis(
+        windows, np.where(inside, slots, windows.shape[-1] - 1), np.where(inside, units[near, own], np.nan), axis=-1
+    )
+    return {
+        "interval_documents": np.where(there, documents[owner[at]], -1),
+        "interval_peaks": positions[at].astype(np.int16),
+        "interval_values": np.where(there, units[at, own[..., 0]], 0.0).astype(np.float32),
+        "interval_windows": windows[..., :-1],
+    }
+
+
+def _as_bfloat16(values: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(np.ascontiguousarray(values)).bfloat16().float().numpy()
+
+
+def _referred(statistics: UnitStatistics, tables: dict[str, Any]) -> np.ndarray:
+    """Return the numbers of all documents in lists, ascending."""
+    listed = statistics.documents[statistics.values > -torch.inf].numpy()
+    sampled = tables["interval_documents"]
+    return np.unique(np.concatenate([listed, sampled[sampled >= 0]]))
+
+
+def _texts(
+    llm: Llm, documents: Sequence[Document], numbers: np.ndarray, effects: Tensor
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the documents' tokens as numbers of pieces, the table of pieces, and that of sources."""
+    pieces: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    tokens, lengths, source = [], [], []
+    for number in numbers.tolist():
+        ids = llm.encode(documents[number].text, max_tokens=TOKENS_PER_DOCUMENT)
+        words = llm.pieces(ids)[1:]
+        tokens.extend(pieces.setdefault(word, len(pieces)) for word in words)
+        lengths.append(len(words))
+        source.append(sources.setdefault(documents[number].source, len(sources)))
+    single = {i: llm.tokenizer.decode([i]) for i in effects.unique().tolist()}
+    named = {i: pieces.setdefault(word, len(pieces)) for i, word in single.items()}
+    table = np.array([named.get(i, 0) for i in range(int(effects.max()) + 1)])
+    starts = np.cumsum([0, *lengths])
+    # 16 bits where they hold all numbers; safetensors has no unsigned type that every torch operation takes, so shift into int16
+    small = len(pieces) <= 2**16
+    made = {
+        "numbers": numbers.astype(np.int32),
+        "starts": starts,
+        "sources": np.array(source, np.int16),
+        "tokens": (np.array(tokens) - 2**15).astype(np.int16) if small else np.array(tokens, np.int32),
+        "lengths": np.array(lengths),
+        "effect_pieces": table[effects.numpy()].astype(np.int32),
+    }
+    return made, list(pieces), list(sources)
+
+
+def _compact(statistics: UnitStatistics, tables: dict[str, Any], numbers: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+    """Replace document numbers by places in the table of texts, and windows by 8-bit values without the empty ends."""
+    found = statistics.values > -torch.inf
+    place = np.where(found, np.searchsorted(numbers, statistics.documents.numpy()), -1)
+    windows = statistics.windows.float().numpy()
+    interval_place = tables["interval_documents"]
+    interval_place = np.where(interval_place >= 0, np.searchsorted(numbers, interval_place), -1)
+    interval_windows = tables.pop("interval_windows")
+    largest = np.fmax.reduce(np.abs(windows).reshape(len(windows), -1), axis=1, initial=0)
+    scale = np.maximum(np.fmax.reduce(np.abs(interval_windows).reshape(len(windows), -1), axis=1, initial=0), largest)
+    signs = torch.tensor([1.0, -1.0])[:, None]
+    return {
+        "scale": scale.astype(np.float32),
+        "top_documents": place.astype(np.int32),
+        "top_peaks": statistics.peaks,
+        "top_values": torch.where(found, statistics.values * signs, 0.0),
+        "top_windows": _pack(windows, scale, place, statistics.peaks.numpy(), lengths, REACH),
+        "interval_documents": interval_place.astype(np.int32),
+        "interval_windows": _pack(interval_windows, scale, interval_place, tables["interval_peaks"], lengths, INTERVAL_REACH),
+    }
+
+
+def _pack(
+    windows: np.ndarray, scale: np.ndarray, place: np.ndarray, peaks: np.ndarray, lengths: np.ndarray, reach: int
+) -> np.ndarray:
+    """Return all windows' 8-bit values, one after another, only where their document has tokens; -128 stands for none."""
+    start, stop = window_span(peaks, lengths[np.maximum(place, 0)], reach)
+    slots = np.arange(2 * reach + 1) - reach + (peaks[..., None].astype(np.int64) - 1)
+    kept = (slots >= start[..., None]) & (slots < stop[..., None]) & (place[..., None] >= 0)
+    unit = np.broadcast_to(scale.reshape(-1, *[1] * (windows.ndim - 1)), windows.shape)[kept]
+    return encode(windows[kept], unit)
+
+
+def _tensor(value: Any) -> Tensor:
+    return (value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))).contiguous()

@@ -1,0 +1,214 @@
+"""One pass over the corpus for the index of meta-neurons: documents in, statistics of every unit out, in parts that can be merged.
+
+A part is a range of blocks of documents. Its state is saved about once a minute, and a killed pass goes on from there. Activations
+come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the same index.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
+from glp_core.corpus import Document
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.neuron_stats import Chunk, UnitStatistics
+from glp_core.readings import Reading, read_units
+
+TOKENS_PER_CHUNK = 2048
+SECONDS_BETWEEN_SAVES = 60.0
+SAME_TEXT = 300
+"""Documents that agree in this many characters, case and spaces aside, count as one text in lists."""
+
+
+class Source(Protocol):
+    """Where a pass gets its activations from."""
+
+    facts: dict[str, Any]
+    """What identifies them: LLM, layer, number format."""
+
+    def chunks(self, block: int) -> Iterator[Chunk]:
+        """Yield the documents of a block."""
+        ...
+
+
+def first_of_text(documents: Sequence[Document]) -> np.ndarray:
+    """Return for each document whether no earlier one has the same text (documents,)."""
+    seen: set[str] = set()
+    first = np.zeros(len(documents), bool)
+    for i, document in enumerate(documents):
+        key = " ".join(document.text.split()).casefold()[:SAME_TEXT]
+        first[i] = key not in seen
+        seen.add(key)
+    return first
+
+
+class StoreSource:
+    """Activations that were collected before."""
+
+    def __init__(self, store: ActivationStore, listed: np.ndarray) -> None:
+        self.store, self.listed = store, listed
+        self.facts = {key: store.manifest[key] for key in ("llm", "layer", "dtype")}
+        self.blocks = len(store.shards)
+
+    def chunks(self, block: int) -> Iterator[Chunk]:
+        rows = self.store.rows(block)
+        numbers = rows["documents"].numpy()
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        ends = np.append(starts[1:], len(numbers))
+        massive = self.store.manifest["shards"][block]["massive_left_out"]
+        first = 0
+        while first < len(starts):
+            last = max(first + 1, int(np.searchsorted(ends, starts[first] + TOKENS_PER_CHUNK, side="right")))
+            span = slice(int(starts[first]), int(ends[last - 1]))
+            documents = numbers[starts[first:last]].astype(np.int64)
+            edges = np.append(starts[first:last], span.stop) - span.start
+            yield Chunk(
+                rows["acts"][span],
+                rows["positions"][span].long(),
+                edges,
+                documents,
+                self.listed[documents],
+                massive if first == 0 else 0,
+            )
+            first = last
+
+
+class TextSource:
+    """Activations that the LLM computes on the way."""
+
+    def __init__(self, llm: Llm, layer: int, documents: Sequence[Document], listed: np.ndarray, median_norm: float) -> None:
+        self.llm, self.layer, self.documents, self.listed, self.median_norm = llm, layer, documents, listed, median_norm
+        self.facts = {"llm": llm.title, "layer": layer, "dtype": str(llm.dtype).removeprefix("torch.")}
+        self.blocks = -(-len(documents) // DOCUMENTS_PER_SHARD)
+
+    def chunks(self, block: int) -> Iterator[Chunk]:
+        first = block * DOCUMENTS_PER_SHARD
+        texts = self.documents[first : first + DOCUMENTS_PER_SHARD]
+        rows = [(first + i, self.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
+        rows = sorted((row for row in rows if len(row[1]) > 1), key=lambda row: len(row[1]))
+        while rows:
+            count = max(1, TOKENS_PER_CHUNK // len(rows[-1][1]))
+            batch, rows = rows[-count:], rows[:-count]
+            yield self._chunk(batch, self.llm.activations([ids for _, ids in batch], self.layer))
+
+    def _chunk(self, batch: Sequence[tuple[int, list[int]]], acts: Sequence[Tensor]) -> Chunk:
+        kept = [~is_massive(a[1:], self.median_norm) for a in acts]
+        lengths = [int(k.sum()) for k in kept]
+        documents = np.array([number for number, _ in batch], np.int64)
+        return Chunk(
+            torch.cat([a[1:][k] for a, k in zip(acts, kept, strict=True)]),
+            torch.cat([k.nonzero()[:, 0] + 1 for k in kept]),
+            np.cumsum([0, *lengths]),
+            documents,
+            self.listed[documents] & (np.array(lengths) > 0),
+            sum(len(k) for k in kept) - sum(lengths),
+        )
+
+
+def index_part(
+    glp: GLP,
+    reading: Reading,
+    source: Source,
+    blocks: range,
+    path: Path,
+    *,
+    identity: dict[str, Any],
+    progress: Progress = quiet,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> UnitStatistics | None:
+    """Pass over `blocks`, with the state in `path`; go on where an earlier call stopped. Return None when cancelled,
+    which is looked for between blocks.
+
+    Args:
+        identity: what the index is made of besides reading and source, for example the checkpoint's digest.
+    Raises:
+        GlpError: `path` holds the state of something else.
+    """
+    wanted = identity | {"reading": reading.to_json(), "source": source.facts, "first": blocks.start, "last": blocks.stop}
+    statistics, done = _open_state(path, wanted, glp)
+    saved = time.monotonic()
+    for block in range(blocks.start + done, blocks.stop):
+        if cancelled():
+            _save(statistics, path, wanted, done)
+            return None
+        for chunk in source.chunks(block):
+            statistics.add(read_units(glp, chunk.acts, reading), chunk)
+        done += 1
+        progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_SHARD} documents, {statistics.n_tokens:,} tokens")
+        if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and done < len(blocks):
+            _save(statistics, path, wanted, done)
+            saved = time.monotonic()
+    _save(statistics, path, wanted, done)
+    return statistics
+
+
+def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, dict[str, Any]]:
+    """Add up finished parts that cover blocks 0 to the last without gaps; return the whole and its facts.
+
+    Raises:
+        GlpError: a part is unfinished, parts overlap or leave a gap, or they were made of different things.
+    """
+    whole, facts, end = None, {}, 0
+    for state, path in sorted(((read_state(path), path) for path in paths), key=lambda entry: entry[0]["first"]):
+        if state["done"] < state["last"] - state["first"]:
+            raise GlpError(
+                f"{path.name} is not finished: {state['done']} of {state['last'] - state['first']} blocks. Run it on."
+            )
+        if state["first"] != end:
+            raise GlpError(f"{path.name} starts at block {state['first']}, wanted {end}: a part is missing or there twice.")
+        mine = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
+        if whole is not None and mine != facts:
+            raise GlpError(f"{path.name} was made of something else than the parts before it: {mine} against {facts}.")
+        statistics, _ = UnitStatistics.load(path)
+        if whole is None:
+            whole, facts = statistics, mine
+        else:
+            whole.merge(statistics)
+        end = state["last"]
+    if whole is None:
+        raise GlpError("There are no parts to merge. Make them with `python -m glp_core index`.")
+    return whole, facts
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what a part's file says about itself."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})["state"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise GlpError(
+            f"{path} is no part of an index: {error}. Remove it and run `python -m glp_core index` again."
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _save(statistics: UnitStatistics, path: Path, wanted: dict[str, Any], done: int) -> None:
+    statistics.save(path, {"state": json.dumps(wanted | {"done": done})})
+
+
+def _open_state(path: Path, wanted: dict[str, Any], glp: GLP) -> tuple[UnitStatistics, int]:
+    if not path.is_file():
+        return UnitStatistics(glp.n_layers * glp.d_mlp), 0
+    state = read_state(path)
+    got = {key: value for key, value in state.items() if key != "done"}
+    if got != json.loads(json.dumps(wanted)):
+        differing = sorted(key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key))
+        raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
+    return UnitStatistics.load(path)[0], state["done"]

@@ -1,0 +1,101 @@
+"""What a page shows of one unit, as plain values."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One text on a unit's page."""
+
+    document: int
+    """Its number in the corpus."""
+    source: str
+    """Its data set."""
+    value: float
+    """The unit's value at the peak token."""
+    peak: int
+    """Index of that token in pieces."""
+    pieces: list[str]
+    """The document's tokens; joined they are its text."""
+    values: np.ndarray
+    """The unit's values (len(pieces),), float32; nan where they were not kept."""
+    start: int
+    """First piece of the kept window."""
+    stop: int
+    """End of the kept window."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Random texts with values between two quantiles."""
+
+    low_quantile: float
+    high_quantile: float
+    low: float
+    high: float
+    texts: list[Snippet]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A similar unit."""
+
+    layer: int
+    unit: int
+    similarity: float
+    """Cosine or correlation, signed."""
+
+
+@dataclass(frozen=True)
+class TokenEffect:
+    """A token of the LLM that a unit promotes or suppresses."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Unit:
+    """All that a unit's page shows."""
+
+    layer: int
+    unit: int
+    index: int
+    description: str
+    described_by: str
+    """"automatic", or the model that wrote it."""
+    mean: float
+    std: float
+    skewness: float
+    kurtosis: float
+    """Excess: 0 for a normal distribution."""
+    noise_share: float
+    """Share of variance due to the noise seed at sigma 0.1 with one draw."""
+    counts: np.ndarray
+    """Tokens in each of 50 equal bins, int64; their sum is the tokens seen."""
+    edges: np.ndarray
+    """Of the bins (51,)."""
+    quantiles: list[tuple[float, float]]
+    top: list[Snippet]
+    bottom: list[Snippet]
+    intervals: list[Interval]
+    promoted: list[TokenEffect]
+    suppressed: list[TokenEffect]
+    nearest_write: list[Neighbour]
+    nearest_activation: list[Neighbour]
+    scale: float
+    """Largest absolute value kept: the colour scale that all its texts share."""
+    best_task: str | None
+    best_auc: float | None
+    tasks: list[tuple[str, float]]
+    """The ten tasks with the most extreme test AUC."""
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """One text of the index."""
+
+    source: str
+    pieces: list[str]

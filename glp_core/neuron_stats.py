@@ -1,0 +1,290 @@
+"""What one pass over a corpus keeps of every unit: a count of every value, the most extreme texts, a sample of documents.
+
+Memory is bounded whatever the corpus's length, and parts add up exactly. Values are counted at bfloat16 precision, so moments,
+quantiles and histograms are exact functions of the counts. Knows numbers only: no model, no text.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+from safetensors import safe_open
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.files import write_tensors
+from glp_core.neuron_format import KEPT, REACH
+
+WINDOW = 2 * REACH + 1
+SAMPLED_DOCUMENTS = 512
+"""Documents whose activations are kept, chosen by a digest of their number."""
+FINEST = (127 - 16) << 7
+"""bfloat16 bits of 2^-16: smaller values count as 0."""
+LARGEST = ((127 + 8) << 7) - 1
+"""bfloat16 bits of the last value below 2^8: larger ones count as this."""
+MAGNITUDES = LARGEST - FINEST + 1
+BINS = 2 * MAGNITUDES - 1
+UNITS_AT_ONCE = 64
+WINDOWS_AT_ONCE = 8192
+LAST_DOCUMENT = 2**31 - 1
+
+
+def bin_values() -> np.ndarray:
+    """Return the value (BINS,) that each bin counts, ascending, float64."""
+    bits = (np.arange(MAGNITUDES, dtype=np.uint32) + FINEST) << 16
+    magnitudes = bits.view(np.float32).astype(np.float64)
+    magnitudes[0] = 0.0
+    return np.concatenate([-magnitudes[:0:-1], magnitudes])
+
+
+class Chunk(NamedTuple):
+    """Whole documents, one after another."""
+
+    acts: Tensor
+    """Activations (n, d)."""
+    positions: Tensor
+    """Position of each in its document (n), int64, ascending within a document."""
+    starts: np.ndarray
+    """First row of each document and the end of the last (documents + 1), int64."""
+    documents: np.ndarray
+    """Number of each document in the corpus, int64."""
+    listed: np.ndarray
+    """Whether the document may stand in lists: False for repetitions of an earlier text (documents), bool."""
+    massive: int = 0
+    """Tokens of these documents that were left out."""
+
+
+class Sample(NamedTuple):
+    """The sampled documents, by number."""
+
+    documents: np.ndarray
+    starts: np.ndarray
+    positions: np.ndarray
+    acts: Tensor
+
+
+class UnitStatistics:
+    """Statistics of all units over the chunks added so far."""
+
+    def __init__(self, n_units: int) -> None:
+        self.n_units = n_units
+        self.counts = np.zeros((n_units, BINS), np.int32)
+        self.values = torch.full((n_units, 2, KEPT), -torch.inf)
+        """Extreme values of the highest (0) and lowest (1) texts, the latter negated, best first."""
+        self.documents = torch.full((n_units, 2, KEPT), LAST_DOCUMENT, dtype=torch.int64)
+        self.peaks = torch.zeros(n_units, 2, KEPT, dtype=torch.int16)
+        """Position of the extreme token in its document."""
+        self.windows = torch.full((n_units, 2, KEPT, WINDOW), torch.nan, dtype=torch.bfloat16)
+        """Values around the extreme token, which is in the middle; nan where there is no token."""
+        self.n_tokens = 0
+        self.n_documents = 0
+        self.n_massive = 0
+        self._sample: dict[int, tuple[int, Tensor, Tensor]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def add(self, units: Tensor, chunk: Chunk) -> None:
+        """Take in the units (n, n_units), float32, of a chunk."""
+        lows, highs = self._count(units, chunk.starts)
+        listed = torch.from_numpy(chunk.listed)
+        for side, extremes in ((0, highs), (1, lows.neg_())):
+            extremes[~listed] = -torch.inf
+            self._rank(side, extremes, units, chunk)
+        self._take_sample(chunk)
+        self.n_tokens += len(units)
+        self.n_documents += len(chunk.documents)
+        self.n_massive += chunk.massive
+
+    def merge(self, other: "UnitStatistics") -> None:
+        """Add the statistics of other documents; the result is that of one pass over both."""
+        if other.n_units != self.n_units:
+            raise GlpError(
+                f"Cannot merge an index of {other.n_units} units into one of {self.n_units}: they are of different GLPs."
+            )
+        self.counts += other.counts
+        keys = torch.cat([_order(self.values, self.documents), _order(other.values, other.documents)], dim=2)
+        best = keys.topk(KEPT, dim=2).indices
+        for name in ("values", "documents", "peaks"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)], dim=2).gather(2, best))
+        wide = best[..., None].expand(-1, -1, -1, WINDOW)
+        self.windows = torch.cat([self.windows, other.windows], dim=2).gather(2, wide)
+        self._sample |= other._sample
+        self._trim_sample()
+        self.n_tokens += other.n_tokens
+        self.n_documents += other.n_documents
+        self.n_massive += other.n_massive
+
+    def sample(self) -> Sample:
+        """Return the sampled documents in the corpus's order."""
+        numbers = sorted(self._sample)
+        parts = [self._sample[number] for number in numbers]
+        starts = np.cumsum([0] + [len(positions) for _, positions, _ in parts])
+        positions = torch.cat([p for _, p, _ in parts]).numpy() if parts else np.zeros(0, np.int64)
+        acts = torch.cat([a for _, _, a in parts]) if parts else torch.empty(0, 0)
+        return Sample(np.array(numbers, np.int64), starts, positions, acts)
+
+    def save(self, path: Path, facts: dict[str, str]) -> None:
+        """Write everything to one safetensors file with `facts` in its metadata."""
+        used = np.flatnonzero(self.counts.any(0))
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        sample = self.sample()
+        write_tensors(
+            path,
+            {
+                "counts": torch.from_numpy(np.ascontiguousarray(self.counts[:, low:high])),
+                "values": self.values,
+                "documents": self.documents,
+                "peaks": self.peaks,
+                "windows": self.windows,
+                "totals": torch.tensor([low, self.n_tokens, self.n_documents, self.n_massive]),
+                "sample_documents": torch.from_numpy(sample.documents),
+                "sample_starts": torch.from_numpy(sample.starts),
+                "sample_positions": torch.from_numpy(sample.positions),
+                "sample_acts": sample.acts,
+            },
+            facts,
+        )
+
+    @staticmethod
+    def load(path: Path) -> tuple["UnitStatistics", dict[str, str]]:
+        """Read back what `save` wrote."""
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            facts = file.metadata() or {}
+        made = UnitStatistics(len(tensors["values"]))
+        low, made.n_tokens, made.n_documents, made.n_massive = tensors["totals"].tolist()
+        counts = tensors["counts"].numpy()
+        made.counts[:, low : low + counts.shape[1]] = counts
+        for name in ("values", "documents", "peaks", "windows"):
+            setattr(made, name, tensors[name])
+        starts = tensors["sample_starts"].tolist()
+        for number, start, stop in zip(tensors["sample_documents"].tolist(), starts, starts[1:], strict=False):
+            made._keep_sample(number, tensors["sample_positions"][start:stop], tensors["sample_acts"][start:stop])
+        return made, facts
+
+    def _count(self, units: Tensor, starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Count every value; return each document's lowest and highest (documents, n_units)."""
+        threads = torch.get_num_threads()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(threads)
+        values = units.contiguous().numpy()
+        shape = (len(starts) - 1, self.n_units)
+        lows, highs = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        edges = np.linspace(0, self.n_units, threads + 1).astype(int)
+        jobs = [
+            self._pool.submit(_count_values, values, values.view(np.int32), starts, first, last, self.counts, lows, highs)
+            for first, last in zip(edges, edges[1:], strict=False)
+        ]
+        for job in jobs:
+            job.result()
+        return torch.from_numpy(lows), torch.from_numpy(highs)
+
+    def _rank(self, side: int, extremes: Tensor, units: Tensor, chunk: Chunk) -> None:
+        """Let the chunk's documents into one side's lists where they belong."""
+        entering = (extremes >= self.values[:, side, -1]) & (extremes > -torch.inf)
+        who = entering.any(0).nonzero()[:, 0]
+        if not len(who):
+            return
+        documents = torch.from_numpy(chunk.documents)
+        new = _order(extremes[:, who].T, documents.expand(len(who), -1))
+        keys = torch.cat([_order(self.values[who, side], self.documents[who, side]), new], dim=1)
+        best = keys.topk(KEPT, dim=1).indices
+        old = best.clamp(max=KEPT - 1)
+        from_chunk = best >= KEPT
+        for name in ("values", "documents", "peaks", "windows"):
+            kept = getattr(self, name)[who, side]
+            index = old if kept.ndim == 2 else old[..., None].expand(-1, -1, WINDOW)
+            getattr(self, name)[who, side] = kept.gather(1, index)
+        row, slot = from_chunk.nonzero(as_tuple=True)
+        unit, which = who[row], best[row, slot] - KEPT
+        self.values[unit, side, slot] = extremes[which, unit]
+        self.documents[unit, side, slot] = documents[which]
+        sign = 1 if side == 0 else -1
+        for part in range(0, len(unit), WINDOWS_AT_ONCE):
+            some = slice(part, part + WINDOWS_AT_ONCE)
+            peaks, windows = _windows(units, chunk, unit[some], which[some], sign)
+            self.peaks[unit[some], side, slot[some]] = peaks
+            self.windows[unit[some], side, slot[some]] = windows
+
+    def _take_sample(self, chunk: Chunk) -> None:
+        order = _priority(chunk.documents)
+        full = len(self._sample) >= SAMPLED_DOCUMENTS
+        limit = max(entry[0] for entry in self._sample.values()) if full else 2**64
+        for i in np.flatnonzero(chunk.listed):
+            if int(order[i]) < limit:
+                rows = slice(chunk.starts[i], chunk.starts[i + 1])
+                self._keep_sample(int(chunk.documents[i]), chunk.positions[rows], chunk.acts[rows])
+        self._trim_sample()
+
+    def _keep_sample(self, number: int, positions: Tensor, acts: Tensor) -> None:
+        priority = int(_priority(np.array([number]))[0])
+        self._sample[number] = (priority, positions.clone(), acts.clone())
+
+    def _trim_sample(self) -> None:
+        for number in sorted(self._sample, key=lambda n: self._sample[n][0])[SAMPLED_DOCUMENTS:]:
+            del self._sample[number]
+
+
+@njit(nogil=True)
+def _count_values(values, bits, starts, first, last, counts, lows, highs):  # noqa: ANN001, ANN202 - compiled
+    """Count units first..last of values (n, units), and reduce each document.
+
+    Goes in blocks of units that stay in the cache; bins are found for a whole block before any is counted, so that finding them
+    is vectorised, which takes all integers to be 32 bits wide.
+    """
+    bins = np.empty(UNITS_AT_ONCE, np.int32)
+    for begin in range(first, last, UNITS_AT_ONCE):
+        n = min(UNITS_AT_ONCE, last - begin)
+        for d in range(len(starts) - 1):
+            lows[d, begin : begin + n] = np.inf
+            highs[d, begin : begin + n] = -np.inf
+            for t in range(starts[d], starts[d + 1]):
+                for k in range(n):
+                    value = values[t, begin + k]
+                    lows[d, begin + k] = min(lows[d, begin + k], value)
+                    highs[d, begin + k] = max(highs[d, begin + k], value)
+                for k in range(n):
+                    raw = bits[t, begin + k]
+                    magnitude = np.int32(raw & np.int32(0x7FFFFFFF))
+                    to_even = np.int32(np.int32(magnitude >> np.int32(16)) & np.int32(1))
+                    rounded = np.int32(np.int32(magnitude + np.int32(0x7FFF) + to_even) >> np.int32(16))
+                    offset = np.int32(min(max(rounded, np.int32(FINEST)), np.int32(LARGEST)) - np.int32(FINEST))
+                    sign = np.int32(raw >> np.int32(31))
+                    bins[k] = np.int32(MAGNITUDES - 1) + np.int32(np.int32(offset ^ sign) - sign)
+                for k in range(n):
+                    counts[np.uint64(begin + k), np.uint64(bins[k])] += 1
+
+
+def _order(values: Tensor, documents: Tensor) -> Tensor:
+    """Return int64 keys that sort by value, then the earlier document first."""
+    bits = values.contiguous().view(torch.int32)
+    ascending = torch.where(bits >= 0, bits, bits ^ 0x7FFFFFFF).long()
+    return (ascending << 32) + (LAST_DOCUMENT - documents)
+
+
+def _windows(units: Tensor, chunk: Chunk, unit: Tensor, which: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    """Return peak positions and windows (entries, WINDOW) of `unit` in the chunk's documents number `which`."""
+    starts = torch.from_numpy(chunk.starts)
+    first, length = starts[which], starts[which + 1] - starts[which]
+    steps = torch.arange(int(length.max()))
+    inside = steps < length[:, None]
+    rows = (first[:, None] + steps).clamp(max=len(units) - 1)
+    values = units[rows, unit[:, None]]
+    peak_row = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
+    positions = chunk.positions[rows]
+    peaks = positions.gather(1, peak_row[:, None])
+    slots = positions - peaks + REACH
+    inside &= (slots >= 0) & (slots < WINDOW)
+    windows = torch.full((len(unit), WINDOW + 1), torch.nan)
+    windows.scatter_(1, slots.where(inside, WINDOW), values.where(inside, torch.nan))
+    return peaks[:, 0].to(torch.int16), windows[:, :WINDOW].to(torch.bfloat16)
+
+
+def _priority(documents: np.ndarray) -> np.ndarray:
+    """Return a fixed pseudo-random uint64 for each document number (splitmix64)."""
+    x = documents.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

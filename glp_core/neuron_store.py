@@ -1,0 +1,291 @@
+"""Read the index of meta-neurons: one unit's page without loading the rest, the table of all units, neighbours, maps.
+
+Arrays stay on disk and are read by slices. Knows files and numbers; needs neither the LLM nor the GLP.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.neuron_format import EFFECT_NOTE, HISTOGRAM_BINS, INTERVAL_REACH, QUANTILES, REACH, TAILS, decode, window_span
+from glp_core.neuron_page import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
+from glp_core.readings import Reading
+
+LEAST_SPREAD = 0.02
+"""Units whose tails are nearer to 0 than this are never called interesting."""
+TOP_TOKENS = 5
+
+
+class NeuronIndex:
+    """An index folder, opened."""
+
+    EFFECT_NOTE = EFFECT_NOTE
+
+    def __init__(self, folder: Path, head: dict[str, Any]) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = head["facts"]
+        self._pieces: list[str] = head["pieces"]
+        self._sources: list[str] = head["sources"]
+        self._units = safe_open(folder / "units.safetensors", "np")
+        self._texts = safe_open(folder / "texts.safetensors", "np")
+        self._starts = self._texts.get_tensor("starts")
+        self._numbers = self._texts.get_tensor("numbers")
+        self._text_source = self._texts.get_tensor("sources")
+        self._tokens = self._texts.get_slice("tokens")
+        self._shift = 2**15 if self._tokens.get_dtype() == "I16" else 0
+        lengths = np.diff(self._starts)
+        self._window_starts = {
+            "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, REACH),
+            "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
+        }
+        descriptions = folder / "descriptions.json"
+        self._descriptions: list[list[str]] = read_json(descriptions)["units"] if descriptions.is_file() else []
+
+    @staticmethod
+    def open(folder: Path) -> "NeuronIndex":
+        """Open an index folder.
+
+        Raises:
+            GlpError: there is none, or a file is missing or damaged.
+        """
+        folder = Path(folder)
+        if not (folder / "index.json").is_file():
+            raise GlpError(f"No index of meta-neurons in {folder}. Make it with `python -m glp_core index`.")
+        try:
+            return NeuronIndex(folder, read_json(folder / "index.json"))
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise GlpError(
+                f"The index in {folder} is damaged ({error}). Make it again with `python -m glp_core index`."
+            ) from error
+
+    @property
+    def reading(self) -> Reading:
+        return Reading.from_json(self.facts["reading"])
+
+    @property
+    def n_layers(self) -> int:
+        return self.facts["n_layers"]
+
+    @property
+    def d_mlp(self) -> int:
+        return self.facts["d_mlp"]
+
+    @property
+    def n_units(self) -> int:
+        return self.n_layers * self.d_mlp
+
+    @property
+    def n_tokens(self) -> int:
+        return self.facts["tokens"]
+
+    def unit(self, layer: int, unit: int) -> Unit:
+        """Return one unit's page; raise GlpError when there is no such unit."""
+        if not (0 <= layer < self.n_layers and 0 <= unit < self.d_mlp):
+            raise GlpError(f"There is no unit {layer}/{unit}: layers go to {self.n_layers - 1}, units to {self.d_mlp - 1}.")
+        index = layer * self.d_mlp + unit
+        mean, std, skewness, kurtosis = map(float, self._one("moments", index))
+        scale = float(self._one("scale", index))
+        description, described_by = self._descriptions[index] if self._descriptions else ("", "")
+        best_task, best_auc = self._best_task(index)
+        return Unit(
+            layer, unit, index, description, described_by, mean, std, skewness, kurtosis,
+            noise_share=float(self._one("noise_share", index)),
+            counts=self._one("counts", index).astype(np.int64),
+            edges=np.linspace(*self._one("range", index), HISTOGRAM_BINS + 1, dtype=np.float32),
+            quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
+            top=self._list("top", index, 0, REACH, scale),
+            bottom=self._list("top", index, 1, REACH, scale),
+            intervals=self._intervals(index, scale),
+            promoted=self._effects(index, 0),
+            suppressed=self._effects(index, 1),
+            nearest_write=self._neighbours("near_write", index),
+            nearest_activation=self._neighbours("near_activation", index),
+            scale=scale,
+            best_task=best_task,
+            best_auc=best_auc,
+            tasks=self._tasks(index),
+        )  # fmt: skip
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for every unit, in flat order; treat it as read-only, it is kept."""
+        return self._table
+
+    def tails(self) -> np.ndarray:
+        """Return the 1e-4 and 1 - 1e-4 quantiles (n_units, 2), float32, low <= 0 <= high: what values are normalised by."""
+        columns = [QUANTILES.index(q) for q in TAILS]
+        low, high = self._all("quantiles")[:, columns].T
+        return np.stack([np.minimum(low, 0), np.maximum(high, 0)], axis=1)
+
+    def interesting(self, n: int = 50) -> list[tuple[int, int]]:
+        """Return the units of highest kurtosis among those with a real spread."""
+        table = self._table
+        spread = table[np.maximum(-table["low"], table["high"]) > LEAST_SPREAD]
+        best = spread.nlargest(n, "kurtosis")
+        return list(zip(best["layer"].tolist(), best["unit"].tolist(), strict=True))
+
+    def document(self, number: int) -> StoredDocument:
+        """Return a document by its number in the corpus; raise GlpError when the index does not hold it."""
+        place = int(np.searchsorted(self._numbers, number))
+        if place >= len(self._numbers) or self._numbers[place] != number:
+            raise GlpError(f"Document {number} is not in the index: it holds the {len(self._numbers):,} that its lists show.")
+        return StoredDocument(self._sources[self._text_source[place]], self._words(place))
+
+    def all_texts(self) -> list[str]:
+        """Return the text of every stored document."""
+        return ["".join(self._words(place)) for place in range(len(self._numbers))]
+
+    def map(self, kind: str) -> pd.DataFrame | None:
+        """Return the stored map (layer, unit, x, y) of kind "concepts" or "writes", or None when it was not made."""
+        path = self.folder / "maps.parquet"
+        if not path.is_file():
+            return None
+        found = pd.read_parquet(path)
+        found = found[found["kind"] == kind].drop(columns="kind").reset_index(drop=True)
+        return found if len(found) else None
+
+    @property
+    def map_facts(self) -> dict[str, Any]:
+        """Return the parameters and seed of the stored maps."""
+        path = self.folder / "maps.json"
+        return read_json(path) if path.is_file() else {}
+
+    def task_aucs(self, name: str) -> np.ndarray | None:
+        """Return every unit's test AUC (n_units,) on a task; below 0.5 it fires on the negative class. None when not probed."""
+        if self._concepts is None or name not in self._task_names:
+            return None
+        return self._concepts.get_slice("test")[self._task_names.index(name)].astype(np.float32)
+
+    def search(self, text: str) -> list[int]:
+        """Return the flat numbers of units whose description, tokens or best task contain all words of `text`."""
+        words = text.casefold().split()
+        haystack = self._haystack
+        return [i for i, line in enumerate(haystack) if all(word in line for word in words)] if words else []
+
+    def _all(self, name: str) -> np.ndarray:
+        return self._units.get_tensor(name)
+
+    def _one(self, name: str, index: int) -> np.ndarray:
+        return self._units.get_slice(name)[index]
+
+    def _words(self, place: int) -> list[str]:
+        tokens = self._tokens[int(self._starts[place]) : int(self._starts[place + 1])]
+        return [self._pieces[token] for token in (tokens.astype(np.int64) + self._shift)]
+
+    def _snippet(self, kind: str, entry: int, place: int, peak: int, value: float, reach: int, scale: float) -> Snippet:
+        pieces = self._words(place)
+        start, stop = (int(v) for v in window_span(np.array(peak), np.array(len(pieces)), reach))
+        first = int(self._window_starts[kind][entry])
+        values = np.full(len(pieces), np.nan, np.float32)
+        values[start:stop] = decode(self._units.get_slice(f"{kind}_windows")[first : first + stop - start], scale)
+        values[peak - 1] = value
+        source = self._sources[self._text_source[place]]
+        return Snippet(int(self._numbers[place]), source, value, peak - 1, pieces, values, start, stop)
+
+    def _list(self, kind: str, index: int, row: int, reach: int, scale: float) -> list[Snippet]:
+        places, peaks, values = (self._one(f"{kind}_{name}", index) for name in ("documents", "peaks", "values"))
+        first = (index * len(places) + row) * places.shape[1]
+        return [
+            self._snippet(kind, first + i, int(place), int(peaks[row, i]), float(values[row, i]), reach, scale)
+            for i, place in enumerate(places[row])
+            if place >= 0
+        ]
+
+    def _intervals(self, index: int, scale: float) -> list[Interval]:
+        edges, shares = self._one("edges", index).tolist(), self.facts["interval_edges"]
+        return [
+            Interval(shares[i], shares[i + 1], edges[i], edges[i + 1], self._list("interval", index, i, INTERVAL_REACH, scale))
+            for i in range(len(edges) - 1)
+        ]
+
+    def _effects(self, index: int, row: int) -> list[TokenEffect]:
+        pieces, scores = self._one("effect_pieces", index)[row], self._one("effect_scores", index)[row]
+        return [TokenEffect(self._pieces[p], float(s)) for p, s in zip(pieces, scores, strict=True)]
+
+    def _neighbours(self, name: str, index: int) -> list[Neighbour]:
+        found, similarity = self._one(name, index), self._one(f"{name}_similarity", index)
+        return [Neighbour(*divmod(int(i), self.d_mlp), float(s)) for i, s in zip(found, similarity, strict=True)]
+
+    @cached_property
+    def _concepts(self) -> Any:
+        path = self.folder / "concepts.safetensors"
+        return safe_open(path, "np") if path.is_file() else None
+
+    @cached_property
+    def _task_names(self) -> list[str]:
+        return json.loads(self._concepts.metadata()["tasks"])
+
+    def _best_task(self, index: int) -> tuple[str | None, float | None]:
+        if self._concepts is None:
+            return None, None
+        task = int(self._concepts.get_slice("best_task")[index])
+        return self._task_names[task], float(self._concepts.get_slice("best_auc")[index])
+
+    def _tasks(self, index: int) -> list[tuple[str, float]]:
+        if self._concepts is None:
+            return []
+        aucs = self._concepts.get_slice("test")[:, index].astype(np.float32)
+        return [(self._task_names[i], float(aucs[i])) for i in np.argsort(-np.abs(aucs - 0.5))[:10]]
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        layer, unit = np.divmod(np.arange(self.n_units), self.d_mlp)
+        moments, tails = self._all("moments"), self.tails()
+        described = self._descriptions or [["", ""]] * self.n_units
+        table = pd.DataFrame(
+            {
+                "layer": layer,
+                "unit": unit,
+                "description": [words for words, _ in described],
+                "described_by": [by for _, by in described],
+                "kurtosis": moments[:, 3],
+                "skewness": moments[:, 2],
+                "mean": moments[:, 0],
+                "std": moments[:, 1],
+                "noise_share": self._all("noise_share"),
+                "low": tails[:, 0],
+                "high": tails[:, 1],
+                "active_share": self._all("active_share"),
+            }
+        )
+        table["best_task"], table["best_auc"] = None, np.nan
+        if self._concepts is not None:
+            names = np.array(self._task_names, dtype=object)
+            table["best_task"] = names[self._concepts.get_tensor("best_task")]
+            table["best_auc"] = self._concepts.get_tensor("best_auc")
+        table["top_tokens"], table["bottom_tokens"] = self.peak_tokens()
+        return table
+
+    def peak_tokens(self, k: int = TOP_TOKENS) -> tuple[list[str], list[str]]:
+        """Return for every unit its up to `k` most frequent peak tokens of the top and of the bottom texts, " · " between."""
+        places, peaks = self._all("top_documents"), self._all("top_peaks").astype(np.int64)
+        at = self._starts[np.maximum(places, 0)] + peaks - 1
+        tokens = self._texts.get_tensor("tokens").astype(np.int64)[np.clip(at, 0, None)] + self._shift
+        tokens[places < 0] = -1
+        return tuple([self._frequent(row[side], k) for row in tokens] for side in (0, 1))
+
+    def _frequent(self, tokens: np.ndarray, k: int) -> str:
+        counted: dict[str, int] = {}
+        for token in tokens.tolist():
+            word = self._pieces[token].strip() if token >= 0 else ""
+            if word:
+                counted[word] = counted.get(word, 0) + 1
+        return " · ".join(sorted(counted, key=lambda word: -counted[word])[:k])
+
+    @cached_property
+    def _haystack(self) -> list[str]:
+        columns = self._table[["description", "top_tokens", "bottom_tokens", "best_task"]].fillna("")
+        return [" ".join(row).casefold().replace("_", " ") for row in columns.itertuples(index=False)]
+
+
+def _window_starts(places: np.ndarray, peaks: np.ndarray, lengths: np.ndarray, reach: int) -> np.ndarray:
+    """Return where each list entry's window starts among the packed values (entries,)."""
+    start, stop = window_span(peaks, lengths[np.maximum(places, 0)], reach)
+    sizes = np.where(places >= 0, stop - start, 0).ravel()
+    return np.cumsum(sizes) - sizes

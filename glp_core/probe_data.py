@@ -1,0 +1,146 @@
+"""Rows of the probing tasks and their last-token activations: layer output and raw MLP neurons, kept in a cache folder.
+
+Texts that several tasks share are run once. Knows the LLM; knows nothing of GLPs, probes or scores.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from glp_core.corpus import Split, Task, task_rows
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet, write_tensors
+from glp_core.hooks import layer_at, record
+from glp_core.llm import Llm
+
+TEXTS_PER_PART = 2048
+TOKENS_PER_BATCH = 3072
+
+
+@dataclass(frozen=True)
+class Caps:
+    """How much of each task is used."""
+
+    train: int = 512
+    """Rows at most, half of them of each class where there are enough."""
+    validation: int = 256
+    """Rows at most."""
+    test: int = 512
+    """Rows at most."""
+    max_tokens: int = 128
+    """A text's activation is that of its last token, or of this one in a longer text."""
+    seed: int = 0
+    """Of the choice of rows."""
+
+
+def digest(text: str, seed: int = 0) -> int:
+    """Return 63 bits that identify a text."""
+    raw = hashlib.sha1(f"{seed}:{text}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(raw[:8], "big") >> 1
+
+
+def sampled_rows(task: Task, caps: Caps) -> pd.DataFrame:
+    """Return the rows used of a task: text, label, split, key and rank; each class gets up to half of a split's cap.
+
+    Rows are taken in the order of their digest, so tasks over the same texts share most of their rows; `rank` counts them.
+    """
+    rows = task_rows(task)
+    rows["key"] = [digest(text) for text in rows["text"]]
+    rows["order"] = [digest(text, caps.seed + 1) for text in rows["text"]]
+    rows = rows.sort_values("order", kind="stable")
+    rows["rank"] = rows.groupby(["split", "label"]).cumcount()
+    half: dict[Split, int] = {"train": caps.train // 2, "validation": caps.validation // 2, "test": caps.test // 2}
+    return rows[rows["rank"] < rows["split"].map(half)].drop(columns="order").reset_index(drop=True)
+
+
+class ProbeActivations:
+    """Last-token activations of texts: `layer` (n, d) and `mlp` (n, hidden units of the layer's MLP), by text key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        parts = [load_file(path) for path in sorted(folder.glob("part-*.safetensors"))]
+        self.n_parts = len(parts)
+        self.layer = torch.cat([part["layer"] for part in parts]) if parts else torch.empty(0, 0)
+        self.mlp = torch.cat([part["mlp"] for part in parts]) if parts else torch.empty(0, 0)
+        keys = torch.cat([part["keys"] for part in parts]).tolist() if parts else []
+        self.row = {key: i for i, key in enumerate(keys)}
+
+    def rows(self, keys: Sequence[int]) -> np.ndarray:
+        """Return the row of each key."""
+        return np.array([self.row[key] for key in keys])
+
+
+def collect_probe_activations(
+    llm: Llm, layer: int, rows: pd.DataFrame, folder: Path, *, max_tokens: int, progress: Progress = quiet
+) -> ProbeActivations:
+    """Run the texts of `rows` (text, key, rank) that the folder lacks, part by part; an interrupted call goes on where it was.
+
+    Low ranks come first, so what an interrupted call leaves is all that smaller caps need.
+    """
+    have = ProbeActivations(folder)
+    wanted = rows.sort_values("rank", kind="stable").drop_duplicates("key")
+    todo = wanted[~wanted["key"].isin(have.row)]
+    total = len(wanted)
+    for start in range(0, len(todo), TEXTS_PER_PART):
+        part = todo.iloc[start : start + TEXTS_PER_PART]
+        tensors = last_token_activations(llm, layer, part["text"].tolist(), max_tokens=max_tokens)
+        tensors["keys"] = torch.tensor(part["key"].tolist())
+        number = have.n_parts + start // TEXTS_PER_PART
+        write_tensors(folder / f"part-{number:05d}.safetensors", tensors)
+        progress(total - len(todo) + start + len(part), total, "texts")
+    return ProbeActivations(folder) if len(todo) else have
+
+
+@torch.inference_mode()
+def last_token_activations(llm: Llm, layer: int, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
+    """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden units at each text's last token."""
+    ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    outputs, neurons = [], []
+    for batch in _batches(order, [len(row) for row in ids]):
+        tokens, mask = llm.pad([ids[i] for i in batch])
+        last = mask.sum(1) - 1
+        at = torch.arange(len(batch))
+        with mlp_neurons(llm.model, layer) as mlp, record(llm.model, [layer], stop=True) as acts:
+            llm.model(input_ids=tokens, attention_mask=mask, use_cache=False, logits_to_keep=1)
+        outputs.append(acts[layer][at, last].cpu())
+        neurons.append(mlp[0][at, last].cpu())
+    back = torch.tensor(order).argsort()
+    return {"layer": torch.cat(outputs)[back], "mlp": torch.cat(neurons)[back]}
+
+
+@contextmanager
+def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
+    """Collect the inputs (batch, tokens, m) of the layer's MLP down projection; for one thread at a time."""
+    block = layer_at(model, layer)
+    found = next((m for name, m in block.named_modules() if name in ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h")), None)
+    if found is None:
+        raise GlpError(
+            f"No MLP down projection found in layer {layer} of {type(model).__name__}: raw MLP neurons cannot be read."
+        )
+    seen: list[Tensor] = []
+    handle = found.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield batches of neighbours in `order`, which goes from short to long, of about TOKENS_PER_BATCH padded tokens."""
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * lengths[i] > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

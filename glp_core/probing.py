@@ -1,0 +1,191 @@
+"""The benchmark of 1-D probing (paper, meta-neurons): on each task, one unit chosen on validation rows and measured on test rows.
+
+The same protocol for the GLP's units and for the baselines: layer output, raw MLP neurons, latents of a sparse autoencoder.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from glp_core.corpus import Task
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.probes import auc, auc_interval, bootstrap_mean, fit_logistic, roc, standardised_difference
+
+if TYPE_CHECKING:
+    from glp_core.workspace import Workspace
+
+__all__ = ["Features", "TaskResult", "TaskScores", "probe_task", "roc", "summary", "task_scores", "unit_concepts"]
+
+PRESELECTED = 512
+"""Features kept by their class-mean difference on training rows (paper)."""
+NAMES = ("glp", "mlp", "layer", "sae")
+TITLES = {"glp": "GLP meta-neurons", "mlp": "raw MLP neurons", "layer": "raw layer output", "sae": "SAE latents"}
+
+Features = Callable[[np.ndarray], np.ndarray]
+"""Takes rows of the stored activations (n,), returns features (n, m)."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The feature that was chosen for a task, and how well it does."""
+
+    feature: int
+    """Number of the feature."""
+    sign: int
+    """1 when it is higher on positive rows, else -1."""
+    validation_auc: float
+    """The probe's, on the rows that the feature was chosen on."""
+    test_auc: float
+    """The probe's, on test rows; looked at once."""
+    test_values: np.ndarray
+    """The feature on the test rows."""
+
+
+class TaskRows(NamedTuple):
+    """One task's rows: places among the stored activations, and labels, by split."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    validation: np.ndarray
+    validation_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+    @staticmethod
+    def of(rows: pd.DataFrame, places: np.ndarray) -> "TaskRows":
+        """Split a task's rows (split, label) with their `places`."""
+        found = []
+        for split in ("train", "validation", "test"):
+            mine = (rows["split"] == split).to_numpy()
+            found += [places[mine], rows["label"].to_numpy()[mine]]
+            if len(set(found[-1])) < 2:
+                raise GlpError(f"A task has {split} rows of one class only: raise the caps.")
+        return TaskRows(*found)
+
+
+def probe_task(features: Features, rows: TaskRows) -> TaskResult:
+    """Preselect and fit one probe a feature on training rows, choose on validation rows, measure on test rows."""
+    kept, signs, validation = _candidates(features, rows)
+    best = int(validation.argmax())
+    values = features(rows.test)[:, kept[best]]
+    score = float(auc((values * signs[best])[:, None], rows.test_labels)[0])
+    return TaskResult(int(kept[best]), int(signs[best]), float(validation[best]), score, values)
+
+
+def validation_auc(features: Features, tasks: Sequence[TaskRows]) -> float:
+    """Return the mean over tasks of the best validation AUC: what readings are compared by; no test row is looked at."""
+    return float(np.mean([_candidates(features, rows)[2].max() for rows in tasks]))
+
+
+def _candidates(features: Features, rows: TaskRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the preselected features, the signs of their probes' slopes and the probes' validation AUCs.
+
+    A 1-D logistic is monotone, so its AUC is that of the feature, turned by the sign of its slope.
+    """
+    train = features(rows.train)
+    difference = np.abs(standardised_difference(train, rows.train_labels))
+    kept = np.argsort(-difference, kind="stable")[:PRESELECTED]
+    signs = np.where(fit_logistic(train[:, kept], rows.train_labels).slope >= 0, 1, -1)
+    return kept, signs, auc(features(rows.validation)[:, kept] * signs, rows.validation_labels)
+
+
+def summary(
+    tasks: Sequence[Task], rows: Mapping[str, TaskRows], results: Mapping[str, Mapping[str, TaskResult]], *, d_mlp: int
+) -> dict[str, Any]:
+    """Return the report: means with 95% bootstrap intervals over tasks, and one row a task.
+
+    Args:
+        results: by feature set ("glp", "mlp", "layer", "sae"), then by task name.
+        d_mlp: units a block of the GLP, to turn numbers into (layer, unit).
+    """
+    names = [name for name in NAMES if name in results]
+    scores = {name: np.array([results[name][task.name].test_auc for task in tasks]) for name in names}
+    means = {name: float(values.mean()) for name, values in scores.items()}
+    best = max((name for name in names if name != "glp"), key=means.__getitem__)
+    difference = scores["glp"] - scores[best]
+    return {
+        "n_tasks": len(tasks),
+        "mean_auc": means,
+        "ci": {name: bootstrap_mean(values) for name, values in scores.items()},
+        "best_baseline": best,
+        "paired_difference": float(difference.mean()),
+        "paired_difference_ci": bootstrap_mean(difference),
+        "tasks_won": int((difference > 0).sum()),
+        "rows": [_report_row(task, rows[task.name], {n: results[n][task.name] for n in names}, d_mlp) for task in tasks],
+    }
+
+
+def _report_row(task: Task, rows: TaskRows, found: Mapping[str, TaskResult], d_mlp: int) -> dict[str, Any]:
+    positive = int(rows.test_labels.sum())
+    row: dict[str, Any] = {
+        "task": task.name,
+        "title": task.title,
+        "asks": task.asks,
+        "n_train": len(rows.train),
+        "n_validation": len(rows.validation),
+        "n_test": len(rows.test),
+        "positive_share": positive / len(rows.test),
+    }
+    for name, result in found.items():
+        row[name] = {
+            "auc": result.test_auc,
+            "ci": auc_interval(result.test_auc, positive, len(rows.test) - positive),
+            "validation_auc": result.validation_auc,
+            "index": result.feature,
+            "sign": result.sign,
+        }
+    row["glp"] |= dict(zip(("layer", "unit"), divmod(found["glp"].feature, d_mlp), strict=True))
+    return row
+
+
+class UnitConcepts(NamedTuple):
+    """Every unit on every task."""
+
+    profile: np.ndarray
+    """Standardised class-mean differences on training rows (tasks, units)."""
+    validation: np.ndarray
+    """AUC on validation rows (tasks, units), below 0.5 when the unit fires on the negative class."""
+    test: np.ndarray
+    """AUC on test rows (tasks, units)."""
+    best_task: np.ndarray
+    """Number of the task with the most extreme validation AUC (units,)."""
+    best_auc: np.ndarray
+    """Its test AUC, turned to the side that validation rows chose (units,)."""
+
+
+def unit_concepts(features: Features, tasks: Sequence[TaskRows], *, progress: Progress = quiet) -> UnitConcepts:
+    """Score every unit on every task."""
+    profile, validation, test = [], [], []
+    for i, rows in enumerate(tasks):
+        profile.append(standardised_difference(features(rows.train), rows.train_labels))
+        validation.append(auc(features(rows.validation), rows.validation_labels))
+        test.append(auc(features(rows.test), rows.test_labels))
+        progress(i + 1, len(tasks), "tasks: every unit")
+    chosen = np.stack(validation)
+    best = np.abs(chosen - 0.5).argmax(0)
+    units = np.arange(chosen.shape[1])
+    measured = np.stack(test)[best, units]
+    turned = np.where(chosen[best, units] >= 0.5, measured, 1 - measured)
+    return UnitConcepts(np.stack(profile), chosen, np.stack(test), best, turned)
+
+
+class TaskScores(NamedTuple):
+    """The best unit of a task on its test rows."""
+
+    values: np.ndarray
+    labels: np.ndarray
+
+
+def task_scores(workspace: "Workspace", name: str) -> TaskScores:
+    """Return the stored values and labels of a task's best unit; raise GlpError when it was not probed."""
+    path = workspace.neurons / "task_scores.parquet"
+    if not path.is_file():
+        raise GlpError(f"No probing scores in {workspace.neurons}. Make them with `python -m glp_core probe`.")
+    found = pd.read_parquet(path, filters=[("task", "==", name)])
+    if not len(found):
+        raise GlpError(f"Task {name!r} was not probed.")
+    return TaskScores(found["value"].to_numpy(np.float32), found["label"].to_numpy(np.int8))

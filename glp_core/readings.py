@@ -1,0 +1,95 @@
+"""How meta-neurons are read from activations: at which noise level, with which noise; always deterministic.
+
+The noise of a reading is drawn once from its seed and shared by all activations, so a token has one value whatever it is read with.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.model import GLP
+
+MOST_DRAWS = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the units of a GLP."""
+
+    sigma: float = 0.2
+    """Noise level of the one forward."""
+    draws: int = 0
+    """0: no noise is added, z_sigma = (1 - sigma) z; otherwise the mean over this many fixed draws."""
+    seed: int = 0
+    """Of the draws."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma <= 1:
+            raise GlpError(f"A reading at sigma {self.sigma} is out of range: sigma goes from 0 (clean) to 1 (pure noise).")
+        if not 0 <= self.draws <= MOST_DRAWS:
+            raise GlpError(f"A reading with {self.draws} draws is out of range: use 0 (no noise) to {MOST_DRAWS}.")
+
+    @property
+    def title(self) -> str:
+        """The reading in words."""
+        draws = {0: "no noise", 1: "one draw"}.get(self.draws, f"mean of {self.draws} draws")
+        return f"sigma {self.sigma:g}, {draws}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Reading":
+        return Reading(float(value["sigma"]), int(value["draws"]), int(value["seed"]))
+
+
+PAPER = Reading(sigma=0.1, draws=1)
+"""As the paper reads them: sigma 0.1, one draw."""
+NOISE_FREE = Reading(sigma=0.2)
+
+
+def read_units(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
+    """Return all units (n, n_layers * d_mlp), float32 and signed, of activations (n, d)."""
+    if reading.draws == 0:
+        return glp.neurons(acts, sigma=reading.sigma, noise=0).flatten(1)
+    total = None
+    for noise in draw_noise(glp, reading):
+        units = glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)).flatten(1)
+        total = units if total is None else total.add_(units)
+    return total.div_(reading.draws)
+
+
+def draw_noise(glp: GLP, reading: Reading) -> Tensor:
+    """Return the reading's noise (draws, d)."""
+    generator = torch.Generator().manual_seed(reading.seed)
+    return torch.randn(reading.draws, glp.d_input, generator=generator)
+
+
+class NoiseAxis(NamedTuple):
+    """One unit on the same activations at several noise levels."""
+
+    sigmas: np.ndarray
+    """Noise levels (S,)."""
+    noise_free: np.ndarray
+    """Values without noise (S, n)."""
+    values: np.ndarray
+    """Values with independent noise per token and seed (S, seeds, n)."""
+
+
+def noise_axis(
+    glp: GLP, acts: Tensor, layer: int, unit: int, sigmas: tuple[float, ...] = (0.05, 0.1, 0.3, 0.5), seeds: int = 8
+) -> NoiseAxis:
+    """Read one unit of activations (n, d) at `sigmas`, without noise and with `seeds` draws each."""
+    free, noisy = [], []
+    for sigma in sigmas:
+        free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, unit].numpy())
+        draws = []
+        for seed in range(seeds):
+            generator = torch.Generator().manual_seed(seed)
+            draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, unit].numpy())
+        noisy.append(draws)
+    return NoiseAxis(np.array(sigmas), np.array(free), np.array(noisy))

@@ -1,0 +1,70 @@
+"""The child process of a map: `python -m glp_core.umap_process FOLDER` lays out rows.npy by config.json into layout.npy.
+
+Writes "<epochs done> <words>" lines to stdout, several a second, so that the parent can show progress and stop it.
+"""
+
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+
+class _Progress:
+    """Stands in for stdout while UMAP runs: turns its words and bars into progress lines, and repeats the last one as a heartbeat."""
+
+    def __init__(self, out) -> None:  # noqa: ANN001 - a text stream
+        self.out, self.line = out, "0 starting"
+        self.lock, self.ended = threading.Lock(), threading.Event()
+        self.beat = threading.Thread(target=self._repeat, daemon=True)
+        self.beat.start()
+
+    def write(self, text: str) -> int:
+        found = re.search(r"(\d+)/\d+ \[", text)
+        if found:
+            self.say(f"{found[1]} epochs of the layout")
+        elif "nearest neighbor" in text.lower():
+            self.say("0 nearest neighbours")
+        return len(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+    def say(self, line: str) -> None:
+        with self.lock:
+            self.line = line
+            self.out.write(line + "\n")
+            self.out.flush()
+
+    def _repeat(self) -> None:
+        while not self.ended.wait(0.3):
+            self.say(self.line)
+
+
+def main(folder: Path) -> None:
+    """Lay out the rows in `folder`."""
+    progress = _Progress(sys.stdout)
+    sys.stdout = progress
+    progress.say("0 loading UMAP")
+    from umap import UMAP
+
+    config = json.loads((folder / "config.json").read_text())
+    reducer = UMAP(
+        n_neighbors=config["neighbours"],
+        min_dist=config["min_dist"],
+        metric=config["metric"],
+        n_epochs=config["epochs"],
+        random_state=config["seed"],
+        n_jobs=1,
+        verbose=True,
+        tqdm_kwds={"disable": False, "file": progress, "mininterval": 0.3},
+    )
+    layout = reducer.fit_transform(np.load(folder / "rows.npy", allow_pickle=False))
+    progress.ended.set()
+    np.save(folder / "layout.npy", layout.astype(np.float32))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

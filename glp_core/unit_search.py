@@ -1,0 +1,176 @@
+"""Find the units that tell a person's own two groups of texts apart, with honest evidence.
+
+The area under the ROC curve of the best of thousands of units is high by chance alone: every p-value is against the best unit of
+permuted labels, and the cross-validated AUC is of units chosen on other texts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from glp_core.directions import TextReading
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.probes import auc_of_ranks
+from glp_core.readings import Reading, read_units
+
+FEWEST = 5
+PERMUTATIONS_AT_ONCE = 100
+BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True)
+class FoundUnit:
+    """One unit and how well it tells the two groups apart."""
+
+    layer: int
+    unit: int
+    auc: float
+    """On all texts, turned so that it is at least 0.5."""
+    sign: int
+    """1 when the unit is higher on positive texts, else -1."""
+    p_value: float
+    """Share of permutations whose best unit of all is at least as good: corrected for having looked at every unit."""
+    folds: int
+    """Folds whose other texts made it the best unit."""
+    values: np.ndarray
+    """The unit at each text's last token (n,)."""
+
+
+@dataclass(frozen=True)
+class ConceptUnits:
+    """The best units for two groups of texts."""
+
+    units: list[FoundUnit]
+    cross_validated_auc: float
+    """Of choosing the best unit on other texts, on held-out texts."""
+    cv_low: float
+    """Of its 95% bootstrap interval."""
+    cv_high: float
+    p_value: float
+    """Of the best unit: could labels at random find as good a one?"""
+    n_positive: int
+    n_negative: int
+    permutations: int
+    labels: np.ndarray
+    """1 for positive texts, first, then 0 (n,)."""
+    texts: list[str]
+
+
+def find_units(
+    llm: Llm,
+    glp: GLP,
+    layer: int,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    reading: Reading,
+    *,
+    k: int = 10,
+    folds: int = 5,
+    permutations: int = 1000,
+    seed: int = 0,
+    progress: Progress = quiet,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ConceptUnits:
+    """Return the k units whose values at the last token tell positive from negative texts best.
+
+    Raises:
+        GlpError: fewer than FEWEST texts in a group, a text without tokens, a text in both groups, or cancelled.
+    """
+    positive, negative = (list(dict.fromkeys(t.strip() for t in texts if t.strip())) for texts in (positive, negative))
+    if min(len(positive), len(negative)) < FEWEST:
+        raise GlpError(
+            f"Got {len(positive)} positive and {len(negative)} negative different texts, wanted at least {FEWEST} of each."
+        )
+    both = set(positive) & set(negative)
+    if both:
+        raise GlpError(f"{len(both)} texts stand in both groups, for example {min(both)[:60]!r}: take them out of one.")
+
+    def reading_progress(done: int, total: int, words: str) -> None:
+        if cancelled():
+            raise GlpError("Stopped.")
+        progress(done, total, words)
+
+    texts = [*positive, *negative]
+    acts = TextReading.of(llm, layer, texts, progress=reading_progress).last
+    units = torch.cat([read_units(glp, part, reading) for part in acts.split(512)]).numpy()
+    labels = np.repeat([1, 0], [len(positive), len(negative)])
+    return rank_units(units, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)
+
+
+def rank_units(
+    units: np.ndarray, labels: np.ndarray, texts: list[str], d_mlp: int, *, k: int, folds: int, permutations: int, seed: int
+) -> ConceptUnits:
+    """Rank units (n, m) by how well they tell labels (n,) apart."""
+    rng = np.random.default_rng(seed)
+    ranks = rankdata(units, axis=0).astype(np.float32)
+    areas = auc_of_ranks(ranks, labels)
+    strength = np.abs(areas - 0.5)
+    chance = _best_by_chance(ranks, labels, permutations, rng)
+    best = np.argsort(-strength, kind="stable")[:k]
+    # the smallest difference that float32 areas can be trusted to
+    p_values = (1 + (chance[:, None] >= strength[best] - 1e-6).sum(0)) / (1 + permutations)
+    picked, scores, fold = _held_out(units, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng)
+    area, low, high = _pooled(scores, labels, fold, rng)
+    found = [
+        FoundUnit(
+            *divmod(int(unit), d_mlp),
+            auc=float(0.5 + strength[unit]),
+            sign=1 if areas[unit] >= 0.5 else -1,
+            p_value=float(p),
+            folds=picked.count(int(unit)),
+            values=units[:, unit].copy(),
+        )
+        for unit, p in zip(best, p_values, strict=True)
+    ]
+    counts = int(labels.sum()), int((1 - labels).sum())
+    return ConceptUnits(found, area, low, high, found[0].p_value, *counts, permutations, labels, texts)
+
+
+def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the largest |AUC - 0.5| over units for each permutation of the labels."""
+    best = []
+    for first in range(0, permutations, PERMUTATIONS_AT_ONCE):
+        shuffled = np.stack([rng.permutation(labels) for _ in range(min(PERMUTATIONS_AT_ONCE, permutations - first))])
+        best.append(np.abs(auc_of_ranks(ranks, shuffled.astype(np.float32)) - 0.5).max(1))
+    return np.concatenate(best)
+
+
+def _held_out(
+    units: np.ndarray, labels: np.ndarray, folds: int, rng: np.random.Generator
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Choose the best unit on the other folds; return the choices, each text's score by the unit chosen without it, and its fold."""
+    fold = np.empty(len(labels), int)
+    for label in (0, 1):
+        mine = rng.permutation(np.flatnonzero(labels == label))
+        fold[mine] = np.arange(len(mine)) % folds
+    picked, scores = [], np.empty(len(labels))
+    for i in range(folds):
+        rest, held = fold != i, fold == i
+        areas = auc_of_ranks(rankdata(units[rest], axis=0), labels[rest])
+        unit = int(np.abs(areas - 0.5).argmax())
+        values = units[:, unit] * (1 if areas[unit] >= 0.5 else -1)
+        picked.append(unit)
+        scores[held] = values[held]
+    return picked, scores, fold
+
+
+def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Return the AUC over pairs of the same fold, as units differ between folds, and its 95% bootstrap interval over texts."""
+    positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    same = fold[positive][:, None] == fold[negative]
+    wins = (scores[positive][:, None] > scores[negative]) + 0.5 * (scores[positive][:, None] == scores[negative])
+    wins = wins * same
+    draws = []
+    for _ in range(BOOTSTRAP):
+        a = np.bincount(rng.integers(0, len(positive), len(positive)), minlength=len(positive))
+        b = np.bincount(rng.integers(0, len(negative), len(negative)), minlength=len(negative))
+        pairs = a @ same @ b
+        draws.append(a @ wins @ b / pairs if pairs else np.nan)
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return float(wins.sum() / same.sum()), float(low), float(high)

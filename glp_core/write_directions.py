@@ -1,0 +1,57 @@
+"""Where a unit pushes the denoised activation, and which of the LLM's tokens that direction favours: a linear approximation.
+
+The unit's column of `down_proj` goes through the GLP's final norm weights and `out_proj` (not its rescaling), is taken with a minus
+sign, because the denoised activation is z_sigma - sigma * velocity, and is denormalised into activation space.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glp_core.errors import GlpError
+from glp_core.llm import Llm
+from glp_core.model import GLP
+
+FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.language_model.norm")
+
+
+@torch.no_grad()
+def write_directions(glp: GLP) -> Tensor:
+    """Return every unit's direction in activation space (n_layers * d_mlp, d), float32, unit norm."""
+    network = glp.network
+    out = network.out_proj.weight.float() * network.ln.weight.float()
+    columns = torch.cat([block.down_proj.weight.float().T for block in network.layers])
+    directions = -(columns @ out.T) * glp.normalizer.std[-1]
+    return directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def write_direction(glp: GLP, layer: int, unit: int) -> np.ndarray:
+    """Return one unit's direction in activation space (d,), unit norm: what to steer along to do what the unit does."""
+    if not (0 <= layer < glp.n_layers and 0 <= unit < glp.d_mlp):
+        raise GlpError(f"There is no unit {layer}/{unit}: layers go to {glp.n_layers - 1}, units to {glp.d_mlp - 1}.")
+    return write_directions(glp)[layer * glp.d_mlp + unit].numpy()
+
+
+@torch.no_grad()
+def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 512) -> tuple[Tensor, Tensor]:
+    """Return the tokens (n, 2, k) that directions (n, d) promote and suppress most, and their scores, mean over tokens taken off."""
+    head = llm.model.get_output_embeddings()
+    weight = head.weight.float() * _final_norm_weight(llm.model)
+    weight = weight - weight.mean(0)
+    tokens, scores = [], []
+    for part in directions.split(at_once):
+        logits = part @ weight.T
+        best, worst = logits.topk(k), logits.topk(k, largest=False)
+        tokens.append(torch.stack([best.indices, worst.indices], dim=1))
+        scores.append(torch.stack([best.values, worst.values], dim=1))
+    return torch.cat(tokens), torch.cat(scores)
+
+
+def _final_norm_weight(model: nn.Module) -> Tensor | float:
+    for path in FINAL_NORMS:
+        found: object = model
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, nn.Module):
+            return found.weight.float()
+    return 1.0

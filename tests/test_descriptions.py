@@ -1,0 +1,205 @@
+"""Automatic descriptions from planted texts, and a server that misbehaves in every way it can."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from glp_core.describe_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
+from glp_core.descriptions import Background, describe_automatically, describe_side, distinctive, save_descriptions
+from glp_core.errors import GlpError
+from glp_core.neuron_page import Snippet, Unit
+
+PLAIN = ["the rain fell on the town", "she said it was late", "a model of the mind", "they looked at the sea"] * 25
+
+
+def snippet(text, peak_word, source="set_a", value=1.0):
+    pieces = [(" " if i else "") + word for i, word in enumerate(text.split())]
+    peak = next(i for i, piece in enumerate(pieces) if piece.strip() == peak_word)
+    return Snippet(0, source, value, peak, pieces, np.zeros(len(pieces), np.float32), 0, len(pieces))
+
+
+def unit(number=0, **changes):
+    top = [snippet(f"the pitcher threw a curve ball past batter {i}", "threw") for i in range(8)]
+    low = [snippet(text, text.split()[1], source=f"s{i}") for i, text in enumerate(PLAIN[:4])]
+    fields = {
+        "layer": number // 4, "unit": number % 4, "index": number, "description": "", "described_by": "", "mean": 0.0, "std": 1.0,
+        "skewness": 0.0, "kurtosis": 3.0, "noise_share": 0.1, "counts": np.zeros(50), "edges": np.zeros(51), "quantiles": [],
+        "top": top, "bottom": low, "intervals": [], "promoted": [], "suppressed": [], "nearest_write": [], "nearest_activation": [],
+        "scale": 1.0, "best_task": "92_glue_sst2", "best_auc": 0.9, "tasks": [],
+    }  # fmt: skip
+    return Unit(**fields | changes)
+
+
+class FakeIndex:
+    n_units, d_mlp = 8, 4
+
+    def unit(self, layer, number):
+        return unit(layer * 4 + number)
+
+    def all_texts(self):
+        return [*PLAIN, *("the pitcher threw a curve ball" for _ in range(2))]
+
+
+def test_a_side_is_described_by_its_peaks_and_by_words_that_are_rare_elsewhere():
+    background = Background(FakeIndex().all_texts())
+    words = describe_side(unit().top, background)
+    assert words == "“threw” near “ball”, “batter” in a"
+    assert "“the”" not in words
+    assert describe_side([], background) == "nothing"
+    assert describe_side(unit().bottom, background) == "no common token"
+
+
+def test_common_words_are_not_distinctive():
+    background = Background(PLAIN)
+    assert distinctive(["the rain"] * 6, background) == []
+    assert distinctive(["quantum rain"] * 6, background)[0] in ("quantum rain", "quantum")
+
+
+def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
+    index = FakeIndex()
+    assert "task: glue sst2 (AUC 0.90)" in describe_automatically(index)[0][0]
+    monkeypatch.setattr(FakeIndex, "unit", lambda self, layer, number: unit(best_auc=0.6))
+    made = describe_automatically(index)
+    assert "task" not in made[0][0] and made[0][1] == "automatic" and len(made) == 8
+
+
+def test_descriptions_are_written_in_order(tmp_path):
+    save_descriptions(tmp_path, [("a <b>", "automatic"), ("c", "m")])
+    assert json.loads((tmp_path / "descriptions.json").read_text())["units"] == [["a <b>", "automatic"], ["c", "m"]]
+
+
+GOOD = json.dumps({"explanation": "verbs of throwing; plain prose", "consistency": 4, "complexity": 2})
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """Answers request number i as `script[i]` says; the last entry repeats."""
+
+    script: list = []
+    seen: list = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        number = len(self.seen)
+        self.seen.append({"path": self.path, "body": body, "auth": self.headers.get("Authorization")})
+        what = self.script[min(number, len(self.script) - 1)]
+        if what == "hang":
+            self.server.release.wait(5)
+            return
+        if what == "drop":
+            self.connection.close()
+            return
+        status, headers, content = what if isinstance(what, tuple) else (200, {}, what)
+        raw = content if isinstance(content, bytes) else json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*script):
+        handler = type("Handler", (Misbehaving,), {"script": list(script), "seen": []})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.release = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", handler.seen
+
+    yield start
+    for server in servers:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
+
+
+def ask(endpoint, path, units=((0, 1),), **options):
+    slept = []
+    options = {"per_minute": 1e9, "timeout": 0.5, "key": "secret"} | options
+    found = describe_by_server(FakeIndex(), Server(endpoint, "m", **options), list(units), path, sleep=slept.append)
+    return found, slept
+
+
+def test_a_good_answer_is_kept_with_its_marks(serve, tmp_path):
+    endpoint, seen = serve(f"Sure!\n```json\n{GOOD}\n```")
+    found, _ = ask(endpoint, tmp_path / "a.jsonl")
+    assert found == {1: {"explanation": "verbs of throwing; plain prose", "consistency": 4.0, "complexity": 2.0, "model": "m"}}
+    assert seen[0]["path"] == "/v1/chat/completions" and seen[0]["auth"] == "Bearer secret"
+    assert "<<threw>>" in seen[0]["body"]["messages"][0]["content"]
+    assert read_answers(tmp_path / "a.jsonl") == found
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["hang", "drop", (500, {}, "x"), (200, {}, b"{not json"), (200, {}, b'{"choices": []}'), "no json here", '{"explanation": "x"}',
+     '{"explanation": "", "consistency": 3, "complexity": 3}', '{"explanation": "x", "consistency": 9, "complexity": 3}',
+     (200, {}, b'[1, 2]'), (200, {}, b'{"choices": [{"message": {"content": null}}]}')],
+)  # fmt: skip
+def test_every_failure_is_tried_again(serve, tmp_path, failure):
+    endpoint, seen = serve(failure, GOOD)
+    found, slept = ask(endpoint, tmp_path / "a.jsonl")
+    assert found[1]["consistency"] == 4 and len(seen) == 2 and slept == [1.0]
+
+
+def test_it_waits_as_long_as_a_busy_server_asks(serve, tmp_path):
+    endpoint, _ = serve((429, {"Retry-After": "7"}, "slow down"), (429, {"Retry-After": "soon"}, "x"), GOOD)
+    found, slept = ask(endpoint, tmp_path / "a.jsonl")
+    assert found and slept == [7.0, 2.0]
+
+
+def test_a_refusal_ends_the_run_with_the_servers_words(serve, tmp_path):
+    endpoint, seen = serve((401, {}, b"bad key \x1b[31m"))
+    with pytest.raises(GlpError, match="status 401: bad key"):
+        ask(endpoint, tmp_path / "a.jsonl")
+    assert len(seen) == 1
+
+
+def test_a_server_that_never_answers_well_is_given_up(serve, tmp_path):
+    endpoint, seen = serve("nonsense")
+    with pytest.raises(GlpError, match="five units in a row"):
+        ask(endpoint, tmp_path / "a.jsonl", [(0, i) for i in range(4)] + [(1, i) for i in range(4)], attempts=2)
+    assert len(seen) == 10
+
+
+def test_an_interrupted_run_asks_only_for_what_is_missing(serve, tmp_path):
+    path = tmp_path / "a.jsonl"
+    endpoint, seen = serve(GOOD)
+    ask(endpoint, path, [(0, 1), (0, 2)])
+    with path.open("a") as file:
+        file.write('{"unit": 3, "explan')  # a kill in the middle of a line
+    path.write_text(path.read_text() + "\n")
+    found, _ = ask(endpoint, path, [(0, 1), (0, 2), (0, 3)])
+    assert set(found) == {1, 2, 3} and len(seen) == 3
+
+
+def test_requests_keep_to_the_rate(serve, tmp_path):
+    endpoint, _ = serve(GOOD)
+    _, slept = ask(endpoint, tmp_path / "a.jsonl", [(0, 0), (0, 1), (0, 2)], per_minute=60)
+    assert len(slept) == 2 and all(0.3 < pause <= 1.0 for pause in slept)
+
+
+def test_hostile_answers_are_text_on_one_short_line():
+    hostile = "<img onerror=alert(1)>\u202e\x00\x1b[2J\n" + "x" * 5000
+    answer = parse_answer(json.dumps({"explanation": hostile, "consistency": 1, "complexity": 5, "extra": "y"}))
+    assert answer["explanation"].startswith("<img onerror=alert(1)>[2J xxx") and len(answer["explanation"]) == 300
+    assert set(answer) == {"explanation", "consistency", "complexity"}
+    assert clean(["not", "text"]) == ""
+    assert len(prompt(unit(top=[snippet("a " * 5000 + "end", "end")]))) < 3000
+
+
+def test_bad_servers_are_refused_before_anything_is_sent():
+    for endpoint in ("ftp://x", "file:///etc/passwd", "localhost:8000", ""):
+        with pytest.raises(GlpError, match="no http address"):
+            Server(endpoint, "m")
+    with pytest.raises(GlpError, match="above 0"):
+        Server("http://x", "m", per_minute=0)

@@ -1,0 +1,267 @@
+"""The index of meta-neurons against a brute-force scan of the same texts, whatever way its parts came to be."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from glp_core.corpus import Document
+from glp_core.errors import GlpError
+from glp_core.neuron_finish import finish
+from glp_core.neuron_format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
+from glp_core.neuron_index import TextSource, first_of_text, index_part, merge_parts, read_state
+from glp_core.neuron_stats import UnitStatistics, bin_values
+from glp_core.neuron_store import NeuronIndex
+from glp_core.readings import Reading, noise_axis, read_units
+from glp_core.write_directions import token_effects, write_direction, write_directions
+
+LAYER = 2
+READING = Reading(sigma=0.2)
+BLOCK = 20
+WORDS = """the cat sat on a mat and looked at rain while she said that film
+    was wonderful dull model mind 🙂 naïve""".split()  # noqa: SIM905 - readable
+
+
+@pytest.fixture(scope="module")
+def documents():
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 60))) for _ in range(70)]
+    texts[41], texts[55] = texts[3], texts[3].upper()
+    return [Document(text, f"set {i % 3}") for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
+    patch = pytest.MonkeyPatch()
+    patch.setattr("glp_core.neuron_index.DOCUMENTS_PER_SHARD", BLOCK)
+    patch.setattr("glp_core.neuron_index.TOKENS_PER_CHUNK", 300)
+    patch.setattr("glp_core.neuron_stats.SAMPLED_DOCUMENTS", 16)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def brute(documents, tiny_llm, tiny_glp):
+    """Every unit's values on every document, one document at a time."""
+    values = []
+    for document in documents:
+        acts = tiny_llm.activations([tiny_llm.encode(document.text, max_tokens=128)], LAYER)[0][1:]
+        values.append(tiny_glp.neurons(acts, sigma=0.2, noise=0).flatten(1).numpy())
+    return values
+
+
+@pytest.fixture(scope="module")
+def source(documents, tiny_llm):
+    return TextSource(tiny_llm, LAYER, documents, first_of_text(documents), median_norm=1e9)
+
+
+@pytest.fixture(scope="module")
+def whole(source, tiny_glp, tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "part.safetensors"
+    index_part(tiny_glp, READING, source, range(source.blocks), path, identity={"glp": "tiny"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(whole, documents, tiny_llm, tiny_glp, tmp_path_factory):
+    statistics, facts = merge_parts([whole])
+    folder = tmp_path_factory.mktemp("index")
+    finish(statistics, tiny_glp, tiny_llm, READING, documents, folder, facts=facts)
+    return NeuronIndex.open(folder)
+
+
+def bf16(values):
+    return torch.from_numpy(np.asarray(values, np.float32)).bfloat16().double().numpy()
+
+
+def test_first_of_text_ignores_case_and_spaces_and_keeps_the_first():
+    texts = ["a b", "A  B", "c", "a b "]
+    assert first_of_text([Document(t, "") for t in texts]).tolist() == [True, False, True, False]
+
+
+def test_lists_are_those_of_a_brute_force_scan(opened, brute, documents):
+    distinct = [i for i in range(len(documents)) if i not in (41, 55)]
+    for layer, unit in [(0, 0), (0, 63), (1, 5), (1, 40)]:
+        index = layer * 64 + unit
+        page = opened.unit(layer, unit)
+        for snippets, sign in ((page.top, 1), (page.bottom, -1)):
+            order = sorted(distinct, key=lambda i: (-(sign * brute[i][:, index]).max(), i))[:20]
+            assert [s.document for s in snippets] == order
+            for snippet in snippets:
+                expected = brute[snippet.document][:, index]
+                assert snippet.peak == int((sign * expected).argmax())
+                assert snippet.value == pytest.approx(expected[snippet.peak], abs=1e-4)
+                text = "".join(snippet.pieces).rstrip("\ufffd")  # a cut may go through a character
+                assert documents[snippet.document].text.startswith(text) and len(snippet.pieces) == len(expected)
+                assert snippet.source == documents[snippet.document].source
+                assert (snippet.start, snippet.stop) == (
+                    max(0, snippet.peak - REACH),
+                    min(len(expected), snippet.peak + REACH + 1),
+                )
+                window = snippet.values[snippet.start : snippet.stop]
+                kept = expected[snippet.start : snippet.stop]
+                # the step of a square-root scale of 127 levels
+                assert (
+                    np.abs(window - kept)
+                    <= np.sqrt(np.abs(kept) * page.scale) / 127 + page.scale / 127**2 + 0.01 * np.abs(kept)
+                ).all()
+                assert np.isnan(np.delete(snippet.values, range(snippet.start, snippet.stop))).all()
+
+
+def test_distributions_are_those_of_all_values(opened, brute):
+    everything = np.concatenate(brute)
+    assert opened.n_tokens == len(everything)
+    for index in (0, 17, 100, 127):
+        page = opened.unit(*divmod(index, 64))
+        values = bf16(everything[:, index])
+        assert page.counts.sum() == len(everything)
+        edges = np.linspace(values.min(), values.max(), 51)
+        assert np.abs(page.counts - np.histogram(values, edges)[0]).sum() <= 8  # values that lie on an edge
+        np.testing.assert_allclose(page.edges, edges, rtol=1e-5, atol=1e-8)
+        moments = [values.mean(), values.std(), stats.skew(values), stats.kurtosis(values)]
+        np.testing.assert_allclose([page.mean, page.std, page.skewness, page.kurtosis], moments, rtol=1e-3, atol=1e-3)
+        expected = np.quantile(values, QUANTILES, method="inverted_cdf")
+        np.testing.assert_allclose([v for _, v in page.quantiles], expected, rtol=1e-5, atol=2.0**-16)
+
+
+def test_interval_texts_lie_in_their_intervals(opened, brute):
+    for index in (3, 90):
+        page = opened.unit(*divmod(index, 64))
+        assert [i.low_quantile for i in page.intervals] == [0, 0.2, 0.4, 0.6, 0.8]
+        assert sum(len(i.texts) for i in page.intervals) > 15
+        for interval in page.intervals:
+            assert len({s.document for s in interval.texts}) == len(interval.texts)
+            for s in interval.texts:
+                assert interval.low - 1e-6 <= bf16(s.value) <= interval.high + 1e-6
+                assert s.value == pytest.approx(brute[s.document][s.peak, index], abs=1e-4)
+                assert s.stop - s.start <= 2 * INTERVAL_REACH + 1
+                assert s.values[s.start : s.stop] == pytest.approx(
+                    brute[s.document][s.start : s.stop, index], abs=0.02 * page.scale
+                )
+
+
+def same(one, two):
+    assert np.array_equal(one.counts, two.counts)
+    assert (one.n_tokens, one.n_documents, one.n_massive) == (two.n_tokens, two.n_documents, two.n_massive)
+    for name in ("values", "documents", "peaks"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+    assert torch.equal(one.windows.nan_to_num(99), two.windows.nan_to_num(99))
+    for a, b in zip(one.sample(), two.sample(), strict=True):
+        assert (torch.equal(a, b)) if isinstance(a, torch.Tensor) else np.array_equal(a, b)
+
+
+def test_merged_parts_equal_the_whole(source, whole, tiny_glp, tmp_path):
+    paths = []
+    for first, last in ((2, 4), (0, 1), (1, 2)):
+        paths.append(tmp_path / f"{first}.safetensors")
+        index_part(tiny_glp, READING, source, range(first, last), paths[-1], identity={"glp": "tiny"})
+    same(merge_parts(paths)[0], UnitStatistics.load(whole)[0])
+    with pytest.raises(GlpError, match="missing or there twice"):
+        merge_parts([paths[0], paths[1]])
+    with pytest.raises(GlpError, match="missing or there twice"):
+        merge_parts([*paths, paths[0]])
+
+
+def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, monkeypatch):
+    monkeypatch.setattr("glp_core.neuron_index.SECONDS_BETWEEN_SAVES", 0.0)
+    path = tmp_path / "part.safetensors"
+    steps = []
+
+    def die(done, _total, _words):
+        steps.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"}, progress=die)
+    assert read_state(path)["done"] == 2
+    with pytest.raises(GlpError, match="not finished"):
+        merge_parts([path])
+    index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"}, progress=lambda d, *_: steps.append(d))
+    assert steps == [1, 2, 3, 3, 4]
+    same(UnitStatistics.load(path)[0], UnitStatistics.load(whole)[0])
+    with pytest.raises(GlpError, match="reading differ"):
+        index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
+
+
+def test_bins_hold_every_bfloat16_value_of_their_range():
+    values = bin_values()
+    assert (np.diff(values) > 0).all()
+    assert np.array_equal(bf16(values), values)
+    assert values[len(values) // 2] == 0
+
+
+def test_packing_keeps_values_to_a_step_of_the_root_scale():
+    values = np.array([0.0, 1e-4, -0.5, 4.0, -4.0, np.nan], np.float32)
+    back = decode(encode(values, np.full(6, 4.0)), 4.0)
+    assert np.isnan(back[5])
+    np.testing.assert_allclose(back[:5], values[:5], atol=2 * 4.0 / 127)
+    assert back[3] == 4.0 and back[4] == -4.0
+
+
+def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tiny_llm, opened):
+    directions = write_directions(tiny_glp)
+    glp = tiny_glp
+    layer, unit = 1, 7
+    nudge = glp.network.layers[layer].down_proj.weight[:, unit]
+    raw = -(glp.network.out_proj.weight @ (glp.network.ln.weight * nudge)) * glp.normalizer.std[0]
+    expected = raw / raw.norm()
+    torch.testing.assert_close(directions[layer * 64 + unit], expected)
+    np.testing.assert_allclose(write_direction(glp, layer, unit), expected.numpy(), rtol=1e-5)
+    tokens, scores = token_effects(tiny_llm, directions[:3])
+    weight = tiny_llm.model.lm_head.weight * tiny_llm.model.model.norm.weight
+    logits = directions[:3] @ (weight - weight.mean(0)).T
+    assert torch.equal(tokens[:, 0, 0], logits.argmax(1)) and torch.equal(tokens[:, 1, 0], logits.argmin(1))
+    promoted = opened.unit(0, 0).promoted
+    assert promoted[0].text == tiny_llm.tokenizer.decode([int(tokens[0, 0, 0])])
+    assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-4)
+
+
+def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened):
+    columns = torch.cat([block.down_proj.weight.T for block in tiny_glp.network.layers])
+    cosines = torch.nn.functional.cosine_similarity(columns[70:71], columns)
+    cosines[70] = 0
+    found = opened.unit(1, 6).nearest_write
+    assert [n.layer * 64 + n.unit for n in found] == cosines.abs().topk(10).indices.tolist()
+    assert found[0].similarity == pytest.approx(float(cosines[cosines.abs().argmax()]), abs=1e-4)
+
+
+def test_table_search_and_tails_agree_with_the_pages(opened):
+    table = opened.table()
+    assert len(table) == opened.n_units == 128
+    page = opened.unit(1, 3)
+    row = table.iloc[67]
+    assert (row["layer"], row["unit"], row["kurtosis"]) == (1, 3, pytest.approx(page.kurtosis))
+    quantiles = dict(page.quantiles)
+    assert opened.tails()[67].tolist() == pytest.approx([min(0, quantiles[1e-4]), max(0, quantiles[0.9999])])
+    token = page.top[0].pieces[page.top[0].peak].strip()
+    assert not token or 67 in opened.search(token)
+    assert opened.search("no such words at all") == []
+    assert opened.interesting(3)[0] == tuple(table.loc[table["kurtosis"].idxmax(), ["layer", "unit"]])
+    assert opened.map("concepts") is None and opened.task_aucs("x") is None
+
+
+def test_missing_and_damaged_indexes_are_refused(opened, tmp_path):
+    with pytest.raises(GlpError, match="python -m glp_core index"):
+        NeuronIndex.open(tmp_path)
+    (tmp_path / "index.json").write_bytes((opened.folder / "index.json").read_bytes())
+    with pytest.raises(GlpError, match="damaged"):
+        NeuronIndex.open(tmp_path)
+    with pytest.raises(GlpError, match="layers go to 1, units to 63"):
+        opened.unit(2, 0)
+
+
+def test_readings_are_deterministic_and_average_their_draws(tiny_glp):
+    acts = torch.randn(5, tiny_glp.d_input, generator=torch.Generator().manual_seed(0))
+    mean = read_units(tiny_glp, acts, Reading(0.3, draws=2, seed=4))
+    noise = torch.randn(2, tiny_glp.d_input, generator=torch.Generator().manual_seed(4))
+    each = [tiny_glp.neurons(acts, sigma=0.3, noise=n.expand(5, -1)).flatten(1) for n in noise]
+    torch.testing.assert_close(mean, (each[0] + each[1]) / 2)
+    torch.testing.assert_close(read_units(tiny_glp, acts[2:3], Reading(0.3, draws=2, seed=4)), mean[2:3])
+    axis = noise_axis(tiny_glp, acts, 1, 2, sigmas=(0.0, 0.5), seeds=3)
+    assert axis.values.shape == (2, 3, 5)
+    np.testing.assert_allclose(axis.values[0], np.broadcast_to(axis.noise_free[0], (3, 5)), rtol=1e-5)
+    with pytest.raises(GlpError, match="out of range"):
+        Reading(sigma=1.5)

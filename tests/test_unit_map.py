@@ -1,0 +1,75 @@
+"""Maps: made in a child process, the same for the same seed, neighbours kept together, stopped at once."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glp_core.errors import GlpError
+from glp_core.neuron_store import NeuronIndex
+from glp_core.unit_map import MapConfig, features, run_umap, save_maps
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((3, 8)) * 6
+    return np.repeat(centres, 20, axis=0) + rng.standard_normal((60, 8)) * 0.3
+
+
+def test_clusters_stay_together_and_progress_is_told(clusters):
+    steps = []
+    config = MapConfig(neighbours=8, epochs=60, metric="euclidean")
+    layout = run_umap(clusters, config, progress=lambda *step: steps.append(step))
+    assert layout.shape == (60, 2) and np.isfinite(layout).all()
+    groups = layout.reshape(3, 20, 2)
+    inside = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=2).max()
+    centres = groups.mean(1)
+    apart = min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert apart > inside
+    assert {total for _, total, _ in steps} == {60} and len(steps) > 2
+
+
+def test_a_map_is_stopped_at_once_and_bad_input_refused(clusters):
+    begun = time.monotonic()
+    with pytest.raises(GlpError, match="Stopped"):
+        run_umap(clusters, MapConfig(), cancelled=lambda: True)
+    assert time.monotonic() - begun < 20
+    with pytest.raises(GlpError, match="more points"):
+        run_umap(clusters[:12], MapConfig(neighbours=15))
+    with pytest.raises(GlpError, match="at least 2"):
+        MapConfig(neighbours=1)
+
+
+def test_a_child_that_fails_says_why(clusters):
+    broken = clusters.copy()
+    broken[3, 3] = np.nan
+    with pytest.raises(GlpError, match="UMAP failed: .*NaN"):
+        run_umap(broken, MapConfig(neighbours=8, epochs=10))
+
+
+def test_features_are_write_directions_or_say_what_is_missing(tiny_glp, tmp_path):
+    class Fake:
+        neurons = tmp_path
+
+        def load_glp(self):
+            return tiny_glp
+
+    rows, d_mlp = features(Fake(), "writes")
+    assert rows.shape == (128, 48) and d_mlp == 64
+    np.testing.assert_array_equal(rows[64 + 5], tiny_glp.network.layers[1].down_proj.weight[:, 5].numpy())
+    with pytest.raises(GlpError, match="python -m glp_core probe"):
+        features(Fake(), "concepts")
+    with pytest.raises(GlpError, match="not known"):
+        features(Fake(), "tea leaves")
+
+
+def test_stored_maps_read_back_by_kind(tmp_path):
+    table = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "x": [0.5, 1.5], "y": [2.0, 3.0]})
+    save_maps(tmp_path, {"writes": table}, MapConfig(seed=7))
+    index = NeuronIndex.__new__(NeuronIndex)
+    index.folder = tmp_path
+    pd.testing.assert_frame_equal(index.map("writes"), table, check_dtype=False)
+    assert index.map("concepts") is None
+    assert index.map_facts["seed"] == 7 and "writes" in index.map_facts["kinds"]
