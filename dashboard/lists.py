@@ -4,10 +4,16 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.neuron_page import Unit
 
 UnitId = tuple[int, int]
 """(layer, unit), both counted from 0."""
@@ -79,3 +85,12 @@ def as_csv(table: pd.DataFrame) -> str:
 def as_json(name: str, table: pd.DataFrame) -> str:
     """Return a list as JSON, text unchanged."""
     return json.dumps({"name": name, "units": json.loads(table.to_json(orient="records"))}, indent=1, ensure_ascii=False)
+
+
+def unit_json(unit: "Unit") -> str:
+    """Return all that the index knows of a unit as JSON; values that were not kept are null."""
+
+    def listed(value: np.ndarray) -> list[float | None]:
+        return [None if number != number else number for number in value.tolist()]
+
+    return json.dumps(asdict(unit), default=listed, indent=1, ensure_ascii=False)

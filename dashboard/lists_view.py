@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from dashboard import components, lists, neurons
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from glp_core.neuron_store import NeuronIndex
 
 
-def draw(index: NeuronIndex) -> None:
-    """Draw the view."""
+def draw(index: NeuronIndex) -> list[components.File]:
+    """Draw the view; return the list as files to download."""
     name, units = st.columns([1, 2])
     with name:
         st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my units")
@@ -44,13 +43,6 @@ def draw(index: NeuronIndex) -> None:
     st.button("Clear the list", key="lists_clear", on_click=neurons.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):
         st.dataframe(lists.safe_cells(rows), hide_index=True, alt="Starred units")
-
-
-def files(index: NeuronIndex) -> list[components.File]:
-    """Return the list as files to download."""
-    rows: pd.DataFrame = lists.list_rows(neurons.starred(), index.table())
-    if rows.empty:
-        return []
     title = st.session_state.get("neurons_list") or "my units"
     return [
         components.File("JSON", "units.json", lists.as_json(title, rows), "application/json"),

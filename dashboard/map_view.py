@@ -19,8 +19,8 @@ COLOURINGS = ("layer", "kurtosis", "best task")
 MOST_LISTED = 100
 
 
-def draw(index: NeuronIndex) -> None:
-    """Draw the view."""
+def draw(index: NeuronIndex) -> list[components.File]:
+    """Draw the view; return the points as a file to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
             "Units that are near each other share their", list(unit_map.KINDS), format_func=unit_map.KINDS.get, default="concepts",
@@ -38,7 +38,7 @@ def draw(index: NeuronIndex) -> None:
     found = _points(index, kind, anew)
     if found is None:
         components.empty_report("The map", COMMAND, "about a minute")
-        return
+        return []
     points, made = found
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")
     matches = _matches(index, frame, words)
@@ -53,6 +53,7 @@ def draw(index: NeuronIndex) -> None:
         selection_mode=("points", "box", "lasso"),
     )
     _listed(frame, _selected(event))
+    return [components.File("Points, CSV", f"map-{kind}.csv", points.to_csv(index=False), "text/csv")]
 
 
 def _settings() -> dict[str, Any] | None:

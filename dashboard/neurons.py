@@ -103,6 +103,11 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
     return found
 
 
+def flat(index: NeuronIndex, unit: UnitId) -> int:
+    """Return a unit's number among all units."""
+    return unit[0] * index.d_mlp + unit[1]
+
+
 def unit_in_url() -> UnitId | None:
     """Return the unit that the URL names, or None; what is no unit of this GLP is said, and ignored."""
     layer, unit = st.query_params.get("layer"), st.query_params.get("unit")

@@ -25,8 +25,8 @@ HEAT_UNITS = 12
 PREVIEW_TEXTS = 3
 
 
-def draw(index: NeuronIndex) -> None:
-    """Draw the view."""
+def draw(index: NeuronIndex) -> list[components.File]:
+    """Draw the view; return its files to download."""
     text = text_box()
     units = neurons.read(text)
     table = index.table()
@@ -35,7 +35,7 @@ def draw(index: NeuronIndex) -> None:
     firings = units.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
     if not firings:
         components.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
-        return
+        return []
     unit = neurons.unit_in_url() or (firings[0].layer, firings[0].unit)
     second = _compared(index, unit)
     each = units.per_token(3, layers=layers, hidden=hidden)
@@ -46,7 +46,16 @@ def draw(index: NeuronIndex) -> None:
     with right, st.container(border=True):
         _preview(index.unit(*unit), second)
     _heat_map(index, units, firings, unit, second)
-    _every_token(units, each, table)
+    tokens = _token_table(units, each)
+    with st.expander(
+        "Every token's strongest units", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
+    ) as panel:
+        if panel.open:
+            st.dataframe(tokens, hide_index=True, height=320, alt="Every token's three strongest units")
+    return [
+        components.File("Every token's units, CSV", "tokens.csv", lists.as_csv(tokens), "text/csv"),
+        components.File("Ranked units, CSV", "units.csv", lists.as_csv(_ranking_table(firings, table, index)), "text/csv"),
+    ]
 
 
 def text_box() -> str:
@@ -111,7 +120,7 @@ def _strip(
     index: NeuronIndex, units: TextUnits, each: list[list[Firing]], unit: UnitId, second: UnitId | None, chosen: list[int]
 ) -> None:
     """Draw the text's tokens, coloured by the chosen unit, and by the compared one in their lower half."""
-    first, other = index.unit(*unit).index, index.unit(*second).index if second else None
+    first, other = neurons.flat(index, unit), neurons.flat(index, second) if second else None
     tokens = []
     for i, piece in enumerate(units.pieces):
         if units.massive[i]:
@@ -207,22 +216,25 @@ def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit:
         default = options[:HEAT_UNITS]
         names = st.multiselect("Units", options, default=default, key=f"neurons_heat_units_{'_'.join(default)}")
         if names:
-            flat = [index.unit(*lists.parse_unit(name)).index for name in names]
+            flat = [neurons.flat(index, lists.parse_unit(name)) for name in names]
             chart = unit_figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
             components.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
 
 
-def _every_token(units: TextUnits, each: list[list[Firing]], table: pd.DataFrame) -> None:
-    with st.expander(
-        "Every token's strongest units", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
-    ) as panel:
-        if not panel.open:
-            return
-        rows = []
-        for i, (piece, strongest) in enumerate(zip(units.pieces, each, strict=True)):
-            row = {"position": i, "token": components.visible(piece).replace("\n", "↵")}
-            for rank, firing in enumerate(strongest, 1):
-                row |= {f"unit {rank}": f"L{unit_name(firing.layer, firing.unit)}", f"value / tail {rank}": firing.normalised}
-            rows.append(row)
-        frame = pd.DataFrame(rows)
-        st.dataframe(lists.safe_cells(frame), hide_index=True, height=320, alt="Every token's three strongest units")
+def _token_table(units: TextUnits, each: list[list[Firing]]) -> pd.DataFrame:
+    """Return every token with its strongest units; no cell is a formula."""
+    rows = []
+    for i, (piece, strongest) in enumerate(zip(units.pieces, each, strict=True)):
+        row = {"position": i, "token": components.visible(piece).replace("\n", "↵")}
+        for rank, firing in enumerate(strongest, 1):
+            name = f"L{unit_name(firing.layer, firing.unit)}"
+            row |= {f"unit {rank}": name, f"value {rank}": firing.value, f"value / tail {rank}": firing.normalised}
+        rows.append(row)
+    return lists.safe_cells(pd.DataFrame(rows))
+
+
+def _ranking_table(firings: list[Firing], table: pd.DataFrame, index: NeuronIndex) -> pd.DataFrame:
+    """Return the ranked units with their values and descriptions."""
+    facts = table.iloc[[neurons.flat(index, (f.layer, f.unit)) for f in firings]]
+    ranked = pd.DataFrame([{"token": f.token, "value": f.value, "value / tail": f.normalised} for f in firings])
+    return pd.concat([facts[list(lists.EXPORTED)].reset_index(drop=True), ranked], axis=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, components, neurons, text_view, unit_figures
+from dashboard import charts, components, lists, neurons, text_view, unit_figures
 from dashboard.lists import unit_name
 from dashboard.token_picker import PickToken, picked, token_picker
 from dashboard.unit_rows import UnitRow, unit_rows
@@ -17,15 +17,14 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glp_core.neuron_text import TextUnits
-
     from glp_core.neuron_store import Neighbour, NeuronIndex, Unit
+    from glp_core.neuron_text import TextUnits
 
 CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 
 
-def draw(index: NeuronIndex) -> None:
-    """Draw the view for the unit that the URL names, or the first interesting one."""
+def draw(index: NeuronIndex) -> list[components.File]:
+    """Draw the view for the unit that the URL names, or the most interesting one; return its page as a file to download."""
     unit = index.unit(*(neurons.unit_in_url() or index.interesting(1)[0]))
     _header(index, unit)
     left, right = st.columns([2, 3], gap="medium")
@@ -49,6 +48,7 @@ def draw(index: NeuronIndex) -> None:
     with right:
         _neighbours(index, unit)
     _intervals(unit, context, breaks)
+    return [components.File("Unit, JSON", f"unit-{unit.layer}-{unit.unit}.json", lists.unit_json(unit), "application/json")]
 
 
 def _header(index: NeuronIndex, unit: Unit) -> None:

@@ -40,14 +40,15 @@ def draw() -> None:
         return
     neurons.remember_stars()
     _choice(view, index)
+    files = []
     try:
-        VIEWS[view].draw(index)
+        files = VIEWS[view].draw(index)
     except GlpError as error:
         components.error_box(error)
     components.how_to_read(HOW_TO_READ)
     with slot:
         components.share("neurons", neurons.link_values())
-        components.download(lists_view.files(index), key="neurons_download")
+        components.download(files, key="neurons_download")
 
 
 def _choice(view: str, index: neurons.NeuronIndex) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import io
+import json
 import re
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_listed_rows_keep_the_order_of_the_list_and_leave_out_strangers():
     table = neuron_fakes.FakeIndex().table()
     rows = lists.list_rows([(1, 3), (9, 9), (0, 4)], table)
     assert list(zip(rows["layer"], rows["unit"], strict=True)) == [(1, 3), (0, 4)]
+
+
+def test_a_unit_as_json_holds_its_texts_and_null_where_nothing_is_kept():
+    unit = neuron_fakes.FakeIndex().unit(1, 3)
+    read = json.loads(lists.unit_json(unit))
+    assert read["top"][1]["pieces"] == neuron_fakes.HOSTILE
+    assert read["top"][0]["values"][50:] == [None] * 10
+    assert sum(read["counts"]) == unit.counts.sum()
 
 
 def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
