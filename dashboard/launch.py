@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 8501, 100
-APP = Path(__file__).resolve().parent / "app.py"
+APP = Path(__file__).resolve().parent / "server.py"
 
 
 def is_free(port: int) -> bool:

@@ -38,11 +38,13 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 
 
 async def ready(_request: Request) -> JSONResponse:
-    """Answer 200 when the models are loaded, 503 before, and when they cannot be."""
+    """Answer 200 when the models are loaded, 503 before, and when they cannot be; with how busy the device is."""
     from dashboard import resources
 
     job = resources.warm_up()
-    return JSONResponse({"models": job.state}, status_code=200 if job.state == "done" else 503)
+    running, waiting = resources.runner().load()
+    words = {"models": job.state, "running": running, "waiting": waiting}
+    return JSONResponse(words, status_code=200 if job.state == "done" else 503)
 
 
 app = st.App(

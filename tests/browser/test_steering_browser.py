@@ -1,0 +1,144 @@
+"""Steering in a real browser against the real demo: run, stop, restore, download, two people at once, a closed tab, dark, narrow."""
+
+import json
+import re
+import time
+import urllib.request
+from urllib.parse import urlencode
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
+TOKENS = ".glp-card[data-arm={}] .glp-strip span[title]"
+ARMS = ("unsteered", "raw", "glp")
+
+
+def path(**values):
+    return "steering?" + urlencode({f"steering_{name}": value for name, value in values.items()})
+
+
+def steer(page, *, wait="[data-run=done]"):
+    page.locator(RUN).click()
+    page.wait_for_selector(wait)
+
+
+def texts(page):
+    """Return the columns' texts by arm, as a reader sees them."""
+    return {arm: page.locator(f"[data-run] .glp-card[data-arm={arm}] .glp-strip").inner_text() for arm in ARMS}
+
+
+def load(server):
+    return json.load(urllib.request.urlopen(f"{server}/api/ready", timeout=10))
+
+
+def directions(page):
+    """Return the names in the direction menu."""
+    page.locator(".st-key-steering_direction input").click()
+    names = page.locator("[role=option]").all_inner_texts()
+    page.keyboard.press("Escape")
+    return names
+
+
+def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downloaded(open_page, tmp_path):
+    page = open_page(path(tokens=16, strength=1.5, prompt="The weather was"))
+    assert page.locator("[data-testid=stAlert]").inner_text().endswith("press Run.")
+    steer(page, wait=TOKENS.format("glp"))  # tokens are there before the run has finished
+    page.wait_for_selector("[data-run=done]")
+    shown = texts(page)
+    assert len(set(shown.values())) == 3 and all(shown.values())
+    for arm in ARMS:
+        hover = page.locator(TOKENS.format(arm)).first.get_attribute("title")
+        assert re.search(r"distance \d", hover) and re.search(r"surprise \d", hover)
+    page.wait_for_selector(".js-plotly-plot")
+
+    page.get_by_role("button", name="Download").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="JSON").click()
+    told = json.loads(download.value.path().read_text())
+    assert told["finished"] and [column["arm"] for column in told["columns"]] == list(ARMS)
+    assert [len(column["tokens"]) for column in told["columns"]] == [16, 16, 16]
+    page.keyboard.press("Escape")
+
+    page.get_by_role("button", name="Share").click()
+    link = page.locator("[data-testid=stPopoverBody] code").inner_text()
+    again = open_page(link.split("/", 3)[3])
+    assert again.locator(".st-key-steering_prompt textarea").input_value() == "The weather was"
+    steer(again)
+    assert texts(again) == shown
+
+
+def test_stop_ends_a_run_at_once_and_keeps_what_was_written(open_page, server):
+    page = open_page(path(tokens=256))
+    steer(page, wait=TOKENS.format("glp"))
+    page.locator(STOP).click()
+    page.wait_for_selector("[data-run=stopped]")
+    written = page.locator(TOKENS.format("unsteered")).count()
+    assert 0 < written < 256
+    assert load(server)["running"] == 0
+    assert page.locator(STOP).is_disabled()
+
+
+def test_a_closed_tab_frees_the_device_within_two_seconds(open_page, server):
+    page = open_page(path(tokens=256))
+    steer(page, wait=TOKENS.format("glp"))
+    assert load(server)["running"] == 1
+    page.close()
+    deadline = time.monotonic() + 2.5  # half a second for the socket to close and for this test to look
+    while load(server)["running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_two_people_at_once_each_get_their_own_solo_result(open_page):
+    pages = [open_page(path(tokens=20, strength=1.2)) for _ in range(2)]
+    names = directions(pages[0])[:2]
+    assert len(names) == 2
+    alone = []
+    for page, name in zip(pages, names, strict=True):
+        page.locator(".st-key-steering_direction input").click()
+        page.get_by_role("option", name=name, exact=True).click()
+        steer(page)
+        alone.append(texts(page))
+    assert alone[0]["raw"] != alone[1]["raw"] and alone[0]["unsteered"] == alone[1]["unsteered"]
+    for page in pages:
+        page.evaluate("document.querySelector('[data-run]').setAttribute('data-run', 'old')")
+        page.locator(RUN).click()
+    for page, own in zip(pages, alone, strict=True):
+        page.wait_for_selector("[data-run=done]")
+        assert texts(page) == own
+
+
+def test_hostile_text_neither_runs_nor_restyles_here_or_in_the_exported_page(open_page, browser, tmp_path):
+    attack = "</span><img src=x onerror='window.hacked=1'><style>body{display:none}</style><script>window.hacked=1</script>"
+    page = open_page(path(tokens=8, prompt=attack, temperature=2, direction=attack))
+    assert "<img src=x" in page.locator("[data-testid=stAlert]").first.inner_text()
+    steer(page)
+    assert page.evaluate("window.hacked") is None and page.locator(RUN).is_visible()
+    page.get_by_role("button", name="Download").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="HTML page").click()
+    download.value.save_as(tmp_path / "page.html")
+    alone = page.context.new_page()
+    requests = []
+    alone.on("request", lambda request: requests.append(request.url))
+    alone.goto(f"file://{tmp_path / 'page.html'}")
+    assert alone.evaluate("window.hacked") is None and alone.locator(".glp-card").count() == 3
+    assert len(requests) == 1  # the file itself: it fetches nothing
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read_and_nothing_is_cut_off_at_768_pixels(open_page, dark):
+    page = open_page(path(tokens=12), width=768, dark=dark)
+    steer(page)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 768
+    for arm in ARMS:
+        box = page.locator(f".glp-card[data-arm={arm}]").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 768 and box["width"] >= 180
+    background, text = page.evaluate(
+        "[getComputedStyle(document.querySelector('.stApp')).backgroundColor,"
+        " getComputedStyle(document.querySelector('.glp-strip')).color]"
+    )
+    light = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (background, text)]
+    assert (light[0] < 150 and light[1] > 550) if dark else (light[0] > 650 and light[1] < 250)
