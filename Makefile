@@ -19,6 +19,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help setup dashboard test lint bench clean
 
 help: ## Say what there is

@@ -1,6 +1,6 @@
-"""`python -m tests.readme` writes the README's measured numbers from the demo's reports, and its file tree from docstrings.
+"""`python -m tests.readme` writes the README's measured numbers from the demo's reports, its pages and file tree from docstrings.
 
-A test checks that both are up to date, so no number in the README is typed by hand.
+A test checks that they are up to date, so no number in the README is typed by hand.
 """
 
 import ast
@@ -141,6 +141,17 @@ def tree():
     return "```\n" + "\n".join(lines) + "\n```"
 
 
+def pages():
+    """Return the table of pages, each with what its docstring says after the title."""
+    lines = ["| Page | What it answers |", "|---|---|"]
+    order = ("overview", "steering", "neurons", "concepts", "manifold", "scaling")
+    known = {path.stem: path for path in sorted((ROOT / "pages").glob("*.py"))}
+    for name in sorted(known, key=lambda n: (order.index(n) if n in order else len(order), n)):
+        title, _, words = ast.get_docstring(ast.parse(known[name].read_text())).split("\n")[0].partition(": ")
+        lines.append(f"| {title} | {words[0].upper()}{words[1:]} |")
+    return "\n".join(lines)
+
+
 def renewed(text, name, body):
     """Return the README's text with the part between a pair of markers replaced."""
     begin, end = f"<!-- {name}: made by python -m tests.readme -->", f"<!-- end of {name} -->"
@@ -154,7 +165,7 @@ def renewed(text, name, body):
 def wanted():
     """Return the README as it should be."""
     text = renewed(README.read_text(), "numbers", numbers(Workspace.open()))
-    return renewed(text, "files", tree())
+    return renewed(renewed(text, "pages", pages()), "files", tree())
 
 
 if __name__ == "__main__":
