@@ -23,6 +23,8 @@ COMMANDS = {
     "index": "Index what every meta-neuron responds to, in one pass over the corpus.",
     "describe": "Describe meta-neurons, automatically or by asking an OpenAI-compatible server.",
     "map": "Lay out all meta-neurons on UMAP maps.",
+    "bank": "Put real held-out activations into the workspace and measure how far off they are.",
+    "detect": "Measure which off-manifold activations are detected; test samples against real ones.",
 }
 """Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
 

@@ -4,8 +4,10 @@ Every file is checked before anything is allocated: kind, header size, names, sh
 """
 
 import json
+import math
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
+from glp_core.flow import TwoCalls
 from glp_core.model import GLP, DenoiserConfig
 
 LONGEST_HEADER = 4_000_000
@@ -61,6 +64,7 @@ def load_glp(
         glp = GLP(config, statistics["mean"], statistics["var"])
     names = _checked_names(weights, header, glp.network.state_dict())
     glp.network.load_state_dict(_read_weights(weights, names, dtype), assign=True)
+    glp.fitted_steps = _read_fitted_steps(folder, checkpoint)
     return glp.to(device).prepare()
 
 
@@ -79,6 +83,30 @@ def save_glp(
     write_json(folder / "config.json", {"denoiser": asdict(glp.config), "about": about})
     write_tensors(folder / "statistics.safetensors", statistics)
     write_tensors(folder / f"{checkpoint}.safetensors", glp.network.state_dict())
+
+
+def save_fitted_steps(folder: Path, steps: Sequence[TwoCalls], checkpoint: str = "final") -> None:
+    """Store the numbers of the solver `fitted` in our own folder's config.json, for the checkpoint that they were fitted to."""
+    path = folder / "config.json"
+    write_json(path, read_json(path) | {"fitted_steps": {"checkpoint": checkpoint, "steps": [asdict(step) for step in steps]}})
+
+
+def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[TwoCalls, ...]:
+    """Return the stored numbers, none when they are missing or belong to another checkpoint."""
+    path = folder / "config.json"
+    found = read_json(path).get("fitted_steps") if path.is_file() else None
+    if not found:
+        return ()
+    try:
+        steps = tuple(TwoCalls(**step) for step in found["steps"])
+        numbers = [x for s in steps for x in (s.noise_level, s.share, s.grow, s.reach, s.scale, *s.weights)]
+        if not all(math.isfinite(x) for x in numbers) or any(len(s.weights) != 2 for s in steps):
+            raise ValueError("numbers that are not finite, or not two weights")
+        return steps if found["checkpoint"] == checkpoint else ()
+    except (KeyError, TypeError, ValueError) as error:
+        raise GlpError(
+            f"fitted_steps in {path} are damaged: {error}. Make them again with `python -m glp_core solvers`."
+        ) from error
 
 
 def read_config(folder: Path) -> DenoiserConfig:

@@ -4,7 +4,10 @@ One convention: `sigma` in [0, 1], 0 clean and 1 pure noise; z_sigma = (1 - sigm
 Nothing is stored between calls. Knows nothing of networks: a velocity is any function of (z, sigma).
 """
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Literal
 
 import torch
@@ -15,7 +18,7 @@ from glp_core.errors import GlpError
 Velocity = Callable[[Tensor, float], Tensor]
 """Takes z (n, d) and a noise level, returns dz/dsigma (n, d)."""
 
-Solver = Literal["euler", "midpoint", "ab2"]
+Solver = Literal["euler", "midpoint", "ab2", "radau", "fitted"]
 
 
 def schedule(steps: int) -> list[float]:
@@ -83,26 +86,102 @@ def adams_bashforth2(velocity: Velocity, z: Tensor, sigmas: list[float]) -> Tens
     return z
 
 
+C2, C3 = (6 - sqrt(6)) / 10, (6 + sqrt(6)) / 10
+"""Nodes of the three-point Radau quadrature that has the start of the interval among them; exact for polynomials up to degree 4."""
+RADAU_WEIGHTS = (1 / 9, (16 + sqrt(6)) / 36, (16 - sqrt(6)) / 36)
+A32 = 1 / (6 * RADAU_WEIGHTS[2] * C2)
+"""The one free coefficient of an explicit method on these nodes; this value makes it third order."""
+
+
+def radau(velocity: Velocity, z: Tensor, sigmas: list[float]) -> Tensor:
+    """Integrate along `sigmas` with three calls an interval, third order: an explicit Runge-Kutta method on Radau's nodes.
+
+    Its last call is at 15% of the way from the end, so that it never asks the network about noise-free latents, where the velocity
+    bends most.
+    """
+    for now, after in zip(sigmas, sigmas[1:], strict=False):
+        width = after - now
+        v1 = velocity(z, now)
+        v2 = velocity(z + width * C2 * v1, now + C2 * width)
+        v3 = velocity(z + width * ((C3 - A32) * v1 + A32 * v2), now + C3 * width)
+        z = z + width * (RADAU_WEIGHTS[0] * v1 + RADAU_WEIGHTS[1] * v2 + RADAU_WEIGHTS[2] * v3)
+    return z
+
+
+@dataclass(frozen=True)
+class TwoCalls:
+    """One step from `noise_level` to 0 with two calls; its numbers are fitted to a GLP (see `glp_core.solvers`), all without unit.
+
+    With h = -noise_level: z1 = (1 + grow) z + reach share h v, v1 at noise level (1 - share) noise_level, and the result is
+    (1 + scale) z + h (weights[0] v + weights[1] v1). Share 2/3, weights (1/4, 3/4) and the rest neutral make Ralston's method.
+    """
+
+    noise_level: float
+    share: float = 2 / 3
+    grow: float = 0.0
+    reach: float = 1.0
+    scale: float = 0.0
+    weights: tuple[float, float] = (0.25, 0.75)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))
+
+    def __call__(self, velocity: Velocity, z: Tensor) -> Tensor:
+        h = -self.noise_level
+        v = velocity(z, self.noise_level)
+        v1 = velocity((1 + self.grow) * z + self.reach * self.share * h * v, (1 - self.share) * self.noise_level)
+        return (1 + self.scale) * z + h * (self.weights[0] * v + self.weights[1] * v1)
+
+
+def two_calls_at(noise_level: float, fitted: Sequence[TwoCalls]) -> TwoCalls:
+    """Return the fitted step for a noise level: between those that were fitted, on the line; beyond them, the nearest."""
+    check_noise_level(noise_level)
+    if not fitted:
+        raise GlpError("No fitted solver is stored with this GLP. Use radau, or make it with `python -m glp_core solvers`.")
+    fitted = sorted(fitted, key=lambda step: step.noise_level)
+    i = bisect_left([step.noise_level for step in fitted], noise_level)
+    low, high = fitted[max(i - 1, 0)], fitted[min(i, len(fitted) - 1)]
+    width = high.noise_level - low.noise_level
+    part = (noise_level - low.noise_level) / width if width else 0.0
+    one, other = asdict(low), asdict(high)
+    mixed = {key: one[key] + part * (other[key] - one[key]) for key in ("share", "grow", "reach", "scale")}
+    weights = tuple(a + part * (b - a) for a, b in zip(low.weights, high.weights, strict=True))
+    return TwoCalls(noise_level, weights=weights, **mixed)
+
+
 SOLVERS: dict[str, Callable[[Velocity, Tensor, list[float]], Tensor]] = {
     "euler": euler,
     "midpoint": midpoint,
     "ab2": adams_bashforth2,
+    "radau": radau,
 }
-CALLS_PER_INTERVAL = {"euler": 1, "midpoint": 2, "ab2": 1}
+"""Those that work for any velocity; `fitted` needs numbers that are stored with a GLP."""
+CALLS_PER_INTERVAL = {"euler": 1, "midpoint": 2, "ab2": 1, "radau": 3, "fitted": 2}
 
 
 def solver_plan(solver: str, noise_level: float, steps: int) -> list[float]:
     """Return the noise levels that a projection runs through.
 
-    Euler keeps the released schedule of `steps`; the others take `steps` network calls from exactly `noise_level`.
+    Euler keeps the released schedule of `steps`; the others take `steps` network calls (at least one interval's) from exactly
+    `noise_level`; fitted always takes two.
     """
-    if solver not in SOLVERS:
-        raise GlpError(f"Solver {solver!r} is not known: use {', '.join(SOLVERS)}.")
+    if solver not in CALLS_PER_INTERVAL:
+        raise GlpError(f"Solver {solver!r} is not known: use {', '.join(CALLS_PER_INTERVAL)}.")
+    if steps < 1:
+        raise GlpError(f"Got {steps} steps, wanted at least 1.")
     if solver == "euler":
         return projection_schedule(noise_level, steps)
+    if solver == "fitted":
+        return even_schedule(noise_level, 1)
     return even_schedule(noise_level, max(1, steps // CALLS_PER_INTERVAL[solver]))
 
 
-def integrate(solver: str, velocity: Velocity, z: Tensor, sigmas: list[float]) -> Tensor:
-    """Run the named solver along `sigmas`."""
+def integrate(solver: str, velocity: Velocity, z: Tensor, sigmas: list[float], *, fitted: Sequence[TwoCalls] = ()) -> Tensor:
+    """Run the named solver along `sigmas`.
+
+    Args:
+        fitted: the steps of the solver `fitted`.
+    """
+    if solver == "fitted":
+        return two_calls_at(sigmas[0], fitted)(velocity, z)
     return SOLVERS[solver](velocity, z, sigmas)

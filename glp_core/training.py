@@ -8,6 +8,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json, write_tensors
 from glp_core.flow import add_noise
-from glp_core.gaussian import latent_covariance
 from glp_core.model import GLP, DenoiserConfig
 
 COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
@@ -125,7 +125,9 @@ def flops_per_activation(glp: GLP) -> int:
 class Trainer:
     """One training run in a folder; call `run`, kill it, make it again and call `run`: it goes on where it was."""
 
-    def __init__(self, config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self, config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
         self.config, self.store, self.folder, self.dtype = config, store, folder, dtype
         self.statistics = store.statistics()
         torch_state = torch.random.get_rng_state()
@@ -144,9 +146,12 @@ class Trainer:
         )
         self.step = 0
         self.seconds = 0.0
+        self.losses: list[Tensor] = []
+        """Of the steps since the last row of train.csv."""
         self._check_folder()
         if self._state_path.is_file():
             self._load_state()
+        self._drop_later_rows()
 
     @property
     def _state_path(self) -> Path:
@@ -155,19 +160,18 @@ class Trainer:
     def run(self, *, progress: Progress = quiet, stop: Callable[[], bool] = lambda: False, save_every: float = 240.0) -> GLP:
         """Train to the end (or until `stop` says so, state saved) and return the averaged model."""
         held_out = self.store.validation(self.config.validation)
-        since_save, losses = time.monotonic(), []
-        started = time.monotonic() - self.seconds
-        for acts in self._batches():
-            losses.append(self._train_step(acts))
+        since_save, started = time.monotonic(), time.monotonic() - self.seconds
+        batches = self._batches() if self.step < self.config.steps else iter(())
+        for acts in batches:
+            self.losses.append(self._train_step(acts))
+            self.seconds = time.monotonic() - started
             done = self.step == self.config.steps
             if self.config.keeps(self.step):
-                self._keep(sum(float(x) for x in losses) / len(losses), held_out, time.monotonic() - started)
-                losses = []
+                self._keep(self._mean_loss(), held_out)
             elif self.step % self.config.log_every == 0:
-                self._log(sum(float(x) for x in losses) / len(losses), None, time.monotonic() - started)
-                progress(self.step, self.config.steps, f"loss {sum(float(x) for x in losses) / len(losses):.4f}")
-                losses = []
-            self.seconds = time.monotonic() - started
+                loss = self._mean_loss()
+                self._log(loss, None)
+                progress(self.step, self.config.steps, f"loss {loss:.4f}")
             if done or stop() or time.monotonic() - since_save > save_every:
                 self._save_state()
                 since_save = time.monotonic()
@@ -175,12 +179,21 @@ class Trainer:
                 break
         return self.averaged()
 
+    def _mean_loss(self) -> float:
+        """Return the mean training loss since the last row and start anew."""
+        loss = float(torch.stack(self.losses).mean())
+        self.losses = []
+        if not math.isfinite(loss):
+            raise GlpError(
+                f"The loss is {loss} at step {self.step}: training diverged. Use a lower learning rate in a new run."
+            )
+        return loss
+
     def averaged(self) -> GLP:
         """Return a copy of the model with the averaged weights, for inference."""
-        shape = self.glp.config
-        copy = GLP(shape, self.statistics["mean"], self.statistics["var"])
-        copy.network.load_state_dict(self.average if self.config.ema else self.params)
-        return copy
+        glp = deepcopy(self.glp)
+        glp.network.load_state_dict(self.average if self.config.ema else self.params)
+        return glp
 
     def _batches(self) -> Iterator[Tensor]:
         per_epoch = sum(1 for _ in self._batch_sizes())
@@ -212,24 +225,36 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.params.values()], 1 - decay)
         return loss.detach()
 
-    def _keep(self, train_loss: float, held_out: Tensor, seconds: float) -> None:
+    def _keep(self, train_loss: float, held_out: Tensor) -> None:
         glp = self.averaged()
         loss = validation_loss(glp, held_out, dtype=self.dtype if self.dtype == torch.bfloat16 else None)
-        self._log(train_loss, loss, seconds)
+        self._log(train_loss, loss)
         seen = self.step * self.config.batch
         name = "final" if self.step == self.config.steps else f"checkpoints/activations_{seen}"
         glp.network.to(self.dtype)
         about = {"llm": self.store.manifest["llm"], "layer": self.store.manifest["layer"], "activations_seen": seen}
-        about |= {"distinct_activations": self.store.n_activations, "median_norm": self.store.median_norm, "validation_loss": loss}
+        about |= {
+            "distinct_activations": self.store.n_activations,
+            "median_norm": self.store.median_norm,
+            "validation_loss": loss,
+        }
         save_glp(glp, self.folder, checkpoint=name, about=about, covariance=self.statistics["covariance"])
 
-    def _log(self, train_loss: float, validation: float | None, seconds: float) -> None:
+    def _log(self, train_loss: float, validation: float | None) -> None:
         path = self.folder / "train.csv"
-        new = not path.is_file()
+        new = not path.is_file() or path.stat().st_size == 0
         seen = self.step * self.config.batch
         rate = self.config.rate(self.step - 1)
         valid = "" if validation is None else f"{validation:.5f}"
-        row = [self.step, seen, seen * flops_per_activation(self.glp), f"{train_loss:.5f}", valid, f"{rate:.3e}", f"{seconds:.1f}"]
+        row = [
+            self.step,
+            seen,
+            seen * flops_per_activation(self.glp),
+            f"{train_loss:.5f}",
+            valid,
+            f"{rate:.3e}",
+            f"{self.seconds:.1f}",
+        ]
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
@@ -244,11 +269,14 @@ class Trainer:
             kept = read_json(path)
             same = kept | {"train": kept["train"] | {"activations": self.config.activations}}
             if same != mine:
-                raise GlpError(f"{self.folder} holds a run with another configuration. Choose another --run, or remove that folder.")
+                raise GlpError(
+                    f"{self.folder} holds a run with another configuration. Choose another --run, or remove that folder."
+                )
         write_json(path, mine)
 
     def _save_state(self) -> None:
         tensors: dict[str, Tensor] = {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
+        tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
         for name, p in self.params.items():
             state = self.optimizer.state[p]
             tensors |= {f"p.{name}": p.detach(), f"a.{name}": self.average[name]}
@@ -259,6 +287,7 @@ class Trainer:
     def _load_state(self) -> None:
         tensors = load_file(self._state_path)
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
+        self.losses = list(tensors.get("losses", torch.zeros(0)))
         for name, p in self.params.items():
             p.copy_(tensors[f"p.{name}"])
             self.average[name].copy_(tensors[f"a.{name}"])
@@ -267,13 +296,17 @@ class Trainer:
                 "exp_avg": tensors[f"m.{name}"],
                 "exp_avg_sq": tensors[f"v.{name}"],
             }
-        self._drop_later_rows()
+        if self.step > self.config.steps:
+            raise GlpError(
+                f"{self.folder} has trained {self.step:,} steps already, more than the {self.config.steps:,} asked for."
+            )
 
     def _drop_later_rows(self) -> None:
-        """Leave out rows of train.csv that were written after the state was saved; they are made again."""
+        """Leave out rows of train.csv that were written after the state was saved, or only in part; they are made again."""
         path = self.folder / "train.csv"
         if not path.is_file():
             return
-        head, *rows = path.read_text().splitlines(keepends=True)
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        rows = [row for row in whole[1:] if row.count(",") == len(COLUMNS) - 1 and int(row.split(",", 1)[0]) <= self.step]
         with replacing(path) as scratch:
-            scratch.write_text(head + "".join(row for row in rows if int(row.split(",", 1)[0]) <= self.step))
+            scratch.write_text("".join(whole[:1] + rows))

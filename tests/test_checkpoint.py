@@ -11,6 +11,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from glp_core import GlpError, load_glp, save_glp
+from glp_core.checkpoint import save_fitted_steps
+from glp_core.flow import TwoCalls
 from tests.reference import ReferenceGlp, write_released_folder
 
 
@@ -253,3 +255,25 @@ def test_a_hub_id_without_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(GlpError, match="while online"):
         load_glp("generative-latent-prior/glp-llama1b-d3", revision="0" * 40)
+
+
+def test_fitted_steps_are_stored_for_their_checkpoint_only(tmp_path):
+    made = load_glp(write_released_folder(tmp_path / "a"))
+    save_glp(made, tmp_path / "b", about={"layer": 3})
+    save_glp(made, tmp_path / "b", checkpoint="checkpoints/early", about={"layer": 3})
+    steps = (TwoCalls(0.25, share=0.6), TwoCalls(0.5, grow=0.05, weights=(0.2, 0.8)))
+    save_fitted_steps(tmp_path / "b", steps)
+    assert load_glp(tmp_path / "b").fitted_steps == steps
+    assert load_glp(tmp_path / "b", "checkpoints/early").fitted_steps == ()
+    assert json.loads((tmp_path / "b/config.json").read_text())["about"] == {"layer": 3}
+
+
+@pytest.mark.parametrize(
+    "steps", [[{"noise_level": 0.5, "share": "much"}], [{"colour": 1}], [{"noise_level": 0.5, "weights": [1]}], 3]
+)
+def test_damaged_fitted_steps_are_refused(tmp_path, steps):
+    save_glp(load_glp(write_released_folder(tmp_path / "a")), tmp_path / "b", about={})
+    config = json.loads((tmp_path / "b/config.json").read_text())
+    (tmp_path / "b/config.json").write_text(json.dumps(config | {"fitted_steps": {"checkpoint": "final", "steps": steps}}))
+    with pytest.raises(GlpError, match="glp_core solvers"):
+        load_glp(tmp_path / "b")

@@ -15,9 +15,7 @@ from glp_core.llm import native_dtype
 from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole
 
-FAST = ("ab2", 3)
-"""The few-call solver and its network calls."""
-PARTS = ("projection", "compare", "training", "solvers")
+PARTS = ("projection", "compare", "training")
 
 
 def held_out_activations(llm, layer, median_norm, n):
@@ -38,39 +36,22 @@ def main():
     llm, native = workspace.load_llm(), workspace.load_glp()
     exact = load_glp(workspace.folder / "glp")
     acts = held_out_activations(llm, workspace.layer, workspace.median_norm, 256)
+    fast = ("fitted", 2) if native.fitted_steps else ("radau", 3)
     bench = workspace.report("bench") or {}
     bench.pop("made_by", None)
     bench["machine"] = machine()
-    if "solvers" in parts:
-        rows = projection.solver_table(exact, acts)
-        workspace.save_report("solvers", {"rows": rows, "n": len(acts), "exact_calls": projection.EXACT_CALLS, "sigma": 0.474})
-        for row in rows:
-            sys.stdout.write(f"{row['solver']:>10} {row['calls']:>3} calls  error {row['error']:.4f}\n")
     if "projection" in parts:
-        bench |= projection_report(exact, native, acts)
+        bench |= {"fast_solver": {"solver": fast[0], "calls": fast[1]}} | projection.errors(exact, native, acts, *fast)
+        bench["projection"] = projection.ratios(exact, native, acts, *fast)
     if "compare" in parts:
-        direction = workspace.direction(workspace.direction_names()[0]).vector
         bench["compare_vs_generate"], bench["compare_seconds"] = whole.compare_vs_generate(
-            llm, native, workspace.layer, workspace.median_norm, direction, *FAST
+            llm, native, workspace.layer, workspace.median_norm, *fast
         )
     if "training" in parts:
         training = whole.train_fraction_of_gemm(exact, native_dtype())
         bench |= {"train_fraction_of_gemm": training["counted"], "training": training}
     workspace.save_report("bench", bench)
     sys.stdout.write("\n".join(f"{key}: {value}" for key, value in bench.items()) + "\n")
-
-
-def projection_report(exact, native, acts):
-    """Return the projection's keys of reports/bench.json."""
-    exactness = projection.Exactness(exact, acts)
-    return {
-        "fast_solver": {"solver": FAST[0], "calls": FAST[1]},
-        "fast_error": round(exactness.of(native, *FAST), 4),
-        "fast_error_fp32": round(exactness.of(exact, *FAST), 4),
-        "euler10_error": round(exactness.of(exact, "euler", 10), 4),
-        "error_activations": len(acts),
-        "projection": projection.ratios(exact, native, acts, *FAST),
-    }
 
 
 if __name__ == "__main__":

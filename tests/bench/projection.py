@@ -2,7 +2,7 @@
 
 import torch
 
-from glp_core import flow
+from glp_core import flow, solvers
 from glp_core.model import GLP
 from tests.bench.timing import interleaved, times_faster
 from tests.reference import ReferenceGlp
@@ -10,7 +10,6 @@ from tests.reference import ReferenceGlp
 BATCHES = (1, 3, 16, 128, 1024)
 REPEATS = {1: 31, 3: 31, 16: 21, 128: 9, 1024: 5}
 NOISE_LEVEL, STEPS = 0.5, 20
-EXACT_CALLS = 300
 
 
 def reference_of(glp: GLP) -> ReferenceGlp:
@@ -51,34 +50,15 @@ def ratios(exact: GLP, native: GLP, acts, solver: str, calls: int) -> dict:
     return found
 
 
-def error(got, exact, start) -> float:
-    """Return the mean over rows of |got - exact| / |exact - start|: the error as a share of the correction the ODE makes."""
-    return float(((got - exact).norm(dim=-1) / (exact - start).norm(dim=-1)).mean())
-
-
-class Exactness:
-    """Real held-out latents (n, d), noised to the schedule's start, with the ODE's solution from 300 network calls in float32."""
-
-    def __init__(self, glp: GLP, acts) -> None:
-        self.acts, self.sigma = acts, flow.projection_schedule(NOISE_LEVEL, STEPS)[0]
-        self.noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(1))
-        self.start = flow.add_noise(glp.normalize(acts), self.noise, self.sigma)
-        self.solution = flow.midpoint(glp.velocity, self.start, flow.even_schedule(self.sigma, EXACT_CALLS // 2))
-
-    def of(self, glp: GLP, solver: str, calls: int) -> float:
-        """Return the error of a solver that starts at the same noise level; Euler along the released schedule for 10 calls."""
-        if solver == "euler":
-            sigmas = flow.projection_schedule(NOISE_LEVEL, STEPS) if calls == 10 else flow.even_schedule(self.sigma, calls)
-        else:
-            sigmas = flow.solver_plan(solver, self.sigma, calls)
-        return error(flow.integrate(solver, glp.velocity, self.start, sigmas), self.solution, self.start)
-
-
-def solver_table(glp: GLP, acts) -> list[dict]:
-    """Return the error of every solver at 2 to 10 network calls."""
-    exactness, rows = Exactness(glp, acts), []
-    for solver in flow.SOLVERS:
-        per_interval = flow.CALLS_PER_INTERVAL[solver]
-        for calls in range(per_interval, 11, per_interval):
-            rows.append({"solver": solver, "calls": calls, "error": round(exactness.of(glp, solver, calls), 5)})
-    return rows
+def errors(exact: GLP, native: GLP, acts, solver: str, calls: int) -> dict:
+    """Return the errors of the reference's 10 Euler calls and of the few-call solver to the ODE's solution from 300 calls in float32."""
+    released = flow.projection_schedule(NOISE_LEVEL, STEPS)
+    trial = solvers.Trial.make(exact, acts, released[0])
+    sigmas = flow.solver_plan(solver, released[0], calls)
+    return {
+        "fast_error": round(trial.error_of(solver, sigmas, native), 4),
+        "fast_error_fp32": round(trial.error_of(solver, sigmas), 4),
+        "euler10_error": round(trial.error_of("euler", released), 4),
+        "error_activations": len(acts),
+        "error_exact_calls": solvers.EXACT_CALLS,
+    }

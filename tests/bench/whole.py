@@ -14,10 +14,11 @@ from tests.bench.timing import interleaved
 TOKENS = 64
 
 
-def compare_vs_generate(llm, glp, layer, median_norm, direction, solver, calls, repeats=3):
+def compare_vs_generate(llm, glp, layer, median_norm, solver, calls, repeats=3):
     """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes."""
     ids = llm.encode("The weather this week has been")
     projector = make_projector("glp", glp=glp, steps=calls, solver=solver)
+    direction = torch.nn.functional.normalize(torch.randn(glp.d_input, generator=torch.Generator().manual_seed(0)), dim=0)
     arms = [
         Arm("unsteered", None, 0.0, None),
         Arm("steered", direction, 1.0, None),
@@ -25,8 +26,8 @@ def compare_vs_generate(llm, glp, layer, median_norm, direction, solver, calls, 
     ]
 
     def three_columns():
-        for _ in generate(llm, ids, layer, arms, Sampling(max_tokens=TOKENS), median_norm=median_norm):
-            pass
+        steps = sum(1 for _ in generate(llm, ids, layer, arms, Sampling(max_tokens=TOKENS), median_norm=median_norm))
+        assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
 
     def plain():
         with torch.inference_mode():
@@ -36,12 +37,6 @@ def compare_vs_generate(llm, glp, layer, median_norm, direction, solver, calls, 
 
     seconds = interleaved({"three_columns": three_columns, "plain": plain}, repeats)
     return round(seconds["three_columns"] / seconds["plain"], 2), {name: round(value, 2) for name, value in seconds.items()}
-
-
-def gemm_rate(dtype, size=2048, repeats=7):
-    """Return this machine's matrix product rate in FLOP/s."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    return 2 * size**3 / interleaved({"gemm": lambda: a @ b}, repeats)["gemm"]
 
 
 def train_fraction_of_gemm(glp, dtype, steps=12):

@@ -1,0 +1,35 @@
+"""Fit the two-call solver to the workspace's GLP and measure every solver's error; write glp/config.json and reports/solvers.json."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from glp_core import solvers
+from glp_core.activations import ActivationStore
+from glp_core.checkpoint import load_glp, save_fitted_steps
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    parser.add_argument("--training", type=int, default=128, help="training activations to fit on (default: 128)")
+    parser.add_argument("--held-out", type=int, default=256, help="held-out activations to measure on (default: 256)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    store = ActivationStore(args.store or workspace.store_folder)
+    glp = load_glp(workspace.folder / "glp", dtype=torch.float32)
+    acts = store.rows(0)["acts"]
+    chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
+    glp.fitted_steps = solvers.fit(glp, chosen, progress=reporter("fit"))
+    save_fitted_steps(workspace.folder / "glp", glp.fitted_steps)
+    report = solvers.table(glp, store.validation(args.held_out), progress=reporter("measure"))
+    workspace.save_report("solvers", report | {"fitted_on": len(chosen)})
+    for row in report["rows"]:
+        say(f"{row['solver']:>9}, {row['calls']:>2} calls, {row['grid']:<17}  error {row['error']:.4f}")
+    return 0

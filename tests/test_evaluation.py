@@ -1,0 +1,199 @@
+"""Measurements of a GLP against closed forms and hand-made computations."""
+
+import math
+
+import pytest
+import torch
+
+from glp_core import GlpError, evaluation, solvers
+from glp_core.evaluation import document_losses, estimate, frechet_distance, mean_by
+from glp_core.gaussian import GaussianPrior, gaussian_loss, latent_covariance
+from glp_core.hooks import layer_at
+from tests.tiny import tiny_glp
+
+
+def covariance_of(d, seed=0):
+    mixing = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mixing @ mixing.T / d + 0.1 * torch.eye(d, dtype=torch.float64)
+
+
+def sample_with(mean, covariance, n=500):
+    """Return a sample whose mean and covariance are exactly the given ones."""
+    x = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = x - x.mean(0)
+    whitened = x @ torch.linalg.inv(torch.linalg.cholesky(x.T.cov())).T
+    return whitened @ torch.linalg.cholesky(covariance).T + mean
+
+
+def test_frechet_of_commuting_covariances_is_the_closed_form():
+    variances, others = torch.tensor([1.0, 4.0, 0.25]).double(), torch.tensor([9.0, 1.0, 0.25]).double()
+    mean, other_mean = torch.zeros(3).double(), torch.tensor([1.0, -2.0, 0.5]).double()
+    wanted = (1 + 4 + 0.25) + float((variances.sqrt() - others.sqrt()).square().sum())
+    got = frechet_distance(sample_with(mean, variances.diag()), sample_with(other_mean, others.diag()))
+    assert got == pytest.approx(wanted, rel=1e-9)
+
+
+def test_frechet_of_any_covariances_is_scipys():
+    from scipy.linalg import sqrtm
+
+    first, second = covariance_of(5, 1), covariance_of(5, 2)
+    mean = torch.arange(5).double()
+    root = torch.from_numpy(sqrtm((first @ second).numpy()).real)
+    wanted = float(mean.square().sum() + (first + second - 2 * root).trace())
+    assert frechet_distance(sample_with(mean * 0, first), sample_with(mean, second)) == pytest.approx(wanted, rel=1e-8)
+
+
+def test_frechet_is_zero_for_the_same_sample_and_works_with_fewer_rows_than_dimensions():
+    sample = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(sample, sample) == pytest.approx(0, abs=1e-5)
+    assert math.isfinite(frechet_distance(sample, sample[:3]))
+    with pytest.raises(GlpError, match="one width"):
+        frechet_distance(sample, sample[:, :5])
+
+
+def test_the_gaussian_loss_is_that_of_the_best_linear_denoiser_found_by_least_squares():
+    covariance = covariance_of(8)
+    generator = torch.Generator().manual_seed(0)
+    z = sample_with(torch.zeros(8).double(), covariance, 20_000)
+    losses = []
+    for sigma in torch.linspace(0, 1, 41, dtype=torch.float64).tolist():
+        eps = torch.randn(z.shape, generator=generator, dtype=torch.float64)
+        noisy, wanted = (1 - sigma) * z + sigma * eps, eps - z
+        fitted = torch.linalg.lstsq(noisy, wanted).solution
+        losses.append(float((noisy @ fitted - wanted).square().mean()))
+    integral = (sum(losses) - (losses[0] + losses[-1]) / 2) / 40
+    assert gaussian_loss(covariance) == pytest.approx(integral, rel=0.01)
+
+
+def test_latent_covariance_has_ones_on_its_diagonal():
+    covariance = covariance_of(6)
+    latent = latent_covariance({"var": covariance.diagonal(), "covariance": covariance})
+    torch.testing.assert_close(latent.diagonal(), torch.ones(6, dtype=torch.float64))
+
+
+def test_the_posterior_is_bayes_for_a_joint_normal():
+    """Mean and spread of the posterior, compared with conditioning a joint normal by matrix inversion."""
+    covariance, mean, sigma = covariance_of(4), torch.tensor([1.0, -2.0, 0.0, 3.0]), 0.4
+    std = covariance.diagonal().sqrt()
+    latent = covariance / torch.outer(std, std)
+    prior = GaussianPrior(mean, covariance.float())
+    acts, noise = torch.randn(1, 4), torch.randn(1, 4)
+    noisy = (1 - sigma) * (acts - mean) / std.float() + sigma * noise
+    observed = (1 - sigma) ** 2 * latent + sigma**2 * torch.eye(4).double()
+    gain = (1 - sigma) * latent @ torch.linalg.inv(observed)
+    wanted = mean + std.float() * (noisy.double() @ gain.T).float()
+    torch.testing.assert_close(prior.posterior_mean(acts, sigma, noise), wanted, rtol=1e-4, atol=1e-4)
+    many = prior.posterior_sample(acts.expand(40_000, 4), sigma, noise.expand(40_000, 4), torch.Generator().manual_seed(0))
+    spread = (latent - gain @ ((1 - sigma) * latent)) * torch.outer(std, std)
+    torch.testing.assert_close(many.T.cov().double(), spread, rtol=0.05, atol=0.02)
+    torch.testing.assert_close(many.mean(0), wanted[0], rtol=0.02, atol=0.02)
+
+
+def test_samples_of_the_prior_have_its_mean_and_covariance():
+    covariance, mean = covariance_of(4).float(), torch.tensor([1.0, -2.0, 0.0, 3.0])
+    drawn = GaussianPrior(mean, covariance).sample(60_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.mean(0), mean, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(drawn.T.cov(), covariance, rtol=0.05, atol=0.02)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    found = [estimate(torch.randn(60, generator=generator), resamples=200, seed=i) for i in range(100)]
+    assert 88 <= sum(one.low <= 0 <= one.high for one in found) <= 100
+    assert found[0].n == 60 and found[0].low < found[0].value < found[0].high
+
+
+def test_mean_by_group():
+    values, groups = torch.tensor([1.0, 3.0, 10.0, 5.0]), torch.tensor([7, 7, 2, 2])
+    assert mean_by(values, groups).tolist() == [7.5, 2.0]
+
+
+@pytest.fixture
+def ids(tiny_llm):
+    return torch.randint(3, 300, (3, 12), generator=torch.Generator().manual_seed(0))
+
+
+def test_document_losses_are_transformers_own(tiny_llm, ids):
+    wanted = [float(tiny_llm.model(input_ids=row[None], labels=row[None]).loss) for row in ids]
+    assert document_losses(tiny_llm, 2, ids, None, 1.0).tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_mean_ablation_is_a_hand_made_hook(tiny_llm, ids):
+    glp = tiny_glp(tiny_llm.d_model)
+    got = document_losses(tiny_llm, 2, ids, evaluation.mean_ablation(glp), 1e9)
+
+    def hook(_module, _inputs, output):
+        replaced = output.clone()
+        replaced[:, 1:] = glp.normalizer.mean[0]
+        return replaced
+
+    handle = layer_at(tiny_llm.model, 2).register_forward_hook(hook)
+    try:
+        wanted = [float(tiny_llm.model(input_ids=row[None], labels=row[None]).loss) for row in ids]
+    finally:
+        handle.remove()
+    assert got.tolist() == pytest.approx(wanted, rel=1e-5)
+    assert got.tolist() != pytest.approx(document_losses(tiny_llm, 2, ids, None, 1e9).tolist(), rel=1e-3)
+
+
+def test_massive_and_first_tokens_pass_untouched_and_noise_is_the_same_for_every_method(tiny_llm, ids):
+    seen = []
+
+    def keep(acts, noise):
+        seen.append(noise)
+        return acts * 100
+
+    assert torch.equal(document_losses(tiny_llm, 2, ids, keep, 1e-9), document_losses(tiny_llm, 2, ids, None, 1.0))
+    assert all(len(noise) == 0 for noise in seen)
+    seen.clear()
+    document_losses(tiny_llm, 2, ids, keep, 1e9)
+    document_losses(tiny_llm, 2, ids, keep, 1e9)
+    assert seen[0].shape == (3 * 11, tiny_llm.d_model) and torch.equal(seen[0], seen[1])
+
+
+def test_the_delta_lm_report_has_every_method_at_every_level(tiny_llm, ids):
+    glp = tiny_glp(tiny_llm.d_model)
+    prior = GaussianPrior(glp.normalizer.mean[0], torch.eye(tiny_llm.d_model))
+    report = evaluation.delta_lm_report(tiny_llm, 2, glp, prior, ids, 1e9, noise_levels=(0.0, 0.5))
+    assert set(report["by_noise_level"]) == {"0", "0.5"}
+    for found in report["by_noise_level"].values():
+        assert set(found) == {"glp", "gaussian_mean", "gaussian_sample"}
+    assert report["by_noise_level"]["0"]["glp"]["value"] == pytest.approx(0, abs=1e-6)
+    assert report["by_noise_level"]["0"]["gaussian_mean"]["value"] == pytest.approx(0, abs=1e-4)
+    assert report["glp"] == report["by_noise_level"]["0.5"]["glp"]["value"]
+    assert report["documents"] == 3 and report["tokens"] == 12
+
+
+def test_the_frechet_report_says_its_size_and_leaves_massive_samples_out():
+    glp = tiny_glp(8)
+    held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * glp.normalizer.std + glp.normalizer.mean
+    prior = GaussianPrior(glp.normalizer.mean[0], torch.diag(glp.normalizer.var[0]))
+    report = evaluation.frechet_report(glp, prior, held_out, 1e9, n=10_000)
+    assert report["n"] == 150 and report["generated_real"] == report["generated_real_50_steps"]
+    assert report["gaussian_real"] < 1 and report["real_real"] < 1
+    assert len(evaluation.generated_latents(glp, 50, 2, 1e-9)) == 0
+
+
+def test_held_out_errors_average_to_the_loss_whatever_the_draws():
+    glp = tiny_glp(8)
+    acts = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    one, many = (evaluation.held_out_errors(glp, acts, draws=n, seed=n) for n in (1, 8))
+    assert one.shape == (512,) and many.mean().item() == pytest.approx(one.mean().item(), rel=0.15)
+    assert many.std() < one.std()
+
+
+def test_texts_that_are_too_short_are_skipped(tiny_llm):
+    rows = evaluation.long_rows(tiny_llm, ["a", "a long enough text " * 5, "b"], 2, 16)
+    assert rows.shape == (1, 16) and rows[0, 0] == tiny_llm.first_id
+    with pytest.raises(GlpError, match="16 tokens"):
+        evaluation.long_rows(tiny_llm, ["a"], 2, 16)
+
+
+def test_the_fitted_two_call_step_beats_every_other_with_two_calls():
+    glp = tiny_glp(8)
+    acts = torch.randn(128, 8, generator=torch.Generator().manual_seed(0)) * 2
+    glp.fitted_steps = (solvers.fit_two_calls(solvers.Trial.make(glp, acts[:64], 0.474, calls=60)),)
+    table = solvers.table(glp, acts[64:], most=4)
+    error = {(row["solver"], row["calls"]): row["error"] for row in table["rows"]}
+    assert error["fitted", 2] < min(error[name, 2] for name in ("euler", "midpoint", "ab2"))
+    assert error["radau", 3] < error["euler", 3]

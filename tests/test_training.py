@@ -1,0 +1,234 @@
+"""Training: learns what it is given, resumes to the same run after a kill, averages weights rightly, refuses what cannot be."""
+
+import csv
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glp_core import GlpError, load_glp
+from glp_core.activations import ActivationStore
+from glp_core.files import read_json, write_json, write_tensors
+from glp_core.gaussian import GaussianPrior
+from glp_core.training import COLUMNS, TrainConfig, Trainer, flow_loss, stratified_sigmas, validation_loss
+
+SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
+SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of correlated normal activations in two shards, 640 of them, so that 40 steps are four epochs."""
+    folder = tmp_path_factory.mktemp("store")
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(12, 12, generator=generator)
+    acts = torch.randn(768, 12, generator=generator) @ mixing + 3
+    parts = {"train-00000": acts[:320], "train-00001": acts[320:640], "validation": acts[640:]}
+    for name, part in parts.items():
+        write_tensors(folder / f"{name}.safetensors", {"acts": part.bfloat16()})
+    covariance = acts.T.cov().contiguous()
+    statistics = {"mean": acts.mean(0), "var": covariance.diagonal().clone(), "covariance": covariance}
+    write_tensors(folder / "statistics.safetensors", statistics)
+    shards = [{"file": f"train-0000{i}.safetensors", "activations": 320} for i in range(2)]
+    write_json(folder / "manifest.json", {"llm": "random", "layer": 2, "median_norm": 10.0, "shards": shards})
+    return ActivationStore(folder)
+
+
+def trainer(store, folder, **changes):
+    return Trainer(TrainConfig(**SMALL | changes), store, folder, dtype=torch.float32)
+
+
+def rows(folder):
+    with (folder / "train.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def killed_at(step, made):
+    """Train until `step`, then die without saving; the last saved state is all that is left."""
+
+    class Killed(BaseException):
+        pass
+
+    def stop():
+        if made.step == step:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        made.run(stop=stop, save_every=1e9)
+
+
+@pytest.mark.parametrize(("stopped", "killed"), [(7, 9), (13, 22), (20, 21), (None, 12)])
+def test_a_killed_run_goes_on_to_the_same_curve_and_weights(store, tmp_path, stopped, killed):
+    whole = trainer(store, tmp_path / "whole").run()
+    folder = tmp_path / "parts"
+    if stopped:
+        first = trainer(store, folder)
+        first.run(stop=lambda: first.step == stopped)
+    killed_at(killed, trainer(store, folder))
+    again = trainer(store, folder)
+    assert again.step == (stopped or 0)
+    again.run()
+    assert rows(folder) == rows(tmp_path / "whole")
+    final = load_file(folder / "final.safetensors")
+    for name, weight in whole.network.state_dict().items():
+        assert torch.equal(final[name], weight), name
+
+
+def test_a_row_that_was_cut_off_by_the_kill_is_made_again(store, tmp_path):
+    first = trainer(store, tmp_path)
+    first.run(stop=lambda: first.step == 12)
+    with (tmp_path / "train.csv").open("a") as file:
+        file.write("15,960,1")
+    trainer(store, tmp_path).run()
+    trainer(store, tmp_path / "whole").run()
+    assert rows(tmp_path) == rows(tmp_path / "whole")
+
+
+def test_a_finished_run_stays_as_it_is(store, tmp_path):
+    done = trainer(store, tmp_path).run()
+    before = (tmp_path / "train.csv").read_text()
+    again = trainer(store, tmp_path).run()
+    assert (tmp_path / "train.csv").read_text() == before
+    assert all(torch.equal(a, b) for a, b in zip(done.parameters(), again.parameters(), strict=True))
+
+
+def test_the_log_and_what_is_kept(store, tmp_path):
+    trainer(store, tmp_path).run()
+    table = rows(tmp_path)
+    assert tuple((tmp_path / "train.csv").read_text().splitlines()[0].split(",")) == COLUMNS
+    assert [int(row["step"]) for row in table] == [5, 8, 10, 15, 16, 20, 25, 30, 32, 35, 40]
+    assert [int(row["step"]) for row in table if row["validation_loss"]] == [8, 16, 32, 40]
+    kept = sorted(path.stem for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == sorted(f"activations_{64 * step}" for step in (8, 16, 32))
+    parameters = sum(p.numel() for p in load_glp(tmp_path).network.parameters())
+    assert all(int(row["flops"]) == 6 * parameters * int(row["activations"]) for row in table)
+    assert read_json(tmp_path / "config.json")["about"]["activations_seen"] == 64 * 40
+
+
+def test_the_saved_validation_loss_is_that_of_the_saved_weights(store, tmp_path):
+    trainer(store, tmp_path).run()
+    loss = validation_loss(load_glp(tmp_path), store.validation(128))
+    assert float(rows(tmp_path)[-1]["validation_loss"]) == pytest.approx(loss, abs=2e-5)
+
+
+def test_the_average_is_an_exponential_one(store, tmp_path):
+    made = trainer(store, tmp_path)
+    name = "layers.1.down_proj.weight"
+    history = [made.params[name].detach().clone()]
+
+    def remember():
+        if len(history) == made.step:
+            history.append(made.params[name].detach().clone())
+        return False
+
+    made.run(stop=remember)
+    history.append(made.params[name].detach())
+    expected = history[0]
+    for step in range(8, 41, 8):  # blended every eighth step, with a shorter memory at the start
+        decay = min(0.9, (1 + step) / (10 + step)) ** 8
+        expected = decay * expected + (1 - decay) * history[step]
+    torch.testing.assert_close(made.average[name], expected)
+    assert not torch.equal(made.average[name], history[-1])
+
+
+def test_without_averaging_the_raw_weights_are_saved(store, tmp_path):
+    made = trainer(store, tmp_path, ema=0.0)
+    made.run()
+    assert torch.equal(load_file(tmp_path / "final.safetensors")["ln.weight"], made.params["ln.weight"].detach())
+
+
+def test_it_learns(store, tmp_path):
+    glp = trainer(store, tmp_path, activations=64 * 400, log_every=100).run()
+    start = trainer(store, tmp_path / "untrained").averaged()
+    held_out = store.validation()
+    assert validation_loss(glp, held_out) < 0.75 * validation_loss(start, held_out)
+
+
+def test_the_loss_is_the_mean_squared_velocity_error(store, tmp_path):
+    glp = trainer(store, tmp_path).averaged()
+    z, eps = torch.randn(8, 12), torch.randn(8, 12)
+    sigmas = torch.tensor([0.2, 0.9])
+    each = [
+        (glp.velocity((1 - s) * z[i : i + 1] + s * eps[i : i + 1], s) - (eps - z)[i]).square().mean()
+        for i, s in enumerate([0.2] * 4 + [0.9] * 4)
+    ]
+    torch.testing.assert_close(flow_loss(glp, z, sigmas, eps), torch.stack(each).mean())
+
+
+def test_the_validation_loss_of_an_exact_gaussian_field_is_the_gaussian_loss():
+    """The estimator itself, checked on data and a field that are known: normal latents, the perfect linear denoiser."""
+    from glp_core.gaussian import gaussian_loss
+
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=generator)
+    covariance = mixing @ mixing.T
+    prior = GaussianPrior(torch.zeros(6), covariance)
+    std = covariance.diagonal().sqrt()
+    z = (torch.randn(60_000, 6, generator=generator) @ mixing.T) / std
+    sigmas = stratified_sigmas(len(z), generator)
+    eps = torch.randn(z.shape, generator=generator)
+    total = 0.0
+    levels = sigmas.sort().values
+    for part in torch.arange(len(z)).split(500):  # neighbouring noise levels share one call
+        s = levels[part].mean()
+        noisy = (1 - s) * z[part] + s * eps[part]
+        total += float((prior.velocity(noisy, float(s)) - (eps - z)[part]).square().mean()) * len(part)
+    assert total / len(z) == pytest.approx(gaussian_loss(covariance / torch.outer(std, std)), rel=0.015)
+
+
+def test_noise_levels_are_stratified():
+    levels = stratified_sigmas(64, torch.Generator().manual_seed(0))
+    assert torch.equal((levels * 64).floor().sort().values, torch.arange(64.0))
+    assert not torch.equal(levels, levels.sort().values)
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = TrainConfig(activations=1024 * 1000, warmup=1024 * 50, decay=0.3, learning_rate=1.0, final_factor=0.01)
+    assert config.rate(0) < 0.05 and config.rate(50) == 1 and config.rate(690) == 1
+    assert config.rate(850) == pytest.approx(0.505, abs=0.01)
+    assert config.rate(999) == pytest.approx(0.01, abs=0.001)
+    rates = [config.rate(step) for step in range(1000)]
+    assert all(a <= b for a, b in zip(rates[:50], rates[1:51], strict=True))
+    assert all(a >= b for a, b in zip(rates[700:], rates[701:], strict=False))
+
+
+def test_another_configuration_is_refused_but_a_longer_run_is_not(store, tmp_path):
+    first = trainer(store, tmp_path)
+    first.run(stop=lambda: first.step == 10)
+    with pytest.raises(GlpError, match="another configuration"):
+        trainer(store, tmp_path, learning_rate=1e-4)
+    longer = trainer(store, tmp_path, activations=64 * 48)
+    longer.run()
+    assert longer.step == 48 and math.isfinite(float(rows(tmp_path)[-1]["validation_loss"]))
+    with pytest.raises(GlpError, match="48 steps already"):
+        trainer(store, tmp_path, activations=64 * 30)
+
+
+def test_divergence_is_reported(store, tmp_path):
+    made = trainer(store, tmp_path)
+    with torch.no_grad():
+        made.params["ln.weight"].fill_(float("inf"))
+    with pytest.raises(GlpError, match="diverged"):
+        made.run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 60}, "multiple of sigma_groups"),
+        ({"activations": 10}, "less than one batch"),
+        ({"batch": 1024, "activations": 4096}, "fewer activations"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(store, tmp_path, changes, message):
+    with pytest.raises(GlpError, match=message):
+        trainer(store, tmp_path, **changes).run()
+
+
+def test_training_leaves_the_global_generator_alone(store, tmp_path):
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    trainer(store, tmp_path, activations=64 * 8).run()
+    assert torch.equal(state, torch.random.get_rng_state())
