@@ -1,0 +1,98 @@
+"""A bank of real held-out activations with their texts: what new activations are compared with. Small enough to ship.
+
+Two files in a folder: `bank.safetensors` (acts float16 (n, d), documents, positions) and `bank.json` (each token in its context, and
+how the bank was made). No GLP was trained on any of it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glp_core.activations import ActivationStore
+from glp_core.checkpoint import check_safetensors
+from glp_core.corpus import documents
+from glp_core.errors import GlpError
+from glp_core.files import read_json, write_json, write_tensors
+from glp_core.llm import Llm
+from glp_core.model import GLP
+
+COMMAND = "python -m glp_core bank"
+AROUND = 8
+"""Tokens of context on each side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Real activations, each with its text."""
+
+    acts: Tensor
+    """(n, d), float32."""
+    documents: Tensor
+    """(n,), number of the held-out document."""
+    contexts: list[tuple[str, str, str]]
+    """Text before the token, the token, text after it."""
+    facts: dict[str, Any]
+    """LLM, layer, number of documents."""
+
+    def __len__(self) -> int:
+        return len(self.acts)
+
+    @staticmethod
+    def load(folder: Path) -> "Bank":
+        """Read a bank; raise GlpError when there is none or it is damaged."""
+        path = folder / "bank.safetensors"
+        if not path.is_file():
+            raise GlpError(f"No bank of real activations in {folder}. Make it with `{COMMAND}`.")
+        check_safetensors(path)
+        tensors, about = load_file(path), read_json(folder / "bank.json")
+        contexts = [tuple(row) for row in about.get("contexts", [])]
+        if {"acts", "documents"} - tensors.keys() or not len(contexts) == len(tensors["acts"]) == len(tensors["documents"]):
+            raise GlpError(
+                f"{folder}: bank.safetensors and bank.json do not belong together. Make them again with `{COMMAND}`."
+            )
+        return Bank(tensors["acts"].float(), tensors["documents"], contexts, about.get("made_from", {}))
+
+    def save(self, folder: Path) -> None:
+        """Write both files."""
+        write_tensors(folder / "bank.safetensors", {"acts": self.acts.half(), "documents": self.documents})
+        write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
+
+
+def make_bank(store: ActivationStore, llm: Llm, n: int) -> Bank:
+    """Take n held-out activations, spread evenly over the held-out documents, with the text around each token."""
+    rows = store.validation_rows(n)
+    texts = documents("validation")
+    ids: dict[int, list[int]] = {}
+    contexts = []
+    for number, position in zip(rows["documents"].tolist(), rows["positions"].tolist(), strict=True):
+        row = ids.setdefault(number, llm.encode(texts[number].text, max_tokens=512))
+        pieces = llm.pieces(row[max(1, position - AROUND) : position + AROUND + 1])
+        at = position - max(1, position - AROUND)
+        contexts.append(("".join(pieces[:at]), pieces[at], "".join(pieces[at + 1 :])))
+    facts = {
+        "llm": store.manifest["llm"],
+        "layer": store.manifest["layer"],
+        "documents": len(ids),
+        "activations": len(contexts),
+    }
+    return Bank(rows["acts"].float(), rows["documents"], contexts, facts)
+
+
+def nearest(glp: GLP, bank: Bank, acts: Tensor, *, own: Tensor | None = None) -> Tensor:
+    """Return each activation's (n, d) distance to its nearest bank activation, in latent space, per square root of dimension (n,).
+
+    Args:
+        own: each activation's document (n,), when it is from the bank: neighbours from the same document do not count.
+    """
+    points = glp.normalize(bank.acts).cpu()
+    found = []
+    for start in range(0, len(acts), 512):
+        distances = torch.cdist(glp.normalize(acts[start : start + 512]).cpu(), points)
+        if own is not None:
+            distances[own[start : start + 512, None] == bank.documents] = torch.inf
+        found.append(distances.min(1).values)
+    return torch.cat(found) / acts.shape[-1] ** 0.5 if found else torch.zeros(0)

@@ -1,0 +1,47 @@
+"""Put a bank of real held-out activations into the workspace, and each measure's quantiles on it: bank/, reports/measures.json."""
+
+import argparse
+from pathlib import Path
+
+from glp_core.activations import ActivationStore
+from glp_core.bank import Bank, make_bank
+from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.manifold import ManifoldMeter
+from glp_core.measures import Measures, reference
+from glp_core.workspace import Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    parser.add_argument("--activations", type=int, default=4000, help="in the bank (default: 4,000)")
+    parser.add_argument("--keep", action="store_true", help="keep the bank that is there, measure it again (after a new GLP)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.activations < 50:
+        raise GlpError(f"--activations is {args.activations}, wanted at least 50.")
+    workspace = open_workspace(args)
+    if not args.keep:
+        store = ActivationStore(args.store or workspace.store_folder)
+        if store.manifest["layer"] != workspace.layer:
+            raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
+        make_bank(store, workspace.load_llm(), args.activations).save(workspace.folder / "bank")
+    measures = measures_of(workspace)
+    say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
+    about = read_json(workspace.folder / "glp" / "config.json").get("about", {})
+    report = {"measures": reference(measures, progress=reporter("measures")), "glp": about, "bank": measures.bank.facts}
+    workspace.save_report("measures", report)
+    return 0
+
+
+def measures_of(workspace: Workspace) -> Measures:
+    """Return the workspace's measures; GlpError says which command has not been run."""
+    found = workspace.report("reference")
+    if found is None:
+        raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
+    return Measures(ManifoldMeter(workspace.load_glp(), found), workspace.covariance(), Bank.load(workspace.folder / "bank"))

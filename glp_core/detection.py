@@ -1,0 +1,115 @@
+"""Can a measure tell real activations from ones that are off? AUROC for each measure and each way of being off.
+
+Knows activations and measures; reads and writes no files.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glp_core.activations import is_massive
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.measures import Measures
+from glp_core.model import GLP
+from glp_core.two_sample import Accuracy, logistic_test, neighbour_test
+
+STRENGTHS = (0.25, 0.5, 1.0, 1.5)
+
+
+class Auroc(NamedTuple):
+    """Chance that an off activation measures larger than a real one."""
+
+    value: float
+    low: float
+    """Of the 95% interval by Hanley and McNeil's standard error."""
+    high: float
+
+
+def auroc(off: NDArray, real: NDArray) -> Auroc:
+    """Return the AUROC of values of off (n,) and real (m,) activations; ties count half."""
+    n, m = len(off), len(real)
+    if not n or not m:
+        raise GlpError(f"Got {n} off and {m} real values, wanted some of each.")
+    order = np.searchsorted(np.sort(real), off, side="left") + np.searchsorted(np.sort(real), off, side="right")
+    a = float(order.mean() / (2 * m))
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    variance = (a * (1 - a) + (n - 1) * (q1 - a * a) + (m - 1) * (q2 - a * a)) / (n * m)
+    half = 1.96 * math.sqrt(max(variance, 0.0))
+    return Auroc(a, max(0.0, a - half), min(1.0, a + half))
+
+
+def shifted(acts: Tensor, vectors: Sequence[Tensor], strength: float, median_norm: float) -> Tensor:
+    """Return activations (n, d) pushed along `vectors` (unit), one after another, by strength x median norm."""
+    push = torch.stack([vectors[i % len(vectors)] for i in range(len(acts))]).float()
+    return acts.float() + strength * median_norm * push
+
+
+def random_directions(n: int, d: int, seed: int = 0) -> list[Tensor]:
+    """Return n random unit vectors."""
+    drawn = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    return list(drawn / drawn.norm(dim=1, keepdim=True))
+
+
+def other_activations(
+    llm: Llm, layer: int, texts: Sequence[str], n: int, median_norm: float, *, shuffled: bool = False, seed: int = 0
+) -> Tensor:
+    """Return n activations (n, d) of `layer` over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
+    rng = np.random.default_rng(seed)
+    rows = [llm.encode(text, max_tokens=64) for text in texts]
+    if shuffled:
+        rows = [[row[0], *rng.permutation(row[1:]).tolist()] for row in rows]
+    parts = []
+    for start in range(0, len(rows), 16):
+        parts += [acts[1:].float().cpu() for acts in llm.activations(rows[start : start + 16], layer)]
+    acts = torch.cat(parts)
+    acts = acts[~is_massive(acts, median_norm)]
+    if len(acts) < n:
+        raise GlpError(f"The texts give {len(acts)} activations, wanted {n}: give more texts.")
+    return acts[torch.from_numpy(rng.permutation(len(acts))[:n])]
+
+
+def detection_report(
+    measures: Measures,
+    kinds: Mapping[str, Tensor],
+    real: Tensor,
+    own: Tensor,
+    names: Sequence[str],
+    *,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Return the AUROC of each measure for each kind of off activations (n, d) against real ones (m, d) of documents `own` (m,)."""
+    table: list[dict[str, Any]] = []
+    for i, name in enumerate(names):
+        base = measures.of(name, real, own=own).numpy()
+        for j, (kind, acts) in enumerate(kinds.items()):
+            progress(i * len(kinds) + j, len(names) * len(kinds), f"{name}, {kind}")
+            found = auroc(measures.of(name, acts).numpy(), base)
+            table.append({"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(acts)})
+    progress(1, 1, "")
+    return {"rows": table, "n_real": len(real)}
+
+
+def two_sample_report(
+    glp: GLP, real: Tensor, other: Tensor, drawn: Mapping[str, Tensor], *, progress: Progress = quiet
+) -> list[dict[str, Any]]:
+    """Return both two-sample tests, in latent space, of each drawn sample (n, d), and of other real activations, against real ones."""
+    latents = glp.normalize(real).cpu().numpy()
+    rows = []
+    samples = {"real": other, **drawn}
+    for i, (name, acts) in enumerate(samples.items()):
+        progress(i, len(samples), f"two-sample tests, {name}")
+        against = glp.normalize(acts).cpu().numpy()
+        tests = {"logistic": logistic_test(against, latents), "neighbour": neighbour_test(against, latents)}
+        rows.append({"sample": name} | {test: _plain(found) for test, found in tests.items()})
+    return rows
+
+
+def _plain(found: Accuracy) -> dict[str, Any]:
+    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n}

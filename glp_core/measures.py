@@ -1,0 +1,119 @@
+"""How far an activation is from real ones, measured in five ways, and where that lies among real held-out activations.
+
+Every measure is larger for what is farther off, always gives the same value for the same activation, and is compared with its own
+quantiles on the bank. Knows activations, a GLP and a bank; knows nothing of tokens.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glp_core.bank import COMMAND, Bank, nearest
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.gaussian import GaussianPrior
+from glp_core.likelihood import LogLikelihood, log_likelihood, velocity_of
+from glp_core.manifold import ManifoldMeter, fixed_noise
+
+NAMES = ("error", "displacement", "mahalanobis", "neighbour", "likelihood")
+QUICK = NAMES[:4]
+"""All but the likelihood, which takes some hundred network calls an activation."""
+NOISE_LEVEL, SEED = 0.5, 0
+Cancelled = Callable[[], bool]
+
+
+def never() -> bool:
+    """Return that nobody has asked to stop."""
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The five measures of one GLP."""
+
+    meter: ManifoldMeter
+    """Gives the denoising error."""
+    covariance: Tensor
+    """(d, d) of the training activations."""
+    bank: Bank
+    """Real held-out activations."""
+
+    def of(self, name: str, acts: Tensor, *, own: Tensor | None = None, cancelled: Cancelled = never) -> Tensor:
+        """Return one measure of activations (n, d), (n,).
+
+        error: the manifold distance. displacement: how far projection (noise level 0.5, one fixed noise) moves it. mahalanobis: under the
+        training activations' covariance. neighbour: distance to the nearest bank activation. likelihood: minus the log-likelihood in
+        nats a dimension. Distances are in latent space, root mean square over dimensions.
+
+        Args:
+            own: documents (n,) when the activations are the bank's own; neighbours from the same one do not count.
+        """
+        ways = {
+            "error": lambda: self.meter.distance(acts),
+            "displacement": lambda: self._displacement(acts),
+            "mahalanobis": lambda: self._mahalanobis(acts),
+            "neighbour": lambda: nearest(self.meter.glp, self.bank, acts, own=own),
+            "likelihood": lambda: -self.likelihood(acts, cancelled=cancelled).value,
+        }
+        if name not in ways:
+            raise GlpError(f"Measure {name!r} is not known: use {', '.join(NAMES)}.")
+        return ways[name]().float().cpu() if len(acts) else torch.zeros(0)
+
+    def likelihood(
+        self, acts: Tensor, *, probes: int = 4, intervals: int = 32, cancelled: Cancelled = never, progress: Progress = quiet
+    ) -> LogLikelihood:
+        """Return log p per dimension of activations (n, d) in latent space, with its standard error; the same signs every time."""
+        glp, parts = self.meter.glp, []
+        for start in range(0, len(acts), 64):
+            progress(start, len(acts), "log-likelihood")
+            generator = torch.Generator().manual_seed(SEED)
+            z = glp.normalize(acts[start : start + 64])
+            way = velocity_of(glp, self.meter.layer)
+            parts.append(log_likelihood(way, z, probes=probes, intervals=intervals, generator=generator, cancelled=cancelled))
+        return LogLikelihood(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def _displacement(self, acts: Tensor) -> Tensor:
+        glp = self.meter.glp
+        noise = fixed_noise(glp.d_input, SEED)
+        parts = []
+        for part in acts.float().split(512):
+            moved = glp.project(part, NOISE_LEVEL, 20, noise=noise.expand_as(part), layer=self.meter.layer)
+            parts.append((glp.normalize(moved) - glp.normalize(part)).square().mean(1).sqrt())
+        return torch.cat(parts)
+
+    @cached_property
+    def _prior(self) -> GaussianPrior:
+        return GaussianPrior(self.meter.glp.normalizer.mean[0].cpu(), self.covariance.cpu())
+
+    def _mahalanobis(self, acts: Tensor) -> Tensor:
+        prior = self._prior
+        z = ((acts.float().cpu() - prior.mean) / prior.std) @ prior.vectors
+        return (z.square() / prior.eigenvalues.clamp_min(1e-6)).mean(1).sqrt()
+
+
+def reference(
+    measures: Measures, names: tuple[str, ...] = NAMES, *, n: int = 2000, n_likelihood: int = 192, progress: Progress = quiet
+) -> dict[str, Any]:
+    """Return each measure's quantiles over the bank's activations."""
+    bank, report = measures.bank, {}
+    for i, name in enumerate(names):
+        progress(i, len(names), name)
+        count = min(len(bank), n_likelihood if name == "likelihood" else n)
+        chosen = torch.linspace(0, len(bank) - 1, count).long()
+        values = measures.of(name, bank.acts[chosen], own=bank.documents[chosen]).double().numpy()
+        report[name] = {"n": count, "quantiles": np.quantile(values, np.linspace(0, 1, 201)).round(6).tolist()}
+    progress(len(names), len(names), "")
+    return report
+
+
+def percentiles(values: Tensor, found: Mapping[str, Any] | None) -> np.ndarray:
+    """Return for each value (n,) the share of real activations that are less far off, by a measure's entry in the reference."""
+    quantiles = np.asarray((found or {}).get("quantiles", []), dtype=float)
+    if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():
+        raise GlpError(f"This measure's quantiles on real activations are missing or damaged. Make them with `{COMMAND}`.")
+    return np.interp(values.double().numpy(), np.maximum.accumulate(quantiles), np.linspace(0, 1, len(quantiles)))

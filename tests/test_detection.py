@@ -1,0 +1,162 @@
+"""Two-sample tests, AUROC, the bank and the five measures, on samples whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from glp_core import detection
+from glp_core.bank import Bank, nearest
+from glp_core.errors import GlpError
+from glp_core.manifold import ManifoldMeter, make_reference
+from glp_core.measures import NAMES, Measures, percentiles, reference
+from glp_core.two_sample import logistic_test, neighbour_test
+from tests import tiny
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def measures():
+    glp = tiny.tiny_glp()
+    acts = glp.denormalize(torch.randn(200, glp.d_input, generator=torch.Generator().manual_seed(0)))
+    bank = Bank(acts.half().float(), torch.arange(200) // 4, [("a", f"t{i}", "b") for i in range(200)], {"llm": "tiny"})
+    covariance = torch.diag(glp.normalizer.var[0])
+    return Measures(ManifoldMeter(glp, make_reference(glp, acts)), covariance, bank)
+
+
+def test_equal_samples_cannot_be_told_apart_and_shifted_ones_can():
+    one, same, other = RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)) + 1.0
+    for test in (logistic_test, neighbour_test):
+        found = test(one, same)
+        assert found.low <= 0.5 <= found.high
+        assert test(one, other).low > 0.75
+
+
+def test_what_has_the_same_mean_and_covariance_is_found_by_neighbours_only():
+    """Frechet distance and a linear classifier are blind to shape: points on a sphere against a normal distribution."""
+    normal = RNG.normal(size=(600, 5))
+    sphere = RNG.normal(size=(600, 5))
+    sphere *= math.sqrt(5) / np.linalg.norm(sphere, axis=1, keepdims=True)
+    linear = logistic_test(sphere, normal)
+    assert linear.low <= 0.53
+    assert neighbour_test(sphere, normal).low > 0.53
+
+
+def test_the_interval_covers_chance_under_no_difference():
+    covered = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        found = logistic_test(rng.normal(size=(100, 3)), rng.normal(size=(100, 3)), seed=seed)
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= 132  # 95% would be 142; its standard deviation is 2.7
+
+
+def test_samples_that_cannot_be_tested_are_refused():
+    with pytest.raises(GlpError, match="at least 20"):
+        logistic_test(np.zeros((5, 3)), np.zeros((5, 3)))
+    with pytest.raises(GlpError, match="one width"):
+        neighbour_test(np.zeros((50, 3)), np.zeros((50, 4)))
+    with pytest.raises(GlpError, match="not finite"):
+        neighbour_test(np.full((50, 3), np.nan), np.zeros((50, 3)))
+
+
+def test_auroc_is_scikit_learns_with_ties():
+    off, real = RNG.integers(0, 8, 60).astype(float) + 1, RNG.integers(0, 8, 80).astype(float)
+    found = detection.auroc(off, real)
+    truth = roc_auc_score(np.repeat([1, 0], [60, 80]), np.concatenate([off, real]))
+    assert found.value == pytest.approx(truth)
+    assert found.low < truth < found.high
+
+
+def test_a_push_has_the_length_that_it_says():
+    acts = torch.randn(10, 32)
+    vectors = detection.random_directions(3, 32)
+    moved = detection.shifted(acts, vectors, 1.5, 4.0) - acts
+    assert torch.allclose(moved.norm(dim=1), torch.full((10,), 6.0), atol=1e-4)
+    assert torch.allclose(moved[0], moved[3], atol=1e-5)
+
+
+def test_nearest_neighbours_leave_out_the_own_document(measures):
+    bank, glp = measures.bank, measures.meter.glp
+    assert torch.allclose(nearest(glp, bank, bank.acts), torch.zeros(200), atol=2e-3)
+    found = nearest(glp, bank, bank.acts[:5], own=bank.documents[:5])
+    z = glp.normalize(bank.acts)
+    for i in range(5):
+        others = z[bank.documents != bank.documents[i]]
+        assert found[i] == pytest.approx(float((others - z[i]).norm(dim=1).min()) / 32**0.5, rel=1e-4)
+
+
+def test_every_measure_is_repeatable_and_larger_far_away(measures):
+    acts = measures.bank.acts[:20]
+    far = acts + 12 * measures.meter.glp.normalizer.std[0]
+    for name in NAMES:
+        near = measures.of(name, acts)
+        assert torch.equal(near, measures.of(name, acts))
+        if name != "displacement":  # a random network need not pull anything back
+            assert float(measures.of(name, far).median()) > float(near.median()), name
+        assert measures.of(name, acts[:0]).shape == (0,)
+    with pytest.raises(GlpError, match="not known"):
+        measures.of("taste", acts)
+
+
+def test_mahalanobis_of_a_diagonal_covariance_is_the_root_mean_square_latent(measures):
+    acts = measures.bank.acts[:9]
+    z = measures.meter.glp.normalize(acts)
+    assert torch.allclose(measures.of("mahalanobis", acts), z.square().mean(1).sqrt(), atol=1e-4)
+
+
+def test_percentiles_of_the_reference_itself_are_uniform(measures):
+    found = reference(measures, ("error", "neighbour"), n=200)
+    shares = percentiles(measures.of("error", measures.bank.acts), found["error"])
+    assert np.sort(shares) == pytest.approx(np.linspace(0, 1, 200), abs=0.02)
+    assert percentiles(torch.tensor([0.0, 1e9]), found["neighbour"]).tolist() == [0.0, 1.0]
+    with pytest.raises(GlpError, match="glp_core bank"):
+        percentiles(torch.ones(2), None)
+
+
+def test_the_detection_table_finds_strong_pushes_and_not_real_ones(measures):
+    bank = measures.bank
+    real, own = bank.acts[::2], bank.documents[::2]
+    kinds = {"same": bank.acts[1::2], "pushed": real + 10 * measures.meter.glp.normalizer.std[0]}
+    report = detection.detection_report(measures, kinds, real, own, ("error", "mahalanobis"))
+    found = {(row["kind"], row["measure"]): row for row in report["rows"]}
+    assert found["pushed", "mahalanobis"]["auroc"] > 0.99
+    low, high = found["same", "mahalanobis"]["ci"]
+    assert low <= 0.55 and high >= 0.45
+
+
+def test_generated_samples_are_tested_beside_real_ones(measures):
+    acts, glp = measures.bank.acts, measures.meter.glp
+    off = {"off": acts[:100] + 5 * glp.normalizer.std[0]}
+    rows = detection.two_sample_report(glp, acts[:100], acts[100:], off)
+    found = {row["sample"]: row for row in rows}
+    assert found["real"]["logistic"]["ci"][0] <= 0.5 <= found["real"]["logistic"]["ci"][1]
+    assert found["off"]["neighbour"]["accuracy"] > 0.95
+
+
+def test_a_bank_survives_its_files_and_damage_is_told(measures, tmp_path):
+    measures.bank.save(tmp_path)
+    again = Bank.load(tmp_path)
+    assert torch.equal(again.acts, measures.bank.acts)
+    assert again.contexts == measures.bank.contexts
+    (tmp_path / "bank.json").write_text('{"contexts": []}')
+    with pytest.raises(GlpError, match="do not belong together"):
+        Bank.load(tmp_path)
+    with pytest.raises(GlpError, match="glp_core bank"):
+        Bank.load(tmp_path / "nowhere")
+
+
+def test_shuffled_and_other_texts_leave_first_tokens_out():
+    llm = tiny.make_tiny_llm()
+    texts = ["The cat sat on the mat.", "A model of the mind is not the mind."] * 4
+    straight = detection.other_activations(llm, 1, texts, 30, 1e9)
+    shuffled = detection.other_activations(llm, 1, texts, 30, 1e9, shuffled=True)
+    assert straight.shape == shuffled.shape == (30, tiny.WIDTH)
+    assert not torch.allclose(straight, shuffled)
+    first = llm.activations([llm.encode(texts[0])], 1)[0][0]
+    assert (torch.cdist(first[None].float(), straight) > 1e-3).all()
+    with pytest.raises(GlpError, match="give more texts"):
+        detection.other_activations(llm, 1, texts, 10_000, 1e9)
