@@ -1,6 +1,6 @@
-"""`python -m tests.bench`: time what was promised against plain implementations; writes reports/bench.json and solvers.json.
+"""`python -m tests.bench`: time what was promised against plain implementations; writes the workspace's reports/bench.json.
 
---only projection|compare|training|solvers   measure one part and keep the others' numbers
+--only projection|compare|training   measure one part and keep the others' numbers
 """
 
 import argparse
@@ -15,8 +15,6 @@ from glp_core.llm import native_dtype
 from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole
 
-PARTS = ("projection", "compare", "training")
-
 
 def held_out_activations(llm, layer, median_norm, n):
     """Return real activations (n, d) of held-out documents, first and massive tokens left out."""
@@ -29,29 +27,40 @@ def held_out_activations(llm, layer, median_norm, n):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", default=DEMO)
-    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--only", choices=MEASURES)
     args = parser.parse_args()
-    parts = (args.only,) if args.only else PARTS
+    parts = (args.only,) if args.only else tuple(MEASURES)
     workspace = Workspace.open(args.workspace)
     llm, native = workspace.load_llm(), workspace.load_glp()
-    exact = load_glp(workspace.folder / "glp")
-    acts = held_out_activations(llm, workspace.layer, workspace.median_norm, 256)
     fast = ("fitted", 2) if native.fitted_steps else ("radau", 3)
     bench = workspace.report("bench") or {}
     bench.pop("made_by", None)
     bench["machine"] = machine()
-    if "projection" in parts:
-        bench |= {"fast_solver": {"solver": fast[0], "calls": fast[1]}} | projection.errors(exact, native, acts, *fast)
-        bench["projection"] = projection.ratios(exact, native, acts, *fast)
-    if "compare" in parts:
-        bench["compare_vs_generate"], bench["compare_seconds"] = whole.compare_vs_generate(
-            llm, native, workspace.layer, workspace.median_norm, *fast
-        )
-    if "training" in parts:
-        training = whole.train_fraction_of_gemm(exact, native_dtype())
-        bench |= {"train_fraction_of_gemm": training["counted"], "training": training}
-    workspace.save_report("bench", bench)
-    sys.stdout.write("\n".join(f"{key}: {value}" for key, value in bench.items()) + "\n")
+    for part in parts:
+        bench |= MEASURES[part](workspace, llm, native, fast)
+        workspace.save_report("bench", bench)
+        sys.stdout.write("\n".join(f"{key}: {value}" for key, value in bench.items()) + "\n\n")
+        sys.stdout.flush()
+
+
+def measure_projection(workspace, llm, native, fast):
+    exact = load_glp(workspace.folder / "glp")
+    acts = held_out_activations(llm, workspace.layer, workspace.median_norm, 256)
+    found = {"fast_solver": {"solver": fast[0], "calls": fast[1]}} | projection.errors(exact, native, acts, *fast)
+    return found | {"projection": projection.ratios(exact, native, acts, *fast)}
+
+
+def measure_compare(workspace, llm, native, fast):
+    ratio, seconds = whole.compare_vs_generate(llm, native, workspace.layer, workspace.median_norm, *fast)
+    return {"compare_vs_generate": ratio, "compare_seconds": seconds}
+
+
+def measure_training(workspace, llm, native, fast):
+    found = whole.train_fraction_of_gemm(native, native_dtype())
+    return {"train_fraction_of_gemm": found["counted"], "training": found}
+
+
+MEASURES = {"projection": measure_projection, "compare": measure_compare, "training": measure_training}
 
 
 if __name__ == "__main__":
