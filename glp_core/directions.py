@@ -145,7 +145,7 @@ def direction_from(
     median_norm: float,
     how: str,
 ) -> Direction:
-    """Make a direction from activations (n, d): the first `n_train` make it, the others measure it.
+    """Make a direction from activations (n, d): the first `n_train` make it, the others measure it; rows of nan are left out.
 
     Args:
         acts: whose class means differ by the direction.
@@ -154,7 +154,14 @@ def direction_from(
     """
     from sklearn.metrics import roc_auc_score
 
+    known = torch.isfinite(acts).all(-1) & torch.isfinite(means).all(-1)
+    n_train = int(known[:n_train].sum())
+    acts, means, labels = acts[known], means[known], labels[known.numpy()]
     train, test = labels[:n_train] == 1, labels[n_train:]
+    if min(train.sum(), (~train).sum(), test.sum(), (1 - test).sum()) < 1:
+        raise GlpError(
+            "A class has no text left: each needs some of more than one word, to make the direction and to measure it."
+        )
     difference = acts[:n_train][torch.from_numpy(train)].mean(0) - acts[:n_train][torch.from_numpy(~train)].mean(0)
     if not difference.norm() > 0:
         raise GlpError("The two classes have the same mean activation: the texts of both are the same.")

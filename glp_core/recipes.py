@@ -176,7 +176,7 @@ class Readings:
     def _texts(self, pool: Pool, split: Split) -> list[str]:
         rows = task_rows(task(pool.task), split)
         texts = rows["text"] if pool.label is None else rows["text"][rows["label"] == pool.label]
-        texts = [text for text in texts if text.strip()]
+        texts = [text.strip() for text in texts if text.strip()]
         if not texts:
             raise GlpError(f"Task {pool.task} has no texts of label {pool.label} for {split}.")
         return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]

@@ -29,7 +29,10 @@ class TextReading:
 
     @staticmethod
     def of(llm: Llm, layer: int, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
-        """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out of means and norms."""
+        """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out.
+
+        One massive activation would outweigh hundreds of texts; a text that has no others (a lone word) gives nan.
+        """
         rows = [llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
         short = next((text for text, row in zip(texts, rows, strict=True) if len(row) < 2), None)
         if short is not None:
@@ -53,8 +56,10 @@ class TextReading:
             progress(done, len(order), "texts read")
         norms = torch.cat(spans).norm(dim=-1)
         median = float(norms.median())
-        means = [_mean_of(span, median) for span in spans]
-        return TextReading(torch.stack([span[-1] for span in spans]), torch.stack(means), norms)
+        kept = [span[~is_massive(span, median)] for span in spans]
+        nothing = torch.full((llm.d_model,), torch.nan)
+        last, means = ([pool(span) if len(span) else nothing for span in kept] for pool in (_last, _mean))
+        return TextReading(torch.stack(last), torch.stack(means), norms)
 
     def pooled(self, pooling: Pooling) -> Tensor:
         """Return one activation for each text (n, d)."""
@@ -70,6 +75,9 @@ class TextReading:
         return TextReading(*(torch.cat([getattr(part, name) for part in parts]) for name in ("last", "mean", "norms")))
 
 
-def _mean_of(span: Tensor, median_norm: float) -> Tensor:
-    kept = span[~is_massive(span, median_norm)]
-    return kept.mean(0) if len(kept) else span.mean(0)
+def _last(span: Tensor) -> Tensor:
+    return span[-1]
+
+
+def _mean(span: Tensor) -> Tensor:
+    return span.mean(0)

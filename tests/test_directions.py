@@ -75,6 +75,15 @@ def test_means_leave_out_the_first_token_and_massive_activations(tiny_llm):
     torch.testing.assert_close(TextReading.of(tiny_llm, LAYER, [text]).mean[0], acts.mean(0), atol=1e-4, rtol=1e-3)
 
 
+def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
+    monkeypatch.setattr("glp_core.text_reading.is_massive", lambda acts, _median: torch.full((len(acts),), len(acts) == 1))
+    lone = tiny_llm.tokenizer.decode([9])
+    reading = TextReading.of(tiny_llm, LAYER, [GOOD[0], lone])
+    assert reading.mean[1].isnan().all() and torch.isfinite(reading.mean[0]).all()
+    made = diff_mean(tiny_llm, LAYER, [*GOOD[:8], lone], BAD[:8], test=(GOOD[8:], BAD[8:]), median_norm=4.0)
+    assert made.n_train == 16 and torch.isfinite(made.vector).all()
+
+
 def test_reading_many_texts_at_once_is_reading_each(tiny_llm, monkeypatch):
     texts = ["He", *GOOD[:3], "A model of the mind is not the mind, but it may be useful."]
     together = TextReading.of(tiny_llm, LAYER, texts)
@@ -181,7 +190,10 @@ def test_a_recipe_reads_train_rows_to_make_and_test_rows_to_measure(tiny_llm, mo
     )
     recipe = next(one for one in RECIPES if one.name == "positive-sentiment")
     made = make(recipe, Readings(tiny_llm, LAYER), 4.0)
-    assert [{corpus.split_of(text) for text in texts} for texts in read] == [{"train"}, {"train"}, {"test"}, {"test"}]
+    one = corpus.task("92_glue_sst2")
+    for texts, split, label in zip(read, ("train", "train", "test", "test"), (1, 0, 1, 0), strict=True):
+        rows = corpus.task_rows(one, split)
+        assert set(texts) <= {text.strip() for text in rows["text"][rows["label"] == label]}
     assert (made.n_train, made.n_test) == (24, 12)
     assert made.vector.norm() == pytest.approx(1, abs=1e-5)
 
