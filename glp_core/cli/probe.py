@@ -166,7 +166,6 @@ def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Tas
     found = unit_concepts(features, rows, progress=reporter("every unit"))
     tensors: dict[str, Any] = {
         "profile": torch.from_numpy(found.profile).half(),
-        "validation": torch.from_numpy(found.validation).half(),
         "test": torch.from_numpy(found.test).half(),
         "best_task": torch.from_numpy(found.best_task).to(torch.int16),
         "best_auc": torch.from_numpy(found.best_auc).float(),
