@@ -7,7 +7,7 @@ Markdown is escaped too. Colours come from numbers only.
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -42,8 +42,8 @@ class File(NamedTuple):
     """What the button says, for example "JSON"."""
     name: str
     """File name."""
-    data: str | bytes
-    """Contents."""
+    data: str | bytes | Callable[[], str | bytes]
+    """Contents, or a function that makes them when the file is taken."""
     mime: str
     """Media type."""
 

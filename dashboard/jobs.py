@@ -21,7 +21,7 @@ Cancelled = Callable[[], bool]
 Work = Callable[[Cancelled], Iterator[Any]]
 """Takes `cancelled`, yields results as they come; ends early when cancelled() turns true."""
 
-GRACE = 1.5
+GRACE = 1.0
 """Seconds without a look after which a job is given up; a closed tab frees the worker within 2 s."""
 MAX_WAITING = 12
 """Jobs that may wait, over all sessions."""

@@ -71,7 +71,7 @@ def is_there(card: Card) -> bool:
     return (about.ROOT / "pages" / f"{card.page}.py").is_file()
 
 
-def facts(known: about.Facts, number_type: str | None) -> list[tuple[str, str]]:
+def facts(known: about.Facts, number_type: str) -> list[tuple[str, str]]:
     """Return the workspace's facts; what has not been measured names the command that does it."""
     evaluate, bench = about.report("evaluate") or {}, about.report("bench") or {}
     pairs = [
@@ -82,7 +82,7 @@ def facts(known: about.Facts, number_type: str | None) -> list[tuple[str, str]]:
         ("Validation loss", _loss(known, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
-        ("Device", f"CPU, {number_type or 'models are loading'}"),
+        ("Device", f"CPU, {number_type}"),
     ]
     return pairs
 

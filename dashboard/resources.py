@@ -143,6 +143,9 @@ def _direction(folder: Path, name: str) -> Direction:
     return _workspace(folder).direction(name)
 
 
-def dtype_name() -> str:
-    """Return the number type that the models run in, once they are loaded."""
-    return str(llm().dtype).removeprefix("torch.")
+def number_type() -> str:
+    """Return the number type that the models run in, or why there is none yet."""
+    job = warm_up()
+    if job.live:
+        return "models are loading"
+    return "models could not be loaded" if job.error else str(llm().dtype).removeprefix("torch.")

@@ -34,5 +34,5 @@ def _state() -> None:
         return
     running, waiting = resources.runner().load()
     queue = "free" if not running else f"busy, {waiting} waiting"
-    st.html(components.facts([("Device", resources.DEVICE.upper()), ("Type", resources.dtype_name()), ("Queue", queue)]))
+    st.html(components.facts([("Device", resources.DEVICE.upper()), ("Type", resources.number_type()), ("Queue", queue)]))
     st.html('<div data-testid="models-ready"></div>')

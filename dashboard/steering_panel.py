@@ -226,8 +226,10 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[compo
         return []
     facts = about.read()
     made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer, "GLP parameters": facts.glp_parameters}
-    made_with["number type"] = resources.dtype_name()
+    made_with["number type"] = resources.number_type()
     return [
-        components.File("JSON", "steering.json", steering_view.as_json(told, made_with), "application/json"),
-        components.File("HTML page", "steering.html", steering_view.as_html(told, colour, made_with, link), "text/html"),
+        components.File("JSON", "steering.json", lambda: steering_view.as_json(told, made_with), "application/json"),
+        components.File(
+            "HTML page", "steering.html", lambda: steering_view.as_html(told, colour, made_with, link), "text/html"
+        ),
     ]

@@ -18,8 +18,7 @@ st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "d
 left, right = st.columns([2, 3], gap="large")
 with left:
     st.subheader("This workspace", anchor=False)
-    number_type = None if resources.warm_up().live else resources.dtype_name()
-    st.html(components.facts(overview.facts(known, number_type)))
+    st.html(components.facts(overview.facts(known, resources.number_type())))
 with right:
     st.subheader("Begin with an example", anchor=False)
     with st.container(horizontal=True):

@@ -191,6 +191,21 @@ def test_an_error_of_the_core_is_shown_in_a_box(llm, monkeypatch):
     assert "is damaged" in re.sub(r"\\(.)", r"\1", at.error[0].value)
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(lambda path: path.write_bytes(path.read_bytes()[:-100]), "final"), (lambda path: path.unlink(), "final")],
+)
+def test_a_damaged_checkpoint_is_told_on_the_page_and_works_again_once_it_is_whole(llm, workspace, damage, words):
+    path = workspace.folder / "glp" / "final.safetensors"
+    whole = path.read_bytes()
+    damage(path)
+    at = run(open_page(steering_tokens="4"))
+    assert not at.exception and words in re.sub(r"\\(.)", r"\1", at.error[-1].value)
+    open_page("overview")
+    path.write_bytes(whole)
+    assert board(run(at))
+
+
 def test_a_bug_is_not_swallowed(llm, monkeypatch):
     monkeypatch.setattr(resources, "_direction", lambda _folder, _name: 1 / 0)
     at = open_page()

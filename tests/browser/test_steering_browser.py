@@ -42,7 +42,7 @@ def directions(page):
 
 
 def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downloaded(open_page, tmp_path):
-    page = open_page(path(tokens=16, strength=1.5, prompt="The weather was"))
+    page = open_page(path(tokens=12, strength=1.5, prompt="The weather was"))
     assert page.locator("[data-testid=stAlert]").inner_text().endswith("press Run.")
     steer(page, wait=TOKENS.format("glp"))  # tokens are there before the run has finished
     page.wait_for_selector("[data-run=done]")
@@ -58,7 +58,7 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
         page.get_by_role("button", name="JSON").click()
     told = json.loads(download.value.path().read_text())
     assert told["finished"] and [column["arm"] for column in told["columns"]] == list(ARMS)
-    assert [len(column["tokens"]) for column in told["columns"]] == [16, 16, 16]
+    assert [len(column["tokens"]) for column in told["columns"]] == [12, 12, 12]
     page.keyboard.press("Escape")
 
     page.get_by_role("button", name="Share").click()
@@ -92,7 +92,7 @@ def test_a_closed_tab_frees_the_device_within_two_seconds(open_page, server):
 
 
 def test_two_people_at_once_each_get_their_own_solo_result(open_page):
-    pages = [open_page(path(tokens=20, strength=1.2)) for _ in range(2)]
+    pages = [open_page(path(tokens=12, strength=1.2)) for _ in range(2)]
     names = directions(pages[0])[:2]
     assert len(names) == 2
     alone = []
@@ -130,7 +130,7 @@ def test_hostile_text_neither_runs_nor_restyles_here_or_in_the_exported_page(ope
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_and_nothing_is_cut_off_at_768_pixels(open_page, dark):
-    page = open_page(path(tokens=12), width=768, dark=dark)
+    page = open_page(path(tokens=6), width=768, dark=dark)
     steer(page)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 768
     for arm in ARMS:
