@@ -1,6 +1,6 @@
-"""Start the dashboard's server on this machine: find a free port, print the address, and become the server.
+"""Start the dashboard's server on this machine: find a free port, print the address, and run the server.
 
-Needs nothing of Streamlit itself, so that a busy port is said at once.
+Streamlit is imported after the address is printed, so that a busy port is said at once.
 """
 
 import argparse
@@ -42,14 +42,23 @@ def wanted_port(words: str) -> int:
     return int(words)
 
 
-def command(port: int, more: list[str]) -> list[str]:
-    """Return the command line of the server."""
+def serve(port: int, more: list[str]) -> None:
+    """Run the server in this process until it is told to stop."""
+    import click
+    from streamlit.web import cli
+
     options = [f"--server.port={port}", f"--server.address={HOST}", f"--browser.serverAddress={HOST}"]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *options, *more]
+    try:
+        cli.main(["run", str(APP), *options, *more], prog_name="streamlit", standalone_mode=False)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
 
 
 def main() -> None:
-    """Print the address and turn this process into the server, so that Ctrl-C and TERM reach it directly."""
+    """Print the address and run the server in this process, so that Ctrl-C and TERM reach it directly."""
     parser = argparse.ArgumentParser(description="Start the dashboard; other options go to `streamlit run`.")
     default = os.environ.get("PORT") or str(FIRST_PORT)
     parser.add_argument("--port", type=wanted_port, default=default, help=f"first port to try (default: {default})")
@@ -60,8 +69,10 @@ def main() -> None:
     sys.stderr.write(f"GLP Explorer: http://{HOST}:{port}  (Ctrl-C stops it)\n")
     sys.stderr.flush()
     os.chdir(APP.parents[1])  # where .streamlit/config.toml lies
-    line = command(port, more)
-    os.execv(line[0], line)
+    try:
+        serve(port, more)
+    except KeyboardInterrupt:  # a way to end it, not an error
+        sys.stderr.write("Stopped.\n")
 
 
 if __name__ == "__main__":
