@@ -130,7 +130,7 @@ def open_unit(layer: int, unit: int) -> None:
 def choose_unit(name: str) -> None:
     """Make a unit the chosen one, on the same view (in a callback)."""
     layer, unit = lists.parse_unit(name)
-    st.query_params.update({"layer": str(layer), "unit": str(unit)})
+    st.query_params.update({"view": view_in_url(), "layer": str(layer), "unit": str(unit)})
 
 
 def open_named(name: str) -> None:
@@ -167,11 +167,14 @@ def hidden_units(table: pd.DataFrame, hide: bool) -> np.ndarray | None:
 def firing_rows(firings: Sequence[Firing], table: pd.DataFrame, pieces: Sequence[str]) -> list[UnitRow]:
     """Return the list rows of ranked units."""
     width = int(table["unit"].max()) + 1
+    longest = max((abs(firing.normalised) for firing in firings), default=0.0) or 1.0
     rows = []
     for firing in firings:
         row = table.iloc[firing.layer * width + firing.unit]
         name = lists.unit_name(firing.layer, firing.unit)
-        rows.append(UnitRow(name, firing.normalised, f"{firing.normalised:+.2f}", pieces[firing.token].strip(), words_of(row)))
+        rows.append(
+            UnitRow(name, firing.normalised / longest, f"{firing.normalised:+.2f}", pieces[firing.token].strip(), words_of(row))
+        )
     return rows
 
 

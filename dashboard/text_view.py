@@ -168,7 +168,11 @@ def _end_comparison() -> None:
 
 
 def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit: UnitId, chosen: list[int]) -> None:
-    on = "mean over the chosen tokens" if chosen else "strongest token"
+    on = (
+        "ranked by the mean over the chosen tokens; number and token: the strongest of them"
+        if chosen
+        else "at its strongest token"
+    )
     st.markdown(f"**Units by value / tail** ({on})")
     rows = neurons.firing_rows(firings, table, units.pieces)
     unit_rows(

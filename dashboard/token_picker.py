@@ -45,7 +45,7 @@ _CSS = """
 """
 
 _JS = """
-export default function ({ data, parentElement, setStateValue }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const strip = parentElement.querySelector(".strip")
   const tip = parentElement.querySelector(".tip")
   const chosen = new Set(data.selected)
@@ -78,7 +78,7 @@ export default function ({ data, parentElement, setStateValue }) {
         if (!data.several) chosen.clear()
         chosen.add(i)
       }
-      setStateValue("selected", [...chosen].sort((a, b) => a - b))
+      setTriggerValue("picked", [...chosen].sort((a, b) => a - b))
     }
     button.onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key]
@@ -123,14 +123,14 @@ def token_picker(
             "negative": charts.NEGATIVE_HUE,
             "strongest": charts.STRONGEST,
         },
-        on_selected_change=on_change,
+        on_picked_change=on_change,
         width="stretch",
     )
 
 
 def picked(key: str) -> list[int]:
     """Return the positions that a strip's last click left chosen; for use in its `on_change`."""
-    found = st.session_state.get(key, {}).get("selected")
+    found = st.session_state[key].picked
     return [position for position in found or [] if isinstance(position, int)]
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboard import charts
 
 Colouring = Literal["layer", "kurtosis", "best task"]
-KINDS = {"concepts": "concept profile (AUC on every task)", "writes": "write direction"}
+KINDS = {"concepts": "concept profile (every task)", "writes": "write direction"}
 NAMED_TASKS = 8
 """Tasks that get a colour of their own; the others share grey."""
 

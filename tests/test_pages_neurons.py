@@ -89,6 +89,13 @@ def test_a_link_opens_one_unit_with_both_of_its_ends(fakes):
     assert "An approximation" in said
 
 
+@pytest.mark.parametrize(("url", "view"), [({}, "text"), ({"view": "map"}, "map"), ({"layer": "0", "unit": "1"}, "unit")])
+def test_choosing_a_unit_keeps_the_view(monkeypatch, url, view):
+    monkeypatch.setattr(neurons.st, "query_params", url)
+    neurons.choose_unit("1/4")
+    assert url == {"view": view, "layer": "1", "unit": "4"}
+
+
 def test_buttons_move_to_the_next_unit_and_around_the_end(fakes):
     at = open_page(layer="0", unit="29")
     at.button(key="unit_next").click().run()

@@ -10,7 +10,7 @@ from tests.browser.conftest import PATIENCE
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
-        not (about.DEMO / "neurons" / "index.json").is_file(), reason="the workspace has no index of meta-neurons"
+        not (about.folder() / "neurons" / "index.json").is_file(), reason="the workspace has no index of meta-neurons"
     ),
 ]
 
