@@ -82,7 +82,7 @@ def test_hostile_text_is_shown_as_text_and_changes_nothing(open_page):
     assert page.title() == title
     assert page.locator("[data-testid=stMain] img[src=x]").count() == 0
     page.get_by_role("radio", name="One unit").click()
-    page.get_by_role("heading", name=re.compile(r"^L\d+ / \d+$")).wait_for()
+    page.get_by_role("heading", name=re.compile(r"^L\d+ . \d+$")).wait_for()
     assert 'onerror="document.title=1"' in shown_text(page)
 
 
