@@ -16,7 +16,7 @@ from glp_core.llm import Llm
 from glp_core.text_reading import POOLED, Pooling, TextReading
 
 N_TRAIN, N_TEST = 200, 80
-"""Texts of each class, at most."""
+"""Texts of each class, where a recipe says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Recipe:
     """Which activation of a text its class mean is taken of: that of its last token, or the mean over its tokens."""
     about: str = ""
     """What sets the classes apart, in words."""
+    n_train: int = N_TRAIN
+    n_test: int = N_TEST
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ RECIPES = (
         "Positive sentiment",
         (Pool("92_glue_sst2", 1),),
         (Pool("92_glue_sst2", 0),),
-        "last",
+        "mean",
         "praising against damning film reviews (SST-2)",
+        n_train=1200,
+        n_test=300,
     ),
     Recipe("sports", "Sports", (SPORTS,), (WORLD, BUSINESS, TECHNOLOGY), about="sports against other news"),
     Recipe("world-politics", "World politics", (WORLD,), (SPORTS, BUSINESS, TECHNOLOGY), about="world against other news"),
@@ -176,7 +180,7 @@ class Readings:
     def _texts(self, pool: Pool, split: Split) -> list[str]:
         rows = task_rows(task(pool.task), split)
         texts = rows["text"] if pool.label is None else rows["text"][rows["label"] == pool.label]
-        texts = [text.strip() for text in texts if text.strip()]
+        texts = [text for text in texts if text.strip()]
         if not texts:
             raise GlpError(f"Task {pool.task} has no texts of label {pool.label} for {split}.")
         return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
@@ -186,7 +190,7 @@ def make(recipe: Recipe, readings: Readings, median_norm: float) -> Direction:
     """Make a direction from its recipe."""
     parts = [
         readings.of(pools, split, n)
-        for split, n in (("train", N_TRAIN), ("test", N_TEST))
+        for split, n in (("train", recipe.n_train), ("test", recipe.n_test))
         for pools in (recipe.positive, recipe.negative)
     ]
     counts = [len(part.mean) for part in parts]
