@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Llm:
     def context_length(self) -> int:
         return getattr(self.model.config, "max_position_embeddings", 2048)
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Token ids that end a text: the model's, the tokenizer's, and <|endoftext|>, which ends one that is only continued."""
         listed = self.model.generation_config.eos_token_id if self.model.generation_config else None

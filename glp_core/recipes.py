@@ -40,7 +40,9 @@ class Recipe:
     about: str = ""
     """What sets the classes apart, in words."""
     n_train: int = N_TRAIN
+    """Texts of each class that it is made from, at most."""
     n_test: int = N_TEST
+    """Texts of each class that its AUROC is measured on, at most."""
 
 
 @dataclass(frozen=True)
