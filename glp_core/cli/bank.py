@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
-    parser.add_argument("--activations", type=int, default=4000, help="in the bank (default: 4,000)")
+    parser.add_argument("--activations", type=int, default=3800, help="in the bank (default: 3,800)")
     parser.add_argument("--keep", action="store_true", help="keep the bank that is there, measure it again (after a new GLP)")
 
 

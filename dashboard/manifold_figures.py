@@ -1,0 +1,118 @@
+"""The Manifold page's figures: a text among real tokens, distance by strength, activations on a plane. Numbers in, figures out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard import charts
+from dashboard.manifold import ARMS, Plane, Spread, TextReading
+
+RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
+KIND_SYMBOLS = ("diamond", "square", "triangle-up", "star")
+
+
+def histogram(reading: TextReading, unit: str) -> go.Figure:
+    """Draw the measure's density over real activations, from its quantiles, and the text's tokens as marks under it."""
+    quantiles = np.asarray(reading.quantiles)
+    edges = np.unique(quantiles)
+    shares = np.interp(edges, quantiles, np.linspace(0, 1, len(quantiles)))
+    bins = np.linspace(quantiles[0], quantiles[-2], 41)
+    height = np.diff(np.interp(bins, edges, shares)) / np.diff(bins)
+    figure = go.Figure()
+    figure.add_bar(
+        x=(bins[:-1] + bins[1:]) / 2,
+        y=height,
+        width=np.diff(bins),
+        name=f"{reading.n_real:,} real activations",
+        marker={"color": charts.GREY, "opacity": 0.45, "line": {"width": 0}},
+        hoverinfo="skip",
+    )
+    known = [i for i, value in enumerate(reading.values) if value == value]
+    figure.add_scatter(
+        x=[reading.values[i] for i in known],
+        y=[-0.05 * float(height.max())] * len(known),
+        mode="markers",
+        name="this text's tokens",
+        marker={"symbol": "line-ns-open", "size": 14, "color": charts.PURPLE, "line": {"width": 2}},
+        text=[charts.plain(f"{reading.tokens[i]!r}: {reading.shares[i]:.0%} of real ones are less far off") for i in known],
+        hovertemplate="%{text}<br>%{x:.3f}",
+    )
+    charts.layout(figure, x=unit, y="density", height=300)
+    return figure.update_yaxes(showticklabels=False)
+
+
+def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None) -> go.Figure:
+    """Draw the median distance by strength of each arm with the band of half of the prompts, and where real tokens lie."""
+    figure = go.Figure()
+    for arm, name in ARMS.items():
+        mine = [spread for spread in spreads if spread.arm == arm]
+        if not mine:
+            continue
+        colour = charts.ARM_COLOURS.get(arm, RANDOM_COLOUR)
+        x = [spread.strength for spread in mine]
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        figure.add_scatter(
+            x=[*x, *x[::-1]],
+            y=[*(s.quantiles[3] for s in mine), *(s.quantiles[1] for s in mine[::-1])],
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.14)",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=x,
+            y=[spread.quantiles[2] for spread in mine],
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "dash": charts.ARM_DASHES.get(arm, RANDOM_DASH), "width": 2},
+            marker={"size": 5},
+            text=[_hover(spread) for spread in mine],
+            hovertemplate="%{text}",
+        )
+    if band:
+        charts.shade(figure, *band, words="90% of real tokens")
+    charts.layout(figure, x="Strength (× median activation norm)", y="Manifold distance (1 = a typical real token)", height=440)
+    return figure.update_xaxes(range=[-0.05, 2.05])
+
+
+def _hover(spread: Spread) -> str:
+    low, _, middle, _, high = spread.quantiles
+    nearer = "" if spread.lower != spread.lower else f"<br>nearer than the raw push on {spread.lower:.0%} of prompts"
+    return f"{ARMS[spread.arm]}, strength {spread.strength:g}<br>median {middle:.2f}, 90% from {low:.2f} to {high:.2f}{nearer}"
+
+
+def plane(found: Plane) -> go.Figure:
+    """Draw real activations in grey and each other kind in its colour and shape."""
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scattergl(
+            x=found.real[:, 0],
+            y=found.real[:, 1],
+            mode="markers",
+            name=f"real, held out ({len(found.real):,})",
+            marker={"color": charts.GREY, "size": 4, "opacity": 0.45},
+            text=[charts.plain(text) for text in found.contexts],
+            hovertemplate="%{text}",
+        )
+    )
+    colours = {"steered": charts.ORANGE, "steered, then projected": charts.BLUE, "your text": charts.GREEN}
+    for i, (name, points) in enumerate(found.others.items()):
+        figure.add_trace(
+            go.Scattergl(
+                x=points[:, 0],
+                y=points[:, 1],
+                mode="markers",
+                name=f"{name} ({len(points):,})",
+                marker={
+                    "color": colours.get(name, charts.PURPLE),
+                    "symbol": KIND_SYMBOLS[i % len(KIND_SYMBOLS)],
+                    "size": 9 if name == "your text" else 6,
+                    "opacity": 0.75,
+                },
+                hovertemplate=name,
+            )
+        )
+    charts.layout(figure, x=found.axes[0], y=found.axes[1], height=600)
+    return figure

@@ -1,0 +1,79 @@
+"""The Manifold page's map: real, generated, steered and projected activations, and one's own text, on one plane. Runs inside jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dashboard import manifold, resources
+from dashboard.jobs import Cancelled
+from dashboard.manifold import Plane
+from dashboard.waiting import Report
+
+REAL, OTHERS = 1200, 300
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What the Map view asks for."""
+
+    method: Literal["PCA", "UMAP"]
+    steps: int
+    """Of the generated activations."""
+    direction: str
+    """Of the steered ones; empty: none."""
+    strength: float
+    text: str
+    """Own text; empty: none."""
+
+
+def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
+    """Lay out everything; the plane is that of the real activations alone."""
+    import torch
+
+    from glp_core.activation_map import pca_map, umap_map
+    from glp_core.activations import is_massive
+
+    ours, workspace = manifold.measures(), resources.workspace()
+    glp, bank = ours.meter.glp, ours.bank
+    chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
+    report(0, 3, "drawing activations")
+    noise = torch.randn(OTHERS, glp.d_input, generator=torch.Generator().manual_seed(0))
+    kinds = {f"generated, {request.steps} step{'s' * (request.steps > 1)}": glp.sample(noise, request.steps).cpu()}
+    if request.direction:
+        clean = bank.acts[torch.linspace(1, len(bank) - 1, OTHERS).long()]
+        push = request.strength * workspace.median_norm * resources.direction(request.direction).vector
+        kinds["steered"] = clean + push
+        kinds["steered, then projected"] = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
+    if request.text:
+        kinds["your text"] = _own(request.text)
+    kinds = {name: acts[~is_massive(acts, workspace.median_norm)] for name, acts in kinds.items()}
+    real = glp.normalize(bank.acts[chosen]).cpu().numpy()
+    others = {name: glp.normalize(acts).cpu().numpy() for name, acts in kinds.items() if len(acts)}
+    report(1, 3, "two-sample tests")
+    tests = {name: _told(rows, real) for name, rows in others.items() if name != "your text"}
+    contexts = ["…".join(bank.contexts[i]) for i in chosen.tolist()]
+    if request.method == "UMAP":
+        placed, rest = umap_map(
+            real, others, cancelled=cancelled, tell=lambda seconds: report(2, 3, f"UMAP in its own process, {seconds:.0f} s")
+        )
+        return Plane(placed, contexts, rest, ("UMAP 1", "UMAP 2"), tests)
+    placed, rest, share = pca_map(real, others)
+    return Plane(placed, contexts, rest, tuple(f"PC {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)), tests)
+
+
+def _own(text: str):  # noqa: ANN202 - a tensor
+    llm = resources.llm()
+    return llm.activations([llm.encode(text, max_tokens=128)], resources.workspace().layer)[0][1:].float().cpu()
+
+
+def _told(rows, real) -> str:  # noqa: ANN001 - two arrays
+    from glp_core.two_sample import FEWEST, logistic_test, neighbour_test
+
+    if len(rows) < FEWEST:
+        return "too few to test"
+    linear, nearest = logistic_test(rows, real), neighbour_test(rows, real)
+    return (
+        f"logistic {linear.value:.2f} [{linear.low:.2f}, {linear.high:.2f}], nearest neighbour {nearest.value:.2f} "
+        f"[{nearest.low:.2f}, {nearest.high:.2f}]"
+    )

@@ -1,0 +1,33 @@
+"""Manifold: how far is this from what the model really produces?"""
+
+from dashboard import components, manifold, manifold_tables, manifold_view, state
+
+HELP = """
+The GLP was trained on real activations only, so what surprises it is off their manifold. Every measure is larger for what is farther
+off, and is shown as a percentile: the share of real held-out activations (the bank; no GLP was trained on them) that are less far off.
+
+- **Denoising error**: the GLP's squared error at noise level 0.5 under one fixed noise, as a distance (1 = a typical real token).
+- **Displacement**: how far projection (noise level 0.5, the same noise for all) moves the activation.
+- **Mahalanobis**: distance from the mean under the covariance of the training activations; it knows no GLP.
+- **Nearest neighbour**: distance to the nearest activation of the bank, in latent space.
+- **Log-likelihood**: under the GLP's probability-flow ODE, 32 midpoint steps, divergence by Hutchinson's estimate with four probes;
+  minus nats a dimension, in latent space. Hover shows the standard error. It takes the longest; texts are cut to 64 tokens.
+
+The first token is never scored, nor are massive activations (outlined): they are attention sinks, far off by nature. A percentile of 97%
+is no verdict: of a hundred real tokens three lie there.
+
+**Map**: both planes are fitted on real activations only, everything else is placed on them. A plane hides most dimensions: two clouds that
+mix on it may still be told apart, which is what the two-sample tests under it measure.
+"""
+
+problems = state.link_problems(list(manifold.PARAMS.values()))
+slot = components.page_frame("Manifold", "How far is this from what the model really produces?")
+for problem in problems:
+    components.notice_box(problem)
+view = manifold_view.view_choice()
+files = manifold_view.draw(view)
+with slot:
+    components.share("manifold", manifold_view.link())
+    components.download(files, key="manifold_download")
+manifold_tables.draw()
+components.how_to_read(HELP)
