@@ -197,7 +197,7 @@ def test_a_prompt_of_the_first_token_alone_is_gone_on_from(tiny_llm, direction):
 def test_a_stop_token_ends_its_row_and_not_the_others(tiny_llm, arms, monkeypatch):
     free = run(tiny_llm, arms[:2], GREEDY)
     stop = free["raw"][3].token
-    monkeypatch.setattr(type(tiny_llm), "stop_ids", frozenset({stop}))
+    monkeypatch.setattr(tiny_llm, "stop_ids", frozenset({stop}))
     stopped = run(tiny_llm, arms[:2], GREEDY)
     at = [s.token for s in free["raw"]].index(stop)
     assert [s.finished for s in stopped["raw"]] == [False] * at + [True]
