@@ -75,8 +75,6 @@ RECIPES = (
     ),
     Recipe("sports", "Sports", (SPORTS,), (WORLD, BUSINESS, TECHNOLOGY), about="sports against other news"),
     Recipe("world-politics", "World politics", (WORLD,), (SPORTS, BUSINESS, TECHNOLOGY), about="world against other news"),
-    Recipe("business", "Business", (BUSINESS,), (WORLD, SPORTS, TECHNOLOGY), about="business against other news"),
-    Recipe("technology", "Technology", (TECHNOLOGY,), (WORLD, SPORTS, BUSINESS), about="technology against other news"),
     Recipe(
         "medicine",
         "Medicine",
@@ -92,27 +90,12 @@ RECIPES = (
         about="C and Python sources against news and reviews",
     ),
     Recipe(
-        "questions",
-        "Questions",
-        (Pool("130_temp_cat_Frequency"), Pool("132_temp_cat_Event Ordering")),
-        (Pool("87_glue_cola", 1), Pool("48_cm_correct", 0)),
-        about="questions against plain sentences",
-    ),
-    Recipe(
         "law",
         "Law",
         (Pool("76_trial-court"),),
         (*NEWS, Pool("92_glue_sst2")),
         about="passages of court opinions against news and reviews",
     ),
-    Recipe(
-        "mathematics",
-        "Mathematics",
-        (Pool("77_second-derivative"), Pool("70_prime-factors")),
-        (*NEWS, Pool("87_glue_cola", 1)),
-        about="passages on derivatives and prime factors against news and plain sentences",
-    ),
-    Recipe("spam", "Spam", (Pool("96_spam_is", 1),), (Pool("96_spam_is", 0),), about="unwanted against ordinary text messages"),
     Recipe(
         "film-reviews",
         "Film reviews",
@@ -150,10 +133,11 @@ PERSONAS = (
         "You are a teenager. Always answer in short, sloppy, casual slang, like in a text message to a friend.",
     ),
     Persona(
-        "pessimist",
-        "Pessimist",
-        "You are a gloomy pessimist. Always complain that everything is hopeless, sad and bound to fail.",
-        "You are a cheerful optimist. Always say that everything is wonderful, hopeful and bound to succeed.",
+        "storyteller",
+        "Storyteller",
+        "You are a teller of fairy tales. Always answer with a fairy tale that begins with Once upon a time, with kings, forests "
+        "and magic.",
+        "You are a technical writer. Always answer with a plain list of facts and instructions.",
     ),
 )
 

@@ -174,6 +174,15 @@ def test_a_persona_is_the_difference_of_mean_answer_activations(tiny_llm):
     assert (made.n_train, made.n_test) == (8, 4)
 
 
+def test_every_shipped_direction_has_its_recipe_and_tells_its_classes_apart(demo):
+    assert set(demo.direction_names()) == {one.name for one in (*RECIPES, *PERSONAS)}
+    for name in demo.direction_names():
+        shipped = demo.direction(name)
+        assert (shipped.layer, shipped.median_norm) == (demo.layer, pytest.approx(demo.median_norm))
+        assert float(shipped.vector.norm()) == pytest.approx(1, abs=1e-4)
+        assert shipped.auroc > 0.7 and shipped.probe_auroc > 0.7 and shipped.n_test >= 30
+
+
 def test_recipes_have_names_of_their_own_and_tasks_that_exist():
     names = [one.name for one in (*RECIPES, *PERSONAS)]
     assert len(set(names)) == len(names) and len(RECIPES) >= 7 and len(PERSONAS) >= 3
