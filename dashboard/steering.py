@@ -15,7 +15,7 @@ from glp_core.errors import GlpError
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
 MODES = ("continue", "chat")
-SOLVERS = ("midpoint", "ab2", "euler")
+SOLVERS = ("radau", "ab2", "midpoint", "euler")
 EXTRAS = ("none", "norm-restored", "Gaussian")
 COLOURINGS = ("distance", "surprise", "none")
 ARM_TITLES = {
@@ -30,18 +30,23 @@ NO_DIRECTIONS = "no directions"
 
 
 class Example(NamedTuple):
-    """A prompt to begin with."""
+    """Something to begin with."""
 
+    title: str
     prompt: str
     mode: str
+    direction: str
+    """Title of a direction; left as it is where the workspace has no such one."""
+    strength: float
 
 
 EXAMPLES = (
-    Example("I went to the cinema last night, and the film was", "continue"),
-    Example("My neighbour knocked on the door this morning and", "continue"),
-    Example("The report begins with a short description of", "continue"),
-    Example("Tell me about your day.", "chat"),
-    Example("What should I cook for dinner tonight?", "chat"),
+    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 1.0),
+    Example("A film, panned", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", -1.0),
+    Example("A neighbour and a match", "My neighbour knocked on the door this morning and", "continue", "Sports", 0.8),
+    Example("A report that turns to law", "The report begins with a short description of", "continue", "Law", 0.8),
+    Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.8),
+    Example("A formal recipe", "What should I cook for dinner tonight?", "chat", "Formal", 0.8),
 )
 
 
@@ -53,10 +58,10 @@ def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]
         "prompt": state.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
         "mode": state.choice("steering_mode", "Mode", MODES[0], MODES),
         "direction": state.choice("steering_direction", "Direction", first, titles),
-        "strength": state.number("steering_strength", "Strength", 1.3, -3.0, 3.0),
+        "strength": state.number("steering_strength", "Strength", 1.0, -3.0, 3.0),
         "noise_level": state.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": state.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
-        "steps": state.whole("steering_steps", "Steps", 4, 1, 100),
+        "steps": state.whole("steering_steps", "Steps", 3, 1, 100),
         "max_tokens": state.whole("steering_tokens", "Tokens", 64, 1, MOST_TOKENS),
         "temperature": state.number("steering_temperature", "Temperature", 0.0, 0.0, 2.0),
         "seed": state.whole("steering_seed", "Seed", 0, 0, 2**31 - 1),

@@ -74,7 +74,7 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
     left.text_area("Prompt", params["prompt"].default, height=100, placeholder="A few words to go on from", **bound("prompt"))
     with right:
         st.segmented_control("Mode", steering.MODES, default=params["mode"].default, required=True, **bound("mode"))
-        _examples(params)
+        _examples(params, directions)
     left, middle, right = st.columns([4, 8, 3], gap="medium", vertical_alignment="top")
     with left:
         _direction(params, directions)
@@ -94,23 +94,18 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
     return place
 
 
-def _examples(params: Params) -> None:
+def _examples(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
     def take() -> None:
-        chosen = next((e for e in steering.EXAMPLES if e.prompt == st.session_state.steering_example), None)
+        chosen = next((e for e in steering.EXAMPLES if e.title == st.session_state.steering_example), None)
         if chosen:
-            st.session_state[params["prompt"].key] = chosen.prompt
-            st.session_state[params["mode"].key] = chosen.mode
+            values = chosen._asdict()
+            known = [direction.title for direction in directions]
+            for name in ("prompt", "mode", "strength", *(["direction"] if chosen.direction in known else [])):
+                st.session_state[params[name].key] = values[name]
 
-    prompts = [example.prompt for example in steering.EXAMPLES]
-    st.selectbox(
-        "Examples",
-        prompts,
-        index=None,
-        placeholder="Examples",
-        key="steering_example",
-        on_change=take,
-        label_visibility="collapsed",
-    )
+    titles = [example.title for example in steering.EXAMPLES]
+    options = {"index": None, "placeholder": "Examples", "label_visibility": "collapsed"}
+    st.selectbox("Examples", titles, key="steering_example", on_change=take, **options)
 
 
 def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> None:

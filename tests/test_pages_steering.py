@@ -104,6 +104,15 @@ def test_results_stay_when_a_control_changes(llm):
     assert not at.exception
 
 
+def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):
+    at = open_page()
+    chat = next(example for example in steering.EXAMPLES if example.mode == "chat")
+    at.selectbox(key="steering_example").set_value(chat.title).run()
+    assert at.text_area(key="steering_prompt").value == chat.prompt
+    assert at.slider(key="steering_strength").value == chat.strength
+    assert at.selectbox(key="steering_direction").value == "positive sentiment"  # this workspace has no such direction
+
+
 def test_live_runs_again_when_a_control_that_matters_changes(llm):
     at = open_page(steering_tokens="6", steering_live="true")
     first = board(at)

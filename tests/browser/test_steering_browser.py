@@ -53,18 +53,18 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
         assert re.search(r"distance \d", hover) and re.search(r"surprise \d", hover)
     page.wait_for_selector(".js-plotly-plot")
 
-    page.get_by_role("button", name="Download").click()
+    page.get_by_role("button", name="Download", exact=True).click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="JSON").click()
+        page.get_by_role("button", name="JSON", exact=True).click()
     told = json.loads(download.value.path().read_text())
     assert told["finished"] and [column["arm"] for column in told["columns"]] == list(ARMS)
     assert [len(column["tokens"]) for column in told["columns"]] == [12, 12, 12]
     page.keyboard.press("Escape")
 
-    page.get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Share", exact=True).click()
     link = page.locator("[data-testid=stPopoverBody] code").inner_text()
     again = open_page(link.split("/", 3)[3])
-    assert again.locator(".st-key-steering_prompt textarea").input_value() == "The weather was"
+    again.wait_for_function("document.querySelector('.st-key-steering_prompt textarea')?.value == 'The weather was'")
     steer(again)
     assert texts(again) == shown
 
@@ -116,9 +116,9 @@ def test_hostile_text_neither_runs_nor_restyles_here_or_in_the_exported_page(ope
     assert "<img src=x" in page.locator("[data-testid=stAlert]").first.inner_text()
     steer(page)
     assert page.evaluate("window.hacked") is None and page.locator(RUN).is_visible()
-    page.get_by_role("button", name="Download").click()
+    page.get_by_role("button", name="Download", exact=True).click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="HTML page").click()
+        page.get_by_role("button", name="HTML page", exact=True).click()
     download.value.save_as(tmp_path / "page.html")
     alone = page.context.new_page()
     requests = []
