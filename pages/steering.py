@@ -16,7 +16,8 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
   occurred before in the column.
 - **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
 - **kept push**: how much of the push along the direction the projection left. A low number means that the prior undid the steering.
-- **Steps** are network calls for midpoint and ab2; for euler they are steps of the released schedule, of which noise level 0.5 runs half.
+- **Steps** are network calls for radau (in threes), ab2 and midpoint; for euler they are steps of the released schedule, of which
+  noise level 0.5 runs half.
 """
 
 directions = [*about.directions(), *unit_directions.asked("steering_direction")]
