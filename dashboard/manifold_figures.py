@@ -55,6 +55,7 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None) -> go.Fig
         figure.add_scatter(
             x=[*x, *x[::-1]],
             y=[*(s.quantiles[3] for s in mine), *(s.quantiles[1] for s in mine[::-1])],
+            mode="lines",
             fill="toself",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
             line={"width": 0},

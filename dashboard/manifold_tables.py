@@ -34,7 +34,7 @@ def draw() -> None:
 def _scorecard() -> None:
     report = about.report("scorecard")
     if not report:
-        components.empty_report("The two-sample tests", DETECT, "some minutes")
+        components.empty_report("The two-sample table", DETECT, "some minutes")
         return
     rows = [
         {

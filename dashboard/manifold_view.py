@@ -59,11 +59,11 @@ def link() -> dict[str, Any]:
 
 def text_view() -> list[File]:
     """Draw a text's tokens coloured by where they lie among real activations."""
-    _example_texts()
     st.text_area("Text", PARAMS["text"].default, height=100, **bound("text"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(MEASURES)
         st.selectbox("Measure", names, names.index(PARAMS["measure"].default), width=220, **bound("measure"))
+        _example_texts()
     wanted = values()
     measure = MEASURES[wanted["measure"]]
     made_from = ("manifold", str(about.folder()), _glp_stamp(), wanted["text"], measure)
@@ -76,7 +76,7 @@ def text_view() -> list[File]:
         )
         kept.results().put(reading, *made_from)
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
-    st.html(components.legend("0%", "100%", words="share of real activations that are less far off"))
+    st.html(components.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
     st.html(components.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
     known = [share for share in reading.shares if share == share]
     if known:

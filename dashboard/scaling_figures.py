@@ -68,6 +68,7 @@ def _law(figure: go.Figure, fit: ScalingFit, *, paper: bool) -> None:
     figure.add_scatter(
         x=[*grid, *grid[::-1]],
         y=[*band.high, *band.low[::-1]],
+        mode="lines",
         fill="toself",
         fillcolor="rgba(133,139,149,0.22)",
         line={"width": 0},

@@ -42,7 +42,7 @@ def workspace(bare):
     workspace.save_report("reference", make_reference(glp, acts))
     measures = Measures(ManifoldMeter(glp, workspace.report("reference")), workspace.covariance(), bank)
     about = {"activations_seen": 2_000_000}
-    workspace.save_report("measures", {"measures": reference(measures, n=100, n_likelihood=20), "glp": about})
+    workspace.save_report("measures", {"measures": reference(measures, n=100), "glp": about})
     (workspace.folder / "prefixes.json").write_text(json.dumps([f"the cat and {i}" for i in range(20)]))
     return workspace
 
@@ -151,7 +151,7 @@ def test_reports_become_tables(workspace):
         "scorecard", {"two_sample": [{"sample": "GLP, 1 step", "logistic": test, "neighbour": test}], "n": 50}
     )
     at = open_page()
-    frames = [frame.value for frame in at.get("arrow_data_frame")]
+    frames = [frame.value for frame in at.dataframe]
     assert any("0.61 [0.58, 0.64]" in frame.to_csv() for frame in frames)
 
 

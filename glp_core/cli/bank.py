@@ -18,13 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_argument(parser)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--activations", type=int, default=3800, help="in the bank (default: 3,800)")
+    parser.add_argument("--reference", type=int, default=2000, help="activations of each measure's quantiles (default: 2,000)")
     parser.add_argument("--keep", action="store_true", help="keep the bank that is there, measure it again (after a new GLP)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.activations < 50:
-        raise GlpError(f"--activations is {args.activations}, wanted at least 50.")
+    for name in ("activations", "reference"):
+        if getattr(args, name) < 50:
+            raise GlpError(f"--{name} is {getattr(args, name)}, wanted at least 50.")
     workspace = open_workspace(args)
     if not args.keep:
         store = ActivationStore(args.store or workspace.store_folder)
@@ -34,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     measures = measures_of(workspace)
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
     about = read_json(workspace.folder / "glp" / "config.json").get("about", {})
-    report = {"measures": reference(measures, progress=reporter("measures")), "glp": about, "bank": measures.bank.facts}
+    found = reference(measures, n=args.reference, progress=reporter("measures"))
+    report = {"measures": found, "glp": about, "bank": measures.bank.facts}
     workspace.save_report("measures", report)
     return 0
 
