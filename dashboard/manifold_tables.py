@@ -43,11 +43,15 @@ def _scorecard() -> None:
                 f"{test}": f"{row[test]['accuracy']:.2f} [{row[test]['ci'][0]:.2f}, {row[test]['ci'][1]:.2f}]"
                 for test in ("logistic", "neighbour")
             },
+            "neighbour: drawn / real": f"{row['neighbour']['drawn']:.2f} / {row['neighbour']['real']:.2f}",
         }
         for row in report["two_sample"]
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     words = f"Accuracy of a classifier, {report['n']:,} of each; 0.5 means that it cannot tell them apart. "
+    words += (
+        "Drawn / real: how many of each have their nearest neighbour in their own sample; a collapsed sample is near 1 / 0. "
+    )
     frechet = (about.report("evaluate") or {}).get("frechet", {})
     with contextlib.suppress(KeyError, TypeError):
         words += (

@@ -32,6 +32,15 @@ class Auroc(NamedTuple):
     high: float
 
 
+class Off(NamedTuple):
+    """Activations that are not real ones, with the document that each was made from."""
+
+    acts: Tensor
+    """(n, d)."""
+    documents: Tensor
+    """(n,), numbered as the bank's: a neighbour from the own document would give the answer away."""
+
+
 def auroc(off: NDArray, real: NDArray) -> Auroc:
     """Return the AUROC of values of off (n,) and real (m,) activations; ties count half."""
     n, m = len(off), len(real)
@@ -59,8 +68,8 @@ def random_directions(n: int, d: int, seed: int = 0) -> list[Tensor]:
 
 def other_activations(
     llm: Llm, layer: int, texts: Sequence[str], n: int, median_norm: float, *, shuffled: bool = False, seed: int = 0
-) -> Tensor:
-    """Return n activations (n, d) of `layer` over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
+) -> "Off":
+    """Return n activations of `layer` over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
     rng = np.random.default_rng(seed)
     rows = [llm.encode(text, max_tokens=64) for text in texts]
     if shuffled:
@@ -69,10 +78,13 @@ def other_activations(
     for start in range(0, len(rows), 16):
         parts += [acts[1:].float().cpu() for acts in llm.activations(rows[start : start + 16], layer)]
     acts = torch.cat(parts)
-    acts = acts[~is_massive(acts, median_norm)]
+    documents = torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])
+    kept = ~is_massive(acts, median_norm)
+    acts, documents = acts[kept], documents[kept]
     if len(acts) < n:
         raise GlpError(f"The texts give {len(acts)} activations, wanted {n}: give more texts.")
-    return acts[torch.from_numpy(rng.permutation(len(acts))[:n])]
+    chosen = torch.from_numpy(rng.permutation(len(acts))[:n])
+    return Off(acts[chosen], documents[chosen])
 
 
 def detection_report(
@@ -84,14 +96,16 @@ def detection_report(
     *,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
-    """Return the AUROC of each measure for each kind of off activations (n, d) against real ones (m, d) of documents `own` (m,)."""
+    """Return the AUROC of each measure for each kind of off activations against real ones (m, d) of documents `own` (m,)."""
     table: list[dict[str, Any]] = []
     for i, name in enumerate(names):
         base = measures.of(name, real, own=own).numpy()
-        for j, (kind, acts) in enumerate(kinds.items()):
+        for j, (kind, off) in enumerate(kinds.items()):
             progress(i * len(kinds) + j, len(names) * len(kinds), f"{name}, {kind}")
-            found = auroc(measures.of(name, acts).numpy(), base)
-            table.append({"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(acts)})
+            found = auroc(measures.of(name, off.acts, own=off.documents).numpy(), base)
+            table.append(
+                {"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(off.acts)}
+            )
     progress(1, 1, "")
     return {"rows": table, "n_real": len(real)}
 
@@ -112,4 +126,4 @@ def two_sample_report(
 
 
 def _plain(found: Accuracy) -> dict[str, Any]:
-    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n}
+    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n, "drawn": found.first, "real": found.second}

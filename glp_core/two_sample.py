@@ -25,6 +25,10 @@ class Accuracy(NamedTuple):
     high: float
     n: int
     """Rows that it was measured on."""
+    first: float
+    """Share of the first sample's rows that are right; far from `second` where one sample is the denser: a collapsed one has near 1."""
+    second: float
+    """Share of the second sample's rows that are right."""
 
 
 def logistic_test(one: NDArray, other: NDArray, *, seed: int = 0) -> Accuracy:
@@ -37,7 +41,7 @@ def logistic_test(one: NDArray, other: NDArray, *, seed: int = 0) -> Accuracy:
     train, test, y_train, y_test = train_test_split(rows, labels, test_size=0.5, stratify=labels, random_state=seed)
     scaler = StandardScaler().fit(train)
     model = LogisticRegression(C=0.01, max_iter=300).fit(scaler.transform(train), y_train)
-    return _accuracy((model.predict(scaler.transform(test)) == y_test).sum(), len(y_test))
+    return _accuracy(model.predict(scaler.transform(test)) == y_test, y_test)
 
 
 def neighbour_test(one: NDArray, other: NDArray) -> Accuracy:
@@ -46,13 +50,13 @@ def neighbour_test(one: NDArray, other: NDArray) -> Accuracy:
 
     rows, labels = _pooled(one, other)
     points, own = torch.from_numpy(rows), torch.from_numpy(labels)
-    right = 0
+    right = []
     for start in range(0, len(points), 1024):
         distances = torch.cdist(points[start : start + 1024], points)
         span = torch.arange(len(distances))
         distances[span, start + span] = math.inf
-        right += int((own[distances.argmin(1)] == own[start : start + 1024]).sum())
-    return _accuracy(right, len(rows))
+        right.append(own[distances.argmin(1)] == own[start : start + 1024])
+    return _accuracy(torch.cat(right).numpy(), labels)
 
 
 def _pooled(one: NDArray, other: NDArray) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -68,9 +72,9 @@ def _pooled(one: NDArray, other: NDArray) -> tuple[NDArray[np.float32], NDArray[
     return rows, np.repeat([0, 1], n)
 
 
-def _accuracy(right: int, n: int) -> Accuracy:
-    """Return a share with Wilson's interval."""
-    p, z = right / n, 1.96
+def _accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> Accuracy:
+    """Return the share of right rows with Wilson's interval."""
+    p, n, z = float(right.mean()), len(right), 1.96
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Accuracy(float(p), float(centre - half), float(centre + half), int(n))
+    return Accuracy(p, centre - half, centre + half, n, float(right[labels == 0].mean()), float(right[labels == 1].mean()))

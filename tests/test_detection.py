@@ -33,6 +33,8 @@ def test_equal_samples_cannot_be_told_apart_and_shifted_ones_can():
         found = test(one, same)
         assert found.low <= 0.5 <= found.high
         assert test(one, other).low > 0.75
+    collapsed = neighbour_test(0.05 * one, other)
+    assert collapsed.first > 0.95
 
 
 def test_what_has_the_same_mean_and_covariance_is_found_by_neighbours_only():
@@ -120,12 +122,21 @@ def test_percentiles_of_the_reference_itself_are_uniform(measures):
 def test_the_detection_table_finds_strong_pushes_and_not_real_ones(measures):
     bank = measures.bank
     real, own = bank.acts[::2], bank.documents[::2]
-    kinds = {"same": bank.acts[1::2], "pushed": real + 10 * measures.meter.glp.normalizer.std[0]}
+    pushed = real + 10 * measures.meter.glp.normalizer.std[0]
+    kinds = {"same": detection.Off(bank.acts[1::2], bank.documents[1::2]), "pushed": detection.Off(pushed, own)}
     report = detection.detection_report(measures, kinds, real, own, ("error", "mahalanobis"))
     found = {(row["kind"], row["measure"]): row for row in report["rows"]}
     assert found["pushed", "mahalanobis"]["auroc"] > 0.99
     low, high = found["same", "mahalanobis"]["ci"]
     assert low <= 0.55 and high >= 0.45
+
+
+def test_a_tiny_push_is_not_nearer_than_the_real_one_that_it_came_from(measures):
+    """Its own original is in the bank; if that counted, it would look nearer than any real activation."""
+    real, own = measures.bank.acts, measures.bank.documents
+    kinds = {"hardly pushed": detection.Off(real + 1e-3, own)}
+    (row,) = detection.detection_report(measures, kinds, real, own, ("neighbour",))["rows"]
+    assert row["auroc"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_generated_samples_are_tested_beside_real_ones(measures):
@@ -154,9 +165,10 @@ def test_shuffled_and_other_texts_leave_first_tokens_out():
     texts = ["The cat sat on the mat.", "A model of the mind is not the mind."] * 4
     straight = detection.other_activations(llm, 1, texts, 30, 1e9)
     shuffled = detection.other_activations(llm, 1, texts, 30, 1e9, shuffled=True)
-    assert straight.shape == shuffled.shape == (30, tiny.WIDTH)
-    assert not torch.allclose(straight, shuffled)
+    assert straight.acts.shape == shuffled.acts.shape == (30, tiny.WIDTH)
+    assert not torch.allclose(straight.acts, shuffled.acts)
+    assert set(straight.documents.tolist()) <= set(range(8))
     first = llm.activations([llm.encode(texts[0])], 1)[0][0]
-    assert (torch.cdist(first[None].float(), straight) > 1e-3).all()
+    assert (torch.cdist(first[None].float(), straight.acts) > 1e-3).all()
     with pytest.raises(GlpError, match="give more texts"):
         detection.other_activations(llm, 1, texts, 10_000, 1e9)

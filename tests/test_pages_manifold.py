@@ -146,7 +146,7 @@ def test_reports_become_tables(workspace):
         for kind, value in (("a", 0.5), ("b", 0.9))
     ]
     workspace.save_report("detection", {"rows": rows, "n_real": 5})
-    test = {"accuracy": 0.61, "ci": [0.58, 0.64], "n": 100}
+    test = {"accuracy": 0.61, "ci": [0.58, 0.64], "n": 100, "drawn": 0.7, "real": 0.5}
     workspace.save_report(
         "scorecard", {"two_sample": [{"sample": "GLP, 1 step", "logistic": test, "neighbour": test}], "n": 50}
     )
@@ -171,9 +171,8 @@ def test_pca_of_training_rows_is_the_fit_and_agrees_with_scikit_learn():
 def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped():
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 8]).astype(np.float32)
-    plane, others = umap_map(rows, {"same": rows, "some": rows[:3]}, neighbours=10)
+    plane, others = umap_map(rows, {"same": rows}, neighbours=10)
     assert others["same"] == pytest.approx(plane, abs=1e-4)
-    assert others["some"].shape == (3, 2)
     with pytest.raises(GlpError, match="Stopped"):
         umap_map(rows, {}, neighbours=10, cancelled=lambda: True)
     with pytest.raises(GlpError, match="more than 10"):

@@ -12,6 +12,7 @@ from glp_core.activations import is_massive
 from glp_core.cli.bank import measures_of
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
 from glp_core.corpus import documents
+from glp_core.detection import Off
 from glp_core.errors import GlpError
 from glp_core.gaussian import GaussianPrior
 from glp_core.measures import NAMES, QUICK, Measures
@@ -56,24 +57,22 @@ def samples(workspace: Workspace, measures: Measures, n: int) -> None:
     workspace.save_report("scorecard", {"two_sample": rows, "n": n})
 
 
-def off_manifold(
-    workspace: Workspace, measures: Measures, n: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+def off_manifold(workspace: Workspace, measures: Measures, n: int) -> tuple[dict[str, Off], torch.Tensor, torch.Tensor]:
     """Return the kinds of off activations by name, the real ones, and these ones' documents."""
     bank, layer, median = measures.bank, workspace.layer, workspace.median_norm
     chosen = torch.linspace(0, len(bank) - 1, min(n, len(bank))).long()
-    real = bank.acts[chosen]
+    real, own = bank.acts[chosen], bank.documents[chosen]
     random = detection.random_directions(len(real), real.shape[1])
     directions = [workspace.direction(name).vector for name in workspace.direction_names()]
     kinds = {}
     for strength in detection.STRENGTHS:
         if directions:
-            kinds[f"steered, strength {strength:g}"] = detection.shifted(real, directions, strength, median)
-        kinds[f"random shift, strength {strength:g}"] = detection.shifted(real, random, strength, median)
+            kinds[f"steered, strength {strength:g}"] = Off(detection.shifted(real, directions, strength, median), own)
+        kinds[f"random shift, strength {strength:g}"] = Off(detection.shifted(real, random, strength, median), own)
     llm = workspace.load_llm()
     texts = [document.text for document in documents("validation")[: max(40, n // 4)]]
     for other in (layer - 1, layer + 1):
         if 0 <= other < llm.n_layers:
             kinds[f"layer {other}"] = detection.other_activations(llm, other, texts, len(real), median)
     kinds["shuffled text"] = detection.other_activations(llm, layer, texts, len(real), median, shuffled=True)
-    return kinds, real, bank.documents[chosen]
+    return kinds, real, own
