@@ -25,6 +25,8 @@ def compare_vs_generate(llm, glp, layer, median_norm, solver, calls, repeats=3):
         Arm("projected", direction, 1.0, projector),
     ]
 
+    llm.stop_ids = frozenset()  # every arm writes all its tokens, as the plain run does with min_new_tokens
+
     def three_columns():
         steps = sum(1 for _ in generate(llm, ids, layer, arms, Sampling(max_tokens=TOKENS), median_norm=median_norm))
         assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
