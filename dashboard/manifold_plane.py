@@ -75,5 +75,5 @@ def _told(rows, real) -> str:  # noqa: ANN001 - two arrays
     linear, nearest = logistic_test(rows, real), neighbour_test(rows, real)
     return (
         f"logistic {linear.value:.2f} [{linear.low:.2f}, {linear.high:.2f}], nearest neighbour {nearest.value:.2f} "
-        f"[{nearest.low:.2f}, {nearest.high:.2f}]"
+        f"[{nearest.low:.2f}, {nearest.high:.2f}] ({nearest.first:.0%} of its own, {nearest.second:.0%} of the real ones)"
     )

@@ -12,26 +12,27 @@ DETECT = "python -m glp_core detect"
 
 def draw() -> None:
     """Draw what the reports say of detection and of generated samples."""
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("What gets detected?", anchor=False)
-        report = about.report("detection")
-        if not report:
-            components.empty_report("The detection table", DETECT, "some minutes")
-        else:
-            frame = pd.DataFrame(report["rows"]).pivot(index="kind", columns="measure", values="auroc")
-            order = list(dict.fromkeys(row["kind"] for row in report["rows"]))
-            st.dataframe(frame.loc[order].style.format("{:.2f}"), height=38 + 35 * len(order))
-            st.caption(
-                f"AUROC of each measure for telling {report['n_real']} real activations from as many of each kind; 0.5 is chance, below "
-                "0.5 means that the off ones look nearer than real ones. Intervals are in reports/detection.json."
-            )
-    with right:
-        st.subheader("Can samples be told from real ones?", anchor=False)
-        _scorecard()
+    _detection()
+    _scorecard()
+
+
+def _detection() -> None:
+    st.subheader("What gets detected?", anchor=False)
+    report = about.report("detection")
+    if not report:
+        components.empty_report("The detection table", DETECT, "some minutes")
+        return
+    frame = pd.DataFrame(report["rows"]).pivot(index="kind", columns="measure", values="auroc")
+    order = list(dict.fromkeys(row["kind"] for row in report["rows"]))
+    st.dataframe(frame.loc[order].style.format("{:.2f}"), height=38 + 35 * len(order))
+    st.caption(
+        f"AUROC of each measure for telling {report['n_real']} real activations from as many of each kind; 0.5 is chance, below "
+        "0.5 means that the off ones look nearer than real ones. Intervals are in reports/detection.json."
+    )
 
 
 def _scorecard() -> None:
+    st.subheader("Can samples be told from real ones?", anchor=False)
     report = about.report("scorecard")
     if not report:
         components.empty_report("The two-sample table", DETECT, "some minutes")
@@ -50,7 +51,8 @@ def _scorecard() -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     words = f"Accuracy of a classifier, {report['n']:,} of each; 0.5 means that it cannot tell them apart. "
     words += (
-        "Drawn / real: how many of each have their nearest neighbour in their own sample; a collapsed sample is near 1 / 0. "
+        "Drawn / real: how many of each have their nearest neighbour in their own sample. The two part where one sample is denser, and "
+        "then they are told apart however near 0.5 their mean is: 1 / 0 is a collapsed sample, 0 / 1 one that misses where real ones crowd. "
     )
     frechet = (about.report("evaluate") or {}).get("frechet", {})
     with contextlib.suppress(KeyError, TypeError):
@@ -60,6 +62,6 @@ def _scorecard() -> None:
         )
     st.caption(
         words
-        + "The Frechet distance sees only mean and covariance, so a Gaussian prior wins it by construction; so does a logistic "
-        "regression nearly. The nearest-neighbour test sees the rest."
+        + "The Frechet distance and, nearly, the logistic regression see only mean and covariance, so the Gaussian prior wins both by "
+        "construction; the neighbours see the rest."
     )

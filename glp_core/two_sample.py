@@ -2,7 +2,8 @@
 
 A logistic regression sees means and directions, its accuracy is measured on rows it was not fitted on; the nearest-neighbour test
 (each row left out once) also sees shape and, above all, copies and gaps. Unlike the Frechet distance, neither stops at mean and
-covariance. Knows numbers only.
+covariance. The neighbours' two shares say more than their mean: where one sample is denser they part, and the mean may still be 0.5.
+Knows numbers only.
 """
 
 import math
