@@ -52,7 +52,7 @@ def _scorecard() -> None:
     words = f"Accuracy of a classifier, {report['n']:,} of each; 0.5 means that it cannot tell them apart. "
     words += (
         "Drawn / real: how many of each have their nearest neighbour in their own sample. The two part where one sample is denser, and "
-        "then they are told apart however near 0.5 their mean is: 1 / 0 is a collapsed sample, 0 / 1 one that misses where real ones crowd. "
+        "then they differ however near 0.5 their mean is: 1 / 0 is a collapsed sample, 0 / 1 one that misses where real ones crowd. "
     )
     frechet = (about.report("evaluate") or {}).get("frechet", {})
     with contextlib.suppress(KeyError, TypeError):
