@@ -90,9 +90,9 @@ def layout(
 
 
 def shade(figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "") -> go.Figure:
-    """Shade the y range low to high across the whole figure, with a few words at its right end; return the figure."""
+    """Shade the y range low to high across the whole figure, with a few words at its left end; return the figure."""
     figure.add_hrect(
-        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position="top right"
+        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position="top left"
     )
     return figure
 

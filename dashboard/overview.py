@@ -26,14 +26,20 @@ CARDS = (
         "Steer side by side",
         "Push the model towards a concept. Raw steering breaks the text; the projection brings it back.",
         ":material/tune:",
-        {"steering_strength": "1.6"},
+        {"steering_strength": "0.8"},
     ),
     Card(
         "steering",
         "Steer a conversation",
         "The same push on a chat answer, with the norm-restored baseline as a fourth column.",
         ":material/forum:",
-        {"steering_mode": "chat", "steering_prompt": "Tell me about your day.", "steering_extra": "norm-restored"},
+        {
+            "steering_mode": "chat",
+            "steering_prompt": "What should I cook for dinner tonight?",
+            "steering_direction": "Formal",
+            "steering_strength": "0.4",
+            "steering_extra": "norm-restored",
+        },
     ),
     Card(
         "neurons",
