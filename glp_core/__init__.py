@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from glp_core.checkpoint import load_glp, save_glp
     from glp_core.errors import GlpError
     from glp_core.llm import load_llm
-    from glp_core.model import GLP, DenoiserConfig
+    from glp_core.model import GLP
+    from glp_core.network import DenoiserConfig
 
 __all__ = ["GLP", "DenoiserConfig", "GlpError", "load_glp", "load_llm", "save_glp"]
 
 _HOMES = {
     "GLP": "model",
-    "DenoiserConfig": "model",
+    "DenoiserConfig": "network",
     "GlpError": "errors",
     "load_glp": "checkpoint",
     "load_llm": "llm",

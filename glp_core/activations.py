@@ -5,6 +5,7 @@ Massive tokens (attention sinks, norm above 10 x the median) and each text's fir
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -111,25 +112,42 @@ class ActivationStore:
     def batches(self, size: int, *, epoch: int = 0, window: int = 8, skip: int = 0) -> Iterator[Tensor]:
         """Yield batches (size, d) of one epoch: shards in random order, mixed `window` at a time, a window's remainder left out.
 
-        The same epoch gives the same batches; `skip` leaves out the first ones and reads only the shards that it must.
+        The same epoch gives the same batches; `skip` leaves out the first ones and reads only the shards that it must. One window
+        is in memory at a time.
         """
+        for chosen, count in self._windows(size, epoch, window):
+            if skip < count:
+                yield from self._mixed(chosen, epoch, size, range(skip, count))
+            skip = max(0, skip - count)
+
+    def n_batches(self, size: int, *, epoch: int, window: int) -> int:
+        """Return how many batches `batches` yields; epochs of several windows differ, as the shards' sizes do."""
+        return sum(count for _, count in self._windows(size, epoch, window))
+
+    def shards_within(self, activations: int) -> int:
+        """Return how many shards, at least one, hold no more than `activations` together, whichever they are."""
+        return max(1, activations // max(shard["activations"] for shard in self.manifest["shards"]))
+
+    def _windows(self, size: int, epoch: int, window: int) -> Iterator[tuple[list[int], int]]:
+        """Yield the shards of each window and the whole batches in it."""
         order = torch.randperm(len(self.shards), generator=torch.Generator().manual_seed(epoch)).tolist()
         counts = [shard["activations"] for shard in self.manifest["shards"]]
         for start in range(0, len(order), window):
             chosen = order[start : start + window]
-            n_batches = sum(counts[i] for i in chosen) // size
-            if skip >= n_batches:
-                skip -= n_batches
-                continue
-            acts = self._window(chosen, epoch)
-            for i in range(skip, n_batches):
-                yield acts[i * size : (i + 1) * size]
-            skip = 0
+            yield chosen, sum(counts[i] for i in chosen) // size
 
-    def _window(self, chosen: list[int], epoch: int) -> Tensor:
-        acts = torch.cat([load_file(self.shards[i])["acts"] for i in chosen])
+    def _mixed(self, chosen: list[int], epoch: int, size: int, wanted: range) -> Iterator[Tensor]:
+        """Read shards and yield the batches `wanted` of their rows in random order, as copies."""
+        counts = [self.manifest["shards"][i]["activations"] for i in chosen]
+        acts = None
+        for i, end in zip(chosen, accumulate(counts), strict=True):
+            part = load_file(self.shards[i])["acts"]
+            acts = part.new_empty(sum(counts), part.shape[1]) if acts is None else acts
+            acts[end - len(part) : end] = part
         generator = torch.Generator().manual_seed(1_000_003 * (epoch + 1) + chosen[0])
-        return acts[torch.randperm(len(acts), generator=generator)]
+        order = torch.randperm(len(acts), generator=generator)
+        for i in wanted:
+            yield acts[order[i * size : (i + 1) * size]]
 
     def rows(self, shard: int) -> dict[str, Tensor]:
         """Return one shard's `acts` (n, d), `tokens`, `documents` and `positions` (n)."""

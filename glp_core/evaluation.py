@@ -19,8 +19,8 @@ from glp_core.files import Progress, quiet
 from glp_core.gaussian import GaussianPrior
 from glp_core.hooks import edit
 from glp_core.llm import Llm
+from glp_core.loss import stratified_sigmas
 from glp_core.model import GLP
-from glp_core.training import stratified_sigmas
 
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""

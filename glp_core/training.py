@@ -1,120 +1,30 @@
-"""Train a GLP on an activation store: flow matching, AdamW, warm-up, plateau and decay, EMA, logs, checkpoints, exact resume.
+"""Train a GLP on an activation store: AdamW, warm-up, plateau and decay, averaged weights, checkpoints, exact resume.
 
-Noise levels are stratified over the batch and shared by groups of rows, so that the time conditioning, a quarter of the
-network's arithmetic, is computed once a group and every batch covers [0, 1] evenly.
+The store is read a window at a time, so that memory stays bounded however much was collected.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.activations import ActivationStore
 from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, read_json, replacing, write_json, write_tensors
-from glp_core.flow import add_noise
-from glp_core.model import GLP, DenoiserConfig
+from glp_core.files import Progress, quiet
+from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
+from glp_core.model import GLP
+from glp_core.network import DenoiserConfig
+from glp_core.run_folder import RunFolder
+from glp_core.training_plan import Extension, TrainConfig, learning_rate
 
-COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a GLP is trained."""
-
-    d_model: int = 1152
-    """Width; the paper uses twice the activation's."""
-    d_mlp: int = 2304
-    """Hidden units a block; the paper uses twice d_model."""
-    n_layers: int = 3
-    """Blocks."""
-    activations: int = 10_000_000
-    """Activations to see; the store is repeated when it holds fewer."""
-    batch: int = 1024
-    """Activations a step."""
-    sigma_groups: int = 128
-    """Distinct noise levels a batch."""
-    learning_rate: float = 2e-3
-    """Peak of the schedule."""
-    final_factor: float = 0.01
-    """Learning rate at the end, as a share of the peak."""
-    warmup: int = 150_000
-    """Activations over which the rate rises."""
-    decay: float = 0.35
-    """Share of the run, at its end, in which the rate falls in a cosine; before it a run may be made longer or shorter."""
-    beta2: float = 0.99
-    """AdamW's memory of squared gradients."""
-    weight_decay: float = 0.0
-    """AdamW's decay."""
-    clip: float = 1.0
-    """Largest gradient norm."""
-    ema: float = 0.998
-    """Decay a step of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
-    seed: int = 0
-    """Of weights, noise and order."""
-    first_checkpoint: int = 32
-    """Steps to the first kept checkpoint; the others follow at its doublings, and the end."""
-    log_every: int = 50
-    """Steps between rows of train.csv."""
-    validation: int = 16_384
-    """Held-out activations of the validation loss."""
-
-    def __post_init__(self) -> None:
-        if self.batch % self.sigma_groups:
-            raise GlpError(f"batch {self.batch} is no multiple of sigma_groups {self.sigma_groups}.")
-        if self.activations < self.batch:
-            raise GlpError(f"activations {self.activations} is less than one batch ({self.batch}).")
-
-    @property
-    def steps(self) -> int:
-        return self.activations // self.batch
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: linear warm-up, plateau, then a cosine to final_factor."""
-        rising = min(self.warmup, self.activations / 10) / self.batch
-        if step < rising:
-            return self.learning_rate * (step + 1) / (rising + 1)
-        falling = self.steps * self.decay
-        share = max(0.0, (step + falling - self.steps) / max(1.0, falling))
-        return self.learning_rate * (self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * share)))
-
-    def keeps(self, step: int) -> bool:
-        """Say whether the checkpoint after `step` steps is kept."""
-        doublings, rest = divmod(step, self.first_checkpoint)
-        return step == self.steps or (rest == 0 and doublings.bit_count() == 1)
-
-
-def stratified_sigmas(groups: int, generator: torch.Generator) -> Tensor:
-    """Return one uniform noise level in each of `groups` equal parts of [0, 1], in random order."""
-    levels = (torch.arange(groups) + torch.rand(groups, generator=generator)) / groups
-    return levels[torch.randperm(groups, generator=generator)]
-
-
-def flow_loss(glp: GLP, z: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
-    """Return the mean squared velocity error; row i of z (n, d) has noise level sigmas[i // (n / groups)] (paper, training)."""
-    noisy = add_noise(z, eps, sigmas.repeat_interleave(len(z) // len(sigmas)))
-    return (glp.network(noisy, glp.network.embed(sigmas)).float() - (eps - z)).square().mean()
-
-
-@torch.no_grad()
-def validation_loss(glp: GLP, acts: Tensor, *, seed: int = 0, batch: int = 2048, dtype: torch.dtype | None = None) -> float:
-    """Return the flow-matching loss on held-out activations (n, d): one stratified noise level and one draw each, seeded."""
-    generator = torch.Generator().manual_seed(seed)
-    total = 0.0
-    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-        for part in acts.split(batch):
-            z = glp.normalize(part)
-            eps = torch.randn(z.shape, generator=generator)
-            total += float(flow_loss(glp, z, stratified_sigmas(len(z), generator), eps)) * len(z)
-    return total / len(acts)
+WINDOW = 4_000_000
+"""Activations in memory, mixed with one another: 4.6 GB at width 576 in bfloat16."""
 
 
 def flops_per_activation(glp: GLP) -> int:
@@ -128,7 +38,7 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: torch.dtype = torch.bfloat16
     ) -> None:
-        self.config, self.store, self.folder, self.dtype = config, store, folder, dtype
+        self.config, self.store, self.folder, self.dtype = config, store, RunFolder(folder), dtype
         self.statistics = store.statistics()
         torch_state = torch.random.get_rng_state()
         torch.manual_seed(config.seed)
@@ -148,14 +58,8 @@ class Trainer:
         self.seconds = 0.0
         self.losses: list[Tensor] = []
         """Of the steps since the last row of train.csv."""
-        self._check_folder()
-        if self._state_path.is_file():
-            self._load_state()
-        self._drop_later_rows()
-
-    @property
-    def _state_path(self) -> Path:
-        return self.folder / "state.safetensors"
+        self.extension: Extension | None = None
+        self._go_on()
 
     def run(self, *, progress: Progress = quiet, stop: Callable[[], bool] = lambda: False, save_every: float = 240.0) -> GLP:
         """Train to the end (or until `stop` says so, state saved) and return the averaged model."""
@@ -173,7 +77,7 @@ class Trainer:
                 self._log(loss, None)
                 progress(self.step, self.config.steps, f"loss {loss:.4f}")
             if done or stop() or time.monotonic() - since_save > save_every:
-                self._save_state()
+                self.folder.save_state(self._state())
                 since_save = time.monotonic()
             if done or stop():
                 break
@@ -189,6 +93,9 @@ class Trainer:
             )
         return loss
 
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.config, self.extension, step)
+
     def averaged(self) -> GLP:
         """Return a copy of the model with the averaged weights, for inference."""
         glp = deepcopy(self.glp)
@@ -196,15 +103,16 @@ class Trainer:
         return glp
 
     def _batches(self) -> Iterator[Tensor]:
-        per_epoch = sum(1 for _ in self._batch_sizes())
-        if per_epoch == 0:
-            raise GlpError(f"The store holds fewer activations than one batch of {self.config.batch}: collect more.")
+        """Yield the batches from the present step on, epoch after epoch, as if the earlier ones had been read too."""
+        size, window = self.config.batch, self.store.shards_within(WINDOW)
+        epoch, skip = 0, self.step
         while True:
-            epoch, skip = divmod(self.step, per_epoch)
-            yield from self.store.batches(self.config.batch, epoch=epoch, skip=skip, window=len(self.store.shards))
-
-    def _batch_sizes(self) -> range:
-        return range(self.store.n_activations // self.config.batch)
+            n = self.store.n_batches(size, epoch=epoch, window=window)
+            if n == 0:
+                raise GlpError(f"The store holds fewer activations than one batch of {size}: collect more.")
+            if skip < n:
+                yield from self.store.batches(size, epoch=epoch, skip=skip, window=window)
+            epoch, skip = epoch + 1, max(0, skip - n)
 
     def _train_step(self, acts: Tensor) -> Tensor:
         config = self.config
@@ -212,7 +120,7 @@ class Trainer:
         z = self.glp.normalize(acts)
         eps = torch.randn(z.shape, generator=generator)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(self.step)
+            group["lr"] = self._rate(self.step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             loss = flow_loss(self.glp, z, stratified_sigmas(config.sigma_groups, generator), eps)
         loss.backward()
@@ -238,54 +146,46 @@ class Trainer:
             "median_norm": self.store.median_norm,
             "validation_loss": loss,
         }
-        save_glp(glp, self.folder, checkpoint=name, about=about, covariance=self.statistics["covariance"])
+        save_glp(glp, self.folder.path, checkpoint=name, about=about, covariance=self.statistics["covariance"])
 
     def _log(self, train_loss: float, validation: float | None) -> None:
-        path = self.folder / "train.csv"
-        new = not path.is_file() or path.stat().st_size == 0
         seen = self.step * self.config.batch
-        rate = self.config.rate(self.step - 1)
-        valid = "" if validation is None else f"{validation:.5f}"
-        row = [
-            self.step,
-            seen,
-            seen * flops_per_activation(self.glp),
-            f"{train_loss:.5f}",
-            valid,
-            f"{rate:.3e}",
-            f"{self.seconds:.1f}",
-        ]
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(COLUMNS)
-            writer.writerow(row)
+        self.folder.log(
+            step=self.step,
+            activations=seen,
+            flops=seen * flops_per_activation(self.glp),
+            loss=train_loss,
+            validation=validation,
+            rate=self._rate(self.step - 1),
+            seconds=self.seconds,
+        )
 
-    def _check_folder(self) -> None:
-        """Write the run's configuration; a run that goes on may only change how many activations it is to see."""
-        path = self.folder / "run.json"
+    def _go_on(self) -> None:
+        """Take up the run that the folder holds, or start one there; note where it was made longer or shorter."""
         mine = {"train": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}
-        if path.is_file():
-            kept = read_json(path)
-            same = kept | {"train": kept["train"] | {"activations": self.config.activations}}
-            if same != mine:
-                raise GlpError(
-                    f"{self.folder} holds a run with another configuration. Choose another --run, or remove that folder."
-                )
-        write_json(path, mine)
+        kept = self.folder.configuration(mine)
+        if tensors := self.folder.state():
+            self._restore(tensors)
+        if kept and self.step:
+            if "extension" in kept:
+                self.extension = Extension(**kept["extension"])
+            if kept["train"] != mine["train"]:
+                fallen_to = learning_rate(TrainConfig(**kept["train"]), self.extension, self.step - 1)
+                self.extension = Extension(self.step, fallen_to)
+        self.folder.write_configuration(mine | ({"extension": asdict(self.extension)} if self.extension else {}))
+        self.folder.drop_rows_after(self.step)
 
-    def _save_state(self) -> None:
+    def _state(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
         tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
         for name, p in self.params.items():
             state = self.optimizer.state[p]
             tensors |= {f"p.{name}": p.detach(), f"a.{name}": self.average[name]}
             tensors |= {f"m.{name}": state["exp_avg"], f"v.{name}": state["exp_avg_sq"]}
-        write_tensors(self._state_path, tensors)
+        return tensors
 
     @torch.no_grad()
-    def _load_state(self) -> None:
-        tensors = load_file(self._state_path)
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
         self.losses = list(tensors.get("losses", torch.zeros(0)))
         for name, p in self.params.items():
@@ -298,15 +198,5 @@ class Trainer:
             }
         if self.step > self.config.steps:
             raise GlpError(
-                f"{self.folder} has trained {self.step:,} steps already, more than the {self.config.steps:,} asked for."
+                f"{self.folder.path} has trained {self.step:,} steps already, more than the {self.config.steps:,} asked for."
             )
-
-    def _drop_later_rows(self) -> None:
-        """Leave out rows of train.csv that were written after the state was saved, or only in part; they are made again."""
-        path = self.folder / "train.csv"
-        if not path.is_file():
-            return
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        rows = [row for row in whole[1:] if row.count(",") == len(COLUMNS) - 1 and int(row.split(",", 1)[0]) <= self.step]
-        with replacing(path) as scratch:
-            scratch.write_text("".join(whole[:1] + rows))

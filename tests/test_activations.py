@@ -272,6 +272,20 @@ def test_skipped_batches_are_only_left_out(store, skip):
     assert all(torch.equal(a, b) for a, b in zip(whole[skip:], rest, strict=True))
 
 
+@pytest.mark.parametrize("window", [1, 2, 99])
+def test_batches_are_counted_without_reading_them(store, window):
+    for epoch in range(4):
+        assert store.n_batches(40, epoch=epoch, window=window) == sum(1 for _ in store.batches(40, epoch=epoch, window=window))
+
+
+def test_a_window_never_holds_more_than_was_allowed(store):
+    counts = sorted((shard["activations"] for shard in store.manifest["shards"]), reverse=True)
+    for most in (counts[0], 2 * counts[0], sum(counts)):
+        window = store.shards_within(most)
+        assert window >= 1 and sum(counts[:window]) <= most
+    assert store.shards_within(1) == 1
+
+
 def test_held_out_activations_are_spread_over_all_held_out_documents(store):
     everything = store.validation()
     some = store.validation(10)

@@ -7,11 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glp_core import GlpError, load_glp
+from glp_core import GlpError, load_glp, training
 from glp_core.activations import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.gaussian import GaussianPrior
-from glp_core.training import COLUMNS, TrainConfig, Trainer, flow_loss, stratified_sigmas, validation_loss
+from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
+from glp_core.run_folder import COLUMNS
+from glp_core.training import Trainer
+from glp_core.training_plan import TrainConfig
 
 SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
 SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}
@@ -204,6 +207,48 @@ def test_another_configuration_is_refused_but_a_longer_run_is_not(store, tmp_pat
     assert longer.step == 48 and math.isfinite(float(rows(tmp_path)[-1]["validation_loss"]))
     with pytest.raises(GlpError, match="48 steps already"):
         trainer(store, tmp_path, activations=64 * 30)
+
+
+def test_a_finished_run_that_is_made_longer_warms_up_again(store, tmp_path):
+    trainer(store, tmp_path, log_every=1).run()
+    longer = trainer(store, tmp_path, log_every=1, activations=64 * 120)
+    longer.run(stop=lambda: longer.step == 43)
+    again = trainer(store, tmp_path, log_every=1, activations=64 * 120)
+    again.run()
+    rates = {int(row["step"]): float(row["learning_rate"]) for row in rows(tmp_path)}
+    peak = SMALL["learning_rate"]
+    assert rates[40] < 0.05 * peak
+    assert rates[40] < rates[41] < rates[42] < 0.5 * peak
+    assert rates[60] == peak and rates[120] < 0.02 * peak
+    assert again.extension == longer.extension and again.extension.step == 40
+
+
+def test_a_run_made_longer_before_its_decay_has_the_curve_of_one_planned_so(store, tmp_path):
+    first = trainer(store, tmp_path / "parts", warmup=128)
+    first.run(stop=lambda: first.step == 20)
+    trainer(store, tmp_path / "parts", warmup=128, activations=64 * 60).run()
+    trainer(store, tmp_path / "whole", warmup=128, activations=64 * 60).run()
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
+def test_a_refused_plan_leaves_the_folder_as_it_was(store, tmp_path):
+    trainer(store, tmp_path).run()
+    before = read_json(tmp_path / "run.json")
+    with pytest.raises(GlpError, match="40 steps already"):
+        trainer(store, tmp_path, activations=64 * 30)
+    assert read_json(tmp_path / "run.json") == before
+
+
+def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "WINDOW", 350)  # one shard in memory at a time
+    whole = trainer(store, tmp_path / "whole").run()
+    folder = tmp_path / "parts"
+    first = trainer(store, folder)
+    first.run(stop=lambda: first.step == 17)
+    killed_at(23, trainer(store, folder))
+    parts = trainer(store, folder).run()
+    assert rows(folder) == rows(tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
 
 def test_divergence_is_reported(store, tmp_path):

@@ -10,7 +10,8 @@ from glp_core.cli.console import add_workspace_argument, open_workspace, reporte
 from glp_core.cli.train import publish
 from glp_core.errors import GlpError
 from glp_core.files import replacing
-from glp_core.training import TrainConfig, Trainer
+from glp_core.training import Trainer
+from glp_core.training_plan import TrainConfig
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 SIZES = {

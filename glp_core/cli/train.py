@@ -9,7 +9,8 @@ from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
-from glp_core.training import TrainConfig, Trainer
+from glp_core.training import Trainer
+from glp_core.training_plan import TrainConfig
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 

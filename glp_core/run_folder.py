@@ -1,0 +1,73 @@
+"""A training run's folder: its configuration (run.json), its log (train.csv) and the state that it goes on from.
+
+Knows files, not training: whatever was being written when a run was killed is made again.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.files import read_json, replacing, write_json, write_tensors
+
+COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def configuration(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the kept configuration, None in a new folder; only how many activations it is to see may differ from `wanted`.
+
+        Raises:
+            GlpError: the folder holds another run.
+        """
+        if not (self.path / "run.json").is_file():
+            return None
+        kept = read_json(self.path / "run.json")
+        same = {"train": kept["train"] | {"activations": wanted["train"]["activations"]}, "dtype": kept["dtype"]}
+        if same != wanted:
+            raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
+        return kept
+
+    def write_configuration(self, configuration: dict[str, Any]) -> None:
+        """Write run.json, also where the run is killed before its first row."""
+        write_json(self.path / "run.json", configuration)
+
+    def state(self) -> dict[str, Tensor] | None:
+        """Return the saved state, None where there is none."""
+        path = self.path / "state.safetensors"
+        return load_file(path) if path.is_file() else None
+
+    def save_state(self, tensors: dict[str, Tensor]) -> None:
+        """Replace the saved state."""
+        write_tensors(self.path / "state.safetensors", tensors)
+
+    def log(
+        self, *, step: int, activations: int, flops: int, loss: float, validation: float | None, rate: float, seconds: float
+    ) -> None:
+        """Append a row to train.csv."""
+        path = self.path / "train.csv"
+        new = not path.is_file() or path.stat().st_size == 0
+        valid = "" if validation is None else f"{validation:.5f}"
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow([step, activations, flops, f"{loss:.5f}", valid, f"{rate:.3e}", f"{seconds:.1f}"])
+
+    def drop_rows_after(self, step: int) -> None:
+        """Leave out rows of train.csv that were written after the state was saved, or only in part; they are made again."""
+        path = self.path / "train.csv"
+        if not path.is_file():
+            return
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        rows = [row for row in whole[1:] if row.count(",") == len(COLUMNS) - 1 and int(row.split(",", 1)[0]) <= step]
+        with replacing(path) as scratch:
+            scratch.write_text("".join(whole[:1] + rows))

@@ -1,0 +1,95 @@
+"""What a training run is to do: shape, length, batch, learning rate at each step, and which checkpoints are kept."""
+
+import math
+from dataclasses import dataclass
+
+from glp_core.errors import GlpError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a GLP is trained."""
+
+    d_model: int = 1152
+    """Width; the paper uses twice the activation's."""
+    d_mlp: int = 2304
+    """Hidden units a block; the paper uses twice d_model."""
+    n_layers: int = 3
+    """Blocks."""
+    activations: int = 10_000_000
+    """Activations to see; the store is repeated when it holds fewer."""
+    batch: int = 1024
+    """Activations a step."""
+    sigma_groups: int = 128
+    """Distinct noise levels a batch."""
+    learning_rate: float = 2e-3
+    """Peak of the schedule."""
+    final_factor: float = 0.01
+    """Learning rate at the end, as a share of the peak."""
+    warmup: int = 150_000
+    """Activations over which the rate rises."""
+    decay: float = 0.35
+    """Share of the run, at its end, in which the rate falls in a cosine; before it a run may be made longer or shorter."""
+    beta2: float = 0.99
+    """AdamW's memory of squared gradients."""
+    weight_decay: float = 0.0
+    """AdamW's decay."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    ema: float = 0.998
+    """Decay a step of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
+    seed: int = 0
+    """Of weights, noise and order."""
+    first_checkpoint: int = 32
+    """Steps to the first kept checkpoint; the others follow at its doublings, and the end."""
+    log_every: int = 50
+    """Steps between rows of train.csv."""
+    validation: int = 16_384
+    """Held-out activations of the validation loss."""
+
+    def __post_init__(self) -> None:
+        if self.batch % self.sigma_groups:
+            raise GlpError(f"batch {self.batch} is no multiple of sigma_groups {self.sigma_groups}.")
+        if self.activations < self.batch:
+            raise GlpError(f"activations {self.activations} is less than one batch ({self.batch}).")
+
+    @property
+    def steps(self) -> int:
+        return self.activations // self.batch
+
+    @property
+    def rising(self) -> float:
+        """Steps of the warm-up: a tenth of the run at most."""
+        return min(self.warmup, self.activations / 10) / self.batch
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, plateau, then a cosine to final_factor."""
+        if step < self.rising:
+            return self.learning_rate * (step + 1) / (self.rising + 1)
+        falling = self.steps * self.decay
+        share = max(0.0, (step + falling - self.steps) / max(1.0, falling))
+        return self.learning_rate * (self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def keeps(self, step: int) -> bool:
+        """Say whether the checkpoint after `step` steps is kept."""
+        doublings, rest = divmod(step, self.first_checkpoint)
+        return step == self.steps or (rest == 0 and doublings.bit_count() == 1)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Where a run was made longer or shorter: the rate rises anew from what it had fallen to."""
+
+    step: int
+    """Steps done by then."""
+    rate: float
+    """Learning rate of the last of them."""
+
+
+def learning_rate(config: TrainConfig, extension: Extension | None, step: int) -> float:
+    """Return the planned rate of a step; after an extension it is reached in a new warm-up."""
+    planned = config.rate(step)
+    if extension is None or step < extension.step:
+        return planned
+    share = (step + 1 - extension.step) / (config.rising + 1)
+    return min(planned, extension.rate + (config.learning_rate - extension.rate) * share)
