@@ -15,8 +15,9 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import about, unit_directions
+from dashboard import about, priors, unit_directions
 from dashboard.jobs import Cancelled, Job, JobRunner, Work
+from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.directions import Direction
@@ -41,6 +42,17 @@ def llm() -> Llm:
 def glp(checkpoint: str = "final") -> GLP:
     """Return the prior, or another checkpoint of it."""
     return _glp(about.folder(), checkpoint)
+
+
+def prior(name: str) -> GLP:
+    """Return the GLP of that name (see `priors`), the workspace's own for an empty one; GlpError when there is none."""
+    found = priors.listed()
+    chosen = next((one for one in found if one.name == name), None)
+    if not name or name == found[0].name:
+        return glp()
+    if chosen is None:
+        raise GlpError(f"There is no prior {name!r}: wanted one of {', '.join(one.name for one in found)}.")
+    return _run_glp(chosen.folder, (chosen.folder / "final.safetensors").stat().st_mtime)
 
 
 def meter() -> ManifoldMeter | None:
@@ -126,6 +138,18 @@ def _glp(folder: Path, checkpoint: str) -> GLP:
 
     with torch.inference_mode(False):
         return _workspace(folder).load_glp(checkpoint, DEVICE)
+
+
+@st.cache_resource(show_spinner=False, max_entries=3)
+def _run_glp(folder: Path, written: float) -> GLP:
+    """Load a run's final GLP; weights that were `written` anew are another entry."""
+    import torch
+
+    from glp_core.checkpoint import load_glp
+    from glp_core.workspace import torch_dtype
+
+    with torch.inference_mode(False):
+        return load_glp(folder, device=DEVICE, dtype=torch_dtype(_workspace(about.folder()).dtype, DEVICE))
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)

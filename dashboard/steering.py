@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dashboard import about, resources, state
+from dashboard import about, priors, resources, state
 from dashboard.jobs import Cancelled, Work
 from glp_core.errors import GlpError
 
@@ -69,6 +69,7 @@ def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]
         "extra": state.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
         "colour": state.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
         "live": state.switch("steering_live", "Live", False),
+        "prior": priors.param(),
     }
     return listed
 
@@ -96,6 +97,8 @@ class Request:
     seed: int
     extra: str
     """One of EXTRAS."""
+    prior: str = ""
+    """Name of the GLP that projects; empty: the workspace's own."""
 
     @property
     def arms(self) -> list[str]:
@@ -197,7 +200,7 @@ def _arms(wanted: Request, vector: Any) -> list[Any]:
     for name in wanted.arms[1:]:
         projector = make_projector(
             "none" if name == "raw" else name,
-            glp=resources.glp(),
+            glp=resources.prior(wanted.prior),
             covariance=covariance,
             noise_level=wanted.noise_level,
             steps=wanted.steps,

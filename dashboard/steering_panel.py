@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import about, components, resources, state, steering, steering_view, svg
+from dashboard import about, components, priors, resources, state, steering, steering_view, svg
 from dashboard.jobs import Job
 from dashboard.state import Param
 from dashboard.steering import Request
@@ -88,6 +88,11 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
         st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=100, **bound("temperature"))
         st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=95, **bound("seed"))
         st.selectbox("Fourth column", steering.EXTRAS, width=145, **bound("extra"))
+        names = [prior.name for prior in priors.listed()]
+        if len(names) > 1:
+            st.selectbox(
+                "Prior", names, width=130, help="The GLP that projects. Distances keep the first one's.", **bound("prior")
+            )
     place = right.container(horizontal=True, gap="small")
     words = "Run again whenever a control changes."
     right.toggle("Live", params["live"].default, help=words, **bound("live"))
@@ -219,8 +224,10 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[compo
     told = steering.collect(run[0], run[1].events)
     if not told.started:
         return []
-    facts = about.read()
-    made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer, "GLP parameters": facts.glp_parameters}
+    facts, known = about.read(), priors.listed()
+    prior = next((one for one in known if one.name == run[0].prior), known[0])
+    made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer}
+    made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with["number type"] = resources.number_type()
     return [
         components.File("JSON", "steering.json", lambda: steering_view.as_json(told, made_with), "application/json"),
