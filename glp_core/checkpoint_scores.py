@@ -1,30 +1,34 @@
-"""Score a run's kept checkpoints beyond their loss: what their samples and their projections are worth. Written to evals.csv.
+"""Score a run's kept checkpoints beyond their loss: what their samples, projections, units and steered texts are worth.
 
-Every checkpoint gets the same held-out activations, documents and noise, so that differences are the checkpoints'. A score that is
-there already is not computed again.
+Written to evals.csv after each checkpoint, with how it was measured in evals.json. Every checkpoint gets the same held-out
+activations, documents, tasks, prefixes and noise, so that differences are the checkpoints'. A score that is there already is not
+computed again.
 """
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from glp_core import evaluation
+from glp_core import evaluation, probing_score, steering_score
 from glp_core.activations import ActivationStore
 from glp_core.checkpoint import load_glp, read_statistics
 from glp_core.corpus import documents
+from glp_core.directions import Direction
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, read_json, replacing
+from glp_core.files import Progress, quiet, read_json, replacing, write_json
 from glp_core.gaussian import GaussianPrior
+from glp_core.kept_weights import kept_checkpoints
 from glp_core.llm import Llm
 from glp_core.model import GLP
 from glp_core.runs import SCORES
-from glp_core.workspace import Workspace, torch_dtype
+from glp_core.sources import cache_folder
+from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 STEPS = 20
 """Of the released schedule, for samples and for projections."""
@@ -43,6 +47,26 @@ class Scorer:
     """Held-out documents of the Delta LM loss."""
     tokens: int = 128
     """Tokens of each document."""
+    probing: Path | None = None
+    """Folder of `probe`'s last-token activations; none: the cache folder."""
+    direction: str = "positive-sentiment"
+    """That the steering score pushes along."""
+    prefixes: int = 100
+    """Of the steering score: the first ones of the demo's list."""
+    strengths: tuple[float, ...] = steering_score.STRENGTHS
+    """Of the steering score, above 1."""
+    progress: Progress = quiet
+    """Told how far texts are that have to be run first."""
+
+    def settings(self, score: str) -> dict[str, Any]:
+        """Return what decides a score's value besides the checkpoint, for evals.json."""
+        caps = probing_score.CAPS
+        return {
+            "frechet": {"samples": self.samples, "steps": STEPS},
+            "delta_lm": {"documents": self.n_documents, "tokens": self.tokens, "noise_level": NOISE_LEVEL, "steps": STEPS},
+            "probing": {"every": probing_score.EVERY, "rows_a_task": caps.train + caps.validation + caps.test},
+            "steering": {"direction": self.direction, "prefixes": self.prefixes, "strengths": list(self.strengths)},
+        }[score]
 
     @cached_property
     def held_out(self) -> torch.Tensor:
@@ -83,40 +107,65 @@ class Scorer:
         losses = evaluation.document_losses(self.llm, self.workspace.layer, self.ids, replace, self.store.median_norm)
         return {"delta_lm": float((losses - self.base).mean())}
 
+    def probing_auc(self, glp: GLP) -> dict[str, float]:
+        """Return the mean 1-D probing AUC over a fixed fifth of the tasks."""
+        return {"probing": probing_score.mean_auc(glp, self.probing_set)}
+
+    def steering(self, glp: GLP) -> dict[str, float]:
+        """Return the steering score: concept and fluency over strengths above 1."""
+        direction, texts = self.steered_direction, self.texts
+        return {"steering": steering_score.steering_score(self.llm, direction, glp, texts, strengths=self.strengths)}
+
     @cached_property
     def _covariance(self) -> torch.Tensor:
         return self.store.statistics()["covariance"]
 
+    @cached_property
+    def probing_set(self) -> probing_score.ProbingSet:
+        """The tasks' activations."""
+        folder = self.probing or cache_folder() / "probing" / self.workspace.store_folder.name
+        return probing_score.probing_set(folder, lambda: self.llm, self.workspace.layer, progress=self.progress)
 
-WAYS: dict[str, Callable[[Scorer, GLP], dict[str, float]]] = {"frechet": Scorer.frechet, "delta_lm": Scorer.delta_lm}
+    @cached_property
+    def steered_direction(self) -> Direction:
+        """The direction, of the layer that the workspace models."""
+        found = self.workspace.direction(self.direction)
+        if found.layer != self.workspace.layer:
+            raise GlpError(f"{self.direction} is of layer {found.layer}, the workspace models layer {self.workspace.layer}.")
+        return found
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The prefixes that are steered."""
+        found = read_json(DEMO / "prefixes.json")
+        if not 1 <= self.prefixes <= len(found):
+            raise GlpError(f"--prefixes is {self.prefixes}, wanted 1 to {len(found)}.")
+        return found[: self.prefixes]
+
+
+WAYS: dict[str, Callable[[Scorer, GLP], dict[str, float]]] = {
+    "frechet": Scorer.frechet,
+    "delta_lm": Scorer.delta_lm,
+    "probing": Scorer.probing_auc,
+    "steering": Scorer.steering,
+}
 """Score to what computes it."""
 
 
-def kept_checkpoints(folder: Path) -> dict[int, str]:
-    """Return the checkpoints in a training folder, by activations seen, ascending."""
-    found = {}
-    for path in (folder / "checkpoints").glob("activations_*.safetensors"):
-        number = re.fullmatch(r"activations_(\d+)", path.stem)
-        if number:
-            found[int(number[1])] = f"checkpoints/{path.stem}"
-    if (folder / "final.safetensors").is_file():
-        seen = read_json(folder / "config.json").get("about", {}).get("activations_seen")
-        if isinstance(seen, int):
-            found[seen] = "final"
-    return dict(sorted(found.items()))
-
-
-def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, progress: Progress = quiet) -> None:
+def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, again: bool = False, progress: Progress = quiet) -> None:
     """Compute the missing `scores` of every checkpoint in a training folder and write evals.csv after each.
 
+    Args:
+        again: forget values that were measured otherwise than `scorer` does; else they are an error.
     Raises:
-        GlpError: an unknown score, or a checkpoint that cannot be read.
+        GlpError: an unknown score, values that were measured otherwise, or a checkpoint that cannot be read.
     """
     unknown = [name for name in scores if name not in WAYS]
     if unknown:
         raise GlpError(f"Score {unknown[0]!r} is not known: use {', '.join(WAYS)}.")
     read_statistics(folder)
     table = _read(folder / "evals.csv")
+    _settle(folder, scorer, scores, table, again)
     checkpoints = kept_checkpoints(folder)
     for i, (seen, name) in enumerate(checkpoints.items()):
         row = table.setdefault(seen, {})
@@ -126,8 +175,27 @@ def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, progress: 
             for score in missing:
                 progress(i, len(checkpoints), f"{score} of {seen:,} activations")
                 row |= WAYS[score](scorer, glp)
-            _write(folder / "evals.csv", table)
+                _write(folder / "evals.csv", table)
     progress(len(checkpoints), len(checkpoints), "")
+
+
+def _settle(folder: Path, scorer: Scorer, scores: Sequence[str], table: dict[int, dict[str, float]], again: bool) -> None:
+    """Note in evals.json how the scores are measured, so that values measured in two ways never stand in one column."""
+    path = folder / "evals.json"
+    kept = read_json(path) if path.is_file() else {}
+    for score in scores:
+        mine, theirs = scorer.settings(score), kept.get(score)
+        if any(score in row for row in table.values()) and theirs != mine:
+            if not again:
+                raise GlpError(
+                    f"{folder.name} has {score} measured with {theirs or 'settings that it does not tell'}, now wanted {mine}. Use "
+                    "the same settings, or --again to forget those values and measure every checkpoint anew."
+                )
+            for row in table.values():
+                row.pop(score, None)
+            _write(folder / "evals.csv", table)
+        kept[score] = mine
+    write_json(path, kept)
 
 
 def _read(path: Path) -> dict[int, dict[str, float]]:

@@ -1,17 +1,20 @@
 """The commands of the scaling and manifold pages on a tiny store: sweep, scaling, bank, detect; what they write and what they refuse."""
 
+import json
 import math
+import shutil
 
-import pandas as pd
 import pytest
 import torch
 
-from glp_core import checkpoint_scores
+from glp_core import kept_weights
 from glp_core.__main__ import main
-from glp_core.activations import collect
+from glp_core.activations import ActivationStore, collect
+from glp_core.checkpoint import load_glp
 from glp_core.cli import bank as bank_command
 from glp_core.cli import detect, sweep
 from glp_core.corpus import Document
+from glp_core.errors import GlpError
 from glp_core.runs import read_runs
 from tests import pages, tiny
 from tests.run_fakes import ALPHA, write_run
@@ -33,43 +36,106 @@ def made(tmp_path_factory):
     return workspace, llm, store, home, documents
 
 
+def command_of(made, *words):
+    workspace, _, store, home, _ = made
+    where = ["--workspace", str(workspace.folder), "--store", str(store.folder), "--out", str(home / "out")]
+    return ["sweep", *where, "--dtype", "float32", *words]
+
+
 def test_a_sweep_publishes_a_log_for_each_size(made):
     runs = read_runs(made[0].folder / "runs")
     assert [run.name for run in runs] == ["one", "two"]
-    assert all(run.finished and len(run.checkpoints) == 3 for run in runs)
+    assert all(run.finished and len(run.checkpoints) >= 7 for run in runs)
 
 
-def test_checkpoints_are_scored_once_and_published(made, monkeypatch):
-    workspace, llm, store, home, documents = made
-    monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr(checkpoint_scores, "documents", lambda _split: documents[200:])
-    command = ["sweep", "--workspace", str(workspace.folder), "--store", str(store.folder), "--out", str(home / "out")]
-    command += ["--existing", "one", "--scores", "frechet", "--samples", "100"]
-    assert main(command) == 0
-    table = pd.read_csv(workspace.folder / "runs" / "one" / "evals.csv")
-    assert table["activations"].tolist() == [32768, 65536, 98304]
-    assert (table["frechet"] > 0).all() and table["real_real"].nunique() == 1
-    monkeypatch.setitem(checkpoint_scores.WAYS, "frechet", lambda *_: pytest.fail("scored twice"))
-    assert main(command) == 0
+def test_sizes_share_stream_rows_seed_and_schedule_and_may_differ_in_length(made, monkeypatch, tmp_path):
+    read = []
+    whole, held_out = ActivationStore.batches, ActivationStore.validation
+    monkeypatch.setattr(ActivationStore, "batches", lambda self, *a, **k: read.append((a, k)) or whole(self, *a, **k))
+    monkeypatch.setattr(ActivationStore, "validation", lambda self, n=None: read.append(n) or held_out(self, n))
+    monkeypatch.setattr(sweep, "SIZES", {"one": SIZE, "two": (64, 96, 1)})
+    words = command_of(made, "--sizes", "one", "two", "--activations", "4096", "two=6144")
+    words[words.index("--out") + 1] = str(tmp_path)
+    assert main(words) == 0
+    half = len(read) // 2
+    assert read[0] == read[half] == 16_384 and read[1] == read[half + 1]
+    plans = [json.loads((tmp_path / name / "run.json").read_text())["train"] for name in ("one", "two")]
+    same = set(plans[0]) - {"d_model", "d_mlp", "activations", "learning_rate", "first_checkpoint"}
+    assert {key: plans[0][key] for key in same} == {key: plans[1][key] for key in same}
+    assert [plan["activations"] for plan in plans] == [4096, 6144]
+    assert plans[0]["learning_rate"] / plans[1]["learning_rate"] == pytest.approx((64 / 48) ** 0.5, rel=1e-3)
 
 
-def test_delta_lm_of_a_checkpoint_is_the_rise_of_the_loss(made, monkeypatch):
-    workspace, llm, store, home, documents = made
-    monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr(checkpoint_scores, "documents", lambda _split: documents[200:])
-    scorer = checkpoint_scores.Scorer(workspace, store, n_documents=4, tokens=12)
-    glp = checkpoint_scores.load_glp(home / "out" / "two")
-    found = scorer.delta_lm(glp)["delta_lm"]
-    assert found == scorer.delta_lm(glp)["delta_lm"]
-    assert found != 0
-    assert torch.isfinite(scorer.base).all()
+def test_a_stopped_sweep_goes_on_with_the_size_that_it_was_in(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep, "SIZES", {"one": SIZE, "two": (64, 96, 1)})
+    words = command_of(made, "--sizes", "one", "two", "--activations", "8192")
+    words[words.index("--out") + 1] = str(tmp_path / "out")
+    words[words.index("--workspace") + 1] = str(pages.make_workspace(tmp_path / "workspace").folder)
+    steps = []
+    one_step = sweep.Trainer._train_step
+
+    def counted(trainer, acts):
+        steps.append(trainer.config.d_model)
+        if len(steps) == 12:
+            raise KeyboardInterrupt
+        return one_step(trainer, acts)
+
+    monkeypatch.setattr(sweep.Trainer, "_train_step", counted)
+    assert main(words) == 130
+    assert steps == [48] * 8 + [64] * 4
+    assert main(words) == 0
+    assert steps[12:] == [64] * 8  # killed before its first save, so from its beginning; the finished size is left alone
+    assert len(read_runs(tmp_path / "workspace" / "runs")) == 2
 
 
-def test_a_run_that_is_not_there_is_refused(made, capsys):
-    workspace, _, store, home, _ = made
-    command = ["sweep", "--workspace", str(workspace.folder), "--store", str(store.folder), "--out", str(home / "out")]
-    assert main([*command, "--existing", "../one"]) == 1
-    assert "no run" in capsys.readouterr().err
+@pytest.mark.parametrize("word", ["many", "-5", "0", "huge=5", "one="])
+def test_lengths_that_are_none_are_refused(word):
+    with pytest.raises(GlpError, match="SIZE=number"):
+        sweep.activations_of([word])
+
+
+def test_the_five_sizes_go_from_2_to_70_million_and_keep_eight_checkpoints_each(tmp_path):
+    lengths = sweep.activations_of(["400000", "small=3_000_000"])
+    parameters = []
+    for name, (d_model, d_mlp, n_layers) in sweep.SIZES.items():
+        glp = tiny.GLP(tiny.DenoiserConfig(576, d_model, d_mlp, n_layers), torch.zeros(576), torch.ones(576))
+        parameters.append(sum(p.numel() for p in glp.network.parameters()) / 1e6)
+        config = sweep.plan(name, lengths[name], tmp_path / name)
+        assert sweep.kept(config) >= 8
+        assert config.activations == (3_000_000 if name == "small" else 400_000)
+    assert parameters == sorted(parameters) and 2 < parameters[0] < 3 and 60 < parameters[-1] < 75
+    assert sweep.plan("demo", 10_000_000, tmp_path).first_checkpoint == 32
+
+
+def test_a_run_that_is_made_longer_keeps_its_first_checkpoint(tmp_path):
+    short = sweep.plan("small", 400_000, tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"train": {"first_checkpoint": short.first_checkpoint}}))
+    assert short.first_checkpoint == sweep.plan("small", 10_000_000, tmp_path).first_checkpoint < 32
+
+
+def test_final_weights_are_kept_in_bfloat16_and_load_beside_the_log(made, capsys):
+    workspace, _, _, home, _ = made
+    assert main(command_of(made, "--existing", "one", "--keep-weights", "one")) == 0
+    kept, trained = (load_glp(folder) for folder in (workspace.folder / "runs" / "one" / "glp", home / "out" / "one"))
+    weights = kept.network.out_proj.weight
+    assert weights.equal(trained.network.out_proj.weight.bfloat16().float())
+    assert (workspace.folder / "runs" / "one" / "glp" / "statistics.safetensors").stat().st_size < 1000
+    assert main(command_of(made, "--existing", "one", "--keep-weights", "two")) == 1
+    assert "none of this command's runs" in capsys.readouterr().err
+
+
+def test_the_old_end_of_a_run_that_goes_on_is_neither_scored_nor_kept(made, tmp_path):
+    folder = tmp_path / "one"
+    shutil.copytree(made[3] / "out" / "one", folder)
+    assert kept_weights.kept_checkpoints(folder)[98304] == "final"
+    config = json.loads((folder / "config.json").read_text())
+    config["about"]["activations_seen"] = 131072
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "final.safetensors", folder / "checkpoints" / "activations_131072.safetensors")
+    found = kept_weights.kept_checkpoints(folder)
+    assert 98304 not in found and found[131072] == "checkpoints/activations_131072"
+    with pytest.raises(GlpError, match="let the run end first"):
+        kept_weights.keep_final(folder, tmp_path / "glp")
 
 
 def test_the_law_is_fitted_reported_and_refused_when_points_are_few(tmp_path, capsys):
@@ -85,6 +151,7 @@ def test_the_law_is_fitted_reported_and_refused_when_points_are_few(tmp_path, ca
     low, high = report["alpha"]["ci"]
     assert low <= ALPHA <= high
     assert report["n_runs"] == 3 and report["n_checkpoints"] == 19
+    assert report["flops_per_second"] == pytest.approx(1e9, rel=1e-3)
     assert report["correlations"]["frechet"]["value"] > 0.9
     assert report["correlations"]["probing"] is None
     std = workspace.load_glp().normalizer.std[0]

@@ -1,7 +1,13 @@
-"""Train GLPs of several sizes on one store, one after another, score their checkpoints, and put their logs into the workspace."""
+"""Train GLPs of several sizes on one store, one after another, score their checkpoints, and put their logs into the workspace.
+
+All read the same stream in the same order, with the same seed, held-out rows and schedule rule; only size and length differ. Each
+step of it goes on where it was stopped: a run in training, the checkpoints that have no score yet.
+"""
 
 import argparse
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from glp_core.activations import ActivationStore
@@ -9,7 +15,8 @@ from glp_core.checkpoint_scores import WAYS, Scorer, score_run
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.cli.train import publish
 from glp_core.errors import GlpError
-from glp_core.files import replacing
+from glp_core.files import read_json, replacing
+from glp_core.kept_weights import keep_final
 from glp_core.training import Trainer
 from glp_core.training_plan import TrainConfig
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
@@ -24,20 +31,40 @@ SIZES = {
 """Name to d_model, d_mlp, n_layers."""
 RATE, WIDTH = 1.5e-3, 1152
 """Peak learning rate of that width; other widths get RATE * sqrt(WIDTH / width)."""
+AVERAGED = 0.995
+"""Decay a step of the averaged weights; shorter at the beginning of a run."""
+ACTIVATIONS = 10_000_000
+FEWEST_CHECKPOINTS = 8
+"""Kept of a run: the first one comes early enough for so many doublings."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=f"of {', '.join(SIZES)}")
-    parser.add_argument("--activations", type=int, default=10_000_000, help="activations each sees (default: 10,000,000)")
+    words = f"activations each sees, or SIZE=N for one size (default: {ACTIVATIONS:,})"
+    parser.add_argument("--activations", nargs="+", default=[], metavar="N", help=words)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="training folders (default: the cache folder)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
     parser.add_argument("--existing", nargs="+", metavar="RUN", help="train nothing: score and publish these runs in --out")
-    parser.add_argument("--scores", nargs="*", choices=WAYS, default=[], help="of every kept checkpoint (default: none)")
-    parser.add_argument("--samples", type=int, default=4000, help="of the Frechet distance (default: 4,000)")
-    parser.add_argument("--documents", type=int, default=32, help="of the Delta LM loss (default: 32)")
+    words = "put the final weights of these runs beside their logs: priors to choose on the pages"
+    parser.add_argument("--keep-weights", nargs="+", default=[], metavar="RUN", help=words)
+    add_score_arguments(parser.add_argument_group("scores"))
+
+
+def add_score_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add what the scores of checkpoints are measured with; the defaults are `Scorer`'s."""
+    group.add_argument("--scores", nargs="*", choices=WAYS, default=[], help="of every kept checkpoint (default: none)")
+    group.add_argument("--again", action="store_true", help="measure anew what was measured with other settings")
+    group.add_argument("--samples", type=int, default=Scorer.samples, help="of the Frechet distance (default: %(default)s)")
+    group.add_argument("--documents", type=int, default=Scorer.n_documents, help="of the Delta LM loss (default: %(default)s)")
+    words = "last-token activations of `probe --activations FOLDER`; what is missing there is added (default: the cache folder)"
+    group.add_argument("--probing", type=Path, metavar="FOLDER", help=words)
+    words = "of the steering score (default: %(default)s)"
+    group.add_argument("--direction", default=Scorer.direction, metavar="NAME", help=words)
+    group.add_argument("--prefixes", type=int, default=Scorer.prefixes, metavar="N", help=words)
+    group.add_argument("--strengths", type=float, nargs="+", default=list(Scorer.strengths), metavar="X", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,40 +72,90 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     store = ActivationStore(args.store or workspace.store_folder)
     home = args.out or workspace.training_folder
-    scorer = Scorer(workspace, store, samples=args.samples, n_documents=args.documents)
-    for name in args.existing or args.sizes:
+    lengths = activations_of(args.activations)
+    names = args.existing or args.sizes
+    stray = [name for name in args.keep_weights if name not in names]
+    if stray:
+        raise GlpError(f"--keep-weights names {stray[0]!r}, which is none of this command's runs: {', '.join(names)}.")
+    scorer = Scorer(
+        workspace,
+        store,
+        samples=args.samples,
+        n_documents=args.documents,
+        probing=args.probing,
+        direction=args.direction,
+        prefixes=args.prefixes,
+        strengths=tuple(args.strengths),
+        progress=reporter("texts of the probing tasks"),
+    )
+    for name in names:
         folder = home / name
         if args.existing:
             if folder.parent != home or not (folder / "train.csv").is_file():
                 raise GlpError(f"There is no run {name!r} in {home}.")
-        elif not train(name, args, store, folder):
+        elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype):
             publish_run(workspace, name, folder)
             say(f"\nStopped in run {name}; start the same command again: it goes on from there.")
             return 130
-        if args.scores:
-            score_run(folder, scorer, args.scores, progress=reporter(name))
         publish_run(workspace, name, folder)
+        if args.scores:
+            with stopping(at_once=True):
+                score_run(folder, scorer, args.scores, again=args.again, progress=reporter(name))
+            publish_run(workspace, name, folder)
+        if name in args.keep_weights:
+            keep_final(folder, workspace.folder / "runs" / name / "glp")
     say(f"The logs are in {workspace.folder / 'runs'}; `python -m glp_core scaling` fits the law.")
     return 0
 
 
-def train(name: str, args: argparse.Namespace, store: ActivationStore, folder: Path) -> bool:
-    """Train one size to its end, going on where it was; return False when it was stopped."""
+def activations_of(words: Sequence[str]) -> dict[str, int]:
+    """Return the activations that each size is to see, from words like 3000000 and demo=10000000.
+
+    Raises:
+        GlpError: a word is neither.
+    """
+    lengths = dict.fromkeys(SIZES, ACTIVATIONS)
+    for word in sorted(words, key=lambda word: "=" in word):
+        name, _, number = word.rpartition("=")
+        digits = number.replace("_", "").replace(",", "")
+        if not digits.isdecimal() or int(digits) < 1 or (name and name not in SIZES):
+            raise GlpError(f"--activations got {word!r}, wanted a number, or SIZE=number with SIZE one of {', '.join(SIZES)}.")
+        lengths |= {name: int(digits)} if name else dict.fromkeys(SIZES, int(digits))
+    return lengths
+
+
+def plan(name: str, activations: int, folder: Path) -> TrainConfig:
+    """Return how a size is trained; a run that is made longer keeps the checkpoints that it began with."""
     d_model, d_mlp, n_layers = SIZES[name]
-    rate = RATE * (WIDTH / d_model) ** 0.5
+    rate = round(RATE * (WIDTH / d_model) ** 0.5, 6)
     config = TrainConfig(
-        d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=args.activations, learning_rate=round(rate, 6)
+        d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=rate, ema=AVERAGED
     )
-    trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype))
+    if (folder / "run.json").is_file():
+        return replace(config, first_checkpoint=read_json(folder / "run.json")["train"]["first_checkpoint"])
+    while config.first_checkpoint > 1 and kept(config) < FEWEST_CHECKPOINTS:
+        config = replace(config, first_checkpoint=config.first_checkpoint // 2)
+    return config
+
+
+def kept(config: TrainConfig) -> int:
+    """Return how many checkpoints a run keeps."""
+    return sum(config.keeps(step) for step in range(1, config.steps + 1))
+
+
+def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: str) -> bool:
+    """Train one size to its end, going on where it was; return False when it was stopped."""
+    trainer = Trainer(config, store, folder, dtype=torch_dtype(dtype))
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
-            trainer.run(progress=reporter(name), stop=stop)
+            trainer.run(progress=reporter(folder.name), stop=stop)
     return trainer.step == config.steps
 
 
 def publish_run(workspace: Workspace, name: str, folder: Path) -> None:
     """Copy a run's configuration, log and scores into the workspace."""
     publish(workspace, name, folder)
-    if (folder / "evals.csv").is_file():
-        with replacing(workspace.folder / "runs" / name / "evals.csv") as scratch:
-            shutil.copyfile(folder / "evals.csv", scratch)
+    for file in ("evals.csv", "evals.json"):
+        if (folder / file).is_file():
+            with replacing(workspace.folder / "runs" / name / file) as scratch:
+                shutil.copyfile(folder / file, scratch)

@@ -9,6 +9,7 @@ from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
+from glp_core.kept_weights import keep_final
 from glp_core.training import Trainer
 from glp_core.training_plan import TrainConfig
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
     parser.add_argument("--install", action="store_true", help="make the result the workspace's GLP")
+    parser.add_argument(
+        "--keep-weights", action="store_true", help="put the final weights beside the run's log: a prior to choose"
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
     shape = parser.add_argument_group("configuration")
     for one in fields(TrainConfig):
@@ -46,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if trainer.step < config.steps:
         say(f"\nStopped at step {trainer.step:,}; the state is saved. Start the same command again: it goes on from there.")
         return 130
+    if args.keep_weights:
+        keep_final(folder, workspace.folder / "runs" / args.run / "glp")
     if args.install:
         install(workspace, folder)
         say(f"{workspace.folder / 'glp'} now holds this run's GLP.")

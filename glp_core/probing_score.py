@@ -1,0 +1,67 @@
+"""One number for what a GLP's units detect: the mean 1-D probing AUC over a fixed fifth of the tasks, by the benchmark's protocol.
+
+The same rows for every GLP, so that differences are the GLPs'. Texts are run once and kept where `probe` keeps them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from glp_core.corpus import Task, tasks
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.probe_data import Caps, ProbeActivations, collect_probe_activations, sampled_rows
+from glp_core.probing import TaskRows, probe_task
+from glp_core.readings import NOISE_FREE, Reading, read_units
+
+EVERY = 5
+"""Every fifth task, in the wheel's order: 23 of 113."""
+CAPS = Caps(train=256, validation=128, test=256)
+"""Half of the benchmark's rows, and a part of them."""
+ROWS_AT_ONCE = 2048
+
+
+def subset() -> tuple[Task, ...]:
+    """Return the tasks that the score is over."""
+    return tasks()[::EVERY]
+
+
+class ProbingSet(NamedTuple):
+    """Activations with the tasks over them."""
+
+    acts: Tensor
+    """Last-token activations (n, d)."""
+    rows: list[TaskRows]
+    """Of each task, places in `acts`."""
+
+
+def probing_set(
+    folder: Path, llm: Callable[[], Llm], layer: int, *, caps: Caps = CAPS, progress: Progress = quiet
+) -> ProbingSet:
+    """Return the subset's activations from a folder of `probe`; the LLM is asked for, and run, only for texts that it lacks."""
+    frames = [sampled_rows(task, caps) for task in subset()]
+    every = pd.concat(frames)
+    have = ProbeActivations(folder)
+    if not set(every["key"]) <= have.row.keys():
+        have = collect_probe_activations(llm(), layer, every, folder, max_tokens=caps.max_tokens, progress=progress)
+    used = np.unique(have.rows(every["key"].tolist()))
+    place = np.full(len(have.layer), -1)
+    place[used] = np.arange(len(used))
+    rows = [TaskRows.of(frame, place[have.rows(frame["key"].tolist())]) for frame in frames]
+    return ProbingSet(have.layer[torch.from_numpy(used)], rows)
+
+
+def mean_auc(glp: GLP, found: ProbingSet, reading: Reading = NOISE_FREE) -> float:
+    """Return the mean over tasks of the test AUC of the unit that validation rows choose."""
+    units = torch.cat([read_units(glp, part, reading).bfloat16() for part in found.acts.split(ROWS_AT_ONCE)])
+
+    def features(rows: np.ndarray) -> np.ndarray:
+        return units[torch.from_numpy(rows)].float().numpy()
+
+    return float(np.mean([probe_task(features, rows).test_auc for rows in found.rows]))

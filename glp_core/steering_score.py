@@ -1,0 +1,76 @@
+"""One number for what steering through a GLP is worth: does the text show the concept, and is it still text?
+
+Over strengths above 1, the mean of two shares between 0 and 1, both against the same model's unsteered texts:
+- concept: how much of the way from the unsteered texts' concept probability to 1 was gone;
+- fluency: e^(mean log-probability of a token - unsteered), times the share of bigrams that are new over the unsteered one, each at
+  most 1. Degenerate text is likely text, so the log-probability alone would reward it.
+
+A prior that undoes the push scores 0.5 (no concept, fluent), as does one that leaves a broken text full of the concept.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from glp_core.directions import Direction
+from glp_core.errors import GlpError
+from glp_core.files import Progress, quiet
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.projection import make_projector
+from glp_core.steering_report import TOKENS, UNSTEERED, Outcome, measure
+
+STRENGTHS = (1.2, 1.6)
+SOLVER, CALLS, NOISE_LEVEL = "radau", 3, 0.5
+"""As the Steering page projects."""
+
+
+def steering_score(
+    llm: Llm,
+    direction: Direction,
+    glp: GLP,
+    prefixes: Sequence[str],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    tokens: int = TOKENS,
+    progress: Progress = quiet,
+) -> float:
+    """Write every prefix at every strength, projected with `glp`, and return the score.
+
+    Raises:
+        GlpError: a strength that is not above 1, or no prefix.
+    """
+    low = [strength for strength in strengths if not strength > 1]
+    if low or not strengths:
+        raise GlpError(f"The steering score is over strengths above 1, got {low[0] if low else 'none'}.")
+    projector = make_projector("glp", glp=glp, noise_level=NOISE_LEVEL, steps=CALLS, solver=SOLVER)
+    outcomes = measure(llm, direction, {"glp": projector}, prefixes, strengths=strengths, tokens=tokens, progress=progress)
+    return score(outcomes)
+
+
+def score(outcomes: Sequence[Outcome]) -> float:
+    """Return the score of outcomes of one arm, with unsteered ones among them."""
+    plain = [one for one in outcomes if one.arm == UNSTEERED]
+    strengths = sorted({one.strength for one in outcomes if one.arm != UNSTEERED})
+    cells = [[one for one in outcomes if one.arm != UNSTEERED and one.strength == strength] for strength in strengths]
+    return float(np.mean([(_concept(cell, plain) + _fluency(cell, plain)) / 2 for cell in cells]))
+
+
+def _concept(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
+    reached, start = _mean(cell, "concept"), _mean(plain, "concept")
+    return min(1.0, max(0.0, (reached - start) / max(1e-6, 1 - start)))
+
+
+def _fluency(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
+    likely = math.exp(min(0.0, _mean(cell, "log_probability") - _mean(plain, "log_probability")))
+    new = (1 - _mean(cell, "repeated_bigrams")) / max(1e-6, 1 - _mean(plain, "repeated_bigrams"))
+    return likely * min(1.0, new)
+
+
+def _mean(cell: Sequence[Outcome], name: str) -> float:
+    """Return the mean over texts; empty ones, which have no value, are left out, and if all are empty the value is the worst."""
+    values = np.array([getattr(one, name) for one in cell], dtype=float)
+    known = values[np.isfinite(values)]
+    worst = {"concept": 0.0, "log_probability": -math.inf, "repeated_bigrams": 1.0}
+    return float(known.mean()) if len(known) else worst[name]
