@@ -32,6 +32,16 @@ MEASURES = {
     "steering score": "steering",
 }
 """What may go up, as the page and its address say it, to the score."""
+TITLES = AXES | SCORES
+"""What axes say."""
+LOGARITHMIC = ("compute", "activations", "parameters", "loss", "frechet")
+SCORE_WORDS = {
+    "frechet": "between generated and real latents; it sees mean and covariance only",
+    "delta_lm": "rise of the LLM's loss when the layer is noised and denoised",
+    "probing": "of the single unit that validation rows choose, mean over tasks",
+    "steering": "mean of concept and fluency against unsteered text, each 0 to 1; 0.5 is what doing nothing gets",
+}
+"""What each score is."""
 POINTS = {"frontier": "compute-efficient frontier", "all": "all checkpoints"}
 PAPER_E, PAPER_ALPHA = 0.52, 0.169
 """Luo et al. 2026, Llama-3.2-1B block 7; the factor A is not published."""
@@ -40,7 +50,7 @@ PAPER_FRECHET = ((32e6, 0.926), (64e6, 0.874), (128e6, 0.844), (256e6, 0.746), (
 LONGEST_PATH = 500
 
 PARAMS = {
-    "x": state.choice("scaling_x", "Across", "compute", tuple(AXES)),
+    "x": state.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
     "y": state.choice("scaling_y", "Up", "loss", tuple(MEASURES)),
     "fit": state.choice("scaling_fit", "Fit over", "frontier", tuple(POINTS)),
     "paper": state.switch("scaling_paper", "The paper's law", False),
@@ -128,13 +138,13 @@ def law_in_words(fit: ScalingFit, runs: int, which: str) -> str:
     )
 
 
-def budget_in_words(fit: ScalingFit, budget: float, rate: float) -> str:
+def budget_in_words(fit: ScalingFit, budget: float, rate: float | None) -> str:
     """Say which loss a compute budget buys, and how long it takes here."""
     loss = fit.loss_at(budget)
     return f"{scientific(budget)} FLOPs buy a loss of **{interval(loss)}**{_hours(budget, rate)}.{_warning(fit, budget)}"
 
 
-def target_in_words(fit: ScalingFit, target: float, rate: float) -> str:
+def target_in_words(fit: ScalingFit, target: float, rate: float | None) -> str:
     """Say which compute a target loss takes, and how long that is here."""
     compute = fit.compute_for(target)
     if math.isinf(compute.value):
@@ -146,8 +156,8 @@ def target_in_words(fit: ScalingFit, target: float, rate: float) -> str:
     )
 
 
-def _hours(flops: float, rate: float) -> str:
-    if not rate > 0:
+def _hours(flops: float, rate: float | None) -> str:
+    if not rate:
         return ""
     hours = flops / rate / 3600
     words = f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours" if hours < 100 else f"{hours / 24:,.0f} days"
@@ -161,12 +171,6 @@ def _warning(fit: ScalingFit, compute: float) -> str:
     return f" :orange[**Extrapolation:** more than 10 × outside the measured {low} to {high} FLOPs; the interval does not know that.]"
 
 
-def speed(runs: Sequence[Run]) -> float:
-    """Return the measured FLOPs a second of the largest run that logged seconds, nan without one."""
-    rates = [run.flops_per_second for run in sorted(runs, key=lambda run: run.parameters) if run.flops_per_second > 0]
-    return rates[-1] if rates else math.nan
-
-
 def correlation_in_words(table: pd.DataFrame, score: str) -> str:
     """Say how a score goes with the loss over checkpoints, or why that cannot be said."""
     try:
@@ -175,6 +179,21 @@ def correlation_in_words(table: pd.DataFrame, score: str) -> str:
         return str(error)
     n = int((table["validation_loss"].notna() & table[score].notna()).sum())
     return f"Rank correlation with the loss {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}], {n} checkpoints."
+
+
+def how_measured(runs: Sequence[Run], score: str) -> str:
+    """Say what a score is and, where the runs tell, what it was measured on."""
+    told = [run.measured[score] for run in runs if score in run.measured]
+    if not told:
+        return SCORE_WORDS[score]
+    if any(one != told[0] for one in told):
+        return f"{SCORE_WORDS[score]}; not measured alike in all runs, so compare within a run only"
+    settings = ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in told[0].items())
+    return f"{SCORE_WORDS[score]} ({settings})"
+
+
+def _setting(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def score_names(table: pd.DataFrame) -> list[str]:

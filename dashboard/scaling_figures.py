@@ -1,13 +1,14 @@
 """The Scaling page's figures: curves by size with the fitted law, residuals, scores against the loss. Numbers in, figures out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import charts
-from dashboard.scaling import AXES, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES
+from dashboard.scaling import AXES, LOGARITHMIC, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES, TITLES
 from glp_core.runs import Run, points
 from glp_core.scaling import ScalingFit
 
@@ -30,7 +31,12 @@ def curves(
     gaussian: float | None,
     paper: bool,
 ) -> go.Figure:
-    """Draw one curve a run over log axes, with the Gaussian prior's loss and, for loss over compute, the law and its band."""
+    """Draw one curve a run, with the Gaussian prior's loss and, for loss over compute, the law and its band.
+
+    Args:
+        x: compute, activations, parameters, loss or a score.
+        y: loss or a score.
+    """
     figure = go.Figure()
     if fit is not None and (x, y) == ("compute", "loss"):
         _law(figure, fit, paper=paper)
@@ -41,25 +47,27 @@ def curves(
         words = f"Gaussian prior {gaussian:.3f}"
         figure.add_hline(y=gaussian, line={"dash": "dash", "color": charts.PURPLE, "width": 1.5})
         figure.add_scatter(x=[None], y=[None], mode="lines", line={"dash": "dash", "color": charts.PURPLE}, name=words)
-    log_y = y in ("loss", "frechet")
-    charts.layout(figure, x=AXES[x], y=SCORES[y], height=460, log_x=True, log_y=log_y)
-    figure.update_xaxes(exponentformat="power", dtick=1 if x != "parameters" else None)
-    if log_y:
-        _plain_ticks(figure, [*shipped, *own], column(y), gaussian if y == "loss" else None)
+    charts.layout(figure, x=TITLES[x], y=SCORES[y], height=460, log_x=x in LOGARITHMIC, log_y=y in LOGARITHMIC)
+    if x in AXES:
+        figure.update_xaxes(exponentformat="power", dtick=1 if x != "parameters" else None)
+    elif x in LOGARITHMIC:
+        figure.update_xaxes(**_plain_ticks([*shipped, *own], column(x), None))
+    if y in LOGARITHMIC:
+        figure.update_yaxes(**_plain_ticks([*shipped, *own], column(y), gaussian if y == "loss" else None))
     return figure
 
 
-def _plain_ticks(figure: go.Figure, runs: Sequence[Run], name: str, also: float | None) -> None:
-    """Write a short log axis in plain numbers."""
+def _plain_ticks(runs: Sequence[Run], name: str, also: float | None) -> dict[str, list]:
+    """Return ticks that write a short log axis in plain numbers."""
     values = points(list(runs)).get(name, pd.Series(dtype=float)).dropna()
     if values.empty:
-        return
+        return {}
     low, high = min(values.min(), also or np.inf), max(values.max(), also or 0)
     ladder = [
         float(f"{m:.3g}") for decade in range(-3, 6) for m in 10.0**decade * np.array([1, 1.2, 1.4, 1.7, 2, 2.5, 3, 4, 5, 7])
     ]
     ticks = [t for t in ladder if 0.8 * low <= t <= 1.1 * high]
-    figure.update_yaxes(tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return {"tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks]}
 
 
 def _law(figure: go.Figure, fit: ScalingFit, *, paper: bool) -> None:
@@ -99,25 +107,42 @@ def _law(figure: go.Figure, fit: ScalingFit, *, paper: bool) -> None:
 
 
 def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, *, own: bool) -> None:
-    name = column(y)
-    if name not in run.checkpoints:
+    rows = run.checkpoints.assign(parameters=run.parameters)
+    across, up = column(x), column(y)
+    if not {across, up} <= set(rows):
         return
-    rows = run.checkpoints[run.checkpoints[name].notna()]
+    rows = rows[rows[up].notna() & rows[across].notna()]
     if rows.empty:
         return
     title = f"{'own: ' if own else ''}{run.name}, {run.parameters / 1e6:.1f} M{' (running)' if run.running else ''}"
-    warming = rows["warming"].astype(bool)
-    figure.add_scatter(
-        x=rows[column(x)] if x != "parameters" else [run.parameters] * len(rows),
-        y=rows[name],
-        mode="markers" if x == "parameters" else "lines+markers",
-        name=charts.plain(title),
-        line={"color": colour, "dash": OWN_DASH if own else "solid", "width": 2},
-        marker={"symbol": [f"{symbol}-open" if w else symbol for w in warming], "size": 8, "color": colour},
-        text=[hover(run, row) for _, row in rows.iterrows()],
-        customdata=[[run.name, float(row["activations"])] for _, row in rows.iterrows()],
-        hovertemplate="%{text}",
-    )
+    line = {"color": colour, "dash": OWN_DASH if own else "solid", "width": 2}
+    for part, more in _strands(rows, symbol):
+        figure.add_scatter(
+            x=part[across],
+            y=part[up],
+            mode="markers" if x == "parameters" else "lines+markers",
+            name=charts.plain(title),
+            legendgroup=run.name,
+            line=line | more.pop("line", {}),
+            marker={"size": 8, "color": colour} | more.pop("marker"),
+            text=[hover(run, row) for _, row in part.iterrows()],
+            customdata=[[run.name, float(row["activations"])] for _, row in part.iterrows()],
+            hovertemplate="%{text}<extra></extra>",
+            **more,
+        )
+
+
+def _strands(rows: pd.DataFrame, symbol: str) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Split a run where it had ended and then was made longer: the line that went on, and each old end as a branch off it."""
+    trunk = rows[~rows["old_end"].astype(bool)]
+    symbols = [f"{symbol}-open" if warming else symbol for warming in trunk["warming"].astype(bool)]
+    strands = [(trunk, {"marker": {"symbol": symbols}})] if len(trunk) else []
+    for _, end in rows[rows["old_end"].astype(bool)].iterrows():
+        before = trunk[trunk["activations"] < end["activations"]].tail(1)
+        part = pd.concat([before, end.to_frame().T]).infer_objects()
+        look = {"symbol": [*[symbol] * len(before), "star"], "size": [*[0] * len(before), 11]}
+        strands.append((part, {"marker": look, "line": {"dash": "dash", "width": 1}, "showlegend": not strands}))
+    return strands
 
 
 def hover(run: Run, row: pd.Series) -> str:
@@ -125,6 +150,8 @@ def hover(run: Run, row: pd.Series) -> str:
     lines = [f"<b>{charts.plain(run.name)}</b> {charts.plain(run.shape)}", f"{run.parameters / 1e6:.2f} M parameters"]
     lines += [f"{row['activations']:,.0f} activations, {row['flops']:.2e} FLOPs"]
     lines += [f"{SCORES[s]} {row[column(s)]:.4g}" for s in SCORES if column(s) in row and row[column(s)] == row[column(s)]]
+    if row["old_end"]:
+        lines += ["the run had ended here, its rate fallen; then it was made longer"]
     if "learning_rate" in row and row["learning_rate"] == row["learning_rate"]:
         lines += [f"learning rate {row['learning_rate']:.1e}{', still warming up' if row['warming'] else ''}"]
     return "<br>".join(lines)
@@ -155,15 +182,18 @@ def score_against_loss(table: pd.DataFrame, score: str) -> go.Figure:
     names = list(dict.fromkeys(table["run"]))
     for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
         mine = table[(table["run"] == name) & table[score].notna()]
-        figure.add_scatter(
-            x=mine["validation_loss"],
-            y=mine[score],
-            mode="lines+markers",
-            name=charts.plain(name),
-            line={"color": colour, "width": 1.5},
-            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7},
-            hovertemplate="loss %{x:.3f}: %{y:.4g}",
-        )
+        for part, more in _strands(mine, SYMBOLS[i % len(SYMBOLS)]):
+            figure.add_scatter(
+                x=part["validation_loss"],
+                y=part[score],
+                mode="lines+markers",
+                name=charts.plain(name),
+                legendgroup=name,
+                line={"color": colour, "width": 1.5} | more.pop("line", {}),
+                marker={"size": 7, "color": colour} | more.pop("marker"),
+                hovertemplate="loss %{x:.3f}: %{y:.4g}",
+                **more,
+            )
     if score == "frechet" and "real_real" in table and table["real_real"].notna().any():
         figure.add_hline(y=float(table["real_real"].median()), line={"dash": "dash", "color": charts.GREY, "width": 1.5})
     charts.layout(figure, x="Validation loss (better to the right)", y=SCORES[score], height=280, log_y=score == "frechet")

@@ -6,26 +6,27 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import components, scaling, scaling_figures, state
+from dashboard import components, priors, scaling, scaling_figures, state
 from dashboard.components import File
-from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, Shown
+from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
 from glp_core.errors import GlpError
-from glp_core.runs import fit_points, points
+from glp_core.runs import fit_points, points, speed
 from glp_core.scaling import ScalingFit
 
 REFRESH = 10.0
 """Seconds between two looks at the logs while a run trains."""
 SWEEP = "python -m glp_core sweep"
-EVALUATE = "python -m glp_core sweep --scores frechet delta_lm"
+EVALUATE = "python -m glp_core sweep --scores frechet delta_lm probing steering"
 FORMAT = """
 Name a folder on the machine that runs the dashboard: one run, or a folder of runs. A run is a folder with
 
 - `train.csv`: a row a logging step, with at least `activations`, `flops` and `validation_loss` (empty where it was not measured);
   `learning_rate`, `train_loss`, `step` and `seconds` are used when there;
 - `config.json` or `run.json`: an object with `train: {"activations": planned, "d_model": …, "d_mlp": …, "n_layers": …}`;
-- `evals.csv`, optional: `activations` and any of `frechet`, `real_real`, `delta_lm`, `probing`, `steering`.
+- `evals.csv`, optional: `activations` and any of `frechet`, `real_real`, `delta_lm`, `probing`, `steering`; `evals.json`, optional:
+  for each of them an object that says how it was measured.
 
-`python -m glp_core train` writes these. Only numbers are read. The folder is no part of the page's address, so that a
+`python -m glp_core train` and `sweep` write these. The folder is no part of the page's address, so that a
 link cannot make somebody's server look into its disk.
 """
 
@@ -33,7 +34,7 @@ link cannot make somebody's server look into its disk.
 def controls() -> str:
     """Draw the controls; return the folder of own runs, as typed."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _select("x", AXES, width=150)
+        _select("x", AXES | MEASURES, width=170)
         _select("y", MEASURES, width=170)
         _select("fit", POINTS, width=130)
         st.toggle("The paper's law", PARAMS["paper"].default, key=PARAMS["paper"].key, bind="query-params")
@@ -102,10 +103,11 @@ def _fitted(found: Shown, which: str) -> tuple[ScalingFit | None, str]:
 
 
 def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: str) -> None:
-    x, y = values["x"], MEASURES[values["y"]]
-    table = points(found.runs)
-    if y not in scaling.score_names(table):
-        components.empty_report(f"{SCORES[y]} of the checkpoints", EVALUATE, "some minutes a run")
+    x, y = MEASURES.get(values["x"], values["x"]), MEASURES[values["y"]]
+    known = {*AXES, *scaling.score_names(points(found.runs))}
+    missing = next((name for name in (y, x) if name not in known), None)
+    if missing:
+        components.empty_report(f"{SCORES[missing]} of the checkpoints", EVALUATE, "some minutes a run")
         return
     drawn = scaling_figures.curves(
         found.shipped, found.own, x=x, y=y, fit=fit, gaussian=scaling.gaussian_loss(), paper=values["paper"]
@@ -114,7 +116,7 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
         drawn,
         width="stretch",
         key="scaling_curves",
-        alt=f"{SCORES[y]} against {AXES[x]}, one curve a run",
+        alt=f"{SCORES[y]} against {TITLES[x]}, one curve a run",
         on_select="rerun",
         selection_mode="points",
         config={"displaylogo": False, "toImageButtonOptions": {"format": _camera(), "filename": "scaling"}},
@@ -124,7 +126,11 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
             components.notice_box(f"No law is drawn. {why}")
         else:
             st.markdown(scaling.law_in_words(fit, len(found.runs), values["fit"]))
-    _chosen(found, event)
+    where = clicked(event)
+    if where:
+        _checkpoint(found, *where)
+    else:
+        st.caption("Click a point for that checkpoint's numbers.")
 
 
 def _camera() -> str:
@@ -132,23 +138,44 @@ def _camera() -> str:
     return st.session_state.get("scaling_camera", "png")
 
 
-def _chosen(found: Shown, event: Any) -> None:
-    """Show a clicked checkpoint's numbers."""
+def clicked(event: Any) -> tuple[str, float] | None:
+    """Return the run and the activations seen of the clicked checkpoint."""
     for point in event.selection.points if event else []:
         where = point.get("customdata")
-        if not where:
+        if where:
+            return str(where[0]), float(where[1])
+    return None
+
+
+def _checkpoint(found: Shown, name: str, activations: float) -> None:
+    """Show a checkpoint's numbers and, where its weights are kept, the way to steer with it."""
+    for run in found.runs:
+        rows = run.checkpoints[run.checkpoints["activations"] == activations]
+        if run.name != name or rows.empty:
             continue
-        for run in found.runs:
-            rows = run.checkpoints[run.checkpoints["activations"] == where[1]]
-            if run.name == where[0] and len(rows):
-                facts = [(name.replace("_", " "), f"{value:,.6g}") for name, value in rows.iloc[0].items() if value == value]
-                st.html(components.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
-                return
+        values = rows.iloc[0].drop(["warming", "old_end"])
+        facts = [(_title(key), f"{value:,.6g}") for key, value in values.items() if value == value]
+        st.html(components.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
+        _way_to_steering(run in found.shipped, name, activations)
+        return
+
+
+def _title(key: str) -> str:
+    return SCORES.get({"validation_loss": "loss"}.get(key, key), key.replace("_", " "))
+
+
+def _way_to_steering(shipped: bool, name: str, activations: float) -> None:
+    prior = priors.of_checkpoint(name, activations) if shipped else None
+    if prior is None:
+        st.caption("The weights of this checkpoint are not in the workspace; only those of some runs' ends are.")
+        return
+    words = f"Steer with this prior: {components.plain_markdown(f'{prior.name}, {prior.parameters / 1e6:.1f} M parameters')}"
+    st.page_link("../pages/steering.py", label=words, icon=":material/tune:", query_params={"prior": prior.name})
 
 
 def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
     st.subheader("What would it take?", anchor=False)
-    rate = scaling.speed(found.runs)
+    rate = speed(found.runs)
     last = float(fit.compute[-1])
     left, right = st.columns(2, gap="large")
     with left:
@@ -175,7 +202,8 @@ def _downstream(found: Shown) -> None:
             drawn = scaling_figures.score_against_loss(table, name)
             components.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
-            st.caption(components.plain_markdown(scaling.correlation_in_words(table, name)) + extra)
+            words = f"{SCORES[name]}: {scaling.how_measured(found.runs, name)}. {scaling.correlation_in_words(table, name)}"
+            st.caption(components.plain_markdown(words) + extra)
     with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
         components.figure(scaling_figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
         st.caption(

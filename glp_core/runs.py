@@ -3,12 +3,13 @@
 A run is a folder with `train.csv` (at least the columns activations, flops and validation_loss; validation_loss is empty between
 kept checkpoints; learning_rate, train_loss, step and seconds are used when there) and a configuration, `config.json` or
 `run.json`: an object whose `train` holds activations (planned) and, for the name shown, d_model, d_mlp, n_layers. `evals.csv` is
-optional: activations, and one column a score (frechet, real_real, delta_lm, probing, steering). Only numbers are read from the
-files; knows nothing of models.
+optional: activations, and one column a score (frechet, real_real, delta_lm, probing, steering). `evals.json`, optional, says
+how each score was measured. Knows nothing of models.
 """
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,8 @@ OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")
 SCORES = ("frechet", "real_real", "delta_lm", "probing", "steering")
 LARGEST_FILE = 20_000_000
 MOST_RUNS = 50
+FALLEN = 0.5
+"""Share of its peak below which the learning rate has fallen."""
 FRESH = 900.0
 """Seconds since the log was last written within which an unfinished run counts as running."""
 
@@ -42,9 +45,12 @@ class Run:
     log: pd.DataFrame
     """Every row of train.csv, numbers only, ascending activations."""
     checkpoints: pd.DataFrame
-    """Rows with a validation loss: activations, flops, validation_loss, warming, the other columns, and scores where evaluated."""
+    """Rows with a validation loss: activations, flops, validation_loss, warming, old_end, the other columns, and scores where
+    evaluated. `old_end`: the run had ended there, its learning rate fallen, and was then made longer."""
     age: float
     """Seconds since the log was last written."""
+    measured: dict[str, dict[str, Any]]
+    """By score, the settings that it was measured with; empty where unknown."""
 
     @property
     def parameters(self) -> float:
@@ -66,10 +72,16 @@ class Run:
 
     @property
     def flops_per_second(self) -> float:
-        """Measured speed of the run, nan when the log holds no seconds."""
-        if "seconds" not in self.log or not self.log["seconds"].iloc[-1] > 0:
+        """Measured speed, the median over the log's steps: pauses, other work beside it and clocks set back count little.
+
+        nan when the log holds no seconds.
+        """
+        if "seconds" not in self.log:
             return float("nan")
-        return float(self.log["flops"].iloc[-1] / self.log["seconds"].iloc[-1])
+        steps = self.log[["flops", "seconds"]].dropna()
+        steps = pd.concat([pd.DataFrame({"flops": [0.0], "seconds": [0.0]}), steps]).diff().iloc[1:]
+        steps = steps[(steps["seconds"] > 0) & (steps["flops"] > 0)]
+        return float((steps["flops"] / steps["seconds"]).median()) if len(steps) else float("nan")
 
 
 def read_run(folder: Path) -> Run:
@@ -89,7 +101,7 @@ def read_run(folder: Path) -> Run:
     checkpoints = log[log["validation_loss"].notna()].reset_index(drop=True)
     if checkpoints.empty or not (checkpoints["validation_loss"] > 0).all():
         raise GlpError(f"{path}: no row has a validation_loss above 0, so there is nothing to draw.")
-    checkpoints = checkpoints.assign(warming=_warming(checkpoints, log))
+    checkpoints = checkpoints.assign(warming=_warming(checkpoints, log), old_end=_old_ends(checkpoints, log))
     scores = _scores(folder)
     if scores is not None:
         checkpoints = checkpoints.merge(scores, on="activations", how="left")
@@ -99,7 +111,7 @@ def read_run(folder: Path) -> Run:
     if planned and isinstance(train.get("batch"), int) and 0 < train["batch"] <= planned:
         planned = planned // train["batch"] * train["batch"]
     age = max(0.0, time.time() - path.stat().st_mtime)
-    return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age)
+    return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age, _measured(folder))
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -120,10 +132,20 @@ def read_runs(folder: Path) -> list[Run]:
     return sorted((read_run(one) for one in folders), key=lambda run: (run.parameters, run.name))
 
 
+def speed(runs: Sequence[Run]) -> float | None:
+    """Return the measured FLOPs a second of the largest run that logged seconds, None without one."""
+    rates = [run.flops_per_second for run in sorted(runs, key=lambda run: run.parameters) if run.flops_per_second > 0]
+    return rates[-1] if rates else None
+
+
 def points(runs: list[Run]) -> pd.DataFrame:
     """Return all checkpoints of the runs as one table with `run` and `parameters`."""
     parts = [run.checkpoints.assign(run=run.name, parameters=run.parameters) for run in runs]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["run", "parameters", *NEEDED, "warming"])
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["run", "parameters", *NEEDED, "warming", "old_end"])
+    )
 
 
 def fit_points(runs: list[Run], which: Literal["frontier", "all"]) -> pd.DataFrame:
@@ -142,6 +164,29 @@ def _warming(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]":
     rate = log["learning_rate"]
     peak = log["activations"][rate >= 0.99 * rate.max()].iloc[0]
     return checkpoints["activations"] < peak
+
+
+def _old_ends(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]":
+    """Mark checkpoints at which the learning rate had fallen and after which it rose again."""
+    if "learning_rate" not in log:
+        return pd.Series(False, index=checkpoints.index)
+    rate = log["learning_rate"]
+    later = [rate[log["activations"] > seen].max() for seen in checkpoints["activations"]]
+    now = checkpoints["learning_rate"]
+    return ~_warming(checkpoints, log) & (now < FALLEN * rate.max()) & (pd.Series(later, index=checkpoints.index) > 2 * now)
+
+
+def _measured(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what evals.json says; a person's own run need not have one, and a damaged one says nothing."""
+    path = folder / "evals.json"
+    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, OSError):
+        return {}
+    known = found if isinstance(found, dict) else {}
+    return {name: known[name] for name in SCORES if isinstance(known.get(name), dict)}
 
 
 def _scores(folder: Path) -> pd.DataFrame | None:

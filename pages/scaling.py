@@ -13,6 +13,9 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
   the curve. It does not know the luck of a run (there is one run a size), nor whether a power law is the right curve: look at the
   residuals, and at how short the measured range is.
 - **Compute-efficient frontier**: the checkpoints that no other beats with as little compute.
+- **Stars on a branch**: a run that had ended, its learning rate fallen, and then was made longer. The line goes on at the full rate, so
+  for a while it lies above the star; such points are beaten, and not on the frontier.
+- Click a checkpoint for its numbers; where its weights are kept, for the way to steer with it.
 - The learning rate falls only in the last part of a run, which lowers the loss at once. A checkpoint from before lies above what a run
   that ended there would have reached, so the end of each run looks better than its middle.
 - **The paper's law** (E = 0.52, α = 0.169) is of another LLM and another width: only its shape can be compared, not its level.

@@ -35,6 +35,24 @@ def write_run(folder, *, parameters=1_000_000, steps=8, planned=None, scores=Tru
     return folder
 
 
+def write_extended_run(folder, *, parameters=8_000_000, name="extended", ends=(524288, 2097152)):
+    """Write a run that ended, its rate fallen, and was made longer: at the full rate its losses lie 8% above the law; return it."""
+    folder = folder / name
+    folder.mkdir(parents=True)
+    rows = ["step,activations,flops,train_loss,validation_loss,learning_rate,seconds"]
+    for seen in (32768, 65536, 131072, 262144, 393216, ends[0], 589824, 786432, 1048576, 1572864, ends[1]):
+        flops = 6 * parameters * seen
+        ended = seen in ends
+        loss = float(loss_of(flops)) * (1 if ended else 1.08)
+        valid = "" if seen in (393216, 589824) else f"{loss:.5f}"
+        rate = 1e-5 if ended else 5e-4 if seen in (32768, 589824) else 1e-3
+        rows.append(f"{seen // 1024},{seen},{flops},{loss:.5f},{valid},{rate},{flops / 1e9:.1f}")
+    (folder / "train.csv").write_text("\n".join(rows) + "\n")
+    train = {"d_model": 64, "d_mlp": 128, "n_layers": 4, "batch": 1024, "activations": ends[1]}
+    (folder / "config.json").write_text(json.dumps({"train": train}))
+    return folder
+
+
 def write_workspace(folder):
     """Write the small JSON files that a page needs of a workspace; no weights."""
     (folder / "glp").mkdir(parents=True)

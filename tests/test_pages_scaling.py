@@ -1,17 +1,20 @@
 """The Scaling page through the app's entry, over made-up runs that follow a known law."""
 
+import base64
 import json
 import os
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import about, resources, scaling
+from dashboard import about, resources, scaling, scaling_view
 from dashboard.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.runs import read_runs
-from tests.run_fakes import write_run, write_workspace
+from tests.run_fakes import write_extended_run, write_run, write_workspace
 
 
 @pytest.fixture
@@ -94,7 +97,106 @@ def test_the_link_sets_the_axes_and_a_bad_one_is_told(workspace):
 def test_a_score_that_was_not_measured_names_its_command(workspace):
     write_run(workspace / "runs", scores=False)
     at = open_page(scaling_y="Delta LM")
-    assert "python -m glp_core sweep --scores frechet delta_lm" in [code.value for code in at.get("code")]
+    assert "python -m glp_core sweep --scores frechet delta_lm probing steering" in [code.value for code in at.get("code")]
+
+
+def test_every_score_may_stand_on_either_axis(workspace):
+    folder = write_run(workspace / "runs", parameters=2_000_000)
+    table = pd.read_csv(folder / "evals.csv").assign(probing=lambda t: 0.6 + 0.01 * t.index, steering=0.4)
+    table.to_csv(folder / "evals.csv", index=False)
+    at = open_page(scaling_x="loss", scaling_y="probing AUC")
+    layout = figures(at)[0]["layout"]
+    assert layout["xaxis"]["title"]["text"] == "Validation loss" and layout["xaxis"]["type"] == "log"
+    assert layout["yaxis"]["title"]["text"] == "Mean 1-D probing AUC"
+    trace = next(trace for trace in figures(at)[0]["data"] if trace["name"] == "run2000000, 2.0 M")
+    assert numbers(trace["y"]) == pytest.approx(table["probing"])
+    at = open_page(scaling_x="probing AUC", scaling_y="Frechet distance")
+    assert figures(at)[0]["layout"]["xaxis"]["title"]["text"] == "Mean 1-D probing AUC"
+    words = said(at).replace("\\", "")
+    assert words.count("Rank correlation with the loss") == 3  # Frechet, Delta LM, probing
+    assert "one side is constant" in words  # steering
+
+
+def numbers(values):
+    """Return a trace's values, which plotly may have packed."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return list(values)
+
+
+def test_captions_say_how_a_score_was_measured_and_when_runs_differ(workspace):
+    for parameters, samples in ((1_000_000, 4000), (2_000_000, 4000)):
+        folder = write_run(workspace / "runs", parameters=parameters)
+        (folder / "evals.json").write_text(json.dumps({"frechet": {"samples": samples, "steps": 20}}))
+    assert "samples 4,000, steps 20" in said(open_page()).replace("\\", "")
+    (folder / "evals.json").write_text(json.dumps({"frechet": {"samples": 500, "steps": 20}}))
+    assert "not measured alike in all runs" in said(open_page())
+
+
+def test_a_run_that_was_made_longer_is_drawn_with_its_old_end_as_a_branch(workspace):
+    write_run(workspace / "runs")
+    write_extended_run(workspace / "runs")
+    at = open_page()
+    traces = [trace for trace in figures(at)[0]["data"] if trace.get("name") == "extended, 8.0 M"]
+    line, branch = traces
+    assert branch["marker"]["symbol"][-1] == "star" and numbers(branch["x"])[-1] == 6 * 8e6 * 524288
+    assert numbers(branch["x"])[0] in numbers(line["x"]) and 6 * 8e6 * 524288 not in numbers(line["x"])
+    assert branch["showlegend"] is False
+    assert "fitted law" in [trace.get("name") for trace in figures(at)[0]["data"]]
+    assert not at.warning
+
+
+def keep_weights(folder, activations, parameters=12):
+    """Write just enough of a GLP folder for the page to know it by."""
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [parameters], "data_offsets": [0, 2 * parameters]}}).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "final.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2 * parameters))
+    facts = {"denoiser": {"d_model": parameters}, "about": {"activations_seen": activations}}
+    (folder / "config.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(("run", "seen", "link"), [("kept", 4194304, True), ("kept", 32768, False), ("other", 4194304, False)])
+def test_a_clicked_checkpoint_shows_its_numbers_and_the_way_to_steer_with_it(workspace, monkeypatch, run, seen, link):
+    keep_weights(workspace / "glp", 1)
+    for name in ("kept", "other"):
+        write_run(workspace / "runs", name=name, parameters=2_000_000 + len(name))
+    keep_weights(workspace / "runs" / "kept" / "glp", 4194304)
+    assert "Click a point" in said(open_page())
+    monkeypatch.setattr(scaling_view, "clicked", lambda _event: (run, float(seen)))
+    at = open_page()
+    facts = next(one.value for one in at.get("html") if "Checkpoint of" in one.value)
+    assert f"Checkpoint of {run}" in facts and f"<dd>{seen:,.6g}</dd>" in facts and "<dt>Validation loss</dt>" in facts
+    links = [one.proto for one in at.get("page_link")]
+    assert [one.query_string for one in links] == (["prior=kept"] if link else [])
+    assert ("weights of this checkpoint are not in the workspace" in said(at)) is not link
+
+
+def test_a_click_is_read_from_what_the_chart_sends():
+    event = SimpleNamespace(selection=SimpleNamespace(points=[{"x": 1}, {"customdata": ["demo", 32768.0]}]))
+    assert scaling_view.clicked(event) == ("demo", 32768.0)
+    assert scaling_view.clicked(SimpleNamespace(selection=SimpleNamespace(points=[]))) is None
+    assert scaling_view.clicked(None) is None
+
+
+def test_the_papers_law_is_drawn_labelled_and_only_where_it_can_be_compared(workspace):
+    for parameters in (1_000_000, 16_000_000):
+        write_run(workspace / "runs", parameters=parameters)
+    label = "the paper's E and α, moved to our level"
+    assert label not in [trace.get("name") for trace in figures(open_page())[0]["data"]]
+    traces = {trace.get("name"): trace for trace in figures(open_page(scaling_paper="true"))[0]["data"]}
+    x, y = (np.array(numbers(traces[label][axis])) for axis in "xy")
+    slope = np.polyfit(np.log(x), np.log(y - 0.52), 1)[0]
+    assert slope == pytest.approx(-0.169, abs=1e-6)
+    others = figures(open_page(scaling_paper="true", scaling_x="activations"))[0]["data"]
+    assert label not in [trace.get("name") for trace in others]
+
+
+def test_the_hours_are_compute_over_the_measured_speed(workspace):
+    for parameters in (1_000_000, 16_000_000):
+        write_run(workspace / "runs", parameters=parameters)  # logged at 1 GFLOP/s
+    at = open_page()
+    at.number_input(key="scaling_budget").set_value(14.0).run()
+    assert "27.8 hours on the machine of the runs (1 GFLOP/s measured)" in said(at).replace("\\", "")
 
 
 def test_own_runs_are_compared_and_marked_while_they_run(workspace, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from glp_core.errors import GlpError
 from glp_core.runs import fit_points, points, read_run, read_runs
 from glp_core.scaling import fit_law
-from tests.run_fakes import ALPHA, E, write_run
+from tests.run_fakes import ALPHA, E, write_extended_run, write_run
 
 
 def test_a_run_is_read_with_its_size_speed_and_scores(tmp_path):
@@ -57,6 +57,54 @@ def test_an_unfinished_run_is_running_only_while_its_log_is_fresh(tmp_path):
     os.utime(folder / "train.csv", (old, old))
     assert not read_run(folder).running
     assert not read_run(folder).finished
+
+
+def test_a_run_that_was_made_longer_has_an_old_end_and_nothing_between_on_the_frontier(tmp_path):
+    run = read_run(write_extended_run(tmp_path))
+    marked = run.checkpoints.set_index("activations")["old_end"]
+    assert marked[marked].index.tolist() == [524288]
+    assert not run.checkpoints["warming"].iloc[1:].any() and run.checkpoints["warming"].iloc[0]
+    assert run.finished
+    efficient = fit_points([run], "frontier")["activations"].tolist()
+    assert efficient == [65536, 131072, 262144, 524288, 1572864, 2097152]  # not those between, which the old end beats
+    assert len(fit_points([run], "all")) == 8
+
+
+def test_the_law_of_runs_some_of_which_were_made_longer(tmp_path):
+    for parameters in (1_000_000, 4_000_000, 32_000_000):
+        write_run(tmp_path, parameters=parameters)
+    write_extended_run(tmp_path)
+    for which in ("frontier", "all"):
+        table = fit_points(read_runs(tmp_path), which)
+        fit = fit_law(table["flops"], table["validation_loss"])
+        assert fit.alpha.low <= ALPHA <= fit.alpha.high
+        assert abs(fit.residuals).max() < 0.1
+    beaten = {786432, 1048576}
+    efficient = fit_points(read_runs(tmp_path), "frontier")
+    assert not beaten & set(efficient[efficient["run"] == "extended"]["activations"])
+
+
+def test_the_speed_is_that_of_a_typical_step(tmp_path):
+    folder = write_run(tmp_path, parameters=2_000_000)
+    lines = (folder / "train.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows[9:]:
+        row[-1] = f"{float(row[-1]) + 50_000:.1f}"  # a pause of 14 hours
+    for row in rows[13:]:
+        row[-1] = f"{float(row[-1]) - 200_000:.1f}"  # a clock that began anew
+    (folder / "train.csv").write_text("\n".join([lines[0], *(",".join(row) for row in rows)]))
+    assert read_run(folder).flops_per_second == pytest.approx(1e9, rel=0.01)
+    (folder / "train.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    assert not read_run(folder).flops_per_second > 0
+
+
+def test_how_scores_were_measured_is_read_and_rubbish_says_nothing(tmp_path):
+    folder = write_run(tmp_path)
+    assert read_run(folder).measured == {}
+    (folder / "evals.json").write_text('{"frechet": {"samples": 4000}, "beauty": {"x": 1}, "probing": 3}')
+    assert read_run(folder).measured == {"frechet": {"samples": 4000}}
+    (folder / "evals.json").write_text("[")
+    assert read_run(folder).measured == {}
 
 
 def test_runs_come_smallest_first_and_a_run_itself_is_a_folder_of_one(tmp_path):

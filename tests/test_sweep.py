@@ -17,7 +17,7 @@ from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.runs import read_runs
 from tests import pages, tiny
-from tests.run_fakes import ALPHA, write_run
+from tests.run_fakes import ALPHA, write_extended_run, write_run
 
 SIZE = (48, 64, 1)
 
@@ -158,6 +158,18 @@ def test_the_law_is_fitted_reported_and_refused_when_points_are_few(tmp_path, ca
     assert report["gaussian_loss"] == pytest.approx(
         math.pi / 2 * float((1 / std).mean()), rel=1e-4
     )  # activations' covariance is 1
+
+
+def test_the_report_tells_runs_that_were_made_longer_and_how_scores_were_measured(tmp_path):
+    workspace = pages.make_workspace(tmp_path / "workspace")
+    for parameters in (1_000_000, 16_000_000):
+        write_run(workspace.folder / "runs", parameters=parameters)
+    folder = write_extended_run(workspace.folder / "runs")
+    (folder / "evals.json").write_text(json.dumps({"probing": {"every": 5}}))
+    assert main(["scaling", "--workspace", str(workspace.folder)]) == 0
+    runs = {run["name"]: run for run in workspace.report("scaling")["runs"]}
+    assert runs["extended"]["old_ends"] == [524288] and runs["run1000000"]["old_ends"] == []
+    assert runs["extended"]["measured"] == {"probing": {"every": 5}} and runs["extended"]["checkpoints"] == 9
 
 
 def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):

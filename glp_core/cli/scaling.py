@@ -9,7 +9,7 @@ from glp_core.checkpoint import read_statistics
 from glp_core.cli.console import add_workspace_argument, open_workspace, say
 from glp_core.errors import GlpError
 from glp_core.gaussian import gaussian_loss, latent_covariance
-from glp_core.runs import SCORES, fit_points, points, read_runs
+from glp_core.runs import SCORES, Run, fit_points, points, read_runs, speed
 from glp_core.scaling import Interval, ScalingFit, fit_law, spearman
 
 
@@ -32,11 +32,8 @@ def run(args: argparse.Namespace) -> int:
     report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
     report["correlations"] = {name: correlation(table, name) for name in SCORES if name != "real_real"}
     report["gaussian_loss"] = gaussian_loss(latent_covariance(read_statistics(workspace.folder / "glp")))
-    report["runs"] = [
-        {"name": run.name, "parameters": round(run.parameters), "activations": int(run.log["activations"].iloc[-1])}
-        | {"loss": float(run.checkpoints["validation_loss"].iloc[-1]), "finished": run.finished}
-        for run in runs
-    ]
+    report["runs"] = [facts(run) for run in runs]
+    report["flops_per_second"] = speed(runs)
     workspace.save_report("scaling", report)
     e, a, alpha = (report[name] for name in ("E", "A", "alpha"))
     say(
@@ -55,6 +52,20 @@ def law(fit: ScalingFit) -> dict[str, Any]:
         "compute_range": [float(fit.compute[0]), float(fit.compute[-1])],
         "largest_residual": float(abs(fit.residuals).max()),
         "tenfold": _plain(fit.tenfold(float(fit.compute[-1]))),
+    }
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """Return what a run is and where it ended."""
+    return {
+        "name": run.name,
+        "parameters": round(run.parameters),
+        "activations": int(run.log["activations"].iloc[-1]),
+        "checkpoints": len(run.checkpoints),
+        "old_ends": [int(seen) for seen in run.checkpoints["activations"][run.checkpoints["old_end"].astype(bool)]],
+        "loss": float(run.checkpoints["validation_loss"].iloc[-1]),
+        "finished": run.finished,
+        "measured": run.measured,
     }
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from dashboard import priors
+
 pytestmark = pytest.mark.browser
 
 
@@ -12,6 +14,31 @@ def test_the_scaling_page_draws_the_law_and_its_link_keeps_the_axes(open_page):
     again = open_page("scaling?scaling_x=activations")
     again.locator(".xtitle", has_text="Activations seen").first.wait_for()
     assert again.get_by_text("ten times the compute").count() == 0
+
+
+def test_a_click_on_a_checkpoint_shows_its_numbers(open_page):
+    page = open_page("scaling")
+    page.get_by_text("Click a point for that checkpoint's numbers.").wait_for()
+    point = page.get_by_test_id("stPlotlyChart").first.locator(".scatterlayer .points path").last
+    point.wait_for()
+    box = point.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_text("Checkpoint of").wait_for()
+    assert page.locator(".glp-facts dt", has_text="Validation loss").count() == 1
+
+
+def test_a_link_with_a_prior_steers_with_it(open_page):
+    names = [prior.name for prior in priors.listed()]
+    if len(names) < 2:
+        pytest.skip("the workspace holds one prior only")
+    texts = []
+    for name in names[:2]:
+        page = open_page(f"steering?prior={name}&steering_tokens=8&steering_strength=2.0")
+        assert page.locator(".st-key-prior input").input_value() == name
+        page.locator(".st-key-steering_start button").click()
+        page.wait_for_selector("[data-run=done]")
+        texts.append(page.locator("[data-run] .glp-card[data-arm=glp]").inner_text())
+    assert texts[0] != texts[1]
 
 
 def test_the_manifold_page_measures_the_example_text(open_page):
