@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import about, components, priors, resources, state, steering, steering_view, svg
+from dashboard import about, components, measured, priors, resources, state, steering, steering_view, svg
 from dashboard.jobs import Job
 from dashboard.state import Param
 from dashboard.steering import Request
@@ -79,7 +79,11 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
     with left:
         _direction(params, directions)
     words = "**Strength**, × the layer's median activation norm"
-    middle.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
+    with middle:
+        strength = st.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
+        chosen = next((one.name for one in directions if one.title == widget_values(params)["direction"]), "")
+        if known := measured.words(chosen, strength):
+            st.caption(components.plain_markdown(known))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=150, **bound("noise_level"))
         st.selectbox("Solver", steering.SOLVERS, width=115, **bound("solver"))

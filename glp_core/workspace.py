@@ -174,15 +174,16 @@ class Workspace:
 
     def report(self, name: str) -> dict[str, Any] | None:
         """Return what a command measured, or None when it has not been run."""
-        path = self._report_path(name)
+        path = self.report_path(name)
         return read_json(path) if path.is_file() else None
 
     def save_report(self, name: str, value: dict[str, Any]) -> None:
         """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept."""
         stamp = {**versions(), "machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
-        write_json(self._report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
+        write_json(self.report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
 
-    def _report_path(self, name: str) -> Path:
+    def report_path(self, name: str) -> Path:
+        """Return where a report is kept; raise GlpError for a name that could not be written."""
         if not re.fullmatch(r"[a-z0-9_]+", name):
             raise GlpError(f"Report name {name!r} is not made of small letters, digits and underscores.")
         return self.folder / "reports" / f"{name}.json"

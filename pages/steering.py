@@ -16,6 +16,9 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
   occurred before in the column.
 - **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
 - **kept push**: how much of the push along the direction the projection left. A low number means that the prior undid the steering.
+- **Strength**: near 0.5 to 1 a direction shows and the text holds together; above 1.3 even projected text repeats itself in a model of this
+  size. Below 0 the push goes away from the concept, which need not be its opposite: the direction was made to tell the concept from
+  everything else.
 - **Steps** are network calls for radau (in threes), ab2 and midpoint; for euler they are steps of the released schedule, of which
   noise level 0.5 runs half.
 """

@@ -50,12 +50,13 @@ def evaluate_rows(r):
 
 
 def bench_rows(r):
-    for kind, words in (("bf16", "same calls, native dtype"), ("fp32", "same calls, fp32"), ("fast", "few-call solver")):
+    solver = "{solver}, {calls} calls".format_map(r["fast_solver"])
+    for kind, words in (("bf16", "same calls, native dtype"), ("fp32", "same calls, fp32"), ("fast", solver)):
         times = r["projection"][kind]
         sizes = ", ".join(f"{float(times[n]):.1f}x" for n in ("1", "16", "128", "1024"))
         yield f"projection against a plain reference, batch 1, 16, 128, 1024: {words}", sizes
     yield (
-        "error of the few-call solver (of the reference's 10-call Euler), share of the correction",
+        f"error of {solver} (of the reference's 10-call Euler), share of the correction",
         f"{r['fast_error']:.3f} ({r['euler10_error']:.3f})",
     )
     if "compare_vs_generate" in r:

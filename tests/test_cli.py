@@ -139,6 +139,11 @@ def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_report_name_that_cannot_be_written_is_said_before_the_run(collected, capsys):
+    assert main(["steer-sentiment", *collected.at, "--report", "../else"]) == 1
+    assert "Report name '../else'" in capsys.readouterr().err  # not that the direction is missing: nothing was read yet
+
+
 def test_collect_stopped_says_how_to_go_on(here, monkeypatch, capsys):
     progress = console.reporter("collect")
 

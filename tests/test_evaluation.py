@@ -9,6 +9,7 @@ from glp_core import GlpError, evaluation, solvers
 from glp_core.evaluation import document_losses, estimate, frechet_distance, mean_by
 from glp_core.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.hooks import layer_at
+from tests.bench.projection import quickest
 from tests.tiny import tiny_glp
 
 
@@ -197,3 +198,9 @@ def test_the_fitted_two_call_step_beats_every_other_with_two_calls():
     error = {(row["solver"], row["calls"]): row["error"] for row in table["rows"]}
     assert error["fitted", 2] < min(error[name, 2] for name in ("euler", "midpoint", "ab2"))
     assert error["radau", 3] < error["euler", 3]
+
+
+@pytest.mark.parametrize(("fitted", "radau", "wanted"), [(0.06, 0.03, "fitted"), (0.08, 0.03, "radau"), (0.08, 0.09, "fitted")])
+def test_the_benchmarks_few_call_solver_is_the_quickest_that_is_exact_enough(fitted, radau, wanted):
+    few = {"radau": {"calls": 3, "error": radau}, "fitted": {"calls": 2, "error": fitted}}
+    assert quickest({"few_calls": few, "euler10_error": 0.07}) == wanted

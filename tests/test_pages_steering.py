@@ -2,17 +2,26 @@
 
 import html
 import json
+import pickle
 import re
+import struct
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from dashboard import about, resources, steering, steering_view
+from dashboard import about, measured, resources, steering, steering_panel, steering_view
+from dashboard.jobs import JobRunner
 from dashboard.steering import Column, Comparison, Reading, Request, Token
+from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
 from glp_core.generation import Arm, Sampling, generate
 from glp_core.projection import make_projector
-from tests import pages
+from tests import pages, tiny
 
 NAN = float("nan")
 
@@ -200,9 +209,20 @@ def test_an_error_of_the_core_is_shown_in_a_box(llm, monkeypatch):
     assert "is damaged" in re.sub(r"\\(.)", r"\1", at.error[0].value)
 
 
+def with_a_wrong_shape(path):
+    return {name: tensor.clone() for name, tensor in load_file(path).items()} | {"ln.weight": torch.ones(3)}
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
-    [(lambda path: path.write_bytes(path.read_bytes()[:-100]), "final"), (lambda path: path.unlink(), "final")],
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is cut off"),
+        (lambda path: path.unlink(), "No checkpoint 'final'"),
+        (lambda path: path.write_bytes(pickle.dumps({"in_proj.weight": [1.0]}, protocol=4)), "is a pickle"),
+        (lambda path: path.write_bytes(struct.pack("<Q", 1 << 30) + path.read_bytes()[8:]), "header of 1,073,741,824 bytes"),
+        (lambda path: save_file({"in_proj.weight": torch.ones(3)}, path), "too few for n_layers"),
+        (lambda path: save_file(with_a_wrong_shape(path), path), "ln.weight has shape (3,)"),
+    ],
 )
 def test_a_damaged_checkpoint_is_told_on_the_page_and_works_again_once_it_is_whole(llm, workspace, damage, words):
     path = workspace.folder / "glp" / "final.safetensors"
@@ -213,6 +233,59 @@ def test_a_damaged_checkpoint_is_told_on_the_page_and_works_again_once_it_is_who
     open_page("overview")
     path.write_bytes(whole)
     assert board(run(at))
+
+
+def test_a_prior_of_another_model_is_told(llm, workspace):
+    save_glp(tiny.tiny_glp(tiny.WIDTH + 8), workspace.folder / "glp", about={})
+    at = run(open_page(steering_tokens="4"))
+    assert not at.exception and "is it the GLP of this LLM?" in re.sub(r"\\(.)", r"\1", at.error[-1].value)
+
+
+def test_activations_that_are_not_numbers_are_told(llm):
+    at = open_page(steering_tokens="4")
+    with torch.no_grad():
+        llm.model.model.layers[0].mlp.down_proj.weight.fill_(NAN)
+    run(at)
+    assert not at.exception and "not finite numbers" in re.sub(r"\\(.)", r"\1", at.error[-1].value)
+    assert at.text_area(key="steering_prompt").value == steering.EXAMPLES[0].prompt
+
+
+def test_a_run_that_waits_says_its_place(llm, monkeypatch):
+    runner, gate = JobRunner(), threading.Event()
+
+    def work(_cancelled):
+        yield gate.wait(10)
+
+    monkeypatch.setattr(resources, "runner", lambda: runner)
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=False))
+    jobs = [runner.submit(f"session {i}", work, grace=None) for i in range(3)]
+    while not jobs[0].events and jobs[0].state == "waiting":
+        time.sleep(0.01)
+    told = [steering_panel._waiting_words(job) for job in jobs]
+    gate.set()
+    assert told[0] == "Reading the prompt …"
+    assert told[1].startswith("Number 1 in the queue") and told[2].startswith("Number 2 in the queue")
+
+
+def measured_report(**settings):
+    """Return a report as `steer-sentiment` writes it, of two strengths."""
+    rows = [{"arm": "unsteered", "strength": 0.0, "concept": 0.5, "repeated_bigrams": 0.1, "n": 7}]
+    for strength, repeated in ((0.4, 0.2), (2.0, 0.9)):
+        rows += [{"arm": "raw", "strength": strength, "concept": 0.6, "repeated_bigrams": repeated, "n": 7}]
+        rows += [{"arm": "glp", "strength": strength, "concept": 0.8, "repeated_bigrams": repeated / 2, "n": 7}]
+    return {"rows": rows, "settings": {"direction": "positive"} | settings}
+
+
+def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere(llm, workspace):
+    workspace.save_report("steering_sentiment", measured_report())
+    assert "concept unsteered 0.50, raw 0.60, GLP 0.80" in measured.words("positive", 0.5)
+    assert "repetition unsteered 10%, raw 90%, GLP 45%" in measured.words("positive", 2.1)
+    assert "strengths 0.4 to 2 of this direction, not here" in measured.words("positive", -0.4)
+    assert measured.words("up", 0.4) == ""
+    shown = [re.sub(r"\\(.)", r"\1", one.value) for one in open_page(steering_strength="0.4").caption]
+    assert any(words.startswith("Measured at +0.4 on 7 prompts") for words in shown)
+    (workspace.folder / "reports" / "steering_sentiment.json").write_text("{")
+    assert measured.words("positive", 0.4) == ""
 
 
 def test_a_bug_is_not_swallowed(llm, monkeypatch):

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
+    workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     direction = workspace.direction(args.direction)
     if direction.layer != workspace.layer:
         raise GlpError(f"{args.direction} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")

@@ -54,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
         keep_final(folder, workspace.folder / "runs" / args.run / "glp")
     if args.install:
         install(workspace, folder)
-        say(f"{workspace.folder / 'glp'} now holds this run's GLP.")
+        say(
+            f"{workspace.folder / 'glp'} now holds this run's GLP. The reports, the meta-neuron index and the solver `fitted` were made "
+            "with the one before: make them anew, `python -m glp_core evaluate` and `python -m glp_core solvers` first."
+        )
     say(f"Run {args.run} is done; its log is {workspace.folder / 'runs' / args.run / 'train.csv'}.")
     return 0
 

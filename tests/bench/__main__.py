@@ -32,34 +32,40 @@ def main():
     parts = (args.only,) if args.only else tuple(MEASURES)
     workspace = Workspace.open(args.workspace)
     llm, native = workspace.load_llm(), workspace.load_glp()
-    fast = ("fitted", 2) if native.fitted_steps else ("radau", 3)
     bench = workspace.report("bench") or {}
     bench.pop("made_by", None)
     bench["machine"] = machine()
     for part in parts:
-        bench |= MEASURES[part](workspace, llm, native, fast)
+        bench |= MEASURES[part](workspace, llm, native)
         workspace.save_report("bench", bench)
         sys.stdout.write("\n".join(f"{key}: {value}" for key, value in bench.items()) + "\n\n")
         sys.stdout.flush()
 
 
-def measure_projection(workspace, llm, native, fast):
+def measure_projection(workspace, llm, native):
     exact = load_glp(workspace.folder / "glp")
     acts = held_out_activations(llm, workspace.layer, workspace.median_norm, 256)
-    found = {"fast_solver": {"solver": fast[0], "calls": fast[1]}} | projection.errors(exact, native, acts, *fast)
-    return found | {"projection": projection.ratios(exact, native, acts, *fast)}
+    few = {PAGE_SOLVER: PAGE_CALLS} | ({"fitted": 2} if native.fitted_steps else {})
+    found = projection.errors(exact, native, acts, few)
+    fast = projection.quickest(found)
+    times = projection.ratios(exact, native, acts, few)
+    found["fast_solver"] = {"solver": fast, "calls": few[fast]}
+    found["fast_error"], found["fast_error_fp32"] = (found["few_calls"][fast][key] for key in ("error", "error_fp32"))
+    return found | {"projection": times | {"fast": times[fast]}}
 
 
-def measure_compare(workspace, llm, native, fast):
-    ratio, seconds = whole.compare_vs_generate(llm, native, workspace.layer, workspace.median_norm, *fast)
+def measure_compare(workspace, llm, native):
+    ratio, seconds = whole.compare_vs_generate(llm, native, workspace.layer, workspace.median_norm, PAGE_SOLVER, PAGE_CALLS)
     return {"compare_vs_generate": ratio, "compare_seconds": seconds}
 
 
-def measure_training(workspace, llm, native, fast):
+def measure_training(workspace, llm, native):
     found = whole.train_fraction_of_gemm(native, native_dtype())
     return {"train_fraction_of_gemm": found["counted"], "training": found}
 
 
+PAGE_SOLVER, PAGE_CALLS = "radau", 3
+"""What the Steering page projects with unless told otherwise."""
 MEASURES = {"projection": measure_projection, "compare": measure_compare, "training": measure_training}
 
 

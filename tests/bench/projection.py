@@ -19,46 +19,63 @@ def reference_of(glp: GLP) -> ReferenceGlp:
     return ReferenceGlp(shape, glp.network.state_dict(), glp.normalizer.mean, glp.normalizer.var)
 
 
-def ratios(exact: GLP, native: GLP, acts, solver: str, calls: int) -> dict:
+def ratios(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
     """Return times faster than the reference's 10 calls by kind and batch size, and the medians in milliseconds.
 
     Args:
         exact: the GLP in float32; native: in the machine's own dtype.
         acts: real activations (n, d) to take the batches from.
+        few: few-call solvers with their network calls; each is a kind beside fp32 and bf16.
     """
     reference = reference_of(exact)
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(0))
-    found = {"bf16": {}, "fp32": {}, "fast": {}, "milliseconds": {}}
+    found = {"bf16": {}, "fp32": {}, "milliseconds": {}} | {solver: {} for solver in few}
     for batch in BATCHES:
         x = acts.repeat(-(-batch // len(acts)), 1)[:batch]
         eps = noise.repeat(-(-batch // len(acts)), 1)[:batch]
         wanted, got = reference.project(x, NOISE_LEVEL, STEPS, eps), exact.project(x, NOISE_LEVEL, STEPS, eps)
         difference = float((got - wanted).norm() / wanted.norm())
         assert difference < 1e-5, f"float32 differs from the reference by {difference:.1e} at batch {batch}"
-        seconds = interleaved(
-            {
-                "reference": lambda x=x, eps=eps: reference.project(x, NOISE_LEVEL, STEPS, eps),
-                "fp32": lambda x=x, eps=eps: exact.project(x, NOISE_LEVEL, STEPS, eps),
-                "bf16": lambda x=x, eps=eps: native.project(x, NOISE_LEVEL, STEPS, eps),
-                "fast": lambda x=x, eps=eps: native.project(x, NOISE_LEVEL, calls, eps, solver=solver),
-            },
-            REPEATS[batch],
-        )
-        for kind in ("bf16", "fp32", "fast"):
+        runs = {
+            "reference": lambda x=x, eps=eps: reference.project(x, NOISE_LEVEL, STEPS, eps),
+            "fp32": lambda x=x, eps=eps: exact.project(x, NOISE_LEVEL, STEPS, eps),
+            "bf16": lambda x=x, eps=eps: native.project(x, NOISE_LEVEL, STEPS, eps),
+        }
+        for solver, calls in few.items():
+            runs[solver] = lambda x=x, eps=eps, solver=solver, calls=calls: native.project(
+                x, NOISE_LEVEL, calls, eps, solver=solver
+            )
+        seconds = interleaved(runs, REPEATS[batch])
+        for kind in runs.keys() - {"reference"}:
             found[kind][str(batch)] = times_faster(seconds["reference"], seconds[kind])
         found["milliseconds"][str(batch)] = {name: round(1000 * value, 2) for name, value in seconds.items()}
     return found
 
 
-def errors(exact: GLP, native: GLP, acts, solver: str, calls: int) -> dict:
-    """Return the errors of the reference's 10 Euler calls and of the few-call solver to the ODE's solution from 300 calls in float32."""
+def errors(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
+    """Return the errors of the reference's 10 Euler calls and of few-call solvers to the ODE's solution from 300 calls in float32."""
     released = flow.projection_schedule(NOISE_LEVEL, STEPS)
     trial = solvers.Trial.make(exact, acts, released[0])
-    sigmas = flow.solver_plan(solver, released[0], calls)
-    return {
-        "fast_error": round(trial.error_of(solver, sigmas, native), 4),
-        "fast_error_fp32": round(trial.error_of(solver, sigmas), 4),
+    found = {
         "euler10_error": round(trial.error_of("euler", released), 4),
         "error_activations": len(acts),
         "error_exact_calls": solvers.EXACT_CALLS,
     }
+    found["few_calls"] = {
+        solver: {
+            "calls": calls,
+            "error": round(trial.error_of(solver, flow.solver_plan(solver, released[0], calls), native), 4),
+            "error_fp32": round(trial.error_of(solver, flow.solver_plan(solver, released[0], calls)), 4),
+        }
+        for solver, calls in few.items()
+    }
+    return found
+
+
+def quickest(found: dict) -> str:
+    """Return the few-call solver with the fewest calls that is at least as exact as the reference's 10; the most exact if none is."""
+    few, most = found["few_calls"], found["euler10_error"]
+    exact_enough = [solver for solver, row in few.items() if row["error"] <= most]
+    if not exact_enough:
+        return min(few, key=lambda solver: few[solver]["error"])
+    return min(exact_enough, key=lambda solver: few[solver]["calls"])
