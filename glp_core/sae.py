@@ -1,12 +1,10 @@
 """A TopK sparse autoencoder over activations (Gao et al. 2024): the baseline that meta-neurons are compared with.
 
-Trained on the same activation store as the GLP; dead latents are kept alive by the auxiliary loss. Knows activations only.
+Knows activations only; training is in sae_training.py.
 """
 
 import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glp_core.activations import ActivationStore
 from glp_core.checkpoint import check_safetensors
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, write_tensors
+from glp_core.files import write_tensors
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,8 @@ class Sae(nn.Module):
 
     def before_topk(self, x: Tensor) -> Tensor:
         """Return all latents (n, m) of scaled activations before any is dropped."""
-        return F.linear(x - self.bias, self.encoder, self.encoder_bias)
+        # the bias goes through the weights, so that training needs no gradient of x, which is a third of its products
+        return F.linear(x, self.encoder, self.encoder_bias - self.encoder @ self.bias)
 
     def decode(self, values: Tensor, which: Tensor) -> Tensor:
         """Return scaled reconstructions (n, d) of active latents (n, k)."""
@@ -93,80 +91,18 @@ class Sae(nn.Module):
         return torch.zeros_like(dense).scatter_(1, which, values.clamp_min(0))
 
     @torch.no_grad()
+    def reconstruct(self, acts: Tensor) -> Tensor:
+        """Return the reconstruction of activations (n, d) from their active latents, as activations."""
+        values, which = self.before_topk(self.enter(acts)).topk(self.k, dim=1)
+        return (self.decode(values.clamp_min(0), which) * self.scale + self.mean).to(acts)
+
+    @torch.no_grad()
     def unexplained(self, acts: Tensor) -> float:
         """Return the share of the variance of activations (n, d) that the reconstruction misses."""
         x = self.enter(acts)
         values, which = self.before_topk(x).topk(self.k, dim=1)
         error = x - self.decode(values.clamp_min(0), which)
         return float(error.square().sum() / (x - x.mean(0)).square().sum())
-
-
-def train_sae(
-    store: ActivationStore, config: SaeConfig, *, progress: Progress = quiet, cancelled: Callable[[], bool] = lambda: False
-) -> tuple[Sae, dict[str, Any]] | None:
-    """Train on a store; return the autoencoder and what is to be known of it, or None when cancelled."""
-    statistics = store.statistics()
-    d = len(statistics["mean"])
-    scale = math.sqrt(float(statistics["var"].sum()) / d)
-    sae = Sae(d, config.expansion * d, config.k, statistics["mean"], scale, config.seed)
-    optimiser = torch.optim.Adam(sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
-    quiet_for = torch.zeros(len(sae.encoder), dtype=torch.long)
-    step, epoch = 0, 0
-    while step < config.steps:
-        for acts in store.batches(config.batch, epoch=epoch):
-            if cancelled():
-                return None
-            for group in optimiser.param_groups:
-                group["lr"] = config.rate(step)
-            error = _step(sae, optimiser, acts, quiet_for, config)
-            step += 1
-            progress(step * config.batch, config.activations, f"activations, unexplained variance {error:.3f}")
-            if step == config.steps:
-                break
-        else:
-            epoch += 1
-            if step == 0:
-                raise GlpError(f"The store holds fewer than one batch of {config.batch} activations: choose a smaller batch.")
-    facts = {
-        "config": asdict(config),
-        "n_latents": len(sae.encoder),
-        "unexplained_variance": sae.unexplained(store.validation(8192)),
-        "dead_latents": int((quiet_for > config.dead_after).sum()),
-        "llm": store.manifest["llm"],
-        "layer": store.manifest["layer"],
-        "distinct_activations": store.n_activations,
-    }
-    return sae, facts
-
-
-def _step(sae: Sae, optimiser: torch.optim.Optimizer, acts: Tensor, quiet_for: Tensor, config: SaeConfig) -> float:
-    """Make one step; return the share of variance that is not explained."""
-    x = sae.enter(acts)
-    with torch.autocast("cpu", torch.bfloat16):
-        dense = sae.before_topk(x)
-    values, which = dense.topk(config.k, dim=1)
-    values = values.float().clamp_min(0)
-    error = x - sae.decode(values, which)
-    total = (x - x.mean(0)).square().sum()
-    loss = error.square().sum() / total
-    quiet_for += len(x)
-    quiet_for[which[values > 0]] = 0
-    dead = (quiet_for > config.dead_after).nonzero()[:, 0]
-    if len(dead):
-        loss = loss + config.auxiliary * _dead_loss(sae, dense, dead, error.detach())
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    with torch.no_grad():
-        sae.decoder.copy_(F.normalize(sae.decoder, dim=1))
-    return float(error.detach().square().sum() / total)
-
-
-def _dead_loss(sae: Sae, dense: Tensor, dead: Tensor, error: Tensor) -> Tensor:
-    """Return how badly the strongest dead latents reconstruct the error, as a share of its size (Gao et al., AuxK)."""
-    values, which = dense[:, dead].float().topk(min(len(dead), error.shape[1] // 2), dim=1)
-    guess = F.embedding_bag(dead[which], sae.decoder, per_sample_weights=values.clamp_min(0), mode="sum")
-    return (error - guess).square().sum() / error.square().sum().clamp_min(1e-12)
 
 
 def save_sae(sae: Sae, path: Path, facts: dict[str, Any]) -> None:

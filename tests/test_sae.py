@@ -6,7 +6,8 @@ import torch
 from glp_core.activations import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
-from glp_core.sae import Sae, SaeConfig, load_sae, save_sae, train_sae
+from glp_core.sae import Sae, SaeConfig, load_sae, save_sae
+from glp_core.sae_training import train_sae
 
 D, TRUE, ACTIVE = 16, 24, 2
 
@@ -67,6 +68,27 @@ def test_training_repeats_and_can_be_stopped(store):
     assert train_sae(store, config, cancelled=lambda: True) is None
     with pytest.raises(GlpError, match="fewer than one batch"):
         train_sae(store, SaeConfig(activations=40_000, batch=20_000))
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("glp_core.sae_training.SECONDS_BETWEEN_SAVES", -1.0)
+    config, state = SaeConfig(expansion=2, k=2, activations=40_960, batch=512, dead_after=2000), tmp_path / "sae.state"
+    whole, _ = train_sae(store, config)
+
+    def die(done, _total, _words):
+        if done == 50 * 512:  # in the second round through the store
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(store, config, state=state, progress=die)
+    steps = []
+    again, facts = train_sae(store, config, state=state, progress=lambda done, _t, _w: steps.append(done // 512))
+    assert steps[0] == 50 and not state.exists()
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert train_sae(store, config, state=state, cancelled=lambda: len(steps) > 80 or steps.append(0)) is None
+    with pytest.raises(GlpError, match="another training"):
+        train_sae(store, SaeConfig(expansion=2, k=2, activations=4096, batch=512), state=state)
 
 
 def test_it_reads_back_and_damage_is_named(trained, store, tmp_path):

@@ -7,11 +7,13 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from glp_core.errors import GlpError
 from glp_core.files import Progress
 from glp_core.workspace import DEMO, Workspace
 
@@ -30,9 +32,23 @@ def add_workspace_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=Path, default=DEMO, metavar="FOLDER", help="the workspace (default: the demo)")
 
 
+def add_numbers(parser: argparse.ArgumentParser, defaults: Any, **words: str) -> None:
+    """Add a whole-number option for each field of `defaults` that `words` explains."""
+    for name, explained in words.items():
+        default = getattr(defaults, name)
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{explained} (default: {default:,})")
+
+
 def open_workspace(args: argparse.Namespace) -> Workspace:
     """Return the workspace that --workspace names."""
     return Workspace.open(args.workspace)
+
+
+def check_counts(args: argparse.Namespace, names: Sequence[str], least: int) -> None:
+    """Raise GlpError for the first of these arguments that is below `least`."""
+    for name in names:
+        if getattr(args, name) < least:
+            raise GlpError(f"--{name.replace('_', '-')} is {getattr(args, name)}, wanted at least {least}.")
 
 
 def duration(seconds: float) -> str:
