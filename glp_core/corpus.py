@@ -67,7 +67,8 @@ def tasks() -> tuple[Task, ...]:
     found = []
     for saved, asks, tag in zip(binary["Dataset save name"], binary["Probe to"], binary["Dataset Tag"], strict=True):
         name = Path(saved).stem
-        found.append(Task(name, str(asks if isinstance(asks, str) else tag), f"sae_probes/data/cleaned_data/{name}.csv.zst"))
+        said = asks if isinstance(asks, str) and asks.strip() != "^" else tag  # "^": as above
+        found.append(Task(name, str(said), f"sae_probes/data/cleaned_data/{name}.csv.zst"))
     return tuple(found)
 
 

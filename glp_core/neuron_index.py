@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
+from glp_core.batching import by_length
 from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
@@ -95,10 +96,9 @@ class TextSource:
         first = block * DOCUMENTS_PER_SHARD
         texts = self.documents[first : first + DOCUMENTS_PER_SHARD]
         rows = [(first + i, self.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
-        rows = sorted((row for row in rows if len(row[1]) > 1), key=lambda row: len(row[1]))
-        while rows:
-            count = max(1, TOKENS_PER_CHUNK // len(rows[-1][1]))
-            batch, rows = rows[-count:], rows[:-count]
+        rows = [row for row in rows if len(row[1]) > 1]
+        for places in by_length([len(ids) for _, ids in rows], TOKENS_PER_CHUNK):
+            batch = [rows[place] for place in places]
             yield self._chunk(batch, self.llm.activations([ids for _, ids in batch], self.layer))
 
     def _chunk(self, batch: Sequence[tuple[int, list[int]]], acts: Sequence[Tensor]) -> Chunk:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from glp_core.batching import by_length
 from glp_core.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
@@ -62,11 +64,21 @@ def sampled_rows(task: Task, caps: Caps) -> pd.DataFrame:
 
 
 class ProbeActivations:
-    """Last-token activations of texts: `layer` (n, d) and `mlp` (n, hidden units of the layer's MLP), by text key."""
+    """Last-token activations of texts: `layer` (n, d) and `mlp` (n, hidden units of the layer's MLP), by text key.
 
-    def __init__(self, folder: Path) -> None:
+    Raises:
+        GlpError: the folder's activations were `made_by` something else than asked for.
+    """
+
+    def __init__(self, folder: Path, made_by: str = "") -> None:
         self.folder = folder
-        parts = [load_file(path) for path in sorted(folder.glob("part-*.safetensors"))]
+        paths = sorted(folder.glob("part-*.safetensors"))
+        for path in paths:
+            with safe_open(path, "pt") as file:
+                got = (file.metadata() or {}).get("made_by", made_by)
+            if made_by and got != made_by:
+                raise GlpError(f"{path} holds activations of {got}, wanted {made_by}. Choose another folder.")
+        parts = [load_file(path) for path in paths]
         self.n_parts = len(parts)
         self.layer = torch.cat([part["layer"] for part in parts]) if parts else torch.empty(0, 0)
         self.mlp = torch.cat([part["mlp"] for part in parts]) if parts else torch.empty(0, 0)
@@ -85,7 +97,8 @@ def collect_probe_activations(
 
     Low ranks come first, so what an interrupted call leaves is all that smaller caps need.
     """
-    have = ProbeActivations(folder)
+    made_by = f"{llm.title}, layer {layer}"
+    have = ProbeActivations(folder, made_by)
     wanted = rows.sort_values("rank", kind="stable").drop_duplicates("key")
     todo = wanted[~wanted["key"].isin(have.row)]
     total = len(wanted)
@@ -94,7 +107,7 @@ def collect_probe_activations(
         tensors = last_token_activations(llm, layer, part["text"].tolist(), max_tokens=max_tokens)
         tensors["keys"] = torch.tensor(part["key"].tolist())
         number = have.n_parts + start // TEXTS_PER_PART
-        write_tensors(folder / f"part-{number:05d}.safetensors", tensors)
+        write_tensors(folder / f"part-{number:05d}.safetensors", tensors, {"made_by": made_by})
         progress(total - len(todo) + start + len(part), total, "texts")
     return ProbeActivations(folder) if len(todo) else have
 
@@ -103,9 +116,9 @@ def collect_probe_activations(
 def last_token_activations(llm: Llm, layer: int, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
     """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden units at each text's last token."""
     ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    outputs, neurons = [], []
-    for batch in _batches(order, [len(row) for row in ids]):
+    order, outputs, neurons = [], [], []
+    for batch in by_length([len(row) for row in ids], TOKENS_PER_BATCH):
+        order += batch
         tokens, mask = llm.pad([ids[i] for i in batch])
         last = mask.sum(1) - 1
         at = torch.arange(len(batch))
@@ -132,15 +145,3 @@ def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield batches of neighbours in `order`, which goes from short to long, of about TOKENS_PER_BATCH padded tokens."""
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * lengths[i] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import is_massive
+from glp_core.batching import by_length
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm import Llm
@@ -44,16 +45,13 @@ class TextReading:
         llm: Llm, layer: int, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
     ) -> "TextReading":
         """Read rows of token ids, each from its position `start` on."""
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         spans: list[Tensor] = [torch.empty(0)] * len(rows)
         done = 0
-        while done < len(order):
-            size = max(1, TOKENS_PER_BATCH // len(rows[order[done]]))
-            batch = order[done : done + size]
+        for batch in by_length([len(row) for row in rows], TOKENS_PER_BATCH):
             for i, acts in zip(batch, llm.activations([rows[i] for i in batch], layer), strict=True):
                 spans[i] = acts[starts[i] :].float().cpu()
             done += len(batch)
-            progress(done, len(order), "texts read")
+            progress(done, len(rows), "texts read")
         norms = torch.cat(spans).norm(dim=-1)
         median = float(norms.median())
         kept = [span[~is_massive(span, median)] for span in spans]

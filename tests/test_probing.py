@@ -89,7 +89,8 @@ def test_protocol_finds_the_planted_feature_without_looking_at_test_rows():
     assert result.validation_auc == pytest.approx(roc_auc_score(labels[rows.validation], x[rows.validation, 7]))
     assert np.array_equal(asked[-1], rows.test) and not any(np.array_equal(a, rows.test) for a in asked[:-1])
     asked.clear()
-    assert validation_auc(features, [rows]) == pytest.approx(result.validation_auc)
+    crossed = validation_auc(features, [rows])  # the planted feature is the best on either half, so both measure it
+    assert abs(crossed - result.validation_auc) < 0.03
     assert not any(np.array_equal(a, rows.test) for a in asked)
     with pytest.raises(GlpError, match="one class only"):
         rows_of(np.zeros(90, int))
@@ -174,6 +175,8 @@ def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch
     have = collect_probe_activations(tiny_llm, 2, rows, tmp_path, max_tokens=16, progress=lambda *s: steps.append(s[:2]))
     assert steps == [(4, 4)] and len(have.row) == 4
     place = have.rows([digest("three")])
+    with pytest.raises(GlpError, match="Choose another folder"):
+        collect_probe_activations(tiny_llm, 1, rows, tmp_path, max_tokens=16)
     alone = last_token_activations(tiny_llm, 2, ["three"], max_tokens=16)
     torch.testing.assert_close(have.layer[place], alone["layer"], atol=1e-5, rtol=1e-4)
 

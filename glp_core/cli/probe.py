@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.cli.sae import sae_path
 from glp_core.corpus import Task, tasks
 from glp_core.files import replacing, write_tensors
@@ -40,15 +40,12 @@ ROWS_AT_ONCE = 2048
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    default = Caps()
     add_workspace_argument(parser)
     parser.add_argument(
         "--activations", type=Path, metavar="FOLDER", help="where last-token activations are kept (default: the cache)"
     )
     parser.add_argument("--sae", type=Path, metavar="FILE", help="from `sae` (default: the cache folder)")
-    parser.add_argument("--train", type=int, default=default.train, help="rows a task (default: %(default)s)")
-    parser.add_argument("--validation", type=int, default=default.validation, help="rows a task (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=default.test, help="rows a task (default: %(default)s)")
+    add_numbers(parser, Caps(), train="rows a task", validation="rows a task", test="rows a task")
     parser.add_argument(
         "--most-calls", type=int, default=1, help="GLP calls that the chosen reading may take (default: %(default)s)"
     )
@@ -98,7 +95,7 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
     """Return the rows' activations, running the LLM only when some are missing."""
     folder = folder or cache_folder() / "probing" / workspace.store_folder.name
     rows = pd.concat(frames)
-    have = ProbeActivations(folder)
+    have = ProbeActivations(folder, f"{workspace.llm.title or workspace.llm.name}, layer {workspace.layer}")
     if set(rows["key"]) <= have.row.keys():
         return have
     llm = workspace.load_llm()
