@@ -96,7 +96,8 @@ class FastDenoiser:
         x, hidden = self._enter(z), []
         for block, time in zip(self.blocks, self.times(sigma, layer), strict=True):
             hidden.append(self._hidden(block, x, time))
-            x = block.down(hidden[-1], add_to=x)
+            if len(hidden) < len(self.blocks):  # nobody reads what the last block adds
+                x = block.down(hidden[-1], add_to=x)
         return torch.stack(hidden, dim=1).float()
 
     @torch.no_grad()

@@ -216,7 +216,7 @@ def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tin
     assert torch.equal(tokens[:, 0, 0], logits.argmax(1)) and torch.equal(tokens[:, 1, 0], logits.argmin(1))
     promoted = opened.unit(0, 0).promoted
     assert promoted[0].text == tiny_llm.tokenizer.decode([int(tokens[0, 0, 0])])
-    assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-4)
+    assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-3)  # kept in half precision
 
 
 def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened):
@@ -225,7 +225,7 @@ def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened)
     cosines[70] = 0
     found = opened.unit(1, 6).nearest_write
     assert [n.layer * 64 + n.unit for n in found] == cosines.abs().topk(10).indices.tolist()
-    assert found[0].similarity == pytest.approx(float(cosines[cosines.abs().argmax()]), abs=1e-4)
+    assert found[0].similarity == pytest.approx(float(cosines[cosines.abs().argmax()]), abs=1e-3)
 
 
 def test_table_search_and_tails_agree_with_the_pages(opened):

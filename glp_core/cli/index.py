@@ -15,7 +15,8 @@ from glp_core.neuron_store import NeuronIndex
 from glp_core.readings import Reading
 from glp_core.workspace import Workspace
 
-PARTS = "part-*.safetensors"
+MOST = 50_000
+"""Documents read when none are stored and no number is asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_argument(parser)
     add_reading_arguments(parser)
     parser.add_argument(
-        "--documents", type=int, default=50_000, metavar="N", help="documents to read, in blocks of 1,024 (default: 50,000)"
+        "--documents", type=int, metavar="N", help="documents to read, in blocks of 1,024 (default: all of a store, or 50,000)"
     )
     parser.add_argument(
         "--store", type=Path, metavar="FOLDER", help="read activations that `collect` stored instead of running the LLM"
@@ -61,11 +62,10 @@ def run(args: argparse.Namespace) -> int:
         _check_store(source, workspace)
     else:
         source = TextSource(llm, workspace.layer, corpus, listed, workspace.median_norm)
-    blocks = -(-args.documents // DOCUMENTS_PER_SHARD)
+    wanted = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_SHARD if args.store else MOST
+    blocks = -(-wanted // DOCUMENTS_PER_SHARD)
     if not 0 < blocks <= source.blocks:
-        raise GlpError(
-            f"--documents {args.documents:,} is out of range: there are {source.blocks * DOCUMENTS_PER_SHARD:,} to read."
-        )
+        raise GlpError(f"{wanted:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_SHARD:,} to read.")
     folder = args.parts or cache_folder() / "index" / workspace.store_folder.name
     edges = [blocks * i // n_parts for i in range(n_parts + 1)]
     path = folder / f"part-{part:03d}-of-{n_parts:03d}.safetensors"

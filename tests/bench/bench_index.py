@@ -23,7 +23,7 @@ from glp_core.neuron_index import TextSource, first_of_text, index_part
 from glp_core.readings import NOISE_FREE
 from glp_core.workspace import DEMO, Workspace
 
-PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear", "aten::_addmm_activation"}
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation", "mkldnn::_linear_pointwise"}
 BATCH = 32
 
 
