@@ -33,7 +33,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
         st.button(
             "Star the ten most interesting units", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
         )
-        return
+        return []
     listed = [
         UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
         for _, row in rows.iterrows()

@@ -52,7 +52,12 @@ def draw(index: NeuronIndex) -> list[components.File]:
         on_select=_clicked,
         selection_mode=("points", "box", "lasso"),
     )
-    _listed(frame, _selected(event))
+    lassoed = _selected(event)
+    if len(lassoed) > 1:
+        _listed(frame, lassoed, "in the lasso")
+    elif matches:
+        found = frame.iloc[matches]
+        _listed(frame, list(zip(found["layer"].tolist(), found["unit"].tolist(), strict=True)), "found")
     return [components.File("Points, CSV", f"map-{kind}.csv", points.to_csv(index=False), "text/csv")]
 
 
@@ -121,18 +126,16 @@ def _selected(event: Any) -> list[lists.UnitId]:
     return list(dict.fromkeys(found))
 
 
-def _listed(frame: pd.DataFrame, units: list[lists.UnitId]) -> None:
-    if len(units) < 2:
-        return
+def _listed(frame: pd.DataFrame, units: list[lists.UnitId], where: str) -> None:
     rows = frame.set_index(["layer", "unit"], drop=False).loc[units]
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.markdown(f"**{len(units):,} units in the lasso**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
+    left.markdown(f"**{len(units):,} units {where}**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
     right.button("Star them all", key="map_star", on_click=_star_all, args=(units[:MOST_LISTED],))
     listed = [
         UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict())))
         for row in rows.head(MOST_LISTED).itertuples(index=False)
     ]
-    unit_rows(listed, label="Units in the lasso (number: kurtosis)", key="map_units", on_choose=neurons.open_named, height=400)
+    unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=neurons.open_named, height=400)
 
 
 def _star_all(units: list[lists.UnitId]) -> None:

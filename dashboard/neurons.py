@@ -68,7 +68,7 @@ def read(text: str) -> TextUnits:
     """Return every unit on every token of a text, from the kept results or by the model."""
     text = TEXT.check(text)
     workspace, ours = resources.workspace(), index()
-    made_from = ("text", str(workspace.folder), ours.facts["glp"], text)
+    made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
     found = kept.results().get(*made_from)
     if found is None:
 

@@ -37,7 +37,9 @@ def draw() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find units", type="primary", icon=":material/search:", key="concepts_find")
         source = "from the file" if uploaded else "from the boxes"
-        st.caption(f"{len(positive)} positive and {len(negative)} negative texts {source}, read at their last token")
+        st.caption(
+            f"{len(positive)} positive and {len(negative)} negative texts {source}, cut to 48 tokens and read at the last one"
+        )
     try:
         concepts.checked_texts(positive, negative)
         found = _find(index, positive, negative, run)
@@ -64,7 +66,7 @@ def _upload() -> tuple[list[str], list[str]] | None:
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptUnits | None:
     workspace = resources.workspace()
-    made_from = ("concept", str(workspace.folder), index.facts["glp"], tuple(positive), tuple(negative))
+    made_from = ("concept", str(workspace.folder), index.facts["glp"], index.reading, tuple(positive), tuple(negative))
     found = kept.results().get(*made_from)
     if found is not None or not run:
         return found
@@ -74,7 +76,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
 
         return find_units(
             resources.llm(), resources.glp(), workspace.layer, positive, negative, index.reading,
-            median_norm=workspace.median_norm, progress=report, cancelled=cancelled,
+            progress=report, cancelled=cancelled,
         )  # fmt: skip
 
     found = waiting.compute("finding units", work, stop=True)

@@ -167,6 +167,10 @@ def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> Non
     components.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
     with st.expander("Quantiles"):
         st.html(components.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
+    if unit.tasks:
+        with st.expander("Tasks that it tells apart best"):
+            st.caption("Test AUC of this unit alone; below 0.5 it is high on the negative class.")
+            st.html(components.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
 
 
 def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:

@@ -80,7 +80,7 @@ def find_units(
     """Return the k units whose values at the last token tell positive from negative texts best.
 
     Raises:
-        GlpError: fewer than FEWEST texts in a group, a text without tokens, a text in both groups, or cancelled.
+        GlpError: fewer than FEWEST texts in a group, a text without tokens or with massive ones only, a text in both groups, or cancelled.
     """
     positive, negative = (list(dict.fromkeys(t.strip() for t in texts if t.strip())) for texts in (positive, negative))
     if min(len(positive), len(negative)) < FEWEST:
@@ -98,6 +98,9 @@ def find_units(
 
     texts = [*positive, *negative]
     acts = TextReading.of(llm, layer, texts, progress=reading_progress).last
+    unread = acts.isnan().any(1).nonzero()[:, 0].tolist()
+    if unread:
+        raise GlpError(f"{texts[unread[0]][:60]!r} has nothing but massive activations, which are not read: leave it out.")
     units = torch.cat([read_units(glp, part, reading) for part in acts.split(512)]).numpy()
     labels = np.repeat([1, 0], [len(positive), len(negative)])
     return rank_units(units, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)

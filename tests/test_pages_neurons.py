@@ -1,5 +1,7 @@
 """The Meta-neurons and Concepts pages through the app's entry, over a made-up index: what they show, say and keep in the URL."""
 
+import inspect
+from operator import itemgetter
 from types import SimpleNamespace
 
 import numpy as np
@@ -143,11 +145,21 @@ def test_starred_units_are_in_the_url_and_come_back_from_it(fakes):
     assert "is not a unit" in "".join(error.value for error in fresh.error).replace("\\", "")
 
 
+def test_an_empty_list_offers_the_most_interesting_units(fakes):
+    at = open_page(view="lists")
+    assert "Nothing is starred yet" in at.info[0].value
+    next(button for button in at.button if button.label == "Star the ten most interesting units").click().run()
+    assert not at.exception
+    assert at.query_params["stars"].startswith("1/29,1/28") and "10 units" in words(at)
+
+
 def test_the_map_dims_what_a_search_misses(fakes):
     at = open_page(view="map")
     assert "60 units" in words(at)
     at.text_input(key="map_search").set_value("word33").run()
     assert "1 of 60 units match" in words(at)
+    rows = next(str(part.proto) for part in at.get("bidi_component") if "Units found" in str(part.proto))
+    assert "1/3" in rows  # a match can be opened without a mouse
 
 
 def test_without_an_index_the_page_says_which_command_makes_one(fakes, monkeypatch):
@@ -172,7 +184,10 @@ def test_tasks_can_be_searched_and_chosen(fakes):
 def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, monkeypatch):
     from glp_core import unit_search
 
-    def find_units(llm, glp, layer, positive, negative, reading, **options):
+    real = inspect.signature(unit_search.find_units)
+
+    def find_units(*given, **options):
+        positive, negative = itemgetter("positive", "negative")(real.bind(*given, **options).arguments)
         labels = np.repeat([1, 0], [len(positive), len(negative)])
         found = [FoundUnit(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
         return ConceptUnits(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
