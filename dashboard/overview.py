@@ -24,7 +24,7 @@ CARDS = (
     Card(
         "steering",
         "Steer side by side",
-        "Push the model towards a concept. Raw steering breaks the text; the projection brings it back.",
+        "Push the model towards a concept, raw and projected back by the prior: what each push does to the text, token by token.",
         ":material/tune:",
         {"steering_strength": "0.8"},
     ),

@@ -127,10 +127,14 @@ class TwoCalls:
         object.__setattr__(self, "weights", tuple(self.weights))
 
     def __call__(self, velocity: Velocity, z: Tensor) -> Tensor:
-        h = -self.noise_level
+        v, v1 = self.velocities(velocity, z)
+        return (1 + self.scale) * z - self.noise_level * (self.weights[0] * v + self.weights[1] * v1)
+
+    def velocities(self, velocity: Velocity, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the two calls; return what they gave."""
         v = velocity(z, self.noise_level)
-        v1 = velocity((1 + self.grow) * z + self.reach * self.share * h * v, (1 - self.share) * self.noise_level)
-        return (1 + self.scale) * z + h * (self.weights[0] * v + self.weights[1] * v1)
+        inner = (1 + self.grow) * z - self.reach * self.share * self.noise_level * v
+        return v, velocity(inner, (1 - self.share) * self.noise_level)
 
 
 def two_calls_at(noise_level: float, fitted: Sequence[TwoCalls]) -> TwoCalls:

@@ -84,6 +84,16 @@ def fit(glp: GLP, acts: Tensor, *, progress: Progress = quiet) -> tuple[TwoCalls
     return tuple(steps)
 
 
+def two_call_bound(trial: Trial, step: TwoCalls) -> float:
+    """Return the error that a step's two calls would leave if scale and weights were the best for each activation by itself.
+
+    Those can only be known with the exact solution: no rule that adds up start and velocities errs less.
+    """
+    columns = torch.stack([trial.start, *step.velocities(trial.glp.velocity, trial.start)], dim=-1)
+    best = torch.linalg.lstsq(columns, (trial.exact - trial.start)[..., None]).solution
+    return trial.error(trial.start + (columns @ best)[..., 0])
+
+
 def table(glp: GLP, acts: Tensor, *, most: int = 10, progress: Progress = quiet) -> dict[str, Any]:
     """Return every solver's error by network calls on held-out activations (n, d), all from the same noise level."""
     sigma = flow.projection_schedule(0.5, START)[0]
@@ -99,8 +109,10 @@ def table(glp: GLP, acts: Tensor, *, most: int = 10, progress: Progress = quiet)
     released = flow.projection_schedule(0.5, START)
     error = trial.error_of("euler", released)
     rows.append({"solver": "euler", "grid": "released schedule", "calls": len(released) - 1, "error": round(error, 5)})
+    bound = two_call_bound(trial, flow.two_calls_at(sigma, glp.fitted_steps)) if glp.fitted_steps else None
     return {
         "rows": rows,
+        "two_call_bound": bound and round(bound, 5),
         "noise_level": sigma,
         "n": len(acts),
         "exact_calls": EXACT_CALLS,

@@ -198,6 +198,7 @@ def test_the_fitted_two_call_step_beats_every_other_with_two_calls():
     error = {(row["solver"], row["calls"]): row["error"] for row in table["rows"]}
     assert error["fitted", 2] < min(error[name, 2] for name in ("euler", "midpoint", "ab2"))
     assert error["radau", 3] < error["euler", 3]
+    assert 0 < table["two_call_bound"] < error["fitted", 2]  # the bound knows each activation's exact solution
 
 
 @pytest.mark.parametrize(("fitted", "radau", "wanted"), [(0.06, 0.03, "fitted"), (0.08, 0.03, "radau"), (0.08, 0.09, "fitted")])

@@ -32,4 +32,5 @@ def run(args: argparse.Namespace) -> int:
     workspace.save_report("solvers", report | {"fitted_on": len(chosen)})
     for row in report["rows"]:
         say(f"{row['solver']:>9}, {row['calls']:>2} calls, {row['grid']:<17}  error {row['error']:.4f}")
+    say(f"No rule that adds up the start and the fitted solver's two velocities errs less than {report['two_call_bound']:.4f}.")
     return 0
