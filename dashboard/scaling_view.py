@@ -79,7 +79,7 @@ def _body(own_folder: str) -> None:
     if found.problem:
         components.error_box(found.problem)
     if not found.runs:
-        components.empty_report("A training run", SWEEP, "about an hour on two cores for the three sizes of the demo")
+        components.empty_report("A training run", SWEEP, "six hours on two cores; --sizes and --activations make it shorter")
         return
     if found.running:
         names = ", ".join(run.name for run in found.runs if run.running)

@@ -1,4 +1,4 @@
-"""The commands of the scaling and manifold pages on a tiny store: sweep, scaling, bank, detect; what they write and what they refuse."""
+"""The commands of the scaling page on a tiny store: what they write, how they go on, and what they refuse."""
 
 import json
 import math
@@ -11,8 +11,7 @@ from glp_core import kept_weights
 from glp_core.__main__ import main
 from glp_core.activations import ActivationStore, collect
 from glp_core.checkpoint import load_glp
-from glp_core.cli import bank as bank_command
-from glp_core.cli import detect, sweep
+from glp_core.cli import sweep
 from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.runs import read_runs
@@ -113,6 +112,18 @@ def test_a_run_that_is_made_longer_keeps_its_first_checkpoint(tmp_path):
     assert short.first_checkpoint == sweep.plan("small", 10_000_000, tmp_path).first_checkpoint < 32
 
 
+def test_scores_of_an_earlier_run_of_that_name_do_not_stay(made):
+    workspace, _, _, home, _ = made
+    published = workspace.folder / "runs" / "two" / "evals.csv"
+    published.write_text("activations,frechet\n98304,1.0\n")
+    assert main(command_of(made, "--existing", "two")) == 0
+    assert not published.exists()
+    (home / "out" / "two" / "evals.csv").write_text("activations,frechet\n98304,2.0\n")
+    assert main(command_of(made, "--existing", "two")) == 0
+    assert read_runs(workspace.folder / "runs")[1].checkpoints["frechet"].dropna().tolist() == [2.0]
+    (home / "out" / "two" / "evals.csv").unlink()
+
+
 def test_final_weights_are_kept_in_bfloat16_and_load_beside_the_log(made, capsys):
     workspace, _, _, home, _ = made
     assert main(command_of(made, "--existing", "one", "--keep-weights", "one")) == 0
@@ -170,23 +181,3 @@ def test_the_report_tells_runs_that_were_made_longer_and_how_scores_were_measure
     runs = {run["name"]: run for run in workspace.report("scaling")["runs"]}
     assert runs["extended"]["old_ends"] == [524288] and runs["run1000000"]["old_ends"] == []
     assert runs["extended"]["measured"] == {"probing": {"every": 5}} and runs["extended"]["checkpoints"] == 9
-
-
-def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
-    workspace, llm, store, _, documents = made
-    monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr("glp_core.bank.documents", lambda _split: documents[200:])
-    monkeypatch.setattr(detect, "documents", lambda _split: documents[200:])
-    where = ["--workspace", str(workspace.folder)]
-    assert main(["bank", *where, "--store", str(store.folder), "--activations", "400", "--reference", "100"]) == 0
-    ours = bank_command.measures_of(workspace).bank
-    assert len(ours) == 400
-    assert all(before or piece for before, piece, _ in ours.contexts[:20])
-    assert workspace.report("measures")["measures"]["error"]["n"] == 100
-    assert main(["detect", *where, "--activations", "60", "--samples", "100"]) == 0
-    rows = workspace.report("detection")["rows"]
-    assert {row["measure"] for row in rows} == {"error", "displacement", "mahalanobis", "neighbour"}
-    assert {"layer 1", "layer 3", "shuffled text", "steered, strength 1"} <= {row["kind"] for row in rows}
-    samples = {row["sample"]: row for row in workspace.report("scorecard")["two_sample"]}
-    assert {"real", "GLP, 1 step", "GLP, 20 steps", "Gaussian prior"} == samples.keys() - {"GLP, 4 steps"}
-    assert main(["bank", *where, "--activations", "3"]) == 1

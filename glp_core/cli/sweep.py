@@ -153,9 +153,12 @@ def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: s
 
 
 def publish_run(workspace: Workspace, name: str, folder: Path) -> None:
-    """Copy a run's configuration, log and scores into the workspace."""
+    """Copy a run's configuration, log and scores into the workspace; scores of an earlier run of that name go."""
     publish(workspace, name, folder)
     for file in ("evals.csv", "evals.json"):
+        target = workspace.folder / "runs" / name / file
         if (folder / file).is_file():
-            with replacing(workspace.folder / "runs" / name / file) as scratch:
+            with replacing(target) as scratch:
                 shutil.copyfile(folder / file, scratch)
+        else:
+            target.unlink(missing_ok=True)
