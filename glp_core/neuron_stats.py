@@ -10,34 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from safetensors import safe_open
 from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
+from glp_core.neuron_counts import BINS, count_values
 from glp_core.neuron_format import KEPT, REACH
 
 WINDOW = 2 * REACH + 1
 SAMPLED_DOCUMENTS = 512
 """Documents whose activations are kept, chosen by a digest of their number."""
-FINEST = (127 - 16) << 7
-"""bfloat16 bits of 2^-16: smaller values count as 0."""
-LARGEST = ((127 + 8) << 7) - 1
-"""bfloat16 bits of the last value below 2^8: larger ones count as this."""
-MAGNITUDES = LARGEST - FINEST + 1
-BINS = 2 * MAGNITUDES - 1
-UNITS_AT_ONCE = 64
 WINDOWS_AT_ONCE = 8192
 LAST_DOCUMENT = 2**31 - 1
-
-
-def bin_values() -> np.ndarray:
-    """Return the value (BINS,) that each bin counts, ascending, float64."""
-    bits = (np.arange(MAGNITUDES, dtype=np.uint32) + FINEST) << 16
-    magnitudes = bits.view(np.float32).astype(np.float64)
-    magnitudes[0] = 0.0
-    return np.concatenate([-magnitudes[:0:-1], magnitudes])
 
 
 class Chunk(NamedTuple):
@@ -174,7 +159,7 @@ class UnitStatistics:
         lows, highs = np.empty(shape, np.float32), np.empty(shape, np.float32)
         edges = np.linspace(0, self.n_units, threads + 1).astype(int)
         jobs = [
-            self._pool.submit(_count_values, values, values.view(np.int32), starts, first, last, self.counts, lows, highs)
+            self._pool.submit(count_values, values, values.view(np.int32), starts, first, last, self.counts, lows, highs)
             for first, last in zip(edges, edges[1:], strict=False)
         ]
         for job in jobs:
@@ -225,36 +210,6 @@ class UnitStatistics:
     def _trim_sample(self) -> None:
         for number in sorted(self._sample, key=lambda n: self._sample[n][0])[SAMPLED_DOCUMENTS:]:
             del self._sample[number]
-
-
-@njit(nogil=True)
-def _count_values(values, bits, starts, first, last, counts, lows, highs):  # noqa: ANN001, ANN202 - compiled
-    """Count units first..last of values (n, units), and reduce each document.
-
-    Goes in blocks of units that stay in the cache; bins are found for a whole block before any is counted, so that finding them
-    is vectorised, which takes all integers to be 32 bits wide.
-    """
-    bins = np.empty(UNITS_AT_ONCE, np.int32)
-    for begin in range(first, last, UNITS_AT_ONCE):
-        n = min(UNITS_AT_ONCE, last - begin)
-        for d in range(len(starts) - 1):
-            lows[d, begin : begin + n] = np.inf
-            highs[d, begin : begin + n] = -np.inf
-            for t in range(starts[d], starts[d + 1]):
-                for k in range(n):
-                    value = values[t, begin + k]
-                    lows[d, begin + k] = min(lows[d, begin + k], value)
-                    highs[d, begin + k] = max(highs[d, begin + k], value)
-                for k in range(n):
-                    raw = bits[t, begin + k]
-                    magnitude = np.int32(raw & np.int32(0x7FFFFFFF))
-                    to_even = np.int32(np.int32(magnitude >> np.int32(16)) & np.int32(1))
-                    rounded = np.int32(np.int32(magnitude + np.int32(0x7FFF) + to_even) >> np.int32(16))
-                    offset = np.int32(min(max(rounded, np.int32(FINEST)), np.int32(LARGEST)) - np.int32(FINEST))
-                    sign = np.int32(raw >> np.int32(31))
-                    bins[k] = np.int32(MAGNITUDES - 1) + np.int32(np.int32(offset ^ sign) - sign)
-                for k in range(n):
-                    counts[np.uint64(begin + k), np.uint64(bins[k])] += 1
 
 
 def _order(values: Tensor, documents: Tensor) -> Tensor:

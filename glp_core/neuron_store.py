@@ -3,7 +3,6 @@
 Arrays stay on disk and are read by slices. Knows files and numbers; needs neither the LLM nor the GLP.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from glp_core.files import read_json
 from glp_core.neuron_format import EFFECT_NOTE, HISTOGRAM_BINS, INTERVAL_REACH, QUANTILES, REACH, TAILS, decode, window_span
 from glp_core.neuron_page import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
 from glp_core.readings import Reading
+from glp_core.unit_tasks import UnitTasks
 
 LEAST_SPREAD = 0.02
 """Units whose tails are nearer to 0 than this are never called interesting."""
@@ -45,6 +45,7 @@ class NeuronIndex:
             "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, REACH),
             "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
         }
+        self._tasks = UnitTasks(folder)
         descriptions = folder / "descriptions.json"
         self._descriptions: list[list[str]] = read_json(descriptions)["units"] if descriptions.is_file() else []
 
@@ -93,7 +94,7 @@ class NeuronIndex:
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
         description, described_by = self._descriptions[index] if self._descriptions else ("", "")
-        best_task, best_auc = self._best_task(index)
+        best_task, best_auc = self._tasks.best(index)
         return Unit(
             layer, unit, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
@@ -110,7 +111,7 @@ class NeuronIndex:
             scale=scale,
             best_task=best_task,
             best_auc=best_auc,
-            tasks=self._tasks(index),
+            tasks=self._tasks.most_extreme(index),
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
@@ -158,9 +159,7 @@ class NeuronIndex:
 
     def task_aucs(self, name: str) -> np.ndarray | None:
         """Return every unit's test AUC (n_units,) on a task; below 0.5 it fires on the negative class. None when not probed."""
-        if self._concepts is None or name not in self._task_names:
-            return None
-        return self._concepts.get_slice("test")[self._task_names.index(name)].astype(np.float32)
+        return self._tasks.aucs(name)
 
     def search(self, text: str) -> list[int]:
         """Return the flat numbers of units whose description, tokens or best task contain all words of `text`."""
@@ -213,27 +212,6 @@ class NeuronIndex:
         return [Neighbour(*divmod(int(i), self.d_mlp), float(s)) for i, s in zip(found, similarity, strict=True)]
 
     @cached_property
-    def _concepts(self) -> Any:
-        path = self.folder / "concepts.safetensors"
-        return safe_open(path, "np") if path.is_file() else None
-
-    @cached_property
-    def _task_names(self) -> list[str]:
-        return json.loads(self._concepts.metadata()["tasks"])
-
-    def _best_task(self, index: int) -> tuple[str | None, float | None]:
-        if self._concepts is None:
-            return None, None
-        task = int(self._concepts.get_slice("best_task")[index])
-        return self._task_names[task], float(self._concepts.get_slice("best_auc")[index])
-
-    def _tasks(self, index: int) -> list[tuple[str, float]]:
-        if self._concepts is None:
-            return []
-        aucs = self._concepts.get_slice("test")[:, index].astype(np.float32)
-        return [(self._task_names[i], float(aucs[i])) for i in np.argsort(-np.abs(aucs - 0.5))[:10]]
-
-    @cached_property
     def _table(self) -> pd.DataFrame:
         layer, unit = np.divmod(np.arange(self.n_units), self.d_mlp)
         moments, tails = self._all("moments"), self.tails()
@@ -254,11 +232,7 @@ class NeuronIndex:
                 "active_share": self._all("active_share"),
             }
         )
-        table["best_task"], table["best_auc"] = None, np.nan
-        if self._concepts is not None:
-            names = np.array(self._task_names, dtype=object)
-            table["best_task"] = names[self._concepts.get_tensor("best_task")]
-            table["best_auc"] = self._concepts.get_tensor("best_auc")
+        table = table.assign(**self._tasks.columns())
         table["top_tokens"], table["bottom_tokens"] = self.peak_tokens()
         return table
 

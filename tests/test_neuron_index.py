@@ -9,10 +9,11 @@ from scipy import stats
 
 from glp_core.corpus import Document
 from glp_core.errors import GlpError
+from glp_core.neuron_counts import bin_values
 from glp_core.neuron_finish import finish
 from glp_core.neuron_format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
 from glp_core.neuron_index import TextSource, first_of_text, index_part, merge_parts, read_state
-from glp_core.neuron_stats import UnitStatistics, bin_values
+from glp_core.neuron_stats import UnitStatistics
 from glp_core.neuron_store import NeuronIndex
 from glp_core.readings import Reading, noise_axis, read_units
 from glp_core.write_directions import token_effects, write_direction, write_directions
