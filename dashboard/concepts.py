@@ -21,18 +21,30 @@ LONGEST_TEXT = 2_000
 
 KINDS = {"glp": "GLP unit", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
 
-EXAMPLE_POSITIVE = """The pitcher threw a curveball and struck out the last batter.
-She stole second base in the bottom of the ninth inning.
-The home run cleared the left field wall by twenty feet.
-He signed a contract to play shortstop for the Yankees.
-The umpire called the runner safe at home plate.
-Their bullpen gave up four runs in the seventh inning."""
-EXAMPLE_NEGATIVE = """The striker scored from a corner kick in the last minute.
-She served two aces to win the tennis match.
-The goalkeeper saved the penalty with his left foot.
-He signed a contract to play centre for the Lakers.
-The referee showed a yellow card after the tackle.
-Their swimmer finished fourth in the seventh heat."""
+EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
+Simmer the sauce over low heat for twenty minutes, stirring often.
+Fold the melted butter into the flour and let the dough rest.
+Roast the carrots with olive oil, salt and thyme until they are tender.
+Chop two onions finely and fry them until golden.
+Bake the bread at 220 degrees until the crust is brown.
+Drain the pasta, but keep a cup of the starchy water.
+Marinate the chicken overnight in yoghurt, garlic and lemon juice.
+Sprinkle grated cheese on top and put the dish under the grill.
+Bring the stock to a boil and add the lentils and the bay leaf.
+Knead the dough for ten minutes on a floured surface.
+Beat the cream until it forms soft peaks, then chill it."""
+EXAMPLE_NEGATIVE = """The library lends books for four weeks, and returns are free.
+My sister plays the cello in a small orchestra.
+The new bridge shortened the way to school by ten minutes.
+Sales of electric cars rose by a fifth last year.
+He painted the fence green and the gate white.
+The museum shows photographs from the nineteen fifties.
+Our neighbours adopted two grey cats from the shelter.
+The river rises in the mountains and flows into a wide lake.
+She studied history in Vienna and now teaches at a college.
+The company moved its headquarters to a smaller town.
+The last bus leaves at eleven from the station square.
+He trained for the marathon with a group of friends."""
 
 
 def task_table(report: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """`python -m tests.bench.ten_concepts`: the unit found for each of ten concepts, with the evidence and its top texts.
 
-Five concepts are probing tasks (texts of their training rows), five are given by texts of our own in ten_concepts.json; all were
-chosen before any result was seen. Prints a Markdown table and writes reports/ten_concepts.json, failures included.
+Five concepts are probing tasks (texts of their training rows), five are given by texts of our own in ten_concepts.json. They were
+chosen before any result was seen; after a trial the negated sentences were made as long as the plain ones, as length gave them away.
+Prints a Markdown table and writes reports/ten_concepts.json, failures included.
 """
 
 import argparse
