@@ -28,6 +28,7 @@ from glp_core.llm import Llm
 from glp_core.model import GLP
 from glp_core.runs import SCORES
 from glp_core.sources import cache_folder
+from glp_core.steering_report import Outcome
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 STEPS = 20
@@ -113,8 +114,8 @@ class Scorer:
 
     def steering(self, glp: GLP) -> dict[str, float]:
         """Return the steering score: concept and fluency over strengths above 1."""
-        direction, texts = self.steered_direction, self.texts
-        return {"steering": steering_score.steering_score(self.llm, direction, glp, texts, strengths=self.strengths)}
+        given = (self.llm, self.steered_direction, glp, self.texts, self.unsteered)
+        return {"steering": steering_score.steering_score(*given, strengths=self.strengths)}
 
     @cached_property
     def _covariance(self) -> torch.Tensor:
@@ -133,6 +134,11 @@ class Scorer:
         if found.layer != self.workspace.layer:
             raise GlpError(f"{self.direction} is of layer {found.layer}, the workspace models layer {self.workspace.layer}.")
         return found
+
+    @cached_property
+    def unsteered(self) -> list[Outcome]:
+        """The prefixes' unsteered texts, measured."""
+        return steering_score.unsteered(self.llm, self.steered_direction, self.texts)
 
     @cached_property
     def texts(self) -> list[str]:

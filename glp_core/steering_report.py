@@ -59,6 +59,7 @@ def measure(
     *,
     strengths: Sequence[float] = STRENGTHS,
     tokens: int = TOKENS,
+    unsteered: bool = True,
     meter: ManifoldMeter | None = None,
     progress: Progress = quiet,
 ) -> list[Outcome]:
@@ -66,10 +67,13 @@ def measure(
 
     Args:
         projectors: arm name to projector, for example {"raw": None, "glp": ...}.
+        unsteered: say no where the unsteered texts are there from another call.
     """
     if not prefixes or not projectors:
         raise GlpError("There is nothing to measure: give at least one prefix and one arm.")
-    conditions = [(UNSTEERED, 0.0), *((arm, strength) for strength in strengths for arm in projectors)]
+    conditions = [(arm, strength) for strength in strengths for arm in projectors]
+    if unsteered:
+        conditions = [(UNSTEERED, 0.0), *conditions]
     plan = [(prefix, arm, strength) for arm, strength in conditions for prefix in range(len(prefixes))]
     prompts = [llm.encode(text) for text in prefixes]
     outcomes: list[Outcome] = []

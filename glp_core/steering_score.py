@@ -15,7 +15,6 @@ import numpy as np
 
 from glp_core.directions import Direction
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm import Llm
 from glp_core.model import GLP
 from glp_core.projection import make_projector
@@ -26,18 +25,25 @@ SOLVER, CALLS, NOISE_LEVEL = "radau", 3, 0.5
 """As the Steering page projects."""
 
 
+def unsteered(llm: Llm, direction: Direction, prefixes: Sequence[str], *, tokens: int = TOKENS) -> list[Outcome]:
+    """Write every prefix unsteered: what all GLPs are compared with."""
+    return measure(llm, direction, {"raw": None}, prefixes, strengths=(), tokens=tokens)
+
+
 def steering_score(
     llm: Llm,
     direction: Direction,
     glp: GLP,
     prefixes: Sequence[str],
+    plain: Sequence[Outcome],
     *,
     strengths: Sequence[float] = STRENGTHS,
     tokens: int = TOKENS,
-    progress: Progress = quiet,
 ) -> float:
     """Write every prefix at every strength, projected with `glp`, and return the score.
 
+    Args:
+        plain: from `unsteered`, of the same prefixes and tokens.
     Raises:
         GlpError: a strength that is not above 1, or no prefix.
     """
@@ -45,8 +51,8 @@ def steering_score(
     if low or not strengths:
         raise GlpError(f"The steering score is over strengths above 1, got {low[0] if low else 'none'}.")
     projector = make_projector("glp", glp=glp, noise_level=NOISE_LEVEL, steps=CALLS, solver=SOLVER)
-    outcomes = measure(llm, direction, {"glp": projector}, prefixes, strengths=strengths, tokens=tokens, progress=progress)
-    return score(outcomes)
+    steered = measure(llm, direction, {"glp": projector}, prefixes, strengths=strengths, tokens=tokens, unsteered=False)
+    return score([*plain, *steered])
 
 
 def score(outcomes: Sequence[Outcome]) -> float:

@@ -195,12 +195,13 @@ def test_the_steering_score_is_of_texts_written_with_the_checkpoint(made, scorer
     concept = min(1, max(0, (c1 - c0) / (1 - c0)))
     fluency = min(1, np.exp(l1 - l0)) * min(1, (1 - r1) / (1 - r0))
     assert scorer.steering(glp)["steering"] == pytest.approx((concept + fluency) / 2, abs=2e-3)
+    assert [(one.arm, one.prefix) for one in scorer.unsteered] == [(UNSTEERED, 0), (UNSTEERED, 1), (UNSTEERED, 2)]
 
 
 def test_senseless_steering_settings_are_refused(made, scorer):
     workspace, llm, store, folder = made
     with pytest.raises(GlpError, match="above 1, got 0.8"):
-        steering_score.steering_score(llm, workspace.direction("up"), load_glp(folder), ["The"], strengths=(1.5, 0.8))
+        steering_score.steering_score(llm, workspace.direction("up"), load_glp(folder), ["The"], [], strengths=(1.5, 0.8))
     with pytest.raises(GlpError, match="--prefixes is 101"):
         _ = Scorer(workspace, store, prefixes=101).texts
     with pytest.raises(GlpError, match="No direction"):
