@@ -9,16 +9,19 @@ from dashboard import about
 from glp_core.errors import GlpError
 
 REPORT = "steering_sentiment"
-NEAR = 0.15
+NEAR = 0.21
 """A measured strength tells about strengths at most so far from it."""
 
 
 def words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
     try:
-        report = about.report(REPORT) or {}
-    except GlpError:
-        return ""  # a damaged report is told where it is shown in full
+        return _near(about.report(REPORT) or {}, direction, strength)
+    except (GlpError, KeyError, TypeError, ValueError, AttributeError):
+        return ""  # a damaged report is told where it is shown in full; the page works without it
+
+
+def _near(report: dict[str, Any], direction: str, strength: float) -> str:
     settings, rows = report.get("settings", {}), report.get("rows", [])
     if settings.get("direction") != direction or not rows:
         return ""

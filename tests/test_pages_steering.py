@@ -284,8 +284,9 @@ def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere
     assert measured.words("up", 0.4) == ""
     shown = [re.sub(r"\\(.)", r"\1", one.value) for one in open_page(steering_strength="0.4").caption]
     assert any(words.startswith("Measured at +0.4 on 7 prompts") for words in shown)
-    (workspace.folder / "reports" / "steering_sentiment.json").write_text("{")
-    assert measured.words("positive", 0.4) == ""
+    for damaged in ("{", "[]", '{"rows": [{}], "settings": {"direction": "positive"}}'):
+        (workspace.folder / "reports" / "steering_sentiment.json").write_text(damaged)
+        assert measured.words("positive", 0.4) == ""
 
 
 def test_a_bug_is_not_swallowed(llm, monkeypatch):

@@ -51,6 +51,7 @@ def measure_projection(workspace, llm, native):
     times = projection.ratios(exact, native, acts, few)
     found["fast_solver"] = {"solver": fast, "calls": few[fast]}
     found["fast_error"], found["fast_error_fp32"] = (found["few_calls"][fast][key] for key in ("error", "error_fp32"))
+    found["gemm_gflops"] = projection.gemm_rates(native.dtype)
     return found | {"projection": times | {"fast": times[fast]}}
 
 

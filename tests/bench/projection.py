@@ -52,6 +52,15 @@ def ratios(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
     return found
 
 
+def gemm_rates(native: torch.dtype, size: int = 1024, repeats: int = 9) -> dict[str, int]:
+    """Return this machine's GFLOP/s in float32 and in its own dtype: no network that is bound by products gains more than their ratio."""
+    pairs = {}
+    for name, dtype in (("fp32", torch.float32), ("native", native)):
+        a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        pairs[name] = lambda a=a, b=b: a @ b
+    return {name: round(2 * size**3 / seconds / 1e9) for name, seconds in interleaved(pairs, repeats).items()}
+
+
 def errors(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
     """Return the errors of the reference's 10 Euler calls and of few-call solvers to the ODE's solution from 300 calls in float32."""
     released = flow.projection_schedule(NOISE_LEVEL, STEPS)
