@@ -24,7 +24,9 @@ COMMANDS = {
     "describe": "Describe meta-neurons, automatically or by asking an OpenAI-compatible server.",
     "map": "Lay out all meta-neurons on UMAP maps.",
     "bank": "Put real held-out activations into the workspace and measure how far off they are.",
-    "detect": "Measure which off-manifold activations are detected; test samples against real ones.",
+    "detect": "Measure which off-manifold activations each measure detects.",
+    "scorecard": "Compare the GLP with PCA, a Gaussian and a sparse autoencoder; test samples against real activations.",
+    "zones": "Find the manifold distances at which steered text drifts and breaks.",
 }
 """Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
 

@@ -17,10 +17,10 @@ from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm import Llm
 from glp_core.measures import Measures
-from glp_core.model import GLP
-from glp_core.two_sample import Accuracy, logistic_test, neighbour_test
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
+RATES = tuple(round(i / 40, 3) for i in range(41))
+"""False alarms, as shares of the real activations, at which a ROC curve is stored."""
 
 
 class Auroc(NamedTuple):
@@ -52,6 +52,17 @@ def auroc(off: NDArray, real: NDArray) -> Auroc:
     variance = (a * (1 - a) + (n - 1) * (q1 - a * a) + (m - 1) * (q2 - a * a)) / (n * m)
     half = 1.96 * math.sqrt(max(variance, 0.0))
     return Auroc(a, max(0.0, a - half), min(1.0, a + half))
+
+
+def roc(off: NDArray, real: NDArray) -> list[float]:
+    """Return the share of off values (n,) that are found at each of RATES, on the straight-line ROC curve through all thresholds."""
+    thresholds = np.unique(np.concatenate([off, real]))[::-1]
+    found = (np.sort(off), np.sort(real))
+    shares = [1 - np.searchsorted(values, thresholds, side="left") / len(values) for values in found]
+    hits, alarms = (np.concatenate([[0.0], share]) for share in shares)
+    _, last = np.unique(alarms[::-1], return_index=True)  # of thresholds with the same false alarms, the one that finds most
+    keep = np.sort(len(alarms) - 1 - last)
+    return np.interp(RATES, alarms[keep], hits[keep]).round(4).tolist()
 
 
 def shifted(acts: Tensor, vectors: Sequence[Tensor], strength: float, median_norm: float) -> Tensor:
@@ -89,41 +100,34 @@ def other_activations(
 
 def detection_report(
     measures: Measures,
-    kinds: Mapping[str, Tensor],
+    kinds: Mapping[str, Off],
     real: Tensor,
     own: Tensor,
     names: Sequence[str],
     *,
+    most: Mapping[str, int] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
-    """Return the AUROC of each measure for each kind of off activations against real ones (m, d) of documents `own` (m,)."""
+    """Return AUROC and ROC curve of each measure for each kind of off activations against real ones (m, d) of documents `own` (m,).
+
+    Args:
+        most: how many activations a slow measure is given, of each kind and of the real ones; spread evenly.
+    """
     table: list[dict[str, Any]] = []
     for i, name in enumerate(names):
-        base = measures.of(name, real, own=own).numpy()
+        limit = (most or {}).get(name, len(real))
+        kept = _spread(len(real), limit)
+        base = measures.of(name, real[kept], own=own[kept]).numpy()
         for j, (kind, off) in enumerate(kinds.items()):
             progress(i * len(kinds) + j, len(names) * len(kinds), f"{name}, {kind}")
-            found = auroc(measures.of(name, off.acts, own=off.documents).numpy(), base)
-            table.append(
-                {"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(off.acts)}
-            )
+            rows = _spread(len(off.acts), limit)
+            values = measures.of(name, off.acts[rows], own=off.documents[rows]).numpy()
+            found = auroc(values, base)
+            row = {"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(rows)}
+            table.append(row | {"n_real": len(kept), "roc": roc(values, base)})
     progress(1, 1, "")
-    return {"rows": table, "n_real": len(real)}
+    return {"rows": table, "n_real": len(real), "rates": list(RATES)}
 
 
-def two_sample_report(
-    glp: GLP, real: Tensor, other: Tensor, drawn: Mapping[str, Tensor], *, progress: Progress = quiet
-) -> list[dict[str, Any]]:
-    """Return both two-sample tests, in latent space, of each drawn sample (n, d), and of other real activations, against real ones."""
-    latents = glp.normalize(real).cpu().numpy()
-    rows = []
-    samples = {"real": other, **drawn}
-    for i, (name, acts) in enumerate(samples.items()):
-        progress(i, len(samples), f"two-sample tests, {name}")
-        against = glp.normalize(acts).cpu().numpy()
-        tests = {"logistic": logistic_test(against, latents), "neighbour": neighbour_test(against, latents)}
-        rows.append({"sample": name} | {test: _plain(found) for test, found in tests.items()})
-    return rows
-
-
-def _plain(found: Accuracy) -> dict[str, Any]:
-    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n, "drawn": found.first, "real": found.second}
+def _spread(n: int, most: int) -> Tensor:
+    return torch.linspace(0, n - 1, min(n, most)).long()

@@ -3,7 +3,10 @@
 Works in the eigenbasis of the latents' covariance. Knows activations and noise levels; knows nothing of networks.
 """
 
+import hashlib
 import math
+from collections import OrderedDict
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -39,10 +42,15 @@ class GaussianPrior:
         eigenvalues, vectors = torch.linalg.eigh(scaled)
         self.eigenvalues, self.vectors = eigenvalues.clamp_min(0).float(), vectors.float()
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw activations (n, d)."""
+    def sample(self, n: int, generator: torch.Generator | None = None, *, components: int | None = None) -> Tensor:
+        """Draw activations (n, d); with `components`, only along so many first principal components."""
         noise = torch.randn(n, len(self.mean), generator=generator)
-        return self._leave(noise * self.eigenvalues.sqrt())
+        return self._leave(noise * self.eigenvalues.sqrt() * self._first(components))
+
+    def reconstruct(self, acts: Tensor, components: int) -> Tensor:
+        """Return activations (..., d) with nothing but their first principal components left (PCA of the latents)."""
+        z = ((acts.float() - self.mean) / self.std) @ self.vectors
+        return self._leave(z * self._first(components)).to(acts)
 
     def posterior_mean(self, acts: Tensor, noise_level: float, noise: Tensor) -> Tensor:
         """Noise activations (..., d) to `noise_level` with `noise` and return the mean of what they may have been."""
@@ -70,5 +78,43 @@ class GaussianPrior:
         total = ((1 - t) ** 2 * s + t**2).clamp_min(1e-12)
         return (1 - t) * s / total * noisy, t**2 * s / total
 
+    def _first(self, components: int | None) -> Tensor:
+        """Return ones for the first principal components and zeros for the others (d,); eigenvalues rise."""
+        d = len(self.mean)
+        if components is None:
+            return torch.ones(d)
+        if not 0 <= components <= d:
+            raise GlpError(f"Got {components} principal components, wanted 0 to {d}.")
+        return (torch.arange(d) >= d - components).float()
+
     def _leave(self, in_basis: Tensor) -> Tensor:
         return in_basis @ self.vectors.T * self.std + self.mean
+
+
+MOST_KEPT = 4
+_kept: OrderedDict[str, GaussianPrior] = OrderedDict()
+_lock = Lock()
+
+
+def gaussian_prior(mean: Tensor, covariance: Tensor) -> GaussianPrior:
+    """Return the prior of this mean (d) and covariance (d, d); the last few are kept, since their eigenvectors are what takes time.
+
+    The same numbers give the same object, so projectors that are made apart compare equal.
+    """
+    key = _digest(mean, covariance)
+    with _lock:
+        if key not in _kept:
+            with torch.inference_mode(False):  # a prior that is kept must also serve work that differentiates
+                _kept[key] = GaussianPrior(mean.detach().clone(), covariance.detach().clone())
+        _kept.move_to_end(key)
+        while len(_kept) > MOST_KEPT:
+            _kept.popitem(last=False)
+        return _kept[key]
+
+
+def _digest(*tensors: Tensor) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
+        found.update(tensor.detach().cpu().contiguous().double().numpy().tobytes())
+    return found.hexdigest()

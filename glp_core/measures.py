@@ -7,7 +7,7 @@ quantiles on the bank. Knows activations, a GLP and a bank; knows nothing of tok
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from torch import Tensor
 from glp_core.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.gaussian import GaussianPrior
+from glp_core.gaussian import GaussianPrior, gaussian_prior
 from glp_core.likelihood import LogLikelihood, log_likelihood, velocity_of
 from glp_core.manifold import ManifoldMeter, fixed_noise
+
+if TYPE_CHECKING:
+    from glp_core.workspace import Workspace
 
 NAMES = ("error", "displacement", "mahalanobis", "neighbour", "likelihood")
 QUICK = NAMES[:4]
@@ -88,12 +91,26 @@ class Measures:
 
     @cached_property
     def _prior(self) -> GaussianPrior:
-        return GaussianPrior(self.meter.glp.normalizer.mean[0].cpu(), self.covariance.cpu())
+        return gaussian_prior(self.meter.glp.normalizer.mean[0].cpu(), self.covariance.cpu())
 
     def _mahalanobis(self, acts: Tensor) -> Tensor:
         prior = self._prior
         z = ((acts.float().cpu() - prior.mean) / prior.std) @ prior.vectors
         return (z.square() / prior.eigenvalues.clamp_min(1e-6)).mean(1).sqrt()
+
+
+def open_measures(workspace: "Workspace", meter: ManifoldMeter | None = None) -> Measures:
+    """Return a workspace's measures; GlpError says which command has not been run.
+
+    Args:
+        meter: the workspace's, where it is loaded already.
+    """
+    if meter is None:
+        found = workspace.report("reference")
+        if found is None:
+            raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
+        meter = ManifoldMeter(workspace.load_glp(), found)
+    return Measures(meter, workspace.covariance(), Bank.load(workspace.folder / "bank"))
 
 
 def reference(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glp_core import flow
 from glp_core.errors import GlpError
-from glp_core.gaussian import GaussianPrior
+from glp_core.gaussian import GaussianPrior, gaussian_prior
 from glp_core.model import GLP
 
 Kind = Literal["none", "glp", "norm", "gaussian"]
@@ -130,4 +130,4 @@ def make_projector(
     if covariance is None:
         raise GlpError("Projection 'gaussian' needs the activations' covariance; this GLP's statistics hold none.")
     mean = glp.normalizer.mean[glp.normalizer.row(layer)]
-    return GaussianProjection(GaussianPrior(mean, covariance.to(mean)), start)
+    return GaussianProjection(gaussian_prior(mean, covariance.to(mean)), start)

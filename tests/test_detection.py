@@ -139,13 +139,25 @@ def test_a_tiny_push_is_not_nearer_than_the_real_one_that_it_came_from(measures)
     assert row["auroc"] == pytest.approx(0.5, abs=0.02)
 
 
-def test_generated_samples_are_tested_beside_real_ones(measures):
-    acts, glp = measures.bank.acts, measures.meter.glp
-    off = {"off": acts[:100] + 5 * glp.normalizer.std[0]}
-    rows = detection.two_sample_report(glp, acts[:100], acts[100:], off)
-    found = {row["sample"]: row for row in rows}
-    assert found["real"]["logistic"]["ci"][0] <= 0.5 <= found["real"]["logistic"]["ci"][1]
-    assert found["off"]["neighbour"]["accuracy"] > 0.95
+def test_the_roc_curve_is_scikit_learns_and_its_area_the_auroc():
+    from sklearn.metrics import auc, roc_curve
+
+    off, real = RNG.integers(0, 30, 300).astype(float) + 6, RNG.integers(0, 30, 400).astype(float)
+    found = detection.roc(off, real)
+    alarms, hits, _ = roc_curve(np.repeat([1, 0], [300, 400]), np.concatenate([off, real]), drop_intermediate=False)
+    assert auc(detection.RATES, found) == pytest.approx(auc(alarms, hits), abs=0.01)
+    assert found[-1] == 1 and found == sorted(found)
+    assert detection.roc(off + 100, real) == [1.0] * len(detection.RATES)
+    assert detection.roc(real, real) == pytest.approx(detection.RATES, abs=1e-3)
+
+
+def test_a_slow_measure_gets_fewer_activations(measures):
+    real, own = measures.bank.acts, measures.bank.documents
+    kinds = {"pushed": detection.Off(real + 10 * measures.meter.glp.normalizer.std[0], own)}
+    report = detection.detection_report(measures, kinds, real, own, ("error", "likelihood"), most={"likelihood": 20})
+    counts = {row["measure"]: (row["n"], row["n_real"]) for row in report["rows"]}
+    assert counts == {"error": (200, 200), "likelihood": (20, 20)}
+    assert report["rows"][1]["auroc"] > 0.9 and len(report["rows"][1]["roc"]) == len(report["rates"])
 
 
 def test_a_bank_survives_its_files_and_damage_is_told(measures, tmp_path):

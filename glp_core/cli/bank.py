@@ -4,13 +4,11 @@ import argparse
 from pathlib import Path
 
 from glp_core.activations import ActivationStore
-from glp_core.bank import Bank, make_bank
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.bank import make_bank
+from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.manifold import ManifoldMeter
-from glp_core.measures import Measures, reference
-from glp_core.workspace import Workspace
+from glp_core.measures import open_measures, reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,27 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    for name in ("activations", "reference"):
-        if getattr(args, name) < 50:
-            raise GlpError(f"--{name} is {getattr(args, name)}, wanted at least 50.")
+    check_counts(args, ("activations", "reference"), 50)
     workspace = open_workspace(args)
     if not args.keep:
         store = ActivationStore(args.store or workspace.store_folder)
         if store.manifest["layer"] != workspace.layer:
             raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
         make_bank(store, workspace.load_llm(), args.activations).save(workspace.folder / "bank")
-    measures = measures_of(workspace)
+    measures = open_measures(workspace)
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
     about = read_json(workspace.folder / "glp" / "config.json").get("about", {})
     found = reference(measures, n=args.reference, progress=reporter("measures"))
     report = {"measures": found, "glp": about, "bank": measures.bank.facts}
     workspace.save_report("measures", report)
     return 0
-
-
-def measures_of(workspace: Workspace) -> Measures:
-    """Return the workspace's measures; GlpError says which command has not been run."""
-    found = workspace.report("reference")
-    if found is None:
-        raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
-    return Measures(ManifoldMeter(workspace.load_glp(), found), workspace.covariance(), Bank.load(workspace.folder / "bank"))

@@ -1,21 +1,14 @@
-"""Measure which kinds of off activations each measure detects, and whether samples can be told from real activations.
-
-Writes reports/detection.json and reports/scorecard.json.
-"""
+"""Measure which kinds of off activations each measure detects; write reports/detection.json, with ROC curves."""
 
 import argparse
 
 import torch
 
 from glp_core import detection
-from glp_core.activations import is_massive
-from glp_core.cli.bank import measures_of
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.corpus import documents
 from glp_core.detection import Off
-from glp_core.errors import GlpError
-from glp_core.gaussian import GaussianPrior
-from glp_core.measures import NAMES, QUICK, Measures
+from glp_core.measures import NAMES, QUICK, Measures, open_measures
 from glp_core.workspace import Workspace
 
 
@@ -23,38 +16,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     parser.add_argument("--activations", type=int, default=500, help="real ones, and of each kind (default: 500)")
-    parser.add_argument("--samples", type=int, default=2000, help="of each two-sample test (default: 2,000)")
-    parser.add_argument("--likelihood", action="store_true", help="also the log-likelihood, the slowest measure")
+    parser.add_argument(
+        "--likelihood", type=int, default=64, metavar="N", help="activations for the slow log-likelihood; 0: none (default: 64)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    for name in ("activations", "samples"):
-        if getattr(args, name) < 50:
-            raise GlpError(f"--{name} is {getattr(args, name)}, wanted at least 50.")
+    check_counts(args, ("activations",), 50)
     workspace = open_workspace(args)
-    measures = measures_of(workspace)
-    samples(workspace, measures, args.samples)
+    measures = open_measures(workspace)
     kinds, real, own = off_manifold(workspace, measures, args.activations)
-    names = NAMES if args.likelihood else QUICK
-    report = detection.detection_report(measures, kinds, real, own, names, progress=reporter("detect"))
+    names = NAMES if args.likelihood > 0 else QUICK
+    report = detection.detection_report(
+        measures, kinds, real, own, names, most={"likelihood": args.likelihood}, progress=reporter("detect")
+    )
     workspace.save_report("detection", report | {"layer": workspace.layer, "directions": workspace.direction_names()})
-    say(f"{workspace.folder / 'reports'} holds detection.json and scorecard.json.")
+    say(f"{workspace.folder / 'reports'} holds detection.json.")
     return 0
-
-
-def samples(workspace: Workspace, measures: Measures, n: int) -> None:
-    """Test generated activations against real ones of other documents; write scorecard.json."""
-    bank, glp = measures.bank, measures.meter.glp
-    first = bank.documents <= bank.documents.median()
-    n = min(n, int(first.sum()), int((~first).sum()))
-    noise = torch.randn(n, glp.d_input, generator=torch.Generator().manual_seed(0))
-    drawn = {f"GLP, {steps} step{'s' * (steps > 1)}": glp.sample(noise, steps).cpu() for steps in (1, 4, 20)}
-    prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
-    drawn["Gaussian prior"] = prior.sample(n, torch.Generator().manual_seed(0))
-    drawn = {name: acts[~is_massive(acts, workspace.median_norm)] for name, acts in drawn.items()}
-    rows = detection.two_sample_report(glp, bank.acts[first][:n], bank.acts[~first][:n], drawn, progress=reporter("samples"))
-    workspace.save_report("scorecard", {"two_sample": rows, "n": n})
 
 
 def off_manifold(workspace: Workspace, measures: Measures, n: int) -> tuple[dict[str, Off], torch.Tensor, torch.Tensor]:

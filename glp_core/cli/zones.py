@@ -1,0 +1,91 @@
+"""Find the manifold distances at which steered text drifts and breaks, and what projection does to them; write reports/zones.json."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from glp_core import strength, zones
+from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.decoding import Sampling
+from glp_core.directions import Direction
+from glp_core.errors import GlpError
+from glp_core.files import read_json
+from glp_core.llm import Llm
+from glp_core.manifold import ManifoldMeter
+from glp_core.strength import Pushes
+from glp_core.strength_grid import STRENGTHS
+from glp_core.workspace import DEMO, Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
+    parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
+    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: six, evenly from all)")
+    parser.add_argument("--tokens", type=int, default=zones.TOKENS, help=f"of each text (default: {zones.TOKENS})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    check_counts(args, ("steered", "tokens"), 2)
+    workspace = open_workspace(args)
+    prefixes = read_json(args.prefixes)
+    if not isinstance(prefixes, list) or not all(isinstance(text, str) and text for text in prefixes):
+        raise GlpError(f"{args.prefixes} must hold a JSON list of texts.")
+    reference = workspace.report("reference")
+    if reference is None:
+        raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
+    names = workspace.direction_names()
+    directions = [workspace.direction(name) for name in args.directions or names[:: max(1, -(-len(names) // 6))]]
+    if not directions:
+        raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
+    llm, meter = workspace.load_llm(), ManifoldMeter(workspace.load_glp(), reference)
+    report = {"projection": projection(workspace, llm, meter, directions, prefixes)}
+    report |= calibrated(workspace, llm, meter, directions, prefixes, args)
+    workspace.save_report("zones", report)
+    for name in zones.SHARES:
+        border = report["borders"][name]
+        say(f"{name} from a distance of {border['value'] or float('nan'):.2f}, 95% interval {border['ci']}")
+    return 0
+
+
+def calibrated(
+    workspace: Workspace,
+    llm: Llm,
+    meter: ManifoldMeter,
+    directions: list[Direction],
+    prefixes: list[str],
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return the zones from texts that are written now: the model's own ones for the limits, steered ones for the borders."""
+    layer, norm = workspace.layer, workspace.median_norm
+    prompts = [llm.encode(text) for text in prefixes]
+    options = {"median_norm": norm, "meter": meter}
+    sampled = zones.write(
+        llm, layer, zones.plan(prompts), Sampling(args.tokens, 1.0), **options, progress=reporter("own, temperature 1")
+    )
+    greedy = zones.write(llm, layer, zones.plan(prompts), Sampling(args.tokens), **options, progress=reporter("own, greedy"))
+    ways = {"raw": None, "glp": strength.projectors(meter.glp, workspace.covariance())["glp"]}
+    jobs = zones.plan(prompts[: args.steered], directions, zones.STRENGTHS, ways)
+    steered = zones.write(llm, layer, jobs, Sampling(args.tokens), **options, progress=reporter("steered"))
+    found = zones.limits(sampled, greedy)
+    unsteered = [text for text in greedy if text.prefix < args.steered]
+    report = zones.report(unsteered + steered, found)
+    own = {"temperature 1": float(found.broken(sampled).mean()), "greedy": float(found.broken(greedy).mean())}
+    settings = {"tokens": args.tokens, "prefixes": min(args.steered, len(prompts)), "directions": [d.name for d in directions]}
+    return report | {"own_texts_broken": own, "n_own": len(sampled), "settings": settings | {"strengths": zones.STRENGTHS}}
+
+
+def projection(
+    workspace: Workspace, llm: Llm, meter: ManifoldMeter, directions: list[Direction], prefixes: list[str]
+) -> list[dict[str, Any]]:
+    """Return, for each direction and strength, on how many prompts projection brings the last token's activation nearer."""
+    clean = strength.last_activations(llm, workspace.layer, prefixes, workspace.median_norm)
+    ways = strength.projectors(meter.glp, workspace.covariance())
+    rows = []
+    for direction in directions:
+        pushes = Pushes(meter, clean, direction.vector, workspace.median_norm, ways)
+        found = strength.lowered(pushes, [x for x in STRENGTHS if x > 0])
+        rows += [{"direction": direction.name, "title": direction.title} | row for row in found]
+    return rows

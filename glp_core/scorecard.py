@@ -1,0 +1,189 @@
+"""The GLP beside PCA, a Gaussian and a sparse autoencoder: what each draws or gives back, compared with real activations.
+
+Frechet distance (mean and covariance only), two classifier tests (the rest as well), and by how much the LLM's loss rises when a layer's
+output is replaced. Reconstructions of one half of the documents are compared with real ones of the other half. Reads and writes no files.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from glp_core.activations import is_massive
+from glp_core.evaluation import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
+from glp_core.files import Progress, quiet
+from glp_core.gaussian import GaussianPrior
+from glp_core.llm import Llm
+from glp_core.model import GLP
+from glp_core.sae import Sae
+from glp_core.two_sample import Accuracy, logistic_test, neighbour_test
+
+NOISE_LEVEL = 0.5
+STEPS = (1, 4, 20, 50)
+GROUPS = 10
+"""Of the jackknife."""
+STUDENT = 2.262
+"""Two-sided 95% quantile of Student's t with GROUPS - 1 degrees of freedom."""
+
+
+class Rows(NamedTuple):
+    """Activations with what groups them."""
+
+    acts: Tensor
+    """(n, d)."""
+    groups: Tensor
+    """(n,): their document; for drawn ones their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """What the methods are compared on."""
+
+    llm: Llm
+    layer: int
+    glp: GLP
+    prior: GaussianPrior
+    median_norm: float
+    ids: Tensor
+    """(documents, tokens), of the LLM's loss."""
+    halves: tuple[Rows, Rows]
+    """Real held-out activations of different documents, equally many."""
+    tested: int
+    """Activations of each sample that the classifiers see."""
+
+
+def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> tuple[Rows, Rows]:
+    """Return two sets of at most n real activations (m, d) from different documents (m,), equally many."""
+    generator = torch.Generator().manual_seed(seed)
+    known = documents.unique()
+    first = torch.isin(documents, known[torch.randperm(len(known), generator=generator)[: len(known) // 2]])
+    order = torch.randperm(len(acts), generator=generator)
+    sides = [order[first[order] == side] for side in (True, False)]
+    count = min(n, *(len(side) for side in sides))
+    one, other = (Rows(acts[side[:count]].float(), documents[side[:count]]) for side in sides)
+    return one, other
+
+
+def frechet(one: Rows, other: Rows) -> dict[str, Any]:
+    """Return the Frechet distance of two samples with a 95% interval: a jackknife that leaves out a tenth of the groups at a time.
+
+    (A bootstrap would be biased: repeated rows make a sample look farther off.)
+    """
+    value = frechet_distance(one.acts, other.acts)
+    parts = []
+    for group in range(GROUPS):
+        kept = [rows.acts[rows.groups % GROUPS != group] for rows in (one, other)]
+        parts.append(frechet_distance(*kept))
+    found = torch.tensor(parts, dtype=torch.float64)
+    half = STUDENT * float(((GROUPS - 1) / GROUPS * (found - found.mean()).square().sum()).sqrt())
+    return {"value": value, "ci": [max(0.0, value - half), value + half], "n": len(one.acts)}
+
+
+def components_for(rise: Callable[[int], float], budget: float, d: int) -> int:
+    """Return the fewest principal components, up to d, whose rise of the loss is within the budget, by bisection."""
+    low, high = 1, d
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if rise(middle) <= budget else (middle + 1, high)
+    return low
+
+
+def scorecard(contest: Contest, sae: Sae | None, *, progress: Progress = quiet) -> dict[str, Any]:
+    """Return a row for each method and way (drawn from noise, or given back), and what k of PCA is."""
+    losses = _Losses(contest, progress)
+    glp = replacements(contest.glp, contest.prior, NOISE_LEVEL)
+    rises = {("GLP", "noised to 0.5 and denoised"): (glp["glp"], losses.rise(glp["glp"]))}
+    budget = next(iter(rises.values()))[1]["value"]
+    k = components_for(lambda count: losses.rise(_pca(contest, count))["value"], budget, contest.glp.d_input)
+    others: dict[tuple[str, str], Replace] = {
+        (f"PCA, {k} components", "projected on them"): _pca(contest, k),
+        ("Gaussian", "noised to 0.5, posterior mean"): glp["gaussian_mean"],
+        ("Gaussian", "noised to 0.5, posterior draw"): glp["gaussian_sample"],
+    }
+    if sae is not None:
+        others[f"SAE, {sae.k} of {len(sae.encoder):,} latents", "reconstructed"] = lambda acts, _noise: sae.reconstruct(acts)
+    rises |= {key: (way, losses.rise(way)) for key, way in others.items()}
+    rows = [_row(contest, "real", "other documents", contest.halves[0])]
+    samples = _drawn(contest, k)
+    for i, ((method, way), acts) in enumerate(samples.items()):
+        progress(i, len(samples) + len(rises), f"{method}, {way}")
+        rows.append(_row(contest, method, way, acts))
+    for i, ((method, way), (replace, rise)) in enumerate(rises.items()):
+        progress(len(samples) + i, len(samples) + len(rises), f"{method}, {way}")
+        rows.append(_row(contest, method, way, _given_back(contest, replace)) | {"delta_lm": rise})
+    progress(1, 1, "")
+    return {
+        "rows": rows,
+        "n": len(contest.halves[0].acts),
+        "tested": min(contest.tested, len(contest.halves[0].acts)),
+        "documents": len(contest.ids),
+        "tokens": contest.ids.shape[1],
+        "base_loss": float(losses.base.mean()),
+        "mean_ablation": losses.rise(mean_ablation(contest.glp)),
+        "pca_components": k,
+        "noise_level": NOISE_LEVEL,
+        "sae": None if sae is None else {"k": sae.k, "n_latents": len(sae.encoder)},
+        "intervals": "95%: Frechet by a jackknife over documents, Delta LM by bootstrap over documents, accuracies by Wilson",
+    }
+
+
+class _Losses:
+    """The LLM's loss on the documents, with and without a replacement."""
+
+    def __init__(self, contest: Contest, progress: Progress) -> None:
+        self.contest, self.progress, self.asked = contest, progress, 0
+        self.base = self._of(None)
+
+    def rise(self, replace: Replace) -> dict[str, Any]:
+        """Return by how much the loss rises, with its interval over documents."""
+        return estimate(self._of(replace) - self.base).to_json()
+
+    def _of(self, replace: Replace | None) -> Tensor:
+        c = self.contest
+        self.asked += 1
+        self.progress(self.asked, 18, "loss of the LLM")
+        return document_losses(c.llm, c.layer, c.ids, replace, c.median_norm)
+
+
+def _pca(contest: Contest, components: int) -> Replace:
+    return lambda acts, _noise: contest.prior.reconstruct(acts, components)
+
+
+def _drawn(contest: Contest, k: int) -> dict[tuple[str, str], Rows]:
+    """Return samples drawn from noise, by method and way."""
+    n, glp, prior = len(contest.halves[0].acts), contest.glp, contest.prior
+    noise = torch.randn(n, glp.d_input, generator=torch.Generator().manual_seed(0))
+    found = {
+        ("GLP", f"drawn from noise, {steps} step{'s' * (steps > 1)}"): torch.cat(
+            [glp.sample(part, steps).cpu() for part in noise.split(1000)]
+        )
+        for steps in STEPS
+    }
+    found[f"PCA, {k} components", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0), components=k)
+    found["Gaussian", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0))
+    kept = {key: acts[~is_massive(acts, contest.median_norm)] for key, acts in found.items()}
+    return {key: Rows(acts, torch.arange(len(acts))) for key, acts in kept.items()}
+
+
+def _given_back(contest: Contest, replace: Replace) -> Rows:
+    """Return what a replacement makes of the first half's activations."""
+    acts, groups = contest.halves[0]
+    noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(3))
+    parts = zip(acts.split(1000), noise.split(1000), strict=True)
+    return Rows(torch.cat([replace(part, its).float().cpu() for part, its in parts]), groups)
+
+
+def _row(contest: Contest, method: str, way: str, sample: Rows) -> dict[str, Any]:
+    """Compare a sample with the other half's real activations, in latent space."""
+    latents = contest.glp.normalize(sample.acts).cpu()
+    real = contest.glp.normalize(contest.halves[1].acts).cpu()
+    row = {"method": method, "way": way, "delta_lm": None}
+    row["frechet"] = frechet(Rows(latents, sample.groups), Rows(real, contest.halves[1].groups))
+    seen = (latents[: contest.tested].numpy(), real[: contest.tested].numpy())
+    return row | {"logistic": _plain(logistic_test(*seen)), "neighbour": _plain(neighbour_test(*seen))}
+
+
+def _plain(found: Accuracy) -> dict[str, Any]:
+    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n, "drawn": found.first, "real": found.second}

@@ -1,0 +1,120 @@
+"""What a push of growing strength does to an activation's manifold distance, with and without projection.
+
+A cell is one arm at one strength over all prompts; cells are independent, so a sweep can be stopped and gone on with. Knows activations
+and the distance meter; knows tokens only as far as it takes each prompt's last one.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glp_core.activations import is_massive
+from glp_core.errors import GlpError
+from glp_core.llm import Llm
+from glp_core.manifold import ManifoldMeter
+from glp_core.projection import Projector, make_projector
+from glp_core.strength_grid import ARMS, STRENGTHS, Cell, Spread
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LONGEST_PROMPT = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Pushes:
+    """Clean activations that are pushed along one direction."""
+
+    meter: ManifoldMeter
+    clean: Tensor
+    """(n, d)."""
+    vector: Tensor
+    """Unit vector (d,)."""
+    median_norm: float
+    projectors: Mapping[str, Projector]
+    """glp, norm and gaussian, as many as are asked for."""
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """The noise of the projections (n, d), the same for all cells."""
+        return torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def random(self) -> Tensor:
+        """A random unit vector for each activation (n, d)."""
+        drawn = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(1))
+        return drawn / drawn.norm(dim=1, keepdim=True)
+
+    def distances(self, arm: str, strength: float) -> Tensor:
+        """Return the manifold distance of every activation (n,) after the push and what the arm does to it."""
+        length = strength * self.median_norm
+        if arm == "random":
+            return self.meter.distance(self.clean + length * self.random)
+        pushed = self.clean + length * self.vector.float()
+        if arm == "raw":
+            return self.meter.distance(pushed)
+        return self.meter.distance(self.projectors[arm](pushed, self.clean, None, noise=self.noise))
+
+    def spread(self, arm: str, strength: float, raw: Tensor) -> Spread:
+        """Measure one cell; `raw` are the raw push's distances at the strength."""
+        found = raw if arm == "raw" else self.distances(arm, strength)
+        lower = math.nan if arm == "raw" else float((found < raw).float().mean())
+        return Spread(arm, strength, torch.quantile(found, torch.tensor(QUANTILES)).tolist(), lower)
+
+
+def projectors(glp: Any, covariance: Tensor) -> dict[str, Projector]:
+    """Return the ways to bring a push back that a sweep compares: noise level 0.5, the released schedule of 20 steps."""
+    return {kind: make_projector(kind, glp=glp, covariance=covariance) for kind in ("glp", "norm", "gaussian")}
+
+
+def sweep(pushes: Pushes, *, done: AbstractSet[Cell] = frozenset(), cancelled: Callable[[], bool]) -> Iterator[Spread]:
+    """Yield every cell that is not `done`, one after another, until all are there or `cancelled`."""
+    for strength in STRENGTHS:
+        wanted = [arm for arm in ARMS if (arm, strength) not in done]
+        raw = None
+        for arm in wanted:
+            if cancelled():
+                return
+            if raw is None:
+                raw = pushes.distances("raw", strength)
+            yield pushes.spread(arm, strength, raw)
+
+
+def last_activations(llm: Llm, layer: int, texts: Sequence[str], median_norm: float) -> Tensor:
+    """Return each text's last-token activation (n, d), massive ones left out.
+
+    Raises:
+        GlpError: fewer than two texts have words.
+    """
+    rows = [row for row in (llm.encode(text, max_tokens=LONGEST_PROMPT) for text in texts) if len(row) > 1]
+    if len(rows) < 2:
+        raise GlpError("Fewer than two prompts have words: write at least two lines.")
+    parts = [acts[-1:] for i in range(0, len(rows), 32) for acts in llm.activations(rows[i : i + 32], layer)]
+    acts = torch.cat(parts).float().cpu()
+    return acts[~is_massive(acts, median_norm)]
+
+
+def lowered(pushes: Pushes, strengths: Sequence[float]) -> list[dict[str, Any]]:
+    """Return how often projection with the GLP brings the pushed activation nearer, at each strength.
+
+    `lower_percentile` counts prompts whose percentile among real activations falls; it cannot where both lie beyond all real ones.
+    """
+    rows = []
+    for strength in strengths:
+        raw, projected = (pushes.distances(arm, strength) for arm in ("raw", "glp"))
+        before, after = pushes.meter.percentile(raw), pushes.meter.percentile(projected)
+        rows.append(
+            {
+                "strength": strength,
+                "lower_percentile": float((after < before).float().mean()),
+                "nearer": float((projected < raw).float().mean()),
+                "percentile_raw": float(before.median()),
+                "percentile_glp": float(after.median()),
+                "n": len(raw),
+            }
+        )
+    return rows
