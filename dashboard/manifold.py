@@ -5,7 +5,8 @@ Results come back as plain numbers and texts; nothing is drawn here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,9 +16,12 @@ import streamlit as st
 
 from dashboard import about, resources, state
 from dashboard.jobs import Cancelled
+from dashboard.steering import ARM_TITLES
 from dashboard.waiting import Report
+from glp_core import strength_grid
 from glp_core.errors import GlpError
 from glp_core.files import read_json
+from glp_core.strength_grid import Cell, Spread
 
 if TYPE_CHECKING:
     from glp_core.measures import Measures
@@ -40,14 +44,8 @@ UNITS = {
 }
 MOST_TOKENS = {"likelihood": 64}
 MANY_TOKENS = 256
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-ARMS = {
-    "raw": "raw push",
-    "glp": "GLP-projected",
-    "norm": "norm restored",
-    "gaussian": "Gaussian-projected",
-    "random": "random direction, same length",
-}
+ARMS = {arm: ARM_TITLES.get(arm, "random direction, same length") for arm in strength_grid.ARMS}
+"""Arms of a strength sweep, with what the page calls them."""
 MOST_PROMPTS = 100
 TEXTS = {
     "News and a typo": "The central bank raised its interest rate by half a percent. Markets felt asleap after the teh announcement.",
@@ -81,23 +79,18 @@ class TextReading(NamedTuple):
     quantiles: list[float]
     """201 quantiles of the measure over real activations."""
     n_real: int
-
-
-class Spread(NamedTuple):
-    """One arm's distances at one strength over the prompts."""
-
-    arm: str
-    strength: float
-    quantiles: list[float]
-    """5, 25, 50, 75 and 95%."""
-    lower: float
-    """Share of prompts that are nearer than their raw push, nan for the raw push itself."""
+    others: dict[str, list[float]]
+    """Shares by the other measures that take no time, by name."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What the Strength view asks for."""
 
+    workspace: str
+    """Its folder."""
+    glp: float
+    """When the GLP's weights were written."""
     direction: str
     prompts: tuple[str, ...]
 
@@ -107,8 +100,10 @@ class Plane(NamedTuple):
 
     real: np.ndarray
     contexts: list[str]
-    """Text around each real token."""
+    """Each real token in its text."""
     others: dict[str, np.ndarray]
+    texts: dict[str, list[str]]
+    """The same of the others, by kind, where they come from a text."""
     axes: tuple[str, str]
     tests: dict[str, str]
     """What the two-sample tests say of a kind, in words."""
@@ -116,13 +111,9 @@ class Plane(NamedTuple):
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _measures(folder: Path) -> Measures:
-    from glp_core.bank import Bank
-    from glp_core.measures import Measures
+    from glp_core.measures import open_measures
 
-    meter = resources.meter()
-    if meter is None:
-        raise GlpError("Distances have no reference yet. Make it with `python -m glp_core evaluate`.")
-    return Measures(meter, resources.workspace().covariance(), Bank.load(folder / "bank"))
+    return open_measures(resources.workspace(), resources.meter())
 
 
 def measures() -> Measures:
@@ -148,7 +139,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     import torch
 
     from glp_core.activations import is_massive
-    from glp_core.measures import percentiles
+    from glp_core.measures import QUICK, percentiles
 
     ours, workspace, llm = measures(), resources.workspace(), resources.llm()
     found = reference().get(measure)
@@ -165,9 +156,16 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     else:
         values[kept] = ours.of(measure, acts[kept], cancelled=cancelled)
     shares[kept] = torch.from_numpy(percentiles(values[kept], found)).float()
+    others = {}
+    for name in QUICK:
+        if name != measure and name in reference():
+            found_shares = torch.full((len(ids),), torch.nan)
+            found_shares[kept] = torch.from_numpy(percentiles(ours.of(name, acts[kept]), reference()[name])).float()
+            others[name] = found_shares.tolist()
     positions = [i for i in range(1, len(ids)) if massive[i]]
     n_real, quantiles = int(found["n"]), list(found["quantiles"])
-    return TextReading(llm.pieces(ids), values.tolist(), shares.tolist(), errors.tolist(), positions, quantiles, n_real)
+    lists = (values.tolist(), shares.tolist(), errors.tolist())
+    return TextReading(llm.pieces(ids), *lists, positions, quantiles, n_real, others)
 
 
 def prompts(n: int) -> tuple[str, ...]:
@@ -179,50 +177,25 @@ def prompts(n: int) -> tuple[str, ...]:
     return tuple(str(text) for text in found[:n])
 
 
-def sweep(request: Sweep, cancelled: Cancelled) -> Iterator[Spread]:
-    """Push the last token of every prompt along the direction, with every strength and arm; yield distances as they come."""
-    import torch
-
-    from glp_core.detection import random_directions
-    from glp_core.projection import make_projector
+def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Iterator[Spread]:
+    """Push the last token of every prompt along the direction, with every strength and arm; yield cells that are not done yet."""
+    from glp_core import strength
 
     ours, workspace = measures(), resources.workspace()
-    glp = ours.meter.glp
-    clean = last_activations(request.prompts)
-    vector = resources.direction(request.direction).vector.float()
-    random = torch.stack(random_directions(len(clean), clean.shape[1]))
-    kinds = ("glp", "norm", "gaussian")
-    projectors = {kind: make_projector(kind, glp=glp, covariance=ours.covariance) for kind in kinds}
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    for strength in STRENGTHS:
-        push = strength * workspace.median_norm * vector
-        raw = clean + push
-        base = ours.meter.distance(raw)
-        for arm in ARMS:
-            if cancelled():
-                return
-            if arm == "raw":
-                found = base
-            elif arm == "random":
-                found = ours.meter.distance(clean + strength * workspace.median_norm * random)
-            else:
-                found = ours.meter.distance(projectors[arm](raw, clean, None, noise=noise))
-            marks = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
-            lower = float((found < base).float().mean()) if arm != "raw" else float("nan")
-            yield Spread(arm, strength, torch.quantile(found, marks).tolist(), lower)
+    clean = strength.last_activations(resources.llm(), workspace.layer, request.prompts, workspace.median_norm)
+    vector = resources.direction(request.direction).vector
+    ways = strength.projectors(ours.meter.glp, ours.covariance)
+    pushes = strength.Pushes(ours.meter, clean, vector, workspace.median_norm, ways)
+    yield from strength.sweep(pushes, done=done, cancelled=cancelled)
 
 
-def last_activations(texts: Sequence[str]):  # noqa: ANN201 - a tensor; pages import this module before torch
-    """Return each text's last-token activation (n, d), massive ones left out."""
-    import torch
+def glp_stamp() -> float:
+    """Return when the GLP's weights were written, so that results of an older one are not shown."""
+    with contextlib.suppress(OSError):
+        return (about.folder() / "glp" / "final.safetensors").stat().st_mtime
+    return 0.0
 
-    from glp_core.activations import is_massive
 
-    llm, workspace = resources.llm(), resources.workspace()
-    rows = [llm.encode(text, max_tokens=64) for text in texts]
-    rows = [row for row in rows if len(row) > 1]
-    if len(rows) < 2:
-        raise GlpError("Fewer than two prompts have words: write at least two lines.")
-    parts = [acts[-1:] for i in range(0, len(rows), 32) for acts in llm.activations(rows[i : i + 32], workspace.layer)]
-    acts = torch.cat(parts).float().cpu()
-    return acts[~is_massive(acts, workspace.median_norm)]
+def in_context(before: str, token: str, after: str) -> str:
+    """Return a token marked in the text around it, for a hover."""
+    return f"…{before}【{token}】{after}…"

@@ -1,12 +1,14 @@
 """The Manifold page's figures: a text among real tokens, distance by strength, activations on a plane. Numbers in, figures out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard import charts
-from dashboard.manifold import ARMS, Plane, Spread, TextReading
+from dashboard.manifold import ARMS, Plane, TextReading
+from glp_core.strength_grid import Spread
 
 RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
 KIND_SYMBOLS = ("diamond", "square", "triangle-up", "star")
@@ -42,8 +44,23 @@ def histogram(reading: TextReading, unit: str) -> go.Figure:
     return figure.update_yaxes(showticklabels=False)
 
 
-def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None) -> go.Figure:
-    """Draw the median distance by strength of each arm with the band of half of the prompts, and where real tokens lie."""
+ZONES = (("on the manifold", charts.BAND), ("drifting", charts.AMBER), ("broken", charts.RED))
+
+
+def zone_edges(zones: Mapping[str, Any] | None) -> list[float] | None:
+    """Return where the drifting and the broken zone begin by a report of zones, as far as it found them; None without one."""
+    found = (zones or {}).get("borders")
+    if not found:
+        return None
+    values = [found[name]["value"] for name in ("drifting", "broken")]
+    return [value for value in values if value is not None] if values[0] is not None else []
+
+
+def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Mapping[str, Any] | None = None) -> go.Figure:
+    """Draw the median distance by strength of each arm with the band of half of the prompts, over the zones.
+
+    Without a report of zones the range of real tokens is shaded instead.
+    """
     figure = go.Figure()
     for arm, name in ARMS.items():
         mine = [spread for spread in spreads if spread.arm == arm]
@@ -72,7 +89,13 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None) -> go.Fig
             text=[_hover(spread) for spread in mine],
             hovertemplate="%{text}",
         )
-    if band:
+    edges = zone_edges(zones)
+    if edges:
+        top = max([edges[-1] * 1.15, *(value for spread in spreads for value in spread.quantiles)])
+        for (words, colour), low, high in zip(ZONES, [0.0, *edges], [*edges, top], strict=False):
+            charts.shade(figure, low, high, colour=colour, words=words)
+        figure.update_yaxes(range=[0, top])
+    elif band:
         charts.shade(figure, *band, words="90% of real tokens")
     charts.layout(figure, x="Strength (× median activation norm)", y="Manifold distance (1 = a typical real token)", height=440)
     return figure.update_xaxes(range=[-0.05, 2.05])
@@ -112,7 +135,8 @@ def plane(found: Plane) -> go.Figure:
                     "size": 9 if name == "your text" else 6,
                     "opacity": 0.75,
                 },
-                hovertemplate=name,
+                text=[charts.plain(text) for text in found.texts.get(name, [])] or None,
+                hovertemplate=f"{name}<br>%{{text}}" if found.texts.get(name) else name,
             )
         )
     charts.layout(figure, x=found.axes[0], y=found.axes[1], height=600)

@@ -39,32 +39,49 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
     report(0, 3, "drawing activations")
     noise = torch.randn(OTHERS, glp.d_input, generator=torch.Generator().manual_seed(0))
+    texts: dict[str, list[str]] = {}
     kinds = {f"generated, {request.steps} step{'s' * (request.steps > 1)}": glp.sample(noise, request.steps).cpu()}
     if request.direction:
-        clean = bank.acts[torch.linspace(1, len(bank) - 1, OTHERS).long()]
+        pushed = torch.linspace(1, len(bank) - 1, OTHERS).long()
+        clean = bank.acts[pushed]
         push = request.strength * workspace.median_norm * resources.direction(request.direction).vector
         kinds["steered"] = clean + push
         kinds["steered, then projected"] = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
+        around = [manifold.in_context(*bank.contexts[i]) for i in pushed.tolist()]
+        texts |= {"steered": around, "steered, then projected": around}
     if request.text:
-        kinds["your text"] = _own(request.text)
-    kinds = {name: acts[~is_massive(acts, workspace.median_norm)] for name, acts in kinds.items()}
+        kinds["your text"], texts["your text"] = _own(request.text)
+    for name, acts in kinds.items():
+        kept = ~is_massive(acts, workspace.median_norm)
+        kinds[name] = acts[kept]
+        if name in texts:
+            texts[name] = [words for words, keep in zip(texts[name], kept.tolist(), strict=True) if keep]
     real = glp.normalize(bank.acts[chosen]).cpu().numpy()
     others = {name: glp.normalize(acts).cpu().numpy() for name, acts in kinds.items() if len(acts)}
     report(1, 3, "two-sample tests")
     tests = {name: _told(rows, real) for name, rows in others.items() if name != "your text"}
-    contexts = ["…".join(bank.contexts[i]) for i in chosen.tolist()]
+    contexts = [manifold.in_context(*bank.contexts[i]) for i in chosen.tolist()]
     if request.method == "UMAP":
         placed, rest = umap_map(
             real, others, cancelled=cancelled, tell=lambda seconds: report(2, 3, f"UMAP in its own process, {seconds:.0f} s")
         )
-        return Plane(placed, contexts, rest, ("UMAP 1", "UMAP 2"), tests)
+        return Plane(placed, contexts, rest, texts, ("UMAP 1", "UMAP 2"), tests)
     placed, rest, share = pca_map(real, others)
-    return Plane(placed, contexts, rest, tuple(f"PC {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)), tests)
+    return Plane(placed, contexts, rest, texts, tuple(f"PC {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)), tests)
 
 
-def _own(text: str):  # noqa: ANN202 - a tensor
+def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
+    from glp_core.bank import AROUND
+
     llm = resources.llm()
-    return llm.activations([llm.encode(text, max_tokens=128)], resources.workspace().layer)[0][1:].float().cpu()
+    ids = llm.encode(text, max_tokens=128)
+    acts = llm.activations([ids], resources.workspace().layer)[0][1:].float().cpu()
+    pieces = llm.pieces(ids)[1:]
+    around = [
+        manifold.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
+        for i in range(len(pieces))
+    ]
+    return acts, around
 
 
 def _told(rows, real) -> str:  # noqa: ANN001 - two arrays

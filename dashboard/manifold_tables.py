@@ -1,19 +1,68 @@
-"""What reports say of the manifold: which off activations each measure detects, and whether samples can be told from real ones."""
+"""What reports say of the manifold: which off activations each measure detects, and the GLP's scorecard beside other methods."""
 
-import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about, components
+from dashboard import about, charts, components
+from dashboard.manifold import MEASURES
 
-DETECT = "python -m glp_core detect"
+DETECT, SCORECARD = "python -m glp_core detect", "python -m glp_core scorecard"
+NAMES = {inner: outer for outer, inner in MEASURES.items()}
+PAPER = (
+    "For reference, the paper's Table 2 (Llama-3.1-8B, layer 15, another LLM and not comparable in level): Delta LM loss of GLP 0.0513 "
+    "(Base) and 0.0860 (Instruct), of SAE reconstruction 0.1976 and 0.2224."
+)
 
 
 def draw() -> None:
-    """Draw what the reports say of detection and of generated samples."""
-    _detection()
+    """Draw what the reports say of the GLP beside other methods, and of detection."""
     _scorecard()
+    _detection()
+
+
+def _scorecard() -> None:
+    st.subheader("Scorecard: is it like the real ones?", anchor=False)
+    report = about.report("scorecard")
+    if not report or "rows" not in report:
+        components.empty_report("The scorecard", SCORECARD, "some minutes")
+        return
+    st.dataframe(pd.DataFrame([_scores(row) for row in report["rows"]]), hide_index=True)
+    ablated = report["mean_ablation"]["value"]
+    missing = (
+        "" if report["sae"] else "No sparse autoencoder was there: `python -m glp_core sae` trains one, then run it again. "
+    )
+    st.caption(
+        f"{report['n']:,} activations of each against as many real ones of other documents (the first row: real against real); classifiers "
+        f"see {report['tested']:,} of each. Delta LM: by how much the LLM's loss ({report['base_loss']:.2f} nats) rises when the layer "
+        f"is replaced, {report['documents']} documents of {report['tokens']} tokens; the mean in every place costs {ablated:+.2f}. PCA "
+        f"has the fewest components ({report['pca_components']}) whose Delta LM is within the GLP's. {missing}"
+        f"Intervals: {report['intervals']}. "
+        "**The Frechet distance sees only mean and covariance, so the Gaussian prior, which has exactly those, wins it by construction**; "
+        "a logistic regression sees little more. The nearest-neighbour test sees the rest: 0.5 means that it cannot tell them apart. "
+        "Drawn / real is how many of each have their nearest neighbour in their own sample: 1 / 0 is a collapsed sample, 0 / 1 one that "
+        f"misses where real ones crowd. {PAPER}"
+    )
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, str]:
+    test = row["neighbour"]
+    return {
+        "method": row["method"],
+        "how": row["way"],
+        "Frechet distance": _with_interval(row["frechet"]["value"], row["frechet"]["ci"], 1),
+        "Delta LM (nats)": _with_interval(row["delta_lm"]["value"], row["delta_lm"]["ci"], 3) if row["delta_lm"] else "–",
+        "logistic": _with_interval(row["logistic"]["accuracy"], row["logistic"]["ci"], 2),
+        "nearest neighbour": _with_interval(test["accuracy"], test["ci"], 2),
+        "drawn / real": f"{test['drawn']:.2f} / {test['real']:.2f}",
+    }
+
+
+def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
+    return f"{value:.{digits}f} [{ci[0]:.{digits}f}, {ci[1]:.{digits}f}]"
 
 
 def _detection() -> None:
@@ -22,46 +71,38 @@ def _detection() -> None:
     if not report:
         components.empty_report("The detection table", DETECT, "some minutes")
         return
-    frame = pd.DataFrame(report["rows"]).pivot(index="kind", columns="measure", values="auroc")
-    order = list(dict.fromkeys(row["kind"] for row in report["rows"]))
-    st.dataframe(frame.loc[order].style.format("{:.2f}"), height=38 + 35 * len(order))
+    rows = report["rows"]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    table = {
+        kind: {NAMES[r["measure"]]: _with_interval(r["auroc"], r["ci"], 2) for r in rows if r["kind"] == kind} for kind in kinds
+    }
+    st.dataframe(pd.DataFrame(table).T, height=38 + 35 * len(kinds))
+    fewest = min(row["n"] for row in rows)
     st.caption(
-        f"AUROC of each measure for telling {report['n_real']} real activations from as many of each kind; 0.5 is chance, below "
-        "0.5 means that the off ones look nearer than real ones. Intervals are in reports/detection.json."
+        f"AUROC with 95% interval of each measure for telling {report['n_real']} real activations from as many of each kind ({fewest} for "
+        "the slowest measure); 0.5 is chance, below 0.5 means that the off ones look nearer than real ones."
     )
-
-
-def _scorecard() -> None:
-    st.subheader("Can samples be told from real ones?", anchor=False)
-    report = about.report("scorecard")
-    if not report:
-        components.empty_report("The two-sample table", DETECT, "some minutes")
+    if "rates" not in report:
+        components.empty_report("The ROC curves", DETECT, "some minutes")
         return
-    rows = [
-        {
-            "sample": row["sample"],
-            **{
-                f"{test}": f"{row[test]['accuracy']:.2f} [{row[test]['ci'][0]:.2f}, {row[test]['ci'][1]:.2f}]"
-                for test in ("logistic", "neighbour")
-            },
-            "neighbour: drawn / real": f"{row['neighbour']['drawn']:.2f} / {row['neighbour']['real']:.2f}",
-        }
-        for row in report["two_sample"]
-    ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True)
-    words = f"Accuracy of a classifier, {report['n']:,} of each; 0.5 means that it cannot tell them apart. "
-    words += (
-        "Drawn / real: how many of each have their nearest neighbour in their own sample. The two part where one sample is denser, and "
-        "then they differ however near 0.5 their mean is: 1 / 0 is a collapsed sample, 0 / 1 one that misses where real ones crowd. "
-    )
-    frechet = (about.report("evaluate") or {}).get("frechet", {})
-    with contextlib.suppress(KeyError, TypeError):
-        words += (
-            f"Frechet distance to {frechet['n']:,} real ones: GLP {frechet['generated_real']:.1f}, "
-            f"Gaussian {frechet['gaussian_real']:.1f}, real {frechet['real_real']:.1f}. "
+    kind = st.selectbox("Off activations", kinds, key="manifold_kind", width=320)
+    components.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
+
+
+def roc(report: Mapping[str, Any], kind: str) -> go.Figure:
+    """Draw each measure's ROC curve for one kind of off activations."""
+    figure = go.Figure()
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash")
+    for i, row in enumerate(row for row in report["rows"] if row["kind"] == kind):
+        figure.add_scatter(
+            x=report["rates"],
+            y=row["roc"],
+            mode="lines",
+            name=f"{NAMES[row['measure']]}, {row['auroc']:.2f}",
+            line={"color": charts.CATEGORIES[i % len(charts.CATEGORIES)], "dash": dashes[i % len(dashes)], "width": 2},
+            hovertemplate="%{y:.0%} found at %{x:.0%} false alarms",
         )
-    st.caption(
-        words
-        + "The Frechet distance and, nearly, the logistic regression see only mean and covariance, so the Gaussian prior wins both by "
-        "construction; the neighbours see the rest."
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": charts.GREY, "width": 1}, showlegend=False, hoverinfo="skip"
     )
+    return charts.layout(figure, x="Real activations taken for off ones", y="Off activations found", height=420)

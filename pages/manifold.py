@@ -16,6 +16,9 @@ off, and is shown as a percentile: the share of real held-out activations (the b
 The first token is never scored, nor are massive activations (outlined): they are attention sinks, far off by nature. A percentile of 97%
 is no verdict: of a hundred real tokens three lie there.
 
+**Strength**: the last token of every prompt is pushed along the direction and measured. Where the zones begin was measured on steered
+texts: which share of them is broken at which mean distance. What is measured once is kept: after Stop, *Go on* measures the rest only.
+
 **Map**: both planes are fitted on real activations only, everything else is placed on them. A plane hides most dimensions: two clouds that
 mix on it may still be told apart, which is what the two-sample tests under it measure.
 """

@@ -8,12 +8,14 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard import kept, manifold, resources
+from dashboard import kept, manifold, manifold_evidence, manifold_figures, manifold_plane, manifold_strength, resources
+from glp_core import strength
 from glp_core.activation_map import Pca, pca_map, umap_map
 from glp_core.bank import Bank
 from glp_core.errors import GlpError
 from glp_core.manifold import ManifoldMeter, make_reference
 from glp_core.measures import Measures, reference
+from glp_core.strength_grid import ARMS, STRENGTHS
 from tests import pages
 
 
@@ -97,25 +99,111 @@ def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     names = [trace.get("name") for trace in figures(at)[0]["data"] if trace.get("showlegend") is not False]
     assert names == list(manifold.ARMS.values())
     assert "No zones" in said(at)
+    assert "python -m glp_core zones" in said(at)
 
 
-def test_own_prompts_are_used_and_a_stop_keeps_what_there_is(workspace):
+def test_own_prompts_are_used_and_all_cells_come(workspace):
     at = open_page(manifold_view="Strength")
     at.text_area(key="manifold_own").set_value("the cat sat\n\nthe rain fell\na house").run()
     at.button(key="manifold_run").click().run()
     request, job = at.session_state["manifold_job"]
     assert request.prompts == ("the cat sat", "the rain fell", "a house")
     assert job.state == "done"
-    assert len(job.events) == len(manifold.STRENGTHS) * len(manifold.ARMS)
+    assert len(job.events) == len(STRENGTHS) * len(ARMS)
+    assert at.run().button(key="manifold_run").disabled
+
+
+def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, monkeypatch):
+    measured, whole = [], strength.Pushes.spread
+
+    def spread(self, arm, at_strength, raw):
+        measured.append((arm, at_strength))
+        return whole(self, arm, at_strength, raw)
+
+    monkeypatch.setattr(strength.Pushes, "spread", spread)
+    original = strength.sweep
+
+    def sweep(pushes, *, done, cancelled):
+        return original(pushes, done=done, cancelled=lambda: cancelled() or (not done and len(measured) >= 7))
+
+    monkeypatch.setattr(strength, "sweep", sweep)
+    at = open_page(manifold_view="Strength", manifold_prompts="4")
+    at.button(key="manifold_run").click().run()
+    assert len(measured) == 7
+    assert "Stopped after 7 of 40 points" in said(at)
+    at.run()
+    assert at.button(key="manifold_run").label == "Go on"
+    at.button(key="manifold_run").click().run()
+    assert sorted(measured) == sorted((arm, x) for arm in ARMS for x in STRENGTHS)
+    assert "Stopped" not in said(at)
 
 
 def test_at_strength_zero_nothing_but_projection_moves_anything(workspace):
-    spreads = list(manifold.sweep(manifold.Sweep("up", ("the cat sat", "the rain fell", "a mat")), lambda: False))
+    request = manifold.Sweep("", 0.0, "up", ("the cat sat", "the rain fell", "a mat"))
+    spreads = list(manifold.sweep(request, frozenset(), lambda: False))
     at_zero = {spread.arm: spread.quantiles[2] for spread in spreads if spread.strength == 0}
     assert at_zero["raw"] == pytest.approx(at_zero["norm"], rel=1e-4)
     assert at_zero["raw"] == pytest.approx(at_zero["random"], rel=1e-4)
     assert math.isnan(next(spread for spread in spreads if spread.arm == "raw").lower)
-    assert list(manifold.sweep(manifold.Sweep("up", ("the cat sat", "the rain")), lambda: True)) == []
+    assert list(manifold.sweep(request, frozenset(), lambda: True)) == []
+    rest = list(manifold.sweep(request, frozenset(spread[:2] for spread in spreads[:-3]), lambda: False))
+    assert [spread[:2] for spread in rest] == [spread[:2] for spread in spreads[-3:]]
+    assert [spread.quantiles for spread in rest] == [spread.quantiles for spread in spreads[-3:]]
+
+
+def zones_report(drifting=1.5, broken=2.5):
+    borders = {"drifting": drifting, "broken": broken}
+    return {
+        "borders": {name: {"value": value, "ci": [1.0, None]} for name, value in borders.items()}
+        | {"share_broken": {"drifting": 0.25, "broken": 0.75}},
+        "auroc": {"value": 0.91, "ci": [0.85, 0.95]},
+        "bins": [{"distance": 1.0, "broken": 0.1, "n": 10}, {"distance": 3.0, "broken": 0.9, "n": 10}],
+        "limits": {"log_probability": -3.2, "repetition": 0.4},
+        "n_texts": 20,
+        "n_broken": 10,
+        "projection": [
+            {"direction": "up", "title": "upwards", "strength": x, "lower_percentile": share, "nearer": 1.0, "n": 8}
+            | {"percentile_raw": 1.0, "percentile_glp": 0.7}
+            for x, share in ((0.5, 0.2), (1.0, 0.97), (2.0, 0.6))
+        ],
+    }
+
+
+def test_zones_are_drawn_and_said_from_their_report(workspace):
+    workspace.save_report("zones", zones_report())
+    at = open_page(manifold_view="Strength", manifold_prompts="4")
+    assert "lowers the denoising-error percentile on at least **60%** of 8 prompts" in said(at)
+    assert "on 95% or more in **1 of 2**" in said(at)
+    at.button(key="manifold_run").click().run()
+    shapes = figures(at)[0]["layout"]["shapes"]
+    assert [(shape["y0"], shape["y1"]) for shape in shapes[:2]] == [(0.0, 1.5), (1.5, 2.5)]
+    assert shapes[2]["y0"] == 2.5
+    assert "drifting from 1.50 [1.00, no bound]" in said(at)
+
+
+def test_a_zone_that_was_not_found_is_not_drawn():
+    assert manifold_figures.zone_edges(None) is None
+    assert manifold_figures.zone_edges(zones_report(broken=None)) == [1.5]
+    assert manifold_figures.zone_edges(zones_report(drifting=None)) == []
+    assert "outside the distances that were seen" in manifold_strength.zone_words(zones_report(broken=None))
+
+
+def test_matching_by_concept_takes_the_best_raw_text_and_says_where_there_is_none():
+    def row(arm, x, concept, chance, repeated):
+        return {"arm": arm, "strength": x, "concept": concept, "log_probability": chance, "repeated_bigrams": repeated}
+
+    rows = [
+        row("raw", 1, 0.6, -2, 0.1),
+        row("raw", 2, 0.8, -3, 0.5),
+        row("glp", 1, 0.7, -2.5, 0.2),
+        row("glp", 2, 0.95, -4, 0.3),
+    ]
+    ours, theirs = manifold_evidence.matched(rows, "repeated_bigrams", 1)
+    assert (ours["strength"], theirs["strength"]) == (1, 2)
+    assert manifold_evidence.matched(rows, "log_probability", 2) is None
+    words = manifold_evidence.matched_words(rows)
+    assert "at 1 of 1" in words
+    assert "at 1 of 2 no raw push reaches" in words
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):
@@ -125,7 +213,16 @@ def test_the_map_shows_each_kind_and_tests_it(workspace):
     assert any(name.startswith("generated, 4 steps") for name in names)
     assert any(name.startswith("steered, then projected") for name in names)
     assert "logistic" in said(at) and "nearest neighbour" in said(at)
-    assert "&lt;b&gt;" in figures(at)[0]["data"][0]["text"][0]
+    assert figures(at)[0]["data"][0]["text"][0] == "…a &lt;b&gt;【t0】c…"
+    steered = next(trace for trace in figures(at)[0]["data"] if trace["name"].startswith("steered ("))
+    assert len(steered["text"]) == manifold_plane.OTHERS and all("【" in words for words in steered["text"])
+
+
+def test_own_text_lies_on_the_map_with_each_token_in_its_context(workspace):
+    request = manifold_plane.MapRequest("PCA", 1, "", 1.0, "the cat sat on")
+    found = manifold_plane.plane(request, lambda: False, lambda *_: None)
+    assert len(found.others["your text"]) == len(found.texts["your text"])
+    assert "".join(words[words.index("【") + 1 : words.index("】")] for words in found.texts["your text"]) == "the cat sat on"
 
 
 def test_a_reference_of_another_glp_is_told(workspace):
@@ -140,19 +237,25 @@ def test_a_bank_that_does_not_fit_is_shown_as_a_message(workspace):
     assert "do not belong together" in said(open_page(manifold_text="another text"))
 
 
-def test_reports_become_tables(workspace):
+def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     rows = [
-        {"kind": kind, "measure": "error", "auroc": value, "ci": [value, value], "n": 5}
+        {"kind": kind, "measure": "error", "auroc": value, "ci": [value, value], "n": 5, "roc": [0, value, 1]}
         for kind, value in (("a", 0.5), ("b", 0.9))
     ]
-    workspace.save_report("detection", {"rows": rows, "n_real": 5})
+    workspace.save_report("detection", {"rows": rows, "n_real": 5, "rates": [0, 0.5, 1]})
     test = {"accuracy": 0.61, "ci": [0.58, 0.64], "n": 100, "drawn": 0.7, "real": 0.5}
-    workspace.save_report(
-        "scorecard", {"two_sample": [{"sample": "GLP, 1 step", "logistic": test, "neighbour": test}], "n": 50}
-    )
+    found = {"value": 12.34, "ci": [10.0, 14.0], "n": 50}
+    row = {"method": "GLP", "way": "drawn", "frechet": found, "delta_lm": None, "logistic": test, "neighbour": test}
+    facts = {"n": 50, "tested": 50, "base_loss": 3.0, "documents": 4, "tokens": 8, "pca_components": 7, "sae": None}
+    workspace.save_report("scorecard", {"rows": [row], "mean_ablation": found, "intervals": "95%"} | facts)
     at = open_page()
-    frames = [frame.value for frame in at.dataframe]
-    assert any("0.61 [0.58, 0.64]" in frame.to_csv() for frame in frames)
+    frames = [frame.value.to_csv() for frame in at.dataframe]
+    assert any("0.61 [0.58, 0.64]" in frame and "12.3 [10.0, 14.0]" in frame for frame in frames)
+    assert any("0.90 [0.90, 0.90]" in frame for frame in frames)
+    assert "wins it by construction" in said(at) and "0.0513" in said(at) and "glp_core sae" in said(at)
+    at.selectbox(key="manifold_kind").set_value("b").run()
+    assert figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
+    assert figures(at)[-1]["data"][0]["name"] == "denoising error, 0.90"
 
 
 def test_pca_of_training_rows_is_the_fit_and_agrees_with_scikit_learn():

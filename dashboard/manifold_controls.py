@@ -1,0 +1,31 @@
+"""What the Manifold page's views share: widgets tied to the page's address, and the choice of a direction."""
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import about, state, unit_directions
+from dashboard.manifold import PARAMS
+
+DIRECTION = "manifold_direction"
+
+
+def bound(name: str) -> dict[str, str]:
+    """Return what ties a widget to its parameter."""
+    return {"key": PARAMS[name].key, "bind": "query-params"}
+
+
+def values() -> dict[str, Any]:
+    """Return the checked values of all parameters, by short name."""
+    checked = state.checked(list(PARAMS.values()), state.current(list(PARAMS.values())))
+    return {name: checked[param.key] for name, param in PARAMS.items()}
+
+
+def direction() -> str:
+    """Draw the choice of a direction, the workspace's and one's own; return its name, empty when there is none."""
+    found = [*about.directions(), *unit_directions.asked(DIRECTION)]
+    if not found:
+        return ""
+    titles = [facts.title for facts in found]
+    title = st.selectbox("Direction", titles, key=DIRECTION, bind="query-params", width=260)
+    return next(facts.name for facts in found if facts.title == title)
