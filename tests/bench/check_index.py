@@ -75,13 +75,10 @@ def differences(index, unit, highs, lows):
     return wrong
 
 
-def check_scan(workspace, reading, n_documents, n_units):
-    """Index documents in float32 and compare with the scan; return facts and what is wrong."""
-    texts = documents("train")[:n_documents]
-    llm = load_llm(workspace.llm, dtype=torch.float32)
-    glp = load_glp(workspace.folder / "glp")
+def check_scan(llm, glp, workspace, reading, texts, n_units):
+    """Index documents and compare with the scan; return facts and what is wrong."""
     source = TextSource(llm, workspace.layer, texts, first_of_text(texts), workspace.median_norm)
-    blocks = range(-(-n_documents // DOCUMENTS_PER_SHARD))
+    blocks = range(-(-len(texts) // DOCUMENTS_PER_SHARD))
     flat = np.sort(np.random.default_rng(0).choice(glp.n_layers * glp.d_mlp, n_units, replace=False))
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.safetensors"
@@ -92,7 +89,7 @@ def check_scan(workspace, reading, n_documents, n_units):
         wrong = [] if tokens == index.n_tokens else [f"{index.n_tokens} tokens were indexed, {tokens} scanned"]
         for column, number in enumerate(flat.tolist()):
             wrong += differences(index, index.unit(*divmod(number, glp.d_mlp)), highs[:, column], lows[:, column])
-    return {"documents": n_documents, "tokens": tokens, "units": n_units}, wrong
+    return {"documents": len(texts), "tokens": tokens, "units": n_units}, wrong
 
 
 def check_shipped(workspace, n_units):
@@ -101,13 +98,17 @@ def check_shipped(workspace, n_units):
     llm, glp = workspace.load_llm(), workspace.load_glp()
     short = [n for n in range(index.n_units) if int(index.unit(*divmod(n, index.d_mlp)).counts.sum()) != index.n_tokens]
     wrong = [f"{len(short)} histograms do not count all {index.n_tokens} tokens"] if short else []
-    corpus, off = documents("train"), []
+    corpus, off, foreign = documents("train"), [], 0
     for number in np.random.default_rng(1).choice(index.n_units, n_units, replace=False).tolist():
         unit = index.unit(*divmod(number, index.d_mlp))
         for listed in [*unit.top[:REREAD], *unit.bottom[:REREAD]]:
             options = {"median_norm": workspace.median_norm, "max_tokens": TOKENS_PER_DOCUMENT - 1}
             read = read_text(llm, glp, workspace.layer, corpus[listed.document].text, index.reading, **options)
-            off.append(abs(float(read.values[listed.peak, number]) - listed.value) / unit.scale)
+            same = read.pieces == listed.pieces
+            foreign += not same
+            off.append(abs(float(read.values[listed.peak, number]) - listed.value) / unit.scale if same else 0.0)
+    if foreign:
+        wrong.append(f"{foreign} listed texts are not the corpus's documents of their numbers")
     if np.quantile(off, 0.95) > NEAR:
         wrong.append(f"values read again differ by {np.quantile(off, 0.95):.3f} of the unit's scale (95% quantile)")
     facts = {"units": n_units, "texts": len(off), "median_difference": float(np.median(off))}
@@ -122,7 +123,8 @@ def main():
     args = parser.parse_args()
     workspace = Workspace.open(args.workspace)
     reading = NeuronIndex.open(workspace.neurons).reading
-    scanned, wrong = check_scan(workspace, reading, args.documents, args.units)
+    exact = load_llm(workspace.llm, dtype=torch.float32), load_glp(workspace.folder / "glp")
+    scanned, wrong = check_scan(*exact, workspace, reading, documents("train")[: args.documents], args.units)
     shipped, wrong_too = check_shipped(workspace, args.units)
     failures = wrong + wrong_too
     workspace.save_report("index_check", {"scan": scanned, "shipped": shipped, "failures": failures})
