@@ -83,7 +83,7 @@ def _detection() -> None:
         "the slowest measure); 0.5 is chance, below 0.5 means that the off ones look nearer than real ones."
     )
     if "rates" not in report:
-        components.empty_report("The ROC curves", DETECT, "some minutes")
+        components.empty_report("A chart of ROC curves", DETECT, "some minutes")
         return
     kind = st.selectbox("Off activations", kinds, key="manifold_kind", width=320)
     components.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
