@@ -135,7 +135,7 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
         f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
         f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
     )
-    unit_buttons(best["layer"], best["unit"], key="task")
+    unit_links(best["layer"], best["unit"])
     scores = _scores(task)
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores
@@ -169,12 +169,12 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
                 st.text(components.visible(text[:600]))
 
 
-def unit_buttons(layer: int, unit: int, *, key: str) -> None:
+def unit_links(layer: int, unit: int) -> None:
     """Draw the ways from a concept to its unit's page and to Steering."""
     with st.container(horizontal=True):
-        if st.button("Open the unit", type="primary", key=f"concepts_{key}_open"):
-            st.switch_page("../pages/neurons.py", query_params={"view": "unit", "layer": str(layer), "unit": str(unit)})
-        neurons.steer_button(layer, unit, key=f"concepts_{key}_steer", label="Steer with it")
+        query = {"view": "unit", "layer": str(layer), "unit": str(unit)}
+        st.page_link("../pages/neurons.py", label="Open the unit", icon=":material/hub:", query_params=query)
+        neurons.steer_link(layer, unit, label="Steer with it")
 
 
 def _unit_texts(layer: int, unit: int) -> None:

@@ -191,10 +191,11 @@ def task_title(task: str) -> str:
     return task.split("_", 1)[-1].replace("_", " ").replace("-", " ")
 
 
-def steer_button(layer: int, unit: int, *, key: str, label: str = "Steer with this unit") -> None:
+def steer_link(layer: int, unit: int, *, label: str = "Steer with this unit") -> None:
     """Draw the way to the Steering page with the unit's write direction."""
-    if st.button(label, icon=":material/tune:", key=key, help="Opens Steering with the direction that this unit writes."):
-        st.switch_page("../pages/steering.py", query_params={"steering_direction": f"unit:{lists.unit_name(layer, unit)}"})
+    query = {"steering_direction": f"unit:{lists.unit_name(layer, unit)}"}
+    words = "Opens Steering with the direction that this unit writes."
+    st.page_link("../pages/steering.py", label=label, icon=":material/tune:", help=words, query_params=query)
 
 
 def star_button(layer: int, unit: int, *, key: str) -> None:

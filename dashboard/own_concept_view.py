@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import components, concepts, kept, neurons, resources, waiting
-from dashboard.concepts_view import unit_buttons
+from dashboard.concepts_view import unit_links
 from dashboard.lists import unit_name
 from dashboard.unit_rows import UnitRow, unit_rows
 from dashboard.url_text import url_text_area
@@ -106,7 +106,7 @@ def _found(index: NeuronIndex, found: ConceptUnits) -> None:
         components.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
             st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
-        unit_buttons(chosen.layer, chosen.unit, key="own")
+        unit_links(chosen.layer, chosen.unit)
 
 
 def _found_row(index: NeuronIndex, one: FoundUnit) -> UnitRow:

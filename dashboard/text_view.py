@@ -189,7 +189,7 @@ def _preview(unit: Unit, second: UnitId | None) -> None:
     st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {unit_figures.description_html(unit)}")
     with st.container(horizontal=True):
         st.button("Open unit", key="neurons_open", type="primary", on_click=neurons.open_unit, args=(unit.layer, unit.unit))
-        neurons.steer_button(unit.layer, unit.unit, key="neurons_steer", label="Steer")
+        neurons.steer_link(unit.layer, unit.unit, label="Steer")
         neurons.star_button(unit.layer, unit.unit, key="neurons_star")
         if second is None:
             st.button(

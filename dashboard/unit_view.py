@@ -75,10 +75,11 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
         )
         if unit.best_task is not None and unit.best_auc is not None:
             words = f"Best task: {neurons.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
-            if st.button(words, type="tertiary", icon=":material/lightbulb:", key="unit_task"):
-                st.switch_page("../pages/concepts.py", query_params={"task": unit.best_task})
+            st.page_link(
+                "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": unit.best_task}
+            )
     with st.container(horizontal=True):
-        neurons.steer_button(unit.layer, unit.unit, key="unit_steer")
+        neurons.steer_link(unit.layer, unit.unit)
         neurons.star_button(unit.layer, unit.unit, key="unit_star")
 
 

@@ -47,7 +47,7 @@ def test_from_a_text_to_a_unit_its_texts_steering_and_back(open_page):
     heading.wait_for()
     page.locator(".glp-texts summary").nth(1).click()
     assert page.locator(".glp-texts details[open] p").inner_text().strip()
-    page.get_by_role("button", name="Steer with this unit").click()
+    page.get_by_role("link", name="Steer with this unit").click()
     page.get_by_role("heading", name="Steering").wait_for()
     page.get_by_text("Write direction of a meta-neuron").wait_for()
     page.go_back()
