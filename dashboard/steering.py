@@ -15,7 +15,7 @@ from glp_core.errors import GlpError
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
 MODES = ("continue", "chat")
-SOLVERS = ("radau", "ab2", "midpoint", "euler")
+SOLVERS = ("ab2", "radau", "midpoint", "euler")
 EXTRAS = ("none", "norm-restored", "Gaussian")
 COLOURINGS = ("distance", "surprise", "none")
 ARM_TITLES = {
@@ -62,7 +62,7 @@ def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]
         "strength": state.number("steering_strength", "Strength", 0.8, -3.0, 3.0),
         "noise_level": state.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": state.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
-        "steps": state.whole("steering_steps", "Steps", 3, 1, 100),
+        "steps": state.whole("steering_steps", "Steps", 4, 1, 100),
         "max_tokens": state.whole("steering_tokens", "Tokens", 64, 1, MOST_TOKENS),
         "temperature": state.number("steering_temperature", "Temperature", 0.0, 0.0, 2.0),
         "seed": state.whole("steering_seed", "Seed", 0, 0, 2**31 - 1),

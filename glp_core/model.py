@@ -120,7 +120,7 @@ class GLP(nn.Module):
         Args:
             acts: (..., d_input).
             steps: of the released schedule for Euler (0.5 and 20 make 10 network calls); network calls for other solvers
-                (radau with 3 is three times as exact as those 10; fitted takes 2 and needs numbers stored with the GLP).
+                (ab2 with 4 is more exact than those 10; fitted takes 2 and needs numbers stored with the GLP).
             noise: standard normal, of the shape of acts; drawn with `generator` when None.
         Returns:
             (..., d_input), in the dtype and on the device of acts.

@@ -21,7 +21,7 @@ from glp_core.projection import make_projector
 from glp_core.steering_report import TOKENS, UNSTEERED, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
-SOLVER, CALLS, NOISE_LEVEL = "radau", 3, 0.5
+SOLVER, CALLS, NOISE_LEVEL = "ab2", 4, 0.5
 """As the Steering page projects."""
 
 

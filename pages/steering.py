@@ -19,7 +19,7 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 - **Strength**: near 0.5 to 1 a direction shows and the text holds together; above 1.3 even projected text repeats itself in a model of this
   size. Below 0 the push goes away from the concept, which need not be its opposite: the direction was made to tell the concept from
   everything else.
-- **Steps** are network calls for radau (in threes), ab2 and midpoint; for euler they are steps of the released schedule, of which
+- **Steps** are network calls for ab2, midpoint and radau (in threes); for euler they are steps of the released schedule, of which
   noise level 0.5 runs half.
 """
 

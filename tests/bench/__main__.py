@@ -65,7 +65,7 @@ def measure_training(workspace, llm, native):
     return {"train_fraction_of_gemm": found["counted"], "training": found}
 
 
-PAGE_SOLVER, PAGE_CALLS = "radau", 3
+PAGE_SOLVER, PAGE_CALLS = "ab2", 4
 """What the Steering page projects with unless told otherwise."""
 MEASURES = {"projection": measure_projection, "compare": measure_compare, "training": measure_training}
 
