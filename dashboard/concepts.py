@@ -87,8 +87,9 @@ def verdict(report: Mapping[str, Any]) -> str:
 
 
 def dots_figure(rows: pd.DataFrame) -> go.Figure:
-    """Return the AUC of each kind as dots on one axis, a line a task, the GLP's 95% interval as a bar."""
+    """Return the AUC of each kind as dots on one axis, a line a task, the GLP's 95% interval as a bar; one task has a line a kind."""
     figure = go.Figure()
+    alone = len(rows) == 1
     titles = [charts.plain(title) for title in rows["title"]]
     for kind, colour, symbol in zip(
         KINDS, (charts.BLUE, charts.ORANGE, charts.GREEN, charts.PURPLE), ("circle", "diamond", "square", "x"), strict=True
@@ -98,13 +99,18 @@ def dots_figure(rows: pd.DataFrame) -> go.Figure:
         error = {"type": "data", "symmetric": False, "thickness": 1, "width": 0}
         error |= {"array": rows["high"] - rows[kind], "arrayminus": rows[kind] - rows["low"]}
         figure.add_scatter(
-            x=rows[kind], y=titles, mode="markers", name=KINDS[kind], customdata=rows[["task"]],
+            x=rows[kind], y=[KINDS[kind]] if alone else titles, mode="markers", name=KINDS[kind], customdata=rows[["task"]],
             marker={"color": colour, "symbol": symbol, "size": 9}, error_x=error if kind == "glp" else None,
             hovertemplate="%{y}<br>" + KINDS[kind] + " %{x:.3f}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
-    charts.layout(figure, x="test AUC (0.5 = chance)", height=90 + 20 * len(rows) if len(rows) > 1 else 150)
-    figure.update_yaxes(autorange="reversed")
+    lines = len(figure.data) if alone else len(rows)
+    height = 70 + 20 * lines if alone else 120 + 20 * lines
+    charts.layout(figure, x="test AUC (0.5 = chance)", height=height, legend=not alone)
+    if not alone:
+        # the figure is taller than its box: axis and legend stay at the end that is seen first
+        figure.update_layout(xaxis_side="top", margin_t=96, legend_y=1 + 48 / (height - 104))
+    figure.update_yaxes(range=[lines - 0.4, -0.6])
     return figure
 
 

@@ -136,7 +136,7 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
         f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
     )
     unit_links(best["layer"], best["unit"])
-    scores = _scores(task)
+    scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores
         components.figure(
@@ -149,8 +149,8 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
     _unit_texts(best["layer"], best["unit"])
 
 
-def _scores(task: str) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
-    """Return the best unit's values on the test rows, their labels, and the ROC; None when they were not stored."""
+def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
+    """Return the best unit's values on the test rows, their labels, and the ROC on its side; None when they were not stored."""
     from glp_core.probing import roc, task_scores
 
     try:
@@ -158,7 +158,7 @@ def _scores(task: str) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.nda
     except GlpError as error:
         components.notice_box(str(error))
         return None
-    return scores.values, scores.labels, roc(scores.values, scores.labels)
+    return scores.values, scores.labels, roc(sign * scores.values, scores.labels)
 
 
 def _examples(examples: Mapping[str, list[str]]) -> None:

@@ -187,7 +187,7 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit:
 
 def _preview(unit: Unit, second: UnitId | None) -> None:
     st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {unit_figures.description_html(unit)}")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Open unit", key="neurons_open", type="primary", on_click=neurons.open_unit, args=(unit.layer, unit.unit))
         neurons.steer_link(unit.layer, unit.unit, label="Steer")
         neurons.star_button(unit.layer, unit.unit, key="neurons_star")
@@ -198,6 +198,7 @@ def _preview(unit: Unit, second: UnitId | None) -> None:
             )  # fmt: skip
     chart = unit_figures.histogram(unit, log=True, markers={})
     chart.update_layout(height=150)
+    chart.update_yaxes(dtick=2)
     components.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
     st.caption("Strongest positive")
     st.html(unit_figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))

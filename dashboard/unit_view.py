@@ -78,7 +78,7 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
             st.page_link(
                 "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": unit.best_task}
             )
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         neurons.steer_link(unit.layer, unit.unit)
         neurons.star_button(unit.layer, unit.unit, key="unit_star")
 
