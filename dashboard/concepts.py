@@ -105,11 +105,11 @@ def dots_figure(rows: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
     lines = len(figure.data) if alone else len(rows)
-    height = 70 + 20 * lines if alone else 120 + 20 * lines
+    height = 70 + 20 * lines if alone else 148 + 20 * lines
     charts.layout(figure, x="test AUC (0.5 = chance)", height=height, legend=not alone)
     if not alone:
         # the figure is taller than its box: axis and legend stay at the end that is seen first
-        figure.update_layout(xaxis_side="top", margin_t=96, legend_y=1 + 48 / (height - 104))
+        figure.update_layout(xaxis_side="top", margin_t=124, legend_y=1 + 54 / (height - 132))
     figure.update_yaxes(range=[lines - 0.4, -0.6])
     return figure
 
