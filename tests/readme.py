@@ -64,7 +64,8 @@ def bench_rows(r):
     if "train_fraction_of_gemm" in r:
         yield "training, share of the machine's own matrix-product rate", f"{r['train_fraction_of_gemm']:.0%}"
     if "index_speedup" in r:
-        yield "indexing all meta-neurons against a plain loop", f"{float(r['index_speedup']):.1f}x"
+        yield "indexing all meta-neurons against two plain passes", f"{float(r['index_speedup']):.1f}x"
+        yield "... share of that time in the models' matrix products", f"{float(r['index_share_of_products']):.0%}"
 
 
 def steering_rows(r):
@@ -89,6 +90,25 @@ def probing_rows(r):
         f"mean test AUC of the best single {', '.join(names[n] for n in order)} over {r['n_tasks']} probing tasks",
         ", ".join(f"{auc[n]:.3f}" for n in order),
     )
+    low, high = r["paired_difference_ci"]
+    words = f"... meta-neuron minus {names[r['best_baseline']]}, paired over tasks, with its 95% interval"
+    yield words, f"{r['paired_difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def zones_rows(r):
+    borders = [r["borders"][name] for name in ("drifting", "broken")]
+    yield (
+        f"manifold distance beyond which 25%, 75% of {r['n_texts']} steered texts break",
+        ", ".join(f"{one['value']:.2f} [{one['ci'][0]:.2f}, {one['ci'][1]:.2f}]" for one in borders),
+    )
+
+
+def detection_rows(r):
+    found = {row["kind"]: row["auroc"] for row in r["rows"] if row["measure"] == "error"}
+    kinds = [f"steered, strength {strength}" for strength in ("0.25", "0.5", "1")]
+    if all(kind in found for kind in kinds):
+        words = "AUROC of the denoising error for activations steered at 0.25, 0.5, 1 against real ones"
+        yield words, ", ".join(f"{found[kind]:.2f}" for kind in kinds)
 
 
 def scaling_rows(r):
@@ -104,6 +124,8 @@ REPORTS = (
     ("bench", "make bench", bench_rows),
     ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
     ("probing", "python -m glp_core probe", probing_rows),
+    ("zones", "python -m glp_core zones", zones_rows),
+    ("detection", "python -m glp_core detect", detection_rows),
     ("scaling", "python -m glp_core scaling", scaling_rows),
 )
 """Report, the command that makes it, and its rows."""
