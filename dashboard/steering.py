@@ -41,10 +41,8 @@ class Example(NamedTuple):
 
 
 EXAMPLES = (
-    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 0.8),
-    Example(
-        "A neighbour, welcomed", "My neighbour knocked on the door this morning and", "continue", "Positive sentiment", 1.1
-    ),
+    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 0.6),
+    Example("A restaurant, praised", "The new restaurant on our street", "continue", "Positive sentiment", 0.8),
     Example("A report that turns to law", "The report begins with a short description of", "continue", "Law", 0.9),
     Example("Dinner, formally", "What should I cook for dinner tonight?", "chat", "Formal", 0.4),
     Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.4),
@@ -59,7 +57,7 @@ def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]
         "prompt": state.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
         "mode": state.choice("steering_mode", "Mode", MODES[0], MODES),
         "direction": state.choice("steering_direction", "Direction", first, titles),
-        "strength": state.number("steering_strength", "Strength", 0.8, -3.0, 3.0),
+        "strength": state.number("steering_strength", "Strength", 0.6, -3.0, 3.0),
         "noise_level": state.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": state.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
         "steps": state.whole("steering_steps", "Steps", 4, 1, 100),
