@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 from dashboard import about, resources
+from glp_core.activations import collect
 from glp_core.checkpoint import save_glp
+from glp_core.corpus import Document
 from glp_core.directions import Direction
 from glp_core.llm import LlmSource
 from glp_core.manifold import make_reference
@@ -23,6 +25,15 @@ def direction(name, title, seed):
         name=name, title=title, vector=vector / vector.norm(), layer=2, median_norm=5.0, auroc=0.5 + seed / 10, how=f"drawn, {name}",
         n_train=2, n_test=2, probe_weight=vector, probe_bias=0.0, probe_auroc=0.8,
     )  # fmt: skip
+
+
+def make_store(home, *, train, held_out, activations):
+    """Return a workspace in a folder, its LLM, a store of its activations, and the texts: `train` of them, then the held-out ones."""
+    workspace, llm = make_workspace(home / "workspace"), tiny.make_tiny_llm()
+    count = train + held_out
+    texts = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(count)]
+    store = collect(llm, workspace.layer, texts[:train], texts[train:], home / "store", n_activations=activations)
+    return workspace, llm, store, texts
 
 
 def make_workspace(folder):

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from glp_core.activations import is_massive
-from glp_core.errors import GlpError
 from glp_core.neuron_store import NeuronIndex
 from glp_core.neuron_text import read_text
 from glp_core.readings import draw_noise
@@ -16,10 +15,7 @@ TEXT = "The pitcher threw a fastball, and the naïve crowd 🙂 cheered.\nThen i
 
 @pytest.fixture(scope="module")
 def index(demo):
-    try:
-        return NeuronIndex.open(demo.neurons)
-    except GlpError as error:
-        pytest.skip(str(error))
+    return NeuronIndex.open(demo.neurons)
 
 
 def test_the_index_is_of_this_glp_and_counts_every_token_of_every_unit(index, demo):

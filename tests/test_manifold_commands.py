@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from glp_core.__main__ import main
-from glp_core.activations import collect
 from glp_core.cli import detect, scorecard
-from glp_core.corpus import Document
 from glp_core.measures import open_measures
 from glp_core.sae import Sae, save_sae
 from tests import pages, tiny
@@ -17,11 +15,7 @@ from tests import pages, tiny
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A tiny workspace, its model, a store of the model's activations, and the texts."""
-    home = tmp_path_factory.mktemp("manifold")
-    workspace, llm = pages.make_workspace(home / "workspace"), tiny.make_tiny_llm()
-    documents = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(160)]
-    store = collect(llm, workspace.layer, documents[:60], documents[60:], home / "store", n_activations=1000)
-    return workspace, llm, store, documents
+    return pages.make_store(tmp_path_factory.mktemp("manifold"), train=60, held_out=100, activations=1000)
 
 
 def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):

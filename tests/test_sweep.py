@@ -9,10 +9,9 @@ import torch
 
 from glp_core import kept_weights
 from glp_core.__main__ import main
-from glp_core.activations import ActivationStore, collect
+from glp_core.activations import ActivationStore
 from glp_core.checkpoint import load_glp
 from glp_core.cli import sweep
-from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.runs import read_runs
 from tests import pages, tiny
@@ -25,9 +24,7 @@ SIZE = (48, 64, 1)
 def made(tmp_path_factory):
     """A tiny workspace and a store of its model's activations, with two runs of a sweep."""
     home = tmp_path_factory.mktemp("sweep")
-    workspace, llm = pages.make_workspace(home / "workspace"), tiny.make_tiny_llm()
-    documents = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(300)]
-    store = collect(llm, workspace.layer, documents[:200], documents[200:], home / "store", n_activations=4000)
+    workspace, llm, store, documents = pages.make_store(home, train=200, held_out=100, activations=4000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "SIZES", {"one": SIZE, "two": (64, 96, 1)})
         command = ["sweep", "--workspace", str(workspace.folder), "--store", str(store.folder), "--out", str(home / "out")]

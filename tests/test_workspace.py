@@ -15,7 +15,7 @@ from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 @pytest.fixture
 def workspace(tmp_path):
-    made = Workspace(tmp_path / "ws", "Tiny, layer 1", LlmSource("folder", "/tmp/llm"), 1, "float32", 12.5)
+    made = Workspace(tmp_path / "ws", "Tiny, layer 1", LlmSource("folder", str(tmp_path / "llm")), 1, "float32", 12.5)
     made.save()
     return made
 

@@ -4,15 +4,9 @@ import re
 
 import pytest
 
-from dashboard import about
 from tests.browser.conftest import PATIENCE
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (about.folder() / "neurons" / "index.json").is_file(), reason="the workspace has no index of meta-neurons"
-    ),
-]
+pytestmark = pytest.mark.browser
 
 HOSTILE = 'A <img src=x onerror="document.title=1"> and </style><b>bold</b> \u202eabc\u202c\u200f **x** $y$ 👩\u200d🚀 end'
 TOKEN = "button[data-position='{}']"
