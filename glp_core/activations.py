@@ -23,7 +23,7 @@ MASSIVE = 10.0
 """Tokens above this many median norms are attention sinks, not content (design.md, section 5)."""
 TOKENS_PER_DOCUMENT = 128
 DOCUMENTS_PER_SHARD = 1024
-TOKENS_PER_BATCH = 3072
+TOKENS_PER_BATCH = 1536
 
 
 def is_massive(acts: Tensor, median_norm: float) -> Tensor:
