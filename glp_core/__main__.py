@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from glp_core.errors import GlpError
+from glp_core.memory import keep_freed_memory
 
 COMMANDS = {
     "setup": "Check the data files and convert the demo's language model.",
@@ -54,4 +55,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -18,7 +18,7 @@ class TrainConfig:
     """Blocks."""
     activations: int = 10_000_000
     """Activations to see; the store is repeated when it holds fewer."""
-    batch: int = 1024
+    batch: int = 2048
     """Activations a step."""
     sigma_groups: int = 128
     """Distinct noise levels a batch."""
@@ -36,7 +36,7 @@ class TrainConfig:
     """AdamW's decay."""
     clip: float = 1.0
     """Largest gradient norm."""
-    ema: float = 0.998
+    ema: float = 0.99
     """Decay a step of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
     seed: int = 0
     """Of weights, noise and order."""

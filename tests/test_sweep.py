@@ -64,7 +64,7 @@ def test_sizes_share_stream_rows_seed_and_schedule_and_may_differ_in_length(made
 
 def test_a_stopped_sweep_goes_on_with_the_size_that_it_was_in(made, monkeypatch, tmp_path):
     monkeypatch.setattr(sweep, "SIZES", {"one": SIZE, "two": (64, 96, 1)})
-    words = command_of(made, "--sizes", "one", "two", "--activations", "8192")
+    words = command_of(made, "--sizes", "one", "two", "--activations", "16384")
     words[words.index("--out") + 1] = str(tmp_path / "out")
     words[words.index("--workspace") + 1] = str(pages.make_workspace(tmp_path / "workspace").folder)
     steps = []

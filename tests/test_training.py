@@ -188,7 +188,7 @@ def test_noise_levels_are_stratified():
 
 
 def test_the_rate_rises_stays_and_falls():
-    config = TrainConfig(activations=1024 * 1000, warmup=1024 * 50, decay=0.3, learning_rate=1.0, final_factor=0.01)
+    config = TrainConfig(batch=1024, activations=1024 * 1000, warmup=1024 * 50, decay=0.3, learning_rate=1.0, final_factor=0.01)
     assert config.rate(0) < 0.05 and config.rate(50) == 1 and config.rate(690) == 1
     assert config.rate(850) == pytest.approx(0.505, abs=0.01)
     assert config.rate(999) == pytest.approx(0.01, abs=0.001)

@@ -29,10 +29,8 @@ SIZES = {
     "demo-deep": (1152, 2304, 6),
 }
 """Name to d_model, d_mlp, n_layers."""
-RATE, WIDTH = 1.5e-3, 1152
+RATE, WIDTH = 2e-3, 1152
 """Peak learning rate of that width; other widths get RATE * sqrt(WIDTH / width)."""
-AVERAGED = 0.995
-"""Decay a step of the averaged weights; shorter at the beginning of a run."""
 ACTIVATIONS = 10_000_000
 FEWEST_CHECKPOINTS = 8
 """Kept of a run: the first one comes early enough for so many doublings."""
@@ -128,9 +126,7 @@ def plan(name: str, activations: int, folder: Path) -> TrainConfig:
     """Return how a size is trained; a run that is made longer keeps the checkpoints that it began with."""
     d_model, d_mlp, n_layers = SIZES[name]
     rate = round(RATE * (WIDTH / d_model) ** 0.5, 6)
-    config = TrainConfig(
-        d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=rate, ema=AVERAGED
-    )
+    config = TrainConfig(d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=rate)
     if (folder / "run.json").is_file():
         return replace(config, first_checkpoint=read_json(folder / "run.json")["train"]["first_checkpoint"])
     while config.first_checkpoint > 1 and kept(config) < FEWEST_CHECKPOINTS:
