@@ -1,6 +1,7 @@
 """What stored runs say of projection: does it bring pushed activations nearer, and is its text the more fluent at equal concept?"""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -131,15 +132,22 @@ def _bars(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     return {"array": above, "arrayminus": below, "thickness": 1, "width": 2}
 
 
-def matched(rows: Sequence[Mapping[str, Any]], measure: str, strength: float) -> tuple[Mapping, Mapping] | None:
-    """Return the GLP's row at a strength, and of the raw rows with at least its concept score (less 0.02) the most fluent one.
+def matched(rows: Sequence[Mapping[str, Any]], measure: str, strength: float) -> tuple[float, float] | None:
+    """Return how fluent the GLP's texts are at a strength, and the raw push's at its own best strength of the same concept score.
 
-    None where no raw row reaches that score.
+    Raw values are read off the line through its strengths, from the unsteered texts on. None where that line does not reach the score.
     """
     ours = next(row for row in rows if row["arm"] == "glp" and row["strength"] == strength)
-    rivals = [row for row in rows if row["arm"] == "raw" and row["concept"] >= ours["concept"] - 0.02]
-    better = min if measure == "repeated_bigrams" else max
-    return (ours, better(rivals, key=lambda row: row[measure])) if rivals else None
+    line = sorted((row for row in rows if row["arm"] in ("unsteered", "raw")), key=lambda row: row["strength"])
+    found = []
+    for start, end in pairwise(line):
+        low, high = sorted((start["concept"], end["concept"]))
+        if low <= ours["concept"] <= high:
+            share = (ours["concept"] - start["concept"]) / (end["concept"] - start["concept"]) if high > low else 0.0
+            found.append(start[measure] + share * (end[measure] - start[measure]))
+    if not found:
+        return None
+    return ours[measure], min(found) if measure == "repeated_bigrams" else max(found)
 
 
 def matched_words(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -154,8 +162,8 @@ def matched_words(rows: Sequence[Mapping[str, Any]]) -> str:
                 unmatched += 1
                 continue
             ours, theirs = pair
-            wins += (ours[measure] < theirs[measure]) if measure == "repeated_bigrams" else (ours[measure] > theirs[measure])
-        told.append(f"**{words}** than the best raw text of the same concept score at {wins} of {len(strengths) - unmatched}")
+            wins += ours < theirs if measure == "repeated_bigrams" else ours > theirs
+        told.append(f"**{words}** than raw text of the same concept score at {wins} of {len(strengths) - unmatched}")
     reach = {arm: max((row["concept"] for row in rows if row["arm"] == arm), default=float("nan")) for arm in ("raw", "glp")}
     return (
         f"Matched by concept score, projected text is {' and '.join(told)} strengths; at {unmatched} of {len(strengths)} no raw push "

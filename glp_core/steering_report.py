@@ -19,7 +19,7 @@ from glp_core.manifold import ManifoldMeter
 from glp_core.projection import Projector
 from glp_core.steering import Arm
 
-STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
+STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
 TOKENS = 24
 ROWS_PER_BATCH = 128
 EXAMPLES = 3

@@ -188,7 +188,7 @@ def test_a_zone_that_was_not_found_is_not_drawn():
     assert "outside the distances that were seen" in manifold_strength.zone_words(zones_report(broken=None))
 
 
-def test_matching_by_concept_takes_the_best_raw_text_and_says_where_there_is_none():
+def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_says_where_there_is_none():
     def row(arm, x, concept, chance, repeated):
         return {"arm": arm, "strength": x, "concept": concept, "log_probability": chance, "repeated_bigrams": repeated}
 
@@ -198,8 +198,8 @@ def test_matching_by_concept_takes_the_best_raw_text_and_says_where_there_is_non
         row("glp", 1, 0.7, -2.5, 0.2),
         row("glp", 2, 0.95, -4, 0.3),
     ]
-    ours, theirs = manifold_evidence.matched(rows, "repeated_bigrams", 1)
-    assert (ours["strength"], theirs["strength"]) == (1, 2)
+    assert manifold_evidence.matched(rows, "repeated_bigrams", 1) == (0.2, pytest.approx(0.3))
+    assert manifold_evidence.matched([*rows, row("unsteered", 0, 0.9, -1, 0)], "log_probability", 1) == (-2.5, pytest.approx(-5 / 3))
     assert manifold_evidence.matched(rows, "log_probability", 2) is None
     words = manifold_evidence.matched_words(rows)
     assert "at 1 of 1" in words
