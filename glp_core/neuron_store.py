@@ -16,6 +16,7 @@ from glp_core.files import read_json
 from glp_core.neuron_format import EFFECT_NOTE, HISTOGRAM_BINS, INTERVAL_REACH, QUANTILES, REACH, TAILS, decode, window_span
 from glp_core.neuron_page import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
 from glp_core.readings import Reading
+from glp_core.stored_texts import StoredTexts
 from glp_core.unit_tasks import UnitTasks
 
 LEAST_SPREAD = 0.02
@@ -31,16 +32,9 @@ class NeuronIndex:
     def __init__(self, folder: Path, head: dict[str, Any]) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = head["facts"]
-        self._pieces: list[str] = head["pieces"]
-        self._sources: list[str] = head["sources"]
         self._units = safe_open(folder / "units.safetensors", "np")
-        self._texts = safe_open(folder / "texts.safetensors", "np")
-        self._starts = self._texts.get_tensor("starts")
-        self._numbers = self._texts.get_tensor("numbers")
-        self._text_source = self._texts.get_tensor("sources")
-        self._tokens = self._texts.get_slice("tokens")
-        self._shift = 2**15 if self._tokens.get_dtype() == "I16" else 0
-        lengths = np.diff(self._starts)
+        self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
+        lengths = self._texts.lengths
         self._window_starts = {
             "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, REACH),
             "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
@@ -133,14 +127,11 @@ class NeuronIndex:
 
     def document(self, number: int) -> StoredDocument:
         """Return a document by its number in the corpus; raise GlpError when the index does not hold it."""
-        place = int(np.searchsorted(self._numbers, number))
-        if place >= len(self._numbers) or self._numbers[place] != number:
-            raise GlpError(f"Document {number} is not in the index: it holds the {len(self._numbers):,} that its lists show.")
-        return StoredDocument(self._sources[self._text_source[place]], self._words(place))
+        return self._texts.document(number)
 
     def all_texts(self) -> list[str]:
         """Return the text of every stored document."""
-        return ["".join(self._words(place)) for place in range(len(self._numbers))]
+        return self._texts.all()
 
     def map(self, kind: str) -> pd.DataFrame | None:
         """Return the stored map (layer, unit, x, y) of kind "concepts" or "writes", or None when it was not made."""
@@ -173,19 +164,14 @@ class NeuronIndex:
     def _one(self, name: str, index: int) -> np.ndarray:
         return self._units.get_slice(name)[index]
 
-    def _words(self, place: int) -> list[str]:
-        tokens = self._tokens[int(self._starts[place]) : int(self._starts[place + 1])]
-        return [self._pieces[token] for token in (tokens.astype(np.int64) + self._shift)]
-
     def _snippet(self, kind: str, entry: int, place: int, peak: int, value: float, reach: int, scale: float) -> Snippet:
-        pieces = self._words(place)
+        pieces = self._texts.words(place)
         start, stop = (int(v) for v in window_span(np.array(peak), np.array(len(pieces)), reach))
         first = int(self._window_starts[kind][entry])
         values = np.full(len(pieces), np.nan, np.float32)
         values[start:stop] = decode(self._units.get_slice(f"{kind}_windows")[first : first + stop - start], scale)
         values[peak - 1] = value
-        source = self._sources[self._text_source[place]]
-        return Snippet(int(self._numbers[place]), source, value, peak - 1, pieces, values, start, stop)
+        return Snippet(self._texts.number(place), self._texts.source(place), value, peak - 1, pieces, values, start, stop)
 
     def _list(self, kind: str, index: int, row: int, reach: int, scale: float) -> list[Snippet]:
         places, peaks, values = (self._one(f"{kind}_{name}", index) for name in ("documents", "peaks", "values"))
@@ -205,7 +191,7 @@ class NeuronIndex:
 
     def _effects(self, index: int, row: int) -> list[TokenEffect]:
         pieces, scores = self._one("effect_pieces", index)[row], self._one("effect_scores", index)[row]
-        return [TokenEffect(self._pieces[p], float(s)) for p, s in zip(pieces, scores, strict=True)]
+        return [TokenEffect(self._texts.pieces[p], float(s)) for p, s in zip(pieces, scores, strict=True)]
 
     def _neighbours(self, name: str, index: int) -> list[Neighbour]:
         found, similarity = self._one(name, index), self._one(f"{name}_similarity", index)
@@ -238,16 +224,13 @@ class NeuronIndex:
 
     def peak_tokens(self, k: int = TOP_TOKENS) -> tuple[list[str], list[str]]:
         """Return for every unit its up to `k` most frequent peak tokens of the top and of the bottom texts, " · " between."""
-        places, peaks = self._all("top_documents"), self._all("top_peaks").astype(np.int64)
-        at = self._starts[np.maximum(places, 0)] + peaks - 1
-        tokens = self._texts.get_tensor("tokens").astype(np.int64)[np.clip(at, 0, None)] + self._shift
-        tokens[places < 0] = -1
+        tokens = self._texts.tokens_at(self._all("top_documents"), self._all("top_peaks").astype(np.int64) - 1)
         return tuple([self._frequent(row[side], k) for row in tokens] for side in (0, 1))
 
     def _frequent(self, tokens: np.ndarray, k: int) -> str:
         counted: dict[str, int] = {}
         for token in tokens.tolist():
-            word = self._pieces[token].strip() if token >= 0 else ""
+            word = self._texts.pieces[token].strip() if token >= 0 else ""
             if word:
                 counted[word] = counted.get(word, 0) + 1
         return " · ".join(sorted(counted, key=lambda word: -counted[word])[:k])

@@ -88,11 +88,14 @@ def test_lists_are_those_of_a_brute_force_scan(opened, brute, documents):
         index = layer * 64 + unit
         page = opened.unit(layer, unit)
         for snippets, sign in ((page.top, 1), (page.bottom, -1)):
-            order = sorted(distinct, key=lambda i: (-(sign * brute[i][:, index]).max(), i))[:20]
-            assert [s.document for s in snippets] == order
+            best = {i: (sign * brute[i][:, index]).max() for i in distinct}
+            listed = [snippet.document for snippet in snippets]
+            assert len(set(listed)) == 20 and set(listed) <= set(distinct)
+            # by value, not by number: near ties fall either way, as a product's rounding depends on its batch
+            np.testing.assert_allclose([best[i] for i in listed], sorted(best.values(), reverse=True)[:20], atol=1e-5)
             for snippet in snippets:
                 expected = brute[snippet.document][:, index]
-                assert snippet.peak == int((sign * expected).argmax())
+                assert sign * expected[snippet.peak] == pytest.approx((sign * expected).max(), abs=1e-5)
                 assert snippet.value == pytest.approx(expected[snippet.peak], abs=1e-4)
                 text = "".join(snippet.pieces).rstrip("\ufffd")  # a cut may go through a character
                 assert documents[snippet.document].text.startswith(text) and len(snippet.pieces) == len(expected)

@@ -199,7 +199,8 @@ def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_sa
         row("glp", 2, 0.95, -4, 0.3),
     ]
     assert manifold_evidence.matched(rows, "repeated_bigrams", 1) == (0.2, pytest.approx(0.3))
-    assert manifold_evidence.matched([*rows, row("unsteered", 0, 0.9, -1, 0)], "log_probability", 1) == (-2.5, pytest.approx(-5 / 3))
+    with_plain = [*rows, row("unsteered", 0, 0.9, -1, 0)]
+    assert manifold_evidence.matched(with_plain, "log_probability", 1) == (-2.5, pytest.approx(-5 / 3))
     assert manifold_evidence.matched(rows, "log_probability", 2) is None
     words = manifold_evidence.matched_words(rows)
     assert "at 1 of 1" in words
