@@ -78,7 +78,8 @@ class Context:
             ids, mask = llm.pad(heads, left=True)
             positions = (mask.cumsum(-1) - 1).clamp_min(0)
             padded = bool((mask == 0).any())
-            self._forward(ids, positions, mask if padded else None, keep=1)
+            # without the head: its logits are not wanted, and on every row's last token alone it is slow
+            self._forward(self.llm.model.base_model, ids, positions, mask if padded else None)
             where = torch.tensor([unique.index(tuple(prompt)) for prompt in prompts], device=llm.device)
             self.cache.batch_select_indices(where)
             self.mask = mask[where] if padded else None
@@ -90,20 +91,19 @@ class Context:
         positions = self.lengths[:, None] + torch.arange(steps, device=ids.device)
         if self.mask is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), steps)], dim=1)
-        logits = self._forward(ids, positions, self.mask, keep=keep)
+        logits = self._forward(self.llm.model, ids, positions, self.mask, logits_to_keep=keep).logits
         self.lengths = self.lengths + steps
         return logits
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, *, keep: int) -> Tensor:
-        output: Any = self.llm.model(
+    def _forward(self, model: Any, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any) -> Any:
+        return model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=keep,
+            **options,
         )
-        return output.logits
 
 
 def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:

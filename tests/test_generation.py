@@ -261,7 +261,7 @@ def test_reading_texts_in_batches_of_different_prompts_changes_nothing(tiny_llm,
 
 def test_prompts_that_rows_share_are_read_once(tiny_llm):
     lengths = []
-    handle = tiny_llm.model.register_forward_pre_hook(
+    handle = tiny_llm.model.base_model.register_forward_pre_hook(
         lambda _m, _a, kwargs: lengths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     Context(tiny_llm, [[1, 5, 6, 7]] * 8)
