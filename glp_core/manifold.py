@@ -15,7 +15,8 @@ from torch import Tensor
 from glp_core.errors import GlpError
 from glp_core.model import GLP
 
-N_QUANTILES = 200
+SHARES = (*(i / 200 for i in range(200)), 0.998, 0.999, 0.9995, 0.9999, 1.0)
+"""Of real activations, at which a reference keeps the error: closest at the far end, where pushed activations lie."""
 BATCH = 1024
 
 
@@ -60,12 +61,11 @@ def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0,
     if len(acts) < 2:
         raise GlpError(f"Got {len(acts)} held-out activations, wanted at least 2.")
     errors = fixed_error(glp, acts, sigma, fixed_noise(glp.d_input, seed).to(glp.device), layer).double()
-    shares = torch.linspace(0, 1, N_QUANTILES + 1, dtype=torch.float64)
-    values = torch.quantile(errors, shares)
+    values = torch.quantile(errors, torch.tensor(SHARES, dtype=torch.float64))
     return {
         "sigma": sigma,
         "noise_seed": seed,
-        "quantiles": [[round(q, 6), error] for q, error in zip(shares.tolist(), values.tolist(), strict=True)],
+        "quantiles": [[q, error] for q, error in zip(SHARES, values.tolist(), strict=True)],
         "n": len(acts),
     }
 
