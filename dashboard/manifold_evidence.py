@@ -1,20 +1,14 @@
 """What stored runs say of projection: does it bring pushed activations nearer, and is its text the more fluent at equal concept?"""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about, charts, components
-from dashboard.steering import ARM_TITLES
+from dashboard import about, charts, components, concept_fluency
 
 WANTED = 0.95
-FLUENCY = {
-    "log_probability": "Mean log-probability of a token (unsteered model)",
-    "repeated_bigrams": "Share of repeated bigrams (lower is better)",
-}
 
 
 def draw() -> None:
@@ -32,12 +26,7 @@ def draw() -> None:
             "Zones and how often projection lowers the distance", "python -m glp_core zones", "some minutes"
         )
     if steering:
-        left, right = st.columns(2)
-        for place, measure in zip((left, right), FLUENCY, strict=True):
-            with place:
-                drawn = concept_against(steering["rows"], measure)
-                components.figure(drawn, key=f"manifold_concept_{measure}", alt=f"Concept score against {FLUENCY[measure]}")
-        st.markdown(matched_words(steering["rows"]))
+        concept_fluency.draw([report for report in (steering, about.report("steering_gentle")) if report])
     else:
         components.empty_report("Concept against fluency", "python -m glp_core steer-sentiment", "some minutes")
 
@@ -100,73 +89,3 @@ def broken(zones: Mapping[str, Any]) -> go.Figure:
         if value is not None:
             figure.add_vline(x=value, line={"dash": "dash", "color": charts.GREY}, annotation_text=f"{name} from {value:.2f}")
     return charts.layout(figure, x="Mean manifold distance of a text", y="Broken texts (%)", height=300, legend=False)
-
-
-def concept_against(rows: Sequence[Mapping[str, Any]], measure: str) -> go.Figure:
-    """Draw fluency against the concept's score, a line through the strengths for the raw push and for the GLP."""
-    figure = go.Figure()
-    for arm in ("unsteered", "raw", "glp"):
-        mine = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["strength"])
-        if not mine:
-            continue
-        figure.add_scatter(
-            x=[row["concept"] for row in mine],
-            y=[row[measure] for row in mine],
-            error_y=_bars(mine, measure),
-            error_x=_bars(mine, "concept"),
-            mode="lines+markers+text",
-            name=ARM_TITLES[arm],
-            line={"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm]},
-            text=[f"{row['strength']:g}" for row in mine],
-            textposition="top center",
-            hovertemplate="strength %{text}<br>concept %{x:.2f}<br>%{y:.2f}",
-        )
-    return charts.layout(figure, x="Concept score (numbers: strength)", y=FLUENCY[measure], height=380)
-
-
-def _bars(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Return 95% intervals as thin error bars."""
-    found = [row.get(f"{name}_ci") or [row[name], row[name]] for row in rows]
-    above = [high - row[name] for row, (_, high) in zip(rows, found, strict=True)]
-    below = [row[name] - low for row, (low, _) in zip(rows, found, strict=True)]
-    return {"array": above, "arrayminus": below, "thickness": 1, "width": 2}
-
-
-def matched(rows: Sequence[Mapping[str, Any]], measure: str, strength: float) -> tuple[float, float] | None:
-    """Return how fluent the GLP's texts are at a strength, and the raw push's at its own best strength of the same concept score.
-
-    Raw values are read off the line through its strengths, from the unsteered texts on. None where that line does not reach the score.
-    """
-    ours = next(row for row in rows if row["arm"] == "glp" and row["strength"] == strength)
-    line = sorted((row for row in rows if row["arm"] in ("unsteered", "raw")), key=lambda row: row["strength"])
-    found = []
-    for start, end in pairwise(line):
-        low, high = sorted((start["concept"], end["concept"]))
-        if low <= ours["concept"] <= high:
-            share = (ours["concept"] - start["concept"]) / (end["concept"] - start["concept"]) if high > low else 0.0
-            found.append(start[measure] + share * (end[measure] - start[measure]))
-    if not found:
-        return None
-    return ours[measure], min(found) if measure == "repeated_bigrams" else max(found)
-
-
-def matched_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say at which strengths the projected text is the more fluent one at matched concept, by both measures."""
-    strengths = sorted(row["strength"] for row in rows if row["arm"] == "glp")
-    told = []
-    for measure, words in (("log_probability", "likelier"), ("repeated_bigrams", "less repetitive")):
-        wins, unmatched = 0, 0
-        for strength in strengths:
-            pair = matched(rows, measure, strength)
-            if pair is None:
-                unmatched += 1
-                continue
-            ours, theirs = pair
-            wins += ours < theirs if measure == "repeated_bigrams" else ours > theirs
-        told.append(f"**{words}** than raw text of the same concept score at {wins} of {len(strengths) - unmatched}")
-    reach = {arm: max((row["concept"] for row in rows if row["arm"] == arm), default=float("nan")) for arm in ("raw", "glp")}
-    return (
-        f"Matched by concept score, projected text is {' and '.join(told)} strengths; at {unmatched} of {len(strengths)} no raw push "
-        f"reaches the projected one's score (highest: raw {reach['raw']:.2f}, GLP {reach['glp']:.2f}). Log-probability alone "
-        "flatters repetition: read both figures together. 95% intervals are over prefixes."
-    )

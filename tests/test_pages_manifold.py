@@ -8,7 +8,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard import kept, manifold, manifold_evidence, manifold_figures, manifold_plane, manifold_strength, resources
+from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
 from glp_core import strength
 from glp_core.activation_map import Pca, pca_map, umap_map
 from glp_core.bank import Bank
@@ -194,17 +194,22 @@ def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_sa
 
     rows = [
         row("raw", 1, 0.6, -2, 0.1),
-        row("raw", 2, 0.8, -3, 0.5),
+        row("raw", 2, 0.8, -3, 0.49),
         row("glp", 1, 0.7, -2.5, 0.2),
         row("glp", 2, 0.95, -4, 0.3),
     ]
-    assert manifold_evidence.matched(rows, "repeated_bigrams", 1) == (0.2, pytest.approx(0.3))
-    with_plain = [*rows, row("unsteered", 0, 0.9, -1, 0)]
-    assert manifold_evidence.matched(with_plain, "log_probability", 1) == (-2.5, pytest.approx(-5 / 3))
-    assert manifold_evidence.matched(rows, "log_probability", 2) is None
-    words = manifold_evidence.matched_words(rows)
-    assert "at 1 of 1" in words
-    assert "at 1 of 2 no raw push reaches" in words
+    plain = row("unsteered", 0, 0.5, -1, 0.2)
+    assert concept_fluency.at_concept(rows, "raw", "repeated_bigrams", 0.7) == pytest.approx(0.295)
+    assert concept_fluency.at_concept([*rows, plain], "raw", "log_probability", 0.55) == pytest.approx(-1.5)
+    assert concept_fluency.at_concept(rows, "raw", "log_probability", 0.9) is None
+    pairs = concept_fluency.matched([*rows, plain], "log_probability")
+    assert pairs[-1] == (pytest.approx(0.8), pytest.approx(-3.1), pytest.approx(-3.0))
+    assert pairs[0][0] == pytest.approx(0.515) and len(pairs) == concept_fluency.SCORES
+    words = concept_fluency.matched_words([*rows, plain], 0.5)
+    assert "Noise level 0.5" in words and "(at 0.80: -3.10 against -3.00)" in words
+    assert "less repetitive at 10 of 20" in words
+    assert "raw 0.80, projected 0.95" in words
+    assert "no concept score" in concept_fluency.matched_words(rows, 0.5)
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):
