@@ -79,7 +79,7 @@ def steering_rows(r):
                 f"positive sentiment at strength {strength:g}, {glp['n']} prefixes: concept score raw, GLP",
                 f"{raw['concept']:.2f}, {glp['concept']:.2f}",
             )
-            yield "... share of repeated bigrams raw, GLP", f"{raw['repetition']:.0%}, {glp['repetition']:.0%}"
+            yield "... share of repeated tokens raw, GLP", f"{raw['repetition']:.0%}, {glp['repetition']:.0%}"
 
 
 def probing_rows(r):
@@ -111,13 +111,37 @@ def detection_rows(r):
         yield words, ", ".join(f"{found[kind]:.2f}" for kind in kinds)
 
 
-def scaling_rows(r):
-    law = {key: r[key]["value"] if isinstance(r[key], dict) else r[key] for key in ("E", "A", "alpha")}
-    yield (
-        f"loss against compute C in FLOPs, {r['n_runs']} runs, {r['n_checkpoints']} checkpoints",
-        f"{law['E']:.3f} + {law['A']:.3g} C^-{law['alpha']:.3f}",
-    )
+def scorecard_rows(r):
+    rows = {(row["method"].split(",")[0], row["way"]): row for row in r["rows"]}
+    shown = {
+        "GLP": ("GLP", "noised to 0.5 and denoised"),
+        "PCA": ("PCA", "projected on them"),
+        "Gaussian": ("Gaussian", "noised to 0.5, posterior mean"),
+        "SAE": ("SAE", "reconstructed"),
+    }
+    found = {name: rows[key] for name, key in shown.items() if key in rows}
+    for measure, words, form in (("delta_lm", "rise of the LLM's loss", "+.3f"), ("frechet", "Frechet distance", ".0f")):
+        yield (
+            f"{words} when the layer is rebuilt by {', '.join(found)}",
+            ", ".join(f"{row[measure]['value']:{form}}" for row in found.values()),
+        )
 
+
+def scaling_rows(r):
+    law = [f"{name} {r[name]['value']:.3g} [{r[name]['ci'][0]:.2g}, {r[name]['ci'][1]:.2g}]" for name in ("E", "A", "alpha")]
+    yield f"loss = E + A C^-alpha in FLOPs C, {r['n_runs']} runs, {r['n_checkpoints']} checkpoints", ", ".join(law)
+    for name, words in SCORES.items():
+        if found := r.get("correlations", {}).get(name):
+            low, high = found["ci"]
+            yield f"... rank correlation of loss and {words}", f"{found['value']:.2f} [{low:.2f}, {high:.2f}], n = {found['n']}"
+
+
+SCORES = {
+    "probing": "mean 1-D probing AUC",
+    "steering": "steering score",
+    "delta_lm": "Delta LM loss",
+    "frechet": "Frechet distance",
+}
 
 REPORTS = (
     ("evaluate", "python -m glp_core evaluate", evaluate_rows),
@@ -126,6 +150,7 @@ REPORTS = (
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),
     ("detection", "python -m glp_core detect", detection_rows),
+    ("scorecard", "python -m glp_core scorecard", scorecard_rows),
     ("scaling", "python -m glp_core scaling", scaling_rows),
 )
 """Report, the command that makes it, and its rows."""
