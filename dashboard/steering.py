@@ -38,14 +38,15 @@ class Example(NamedTuple):
     direction: str
     """Title of a direction; left as it is where the workspace has no such one."""
     strength: float
+    noise_level: float
 
 
 EXAMPLES = (
-    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 0.6),
-    Example("A restaurant, praised", "The new restaurant on our street", "continue", "Positive sentiment", 0.8),
-    Example("A report that turns to law", "The report begins with a short description of", "continue", "Law", 0.9),
-    Example("Dinner, formally", "What should I cook for dinner tonight?", "chat", "Formal", 0.4),
-    Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.4),
+    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 0.6, 0.5),
+    Example("A restaurant, praised", "The new restaurant on our street", "continue", "Positive sentiment", 0.8, 0.5),
+    Example("A report that turns to law", "The report begins with a short description of", "continue", "Law", 0.9, 0.4),
+    Example("Dinner, formally", "What should I cook for dinner tonight?", "chat", "Formal", 0.4, 0.3),
+    Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.4, 0.3),
 )
 
 

@@ -109,7 +109,7 @@ def _examples(params: Params, directions: Sequence[about.DirectionFacts]) -> Non
         if chosen:
             values = chosen._asdict()
             known = [direction.title for direction in directions]
-            for name in ("prompt", "mode", "strength", *(["direction"] if chosen.direction in known else [])):
+            for name in ("prompt", "mode", "strength", "noise_level", *(["direction"] if chosen.direction in known else [])):
                 st.session_state[params[name].key] = values[name]
 
     titles = [example.title for example in steering.EXAMPLES]

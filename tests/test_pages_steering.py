@@ -119,6 +119,7 @@ def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):
     at.selectbox(key="steering_example").set_value(chat.title).run()
     assert at.text_area(key="steering_prompt").value == chat.prompt
     assert at.slider(key="steering_strength").value == chat.strength
+    assert at.slider(key="steering_noise").value == chat.noise_level
     assert at.selectbox(key="steering_direction").value == "positive sentiment"  # this workspace has no such direction
 
 
