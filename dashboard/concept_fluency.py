@@ -57,7 +57,6 @@ def _line(figure: go.Figure, rows: Rows, measure: str, name: str, look: Mapping[
             x=[row["concept"] for row in rows],
             y=[row[measure] for row in rows],
             error_y=_bars(rows, measure),
-            error_x=_bars(rows, "concept"),
             mode="lines+markers+text",
             name=name,
             line=dict(look),
