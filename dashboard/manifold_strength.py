@@ -56,6 +56,8 @@ def draw() -> list[File]:
         held = (request, job)
     if held and held[0] == request:
         files = _follow(request, held[1], cells)
+        if started:
+            st.rerun()  # what the button offers has changed: nothing more, or the rest
     elif cells:
         files = _show(list(cells.values()), request)
     else:

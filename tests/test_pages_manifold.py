@@ -110,7 +110,7 @@ def test_own_prompts_are_used_and_all_cells_come(workspace):
     assert request.prompts == ("the cat sat", "the rain fell", "a house")
     assert job.state == "done"
     assert len(job.events) == len(STRENGTHS) * len(ARMS)
-    assert at.run().button(key="manifold_run").disabled
+    assert at.button(key="manifold_run").disabled
 
 
 def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, monkeypatch):
@@ -131,7 +131,6 @@ def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, mon
     at.button(key="manifold_run").click().run()
     assert len(measured) == 7
     assert "Stopped after 7 of 40 points" in said(at)
-    at.run()
     assert at.button(key="manifold_run").label == "Go on"
     at.button(key="manifold_run").click().run()
     assert sorted(measured) == sorted((arm, x) for arm in ARMS for x in STRENGTHS)
