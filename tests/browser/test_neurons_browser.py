@@ -36,6 +36,8 @@ def test_from_a_text_to_a_unit_its_texts_steering_and_back(open_page):
     page.locator("button[data-unit]").nth(1).click()
     wait_for_url(page, r"unit=\d+")
     name = re.search(r"layer=(\d+)&unit=(\d+)", page.url)
+    page.locator("strong", has_text=f"L{name[1]} / {name[2]}").first.wait_for()  # the button opens the unit that is previewed
+    wait_for_units(page)
     page.get_by_role("button", name="Open unit").click()
     heading = page.get_by_role("heading", name=f"L{name[1]} / {name[2]}")
     heading.wait_for()
