@@ -33,6 +33,7 @@ def test_from_a_text_to_a_unit_its_texts_steering_and_back(open_page):
     page.locator(TOKEN.format(2)).click()
     wait_for_url(page, "picked=2")
     page.get_by_text("1 of").wait_for()
+    wait_for_units(page)  # listed anew for the token
     page.locator("button[data-unit]").nth(1).click()
     wait_for_url(page, r"unit=\d+")
     name = re.search(r"layer=(\d+)&unit=(\d+)", page.url)
