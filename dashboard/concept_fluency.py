@@ -19,7 +19,7 @@ BETTER = {"log_probability": max, "repeated_bigrams": min}
 COMPARED = {"log_probability": "likelier", "repeated_bigrams": "less repetitive"}
 SCORES = 20
 """Concept scores at which the lines are compared."""
-GLP_LOOKS = ({"color": charts.BLUE, "dash": "solid"}, {"color": charts.GREEN, "dash": "longdash"})
+GLP_LOOKS = tuple({"color": charts.ARM_COLOURS["glp"], "dash": dash} for dash in (charts.ARM_DASHES["glp"], "dot"))
 
 Report = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     report: dict[str, Any] = {"n_activations_trained": about.get("activations_seen"), "about": about}
     say("Held-out loss and the reference of manifold distance ...")
     report |= loss_report(workspace, store, glp, args.activations)
-    workspace.save_report("reference", make_reference(glp, store.validation()))
     held_out = store.validation()
+    workspace.save_report("reference", make_reference(glp, held_out))
     report["frechet"] = evaluation.frechet_report(
         glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
     )
