@@ -21,7 +21,7 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.directions import Direction
-    from glp_core.llm import Llm
+    from glp_core.llm.model import Llm
     from glp_core.manifold import ManifoldMeter
     from glp_core.model import GLP
     from glp_core.workspace import Workspace

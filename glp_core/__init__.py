@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glp_core.checkpoint import load_glp, save_glp
     from glp_core.errors import GlpError
-    from glp_core.llm import load_llm
+    from glp_core.llm.model import load_llm
     from glp_core.model import GLP
     from glp_core.network import DenoiserConfig
 

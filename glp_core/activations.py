@@ -17,7 +17,7 @@ from torch import Tensor
 from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, write_json, write_tensors
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 
 MASSIVE = 10.0
 """Tokens above this many median norms are attention sinks, not content (design.md, section 5)."""

@@ -17,7 +17,7 @@ from glp_core.checkpoint import check_safetensors
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 from glp_core.model import GLP
 
 COMMAND = "python -m glp_core bank"

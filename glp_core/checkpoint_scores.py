@@ -24,10 +24,10 @@ from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
 from glp_core.gaussian import GaussianPrior
 from glp_core.kept_weights import kept_checkpoints
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
+from glp_core.llm.sources import cache_folder
 from glp_core.model import GLP
 from glp_core.runs import SCORES
-from glp_core.sources import cache_folder
 from glp_core.steering_report import Outcome
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 

@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.sources import wheel_file
+from glp_core.llm.sources import wheel_file
 
 PACKAGE = "sae-probes"
 MASTER = "sae_probes/data/probing_datasets_MASTER.csv.zst"

@@ -15,7 +15,7 @@ from torch import Tensor
 from glp_core.activations import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 from glp_core.measures import Measures
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)

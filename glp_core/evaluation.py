@@ -17,8 +17,8 @@ from glp_core.activations import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.gaussian import GaussianPrior
-from glp_core.hooks import edit
-from glp_core.llm import Llm
+from glp_core.llm.hooks import edit
+from glp_core.llm.model import Llm
 from glp_core.loss import stratified_sigmas
 from glp_core.model import GLP
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import MASSIVE
-from glp_core.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
 from glp_core.errors import GlpError
-from glp_core.hooks import edit, layer_at, record
-from glp_core.llm import Llm
+from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
+from glp_core.llm.hooks import edit, layer_at, record
+from glp_core.llm.model import Llm
 from glp_core.manifold import ManifoldMeter
 from glp_core.steering import Arm, Reading, SteeringEdit, check_arms
 

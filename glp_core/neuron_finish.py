@@ -15,7 +15,7 @@ from torch import Tensor
 from glp_core.activations import TOKENS_PER_DOCUMENT
 from glp_core.corpus import Document
 from glp_core.files import Progress, quiet, write_json, write_tensors
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 from glp_core.model import GLP
 from glp_core.neuron_distributions import distributions
 from glp_core.neuron_format import (

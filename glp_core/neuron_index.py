@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
-from glp_core.batching import by_length
 from glp_core.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.llm import Llm
+from glp_core.llm.batching import by_length
+from glp_core.llm.model import Llm
 from glp_core.model import GLP
 from glp_core.neuron_stats import Chunk, UnitStatistics
 from glp_core.readings import Reading, read_units

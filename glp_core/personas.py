@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glp_core.decoding import Sampling
 from glp_core.directions import Direction, direction_from
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.generation import Row, decode
-from glp_core.llm import Llm
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.model import Llm
 from glp_core.recipes import Persona
 from glp_core.steering import Arm
 from glp_core.text_reading import TextReading

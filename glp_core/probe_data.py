@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glp_core.batching import by_length
 from glp_core.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
-from glp_core.hooks import layer_at, record
-from glp_core.llm import Llm
+from glp_core.llm.batching import by_length
+from glp_core.llm.hooks import layer_at, record
+from glp_core.llm.model import Llm
 
 TEXTS_PER_PART = 2048
 TOKENS_PER_BATCH = 3072

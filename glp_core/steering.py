@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import is_massive
-from glp_core.decoding import filled
 from glp_core.errors import GlpError
+from glp_core.llm.decoding import filled
 from glp_core.manifold import ManifoldMeter
 from glp_core.projection import Projector
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from glp_core.decoding import Sampling
 from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.generation import Row, decode, read_texts, repeated_share
-from glp_core.llm import Llm
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.model import Llm
 from glp_core.manifold import ManifoldMeter
 from glp_core.projection import Projector
 from glp_core.steering import Arm

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import is_massive
-from glp_core.batching import by_length
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.llm import Llm
+from glp_core.llm.batching import by_length
+from glp_core.llm.model import Llm
 
 Pooling = Literal["last", "mean"]
 POOLED = {"last": "last-token activations", "mean": "activations averaged over each text"}

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json
-from glp_core.sources import LlmSource, cache_folder
+from glp_core.llm.sources import LlmSource, cache_folder
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from glp_core.directions import Direction
-    from glp_core.llm import Llm
+    from glp_core.llm.model import Llm
     from glp_core.model import GLP
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
@@ -40,7 +40,7 @@ def torch_dtype(name: str, device: str = "cpu") -> "torch.dtype":
     """Return the dtype of that name; for auto, bfloat16 where the device multiplies it natively, else float32."""
     import torch
 
-    from glp_core.llm import native_dtype
+    from glp_core.llm.model import native_dtype
 
     return native_dtype(device) if name == "auto" else getattr(torch, name)
 
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
     """Describe this machine as far as it decides speed."""
     import torch
 
-    from glp_core.llm import native_dtype
+    from glp_core.llm.model import native_dtype
 
     return {
         "cpu": _cpu_name(),
@@ -138,7 +138,7 @@ class Workspace:
 
     def load_llm(self, device: str = "cpu") -> "Llm":
         """Load the language model in the workspace's dtype."""
-        from glp_core.llm import load_llm
+        from glp_core.llm.model import load_llm
 
         return load_llm(self.llm, device=device, dtype=torch_dtype(self.dtype, device))
 

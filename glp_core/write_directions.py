@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glp_core.errors import GlpError
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 from glp_core.model import GLP
 
 FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.language_model.norm")

@@ -17,7 +17,7 @@ from glp_core import activations
 from glp_core.__main__ import COMMANDS, main
 from glp_core.cli import console
 from glp_core.cli.collect import llm_source
-from glp_core.sources import SMOLLM2
+from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
 from tests.test_activations import TRAIN, VALIDATION
 from tests.tiny import WIDTH, tiny_model, tiny_tokenizer

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from glp_core.activations import MASSIVE
-from glp_core.decoding import ROWS, Context, TextStream, choose, filled
 from glp_core.errors import GlpError
 from glp_core.generation import (
     Arm,
@@ -21,6 +20,7 @@ from glp_core.generation import (
     repeated_share,
     repetition,
 )
+from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
 from glp_core.manifold import ManifoldMeter, make_reference
 from glp_core.projection import make_projector
 from glp_core.steering import SteeringEdit

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from glp_core import GlpError
-from glp_core.hooks import edit, layer_at, layers_of, record
+from glp_core.llm.hooks import edit, layer_at, layers_of, record
 from tests.tiny import LAYERS, SIZES, WIDTH, tiny_model
 
 

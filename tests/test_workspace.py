@@ -9,7 +9,7 @@ import torch
 
 from glp_core import GlpError
 from glp_core.files import write_tensors
-from glp_core.sources import SMOLLM2, LlmSource
+from glp_core.llm.sources import SMOLLM2, LlmSource
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 

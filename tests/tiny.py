@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 from glp_core.model import GLP
 from glp_core.network import DenoiserConfig
 

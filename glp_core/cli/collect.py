@@ -7,8 +7,8 @@ from glp_core.activations import ActivationStore, collect
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
-from glp_core.llm import Llm, load_llm
-from glp_core.sources import SMOLLM2, LlmSource
+from glp_core.llm.model import Llm, load_llm
+from glp_core.llm.sources import SMOLLM2, LlmSource
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 

@@ -8,7 +8,7 @@ from glp_core.cli.console import add_workspace_argument, open_workspace, reporte
 from glp_core.corpus import documents
 from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
-from glp_core.llm import cache_folder
+from glp_core.llm.model import cache_folder
 from glp_core.neuron_finish import finish
 from glp_core.neuron_index import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
 from glp_core.neuron_store import NeuronIndex

@@ -6,11 +6,11 @@ from typing import Any
 
 from glp_core import strength, zones
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.decoding import Sampling
 from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.llm import Llm
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.model import Llm
 from glp_core.manifold import ManifoldMeter
 from glp_core.strength import Pushes
 from glp_core.strength_grid import STRENGTHS

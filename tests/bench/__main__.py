@@ -11,7 +11,7 @@ import torch
 from glp_core.activations import is_massive
 from glp_core.checkpoint import load_glp
 from glp_core.corpus import documents
-from glp_core.llm import native_dtype
+from glp_core.llm.model import native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole

@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from glp_core.checkpoint import load_glp
 from glp_core.corpus import documents
-from glp_core.hooks import record
-from glp_core.llm import load_llm
+from glp_core.llm.hooks import record
+from glp_core.llm.model import load_llm
 from glp_core.model import GLP
 from glp_core.neuron_format import KEPT
 from glp_core.neuron_index import TextSource, first_of_text, index_part

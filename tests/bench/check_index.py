@@ -17,7 +17,7 @@ from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_ma
 from glp_core.checkpoint import load_glp
 from glp_core.cli.console import reporter
 from glp_core.corpus import documents
-from glp_core.llm import load_llm
+from glp_core.llm.model import load_llm
 from glp_core.neuron_finish import finish
 from glp_core.neuron_format import KEPT
 from glp_core.neuron_index import TextSource, first_of_text, index_part

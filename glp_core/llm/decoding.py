@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from glp_core.errors import GlpError
-from glp_core.llm import Llm
+from glp_core.llm.model import Llm
 
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.hooks import layer_at, layers_of, record
-from glp_core.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
+from glp_core.llm.hooks import layer_at, layers_of, record
+from glp_core.llm.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
 
 __all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "native_dtype", "wheel_file"]
 
