@@ -22,8 +22,8 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from glp_core.directions import Direction
     from glp_core.llm.model import Llm
-    from glp_core.manifold import ManifoldMeter
-    from glp_core.model import GLP
+    from glp_core.prior.distance import ManifoldMeter
+    from glp_core.prior.glp import GLP
     from glp_core.workspace import Workspace
 
 DEVICE = "cpu"
@@ -145,7 +145,7 @@ def _run_glp(folder: Path, written: float) -> GLP:
     """Load a run's final GLP; weights that were `written` anew are another entry."""
     import torch
 
-    from glp_core.checkpoint import load_glp
+    from glp_core.prior.checkpoint import load_glp
     from glp_core.workspace import torch_dtype
 
     with torch.inference_mode(False):
@@ -154,7 +154,7 @@ def _run_glp(folder: Path, written: float) -> GLP:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _meter(folder: Path) -> ManifoldMeter | None:
-    from glp_core.manifold import ManifoldMeter
+    from glp_core.prior.distance import ManifoldMeter
 
     reference = _workspace(folder).report("reference")
     return ManifoldMeter(_glp(folder, "final"), reference) if reference else None

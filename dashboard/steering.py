@@ -192,7 +192,7 @@ def _encode(llm: Any, wanted: Request) -> list[int]:
 
 def _arms(wanted: Request, vector: Any) -> list[Any]:
     from glp_core.generation import Arm
-    from glp_core.projection import make_projector
+    from glp_core.prior.projection import make_projector
 
     covariance = resources.workspace().covariance() if "gaussian" in wanted.arms else None
     arms = [Arm("unsteered")]

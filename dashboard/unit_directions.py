@@ -13,7 +13,7 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.directions import Direction
-    from glp_core.model import GLP
+    from glp_core.prior.glp import GLP
     from glp_core.workspace import Workspace
 
 PREFIX = "unit:"

@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glp_core.checkpoint import load_glp, save_glp
     from glp_core.errors import GlpError
     from glp_core.llm.model import load_llm
-    from glp_core.model import GLP
-    from glp_core.network import DenoiserConfig
+    from glp_core.prior.checkpoint import load_glp, save_glp
+    from glp_core.prior.glp import GLP
+    from glp_core.prior.network import DenoiserConfig
 
 __all__ = ["GLP", "DenoiserConfig", "GlpError", "load_glp", "load_llm", "save_glp"]
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.activations import ActivationStore
-from glp_core.checkpoint import check_safetensors
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
+from glp_core.prior.checkpoint import check_safetensors
+from glp_core.prior.glp import GLP
 
 COMMAND = "python -m glp_core bank"
 AROUND = 8

@@ -17,16 +17,16 @@ import torch
 
 from glp_core import evaluation, probing_score, steering_score
 from glp_core.activations import ActivationStore
-from glp_core.checkpoint import load_glp, read_statistics
 from glp_core.corpus import documents
 from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
-from glp_core.gaussian import GaussianPrior
 from glp_core.kept_weights import kept_checkpoints
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
-from glp_core.model import GLP
+from glp_core.prior.checkpoint import load_glp, read_statistics
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.glp import GLP
 from glp_core.runs import SCORES
 from glp_core.steering_report import Outcome
 from glp_core.workspace import DEMO, Workspace, torch_dtype

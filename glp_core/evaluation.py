@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glp_core import flow
 from glp_core.activations import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.gaussian import GaussianPrior
 from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
 from glp_core.loss import stratified_sigmas
-from glp_core.model import GLP
+from glp_core.prior import flow
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.glp import GLP
 
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from glp_core.checkpoint import check_safetensors, read_statistics
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
+from glp_core.prior.checkpoint import check_safetensors, read_statistics
 
 
 def kept_checkpoints(folder: Path) -> dict[int, str]:

@@ -7,8 +7,8 @@ network's arithmetic, is computed once a group and every batch covers [0, 1] eve
 import torch
 from torch import Tensor
 
-from glp_core.flow import add_noise
-from glp_core.model import GLP
+from glp_core.prior.flow import add_noise
+from glp_core.prior.glp import GLP
 
 
 def stratified_sigmas(groups: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,6 @@ from glp_core.activations import TOKENS_PER_DOCUMENT
 from glp_core.corpus import Document
 from glp_core.files import Progress, quiet, write_json, write_tensors
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
 from glp_core.neuron_distributions import distributions
 from glp_core.neuron_format import (
     INTERVAL_EDGES,
@@ -29,6 +28,7 @@ from glp_core.neuron_format import (
     window_span,
 )
 from glp_core.neuron_stats import UnitStatistics
+from glp_core.prior.glp import GLP
 from glp_core.readings import PAPER, Reading, read_units
 from glp_core.write_directions import token_effects, write_directions
 

@@ -21,8 +21,8 @@ from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.batching import by_length
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
 from glp_core.neuron_stats import Chunk, UnitStatistics
+from glp_core.prior.glp import GLP
 from glp_core.readings import Reading, read_units
 
 TOKENS_PER_CHUNK = 2048

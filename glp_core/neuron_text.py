@@ -10,7 +10,7 @@ import torch
 from glp_core.activations import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 from glp_core.readings import Reading, read_units
 from glp_core.write_directions import write_direction
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 
 MOST_DRAWS = 64
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glp_core.checkpoint import check_safetensors
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
+from glp_core.prior.checkpoint import check_safetensors
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor
 from glp_core.activations import is_massive
 from glp_core.evaluation import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
 from glp_core.files import Progress, quiet
-from glp_core.gaussian import GaussianPrior
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.glp import GLP
 from glp_core.sae import Sae
 from glp_core.two_sample import Accuracy, logistic_test, neighbour_test
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from glp_core.activations import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import filled
-from glp_core.manifold import ManifoldMeter
-from glp_core.projection import Projector
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.prior.projection import Projector
 
 NOISE_STREAM = 1_000_003
 """Added to a row's seed, so that its projection noise and its choice of tokens are drawn independently."""

@@ -15,8 +15,8 @@ from glp_core.files import Progress, quiet
 from glp_core.generation import Row, decode, read_texts, repeated_share
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
-from glp_core.manifold import ManifoldMeter
-from glp_core.projection import Projector
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.prior.projection import Projector
 from glp_core.steering import Arm
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from glp_core.activations import ActivationStore
-from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
-from glp_core.model import GLP
-from glp_core.network import DenoiserConfig
+from glp_core.prior.checkpoint import save_glp
+from glp_core.prior.glp import GLP
+from glp_core.prior.network import DenoiserConfig
 from glp_core.run_folder import RunFolder
 from glp_core.training_plan import Extension, TrainConfig, learning_rate
 

@@ -15,7 +15,7 @@ from glp_core.directions import TextReading
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 from glp_core.probes import auc_of_ranks
 from glp_core.readings import Reading, read_units
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from glp_core.directions import Direction
     from glp_core.llm.model import Llm
-    from glp_core.model import GLP
+    from glp_core.prior.glp import GLP
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
 DTYPES = ("auto", "bfloat16", "float32")
@@ -144,13 +144,13 @@ class Workspace:
 
     def load_glp(self, checkpoint: str = "final", device: str = "cpu") -> "GLP":
         """Load the prior in the workspace's dtype."""
-        from glp_core.checkpoint import load_glp
+        from glp_core.prior.checkpoint import load_glp
 
         return load_glp(self.folder / "glp", checkpoint, device, torch_dtype(self.dtype, device))
 
     def covariance(self) -> "Tensor":
         """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
-        from glp_core.checkpoint import read_statistics
+        from glp_core.prior.checkpoint import read_statistics
 
         found = read_statistics(self.folder / "glp").get("covariance")
         if found is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 
 FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.language_model.norm")
 

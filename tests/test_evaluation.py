@@ -7,8 +7,8 @@ import torch
 
 from glp_core import GlpError, evaluation, solvers
 from glp_core.evaluation import document_losses, estimate, frechet_distance, mean_by
-from glp_core.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.llm.hooks import layer_at
+from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from tests.bench.projection import quickest
 from tests.tiny import tiny_glp
 

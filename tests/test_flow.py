@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from glp_core import GlpError, flow
-from glp_core.flow import TwoCalls
+from glp_core import GlpError
+from glp_core.prior import flow
+from glp_core.prior.flow import TwoCalls
 
 
 class GaussianField:

@@ -21,8 +21,8 @@ from glp_core.generation import (
     repetition,
 )
 from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
-from glp_core.manifold import ManifoldMeter, make_reference
-from glp_core.projection import make_projector
+from glp_core.prior.distance import ManifoldMeter, make_reference
+from glp_core.prior.projection import make_projector
 from glp_core.steering import SteeringEdit
 from tests import tiny
 

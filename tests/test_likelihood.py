@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.gaussian import GaussianPrior
-from glp_core.likelihood import gaussian_log_likelihood, log_likelihood, velocity_of
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.likelihood import gaussian_log_likelihood, log_likelihood, velocity_of
 from tests import tiny
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.manifold import ManifoldMeter, fixed_noise, make_reference
+from glp_core.prior.distance import ManifoldMeter, fixed_noise, make_reference
 from tests import tiny
 
 

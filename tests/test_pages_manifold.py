@@ -13,8 +13,8 @@ from glp_core import strength
 from glp_core.activation_map import Pca, pca_map, umap_map
 from glp_core.bank import Bank
 from glp_core.errors import GlpError
-from glp_core.manifold import ManifoldMeter, make_reference
 from glp_core.measures import Measures, reference
+from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.strength_grid import ARMS, STRENGTHS
 from tests import pages
 

@@ -17,10 +17,10 @@ from streamlit.testing.v1 import AppTest
 from dashboard import about, measured, resources, steering, steering_panel, steering_view
 from dashboard.jobs import JobRunner
 from dashboard.steering import Column, Comparison, Reading, Request, Token
-from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
 from glp_core.generation import Arm, Sampling, generate
-from glp_core.projection import make_projector
+from glp_core.prior.checkpoint import save_glp
+from glp_core.prior.projection import make_projector
 from tests import pages, tiny
 
 NAN = float("nan")

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from dashboard import about, priors, resources
-from glp_core.checkpoint import save_glp
 from glp_core.errors import GlpError
 from glp_core.generation import Arm, Sampling, generate
-from glp_core.projection import make_projector
+from glp_core.prior.checkpoint import save_glp
+from glp_core.prior.projection import make_projector
 from tests import pages, tiny
 from tests.run_fakes import write_run
 from tests.test_pages_steering import board, open_page, run
@@ -78,7 +78,7 @@ def test_the_own_glp_has_the_name_of_its_run_and_checkpoints_find_their_weights(
 
 def test_loaded_priors_are_bounded(workspace, monkeypatch):
     made = []
-    monkeypatch.setattr("glp_core.checkpoint.load_glp", lambda folder, **_: made.append(folder) or object())
+    monkeypatch.setattr("glp_core.prior.checkpoint.load_glp", lambda folder, **_: made.append(folder) or object())
     folder = workspace[0].folder
     for i in [0, 1, 2, 3, 3, 0]:
         name = f"run{i}"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.gaussian import GaussianPrior
-from glp_core.projection import make_projector
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.projection import make_projector
 from tests import tiny
 
 N = 6

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from glp_core import GlpError, load_glp, training
 from glp_core.activations import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
-from glp_core.gaussian import GaussianPrior
 from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
+from glp_core.prior.gaussian import GaussianPrior
 from glp_core.run_folder import COLUMNS
 from glp_core.training import Trainer
 from glp_core.training_plan import TrainConfig
@@ -162,7 +162,7 @@ def test_the_loss_is_the_mean_squared_velocity_error(store, tmp_path):
 
 def test_the_validation_loss_of_an_exact_gaussian_field_is_the_gaussian_loss():
     """The estimator itself, checked on data and a field that are known: normal latents, the perfect linear denoiser."""
-    from glp_core.gaussian import gaussian_loss
+    from glp_core.prior.gaussian import gaussian_loss
 
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(6, 6, generator=generator)

@@ -7,8 +7,8 @@ import torch
 from glp_core import scorecard, zones
 from glp_core.errors import GlpError
 from glp_core.evaluation import frechet_distance
-from glp_core.gaussian import GaussianPrior, gaussian_prior
-from glp_core.manifold import ManifoldMeter, make_reference
+from glp_core.prior.distance import ManifoldMeter, make_reference
+from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.scorecard import Rows
 from glp_core.strength import Pushes, lowered, projectors
 from glp_core.zones import Limits, Text

@@ -6,8 +6,8 @@ from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from glp_core.llm.model import Llm
-from glp_core.model import GLP
-from glp_core.network import DenoiserConfig
+from glp_core.prior.glp import GLP
+from glp_core.prior.network import DenoiserConfig
 
 WIDTH, LAYERS, VOCABULARY = 32, 4, 320
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

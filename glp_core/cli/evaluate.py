@@ -12,9 +12,9 @@ from glp_core.cli.console import add_workspace_argument, open_workspace, reporte
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.gaussian import GaussianPrior, gaussian_loss, latent_covariance
-from glp_core.manifold import make_reference
-from glp_core.model import GLP
+from glp_core.prior.distance import make_reference
+from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
+from glp_core.prior.glp import GLP
 from glp_core.workspace import Workspace
 
 

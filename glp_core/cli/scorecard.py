@@ -9,7 +9,7 @@ from glp_core.cli.console import add_workspace_argument, check_counts, open_work
 from glp_core.cli.sae import sae_path
 from glp_core.corpus import documents
 from glp_core.errors import GlpError
-from glp_core.gaussian import gaussian_prior
+from glp_core.prior.gaussian import gaussian_prior
 from glp_core.sae import Sae, load_sae
 from glp_core.scorecard import Contest, halves, scorecard
 from glp_core.workspace import Workspace

@@ -7,8 +7,8 @@ import torch
 
 from glp_core import solvers
 from glp_core.activations import ActivationStore
-from glp_core.checkpoint import load_glp, save_fitted_steps
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.prior.checkpoint import load_glp, save_fitted_steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.flow import SOLVERS
-from glp_core.manifold import ManifoldMeter
-from glp_core.model import GLP
-from glp_core.projection import Projector, make_projector
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.prior.flow import SOLVERS
+from glp_core.prior.glp import GLP
+from glp_core.prior.projection import Projector, make_projector
 from glp_core.steering_report import STRENGTHS, TOKENS, measure, summarise
 from glp_core.workspace import DEMO, Workspace
 

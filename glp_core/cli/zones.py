@@ -11,7 +11,7 @@ from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
-from glp_core.manifold import ManifoldMeter
+from glp_core.prior.distance import ManifoldMeter
 from glp_core.strength import Pushes
 from glp_core.strength_grid import STRENGTHS
 from glp_core.workspace import DEMO, Workspace

@@ -9,10 +9,10 @@ import sys
 import torch
 
 from glp_core.activations import is_massive
-from glp_core.checkpoint import load_glp
 from glp_core.corpus import documents
 from glp_core.llm.model import native_dtype
 from glp_core.memory import keep_freed_memory
+from glp_core.prior.checkpoint import load_glp
 from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from glp_core.checkpoint import load_glp
 from glp_core.corpus import documents
 from glp_core.llm.hooks import record
 from glp_core.llm.model import load_llm
-from glp_core.model import GLP
 from glp_core.neuron_format import KEPT
 from glp_core.neuron_index import TextSource, first_of_text, index_part
+from glp_core.prior.checkpoint import load_glp
+from glp_core.prior.glp import GLP
 from glp_core.readings import NOISE_FREE
 from glp_core.workspace import DEMO, Workspace
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_massive
-from glp_core.checkpoint import load_glp
 from glp_core.cli.console import reporter
 from glp_core.corpus import documents
 from glp_core.llm.model import load_llm
@@ -23,6 +22,7 @@ from glp_core.neuron_format import KEPT
 from glp_core.neuron_index import TextSource, first_of_text, index_part
 from glp_core.neuron_store import NeuronIndex
 from glp_core.neuron_text import read_text
+from glp_core.prior.checkpoint import load_glp
 from glp_core.readings import read_units
 from glp_core.workspace import DEMO, Workspace
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from glp_core import flow, solvers
-from glp_core.model import GLP
+from glp_core import solvers
+from glp_core.prior import flow
+from glp_core.prior.glp import GLP
 from tests.bench.timing import interleaved, times_faster
 from tests.reference import ReferenceGlp
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
-from glp_core.flow import TwoCalls
-from glp_core.model import GLP
-from glp_core.network import DenoiserConfig
+from glp_core.prior.flow import TwoCalls
+from glp_core.prior.glp import GLP
+from glp_core.prior.network import DenoiserConfig
 
 LONGEST_HEADER = 4_000_000
 """Bytes; a released 24-layer checkpoint needs about 20,000."""

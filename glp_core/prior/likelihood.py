@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 
 Velocity = Callable[[Tensor, float], Tensor]
 """Takes z (n, d) and a noise level, returns dz/dsigma (n, d); torch must be able to differentiate it by z."""

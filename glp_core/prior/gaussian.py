@@ -11,8 +11,8 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from glp_core import flow
 from glp_core.errors import GlpError
+from glp_core.prior import flow
 
 
 def latent_covariance(statistics: dict[str, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.model import GLP
+from glp_core.prior.glp import GLP
 
 SHARES = (*(i / 200 for i in range(200)), 0.998, 0.999, 0.9995, 0.9999, 1.0)
 """Of real activations, at which a reference keeps the error: closest at the far end, where pushed activations lie."""

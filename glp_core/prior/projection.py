@@ -9,10 +9,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from glp_core import flow
 from glp_core.errors import GlpError
-from glp_core.gaussian import GaussianPrior, gaussian_prior
-from glp_core.model import GLP
+from glp_core.prior import flow
+from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
+from glp_core.prior.glp import GLP
 
 Kind = Literal["none", "glp", "norm", "gaussian"]
 

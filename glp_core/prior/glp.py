@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from glp_core import flow
 from glp_core.errors import GlpError
-from glp_core.fast import FastDenoiser
-from glp_core.network import DenoiserConfig, Network, Normalizer, checked_layer
+from glp_core.prior import flow
+from glp_core.prior.fast import FastDenoiser
+from glp_core.prior.network import DenoiserConfig, Network, Normalizer, checked_layer
 
 
 class GLP(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from glp_core.network import Network
+    from glp_core.prior.network import Network
 
 KEPT_LEVELS = 256
 """Noise levels whose conditioning is kept; one takes n_layers x d_mlp numbers."""
