@@ -138,7 +138,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     """Measure a text's tokens."""
     import torch
 
-    from glp_core.activations import is_massive
+    from glp_core.data.store import is_massive
     from glp_core.measures import QUICK, percentiles
 
     ours, workspace, llm = measures(), resources.workspace(), resources.llm()

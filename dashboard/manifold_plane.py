@@ -32,7 +32,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     import torch
 
     from glp_core.activation_map import pca_map, umap_map
-    from glp_core.activations import is_massive
+    from glp_core.data.store import is_massive
 
     ours, workspace = manifold.measures(), resources.workspace()
     glp, bank = ours.meter.glp, ours.bank
@@ -71,7 +71,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
 
 
 def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
-    from glp_core.bank import AROUND
+    from glp_core.data.bank import AROUND
 
     llm = resources.llm()
     ids = llm.encode(text, max_tokens=128)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from glp_core import evaluation, probing_score, steering_score
-from glp_core.activations import ActivationStore
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import ActivationStore
 from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json

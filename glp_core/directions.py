@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.prior.checkpoint import check_safetensors
-from glp_core.text_reading import POOLED, Pooling, TextReading
 
 TENSORS = ("vector", "probe_weight", "probe_bias")
 TEST_SHARE = 0.25

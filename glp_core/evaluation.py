@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.hooks import edit

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.activations import MASSIVE
+from glp_core.data.store import MASSIVE
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
 from glp_core.llm.hooks import edit, layer_at, record

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.bank import COMMAND, Bank, nearest
+from glp_core.data.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.prior.distance import ManifoldMeter, fixed_noise

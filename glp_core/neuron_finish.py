@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.activations import TOKENS_PER_DOCUMENT
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
+from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.files import Progress, quiet, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.neuron_distributions import distributions

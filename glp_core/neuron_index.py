@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
+from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.batching import by_length

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glp_core.data.text_activations import TextReading
 from glp_core.directions import Direction, direction_from
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
@@ -16,7 +17,6 @@ from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.recipes import Persona
 from glp_core.steering import Arm
-from glp_core.text_reading import TextReading
 
 ANSWER_TOKENS = 24
 ROWS_PER_BATCH = 48

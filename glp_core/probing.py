@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from glp_core.corpus import Task
+from glp_core.data.corpus import Task
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.probes import auc, auc_interval, bootstrap_mean, fit_logistic, roc, standardised_difference

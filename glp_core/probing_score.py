@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glp_core.corpus import Task, tasks
+from glp_core.data.corpus import Task, tasks
+from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
-from glp_core.probe_data import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.probing import TaskRows, probe_task
 from glp_core.readings import NOISE_FREE, Reading, read_units
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from glp_core.activations import ActivationStore
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
 from glp_core.sae import Sae, SaeConfig

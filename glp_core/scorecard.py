@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.evaluation import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
 from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import filled
 from glp_core.prior.distance import ManifoldMeter

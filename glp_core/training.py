@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glp_core.activations import ActivationStore
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.loss import flow_loss, stratified_sigmas, validation_loss

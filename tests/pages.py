@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from dashboard import about, resources
-from glp_core.activations import collect
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
+from glp_core.data.store import collect
 from glp_core.directions import Direction
 from glp_core.llm.model import LlmSource
 from glp_core.prior.checkpoint import save_glp

@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glp_core import GlpError, activations
-from glp_core.activations import ActivationStore, collect, is_massive
-from glp_core.corpus import Document
+from glp_core import GlpError
+from glp_core.data import store as activations
+from glp_core.data.corpus import Document
+from glp_core.data.store import ActivationStore, collect, is_massive
 from glp_core.workspace import Workspace
 from tests.tiny import WIDTH, make_tiny_llm, tiny_model
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
 from glp_core.neuron_finish import finish
 from glp_core.neuron_index import TextSource, first_of_text, index_part
 from glp_core.neuron_store import NeuronIndex

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from glp_core import checkpoint_scores, probing_score, steering_score
-from glp_core.activations import collect
 from glp_core.checkpoint_scores import Scorer, score_run
-from glp_core.corpus import Document, Task
+from glp_core.data.corpus import Document, Task
+from glp_core.data.probe_activations import Caps, ProbeActivations, digest, last_token_activations
+from glp_core.data.store import collect
 from glp_core.errors import GlpError
 from glp_core.generation import Arm, Sampling, clean_reading, generate, repeated_share
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
-from glp_core.probe_data import Caps, ProbeActivations, digest, last_token_activations
 from glp_core.readings import NOISE_FREE, read_units
 from glp_core.steering_report import UNSTEERED, Outcome
 from tests import pages, tiny

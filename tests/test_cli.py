@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glp_core import activations
 from glp_core.__main__ import COMMANDS, main
 from glp_core.cli import console
 from glp_core.cli.collect import llm_source
+from glp_core.data import store as activations
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
 from tests.test_activations import TRAIN, VALIDATION

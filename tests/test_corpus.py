@@ -6,8 +6,9 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from glp_core import GlpError, corpus
-from glp_core.corpus import HELD_OUT, SHORTEST, documents, split_of, task, task_rows, tasks
+from glp_core import GlpError
+from glp_core.data import corpus
+from glp_core.data.corpus import HELD_OUT, SHORTEST, documents, split_of, task, task_rows, tasks
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.neuron_store import NeuronIndex
 from glp_core.neuron_text import read_text
 from glp_core.readings import draw_noise

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from glp_core import detection
-from glp_core.bank import Bank, nearest
+from glp_core.data.bank import Bank, nearest
 from glp_core.errors import GlpError
 from glp_core.measures import NAMES, Measures, percentiles, reference
 from glp_core.prior.distance import ManifoldMeter, make_reference

@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glp_core import corpus
 from glp_core.cli.direction import read_classes
+from glp_core.data import corpus
+from glp_core.data.text_activations import TextReading
 from glp_core.directions import Direction, diff_mean, direction_from, fit_probe
 from glp_core.errors import GlpError
 from glp_core.personas import ANSWER_TOKENS, make_persona
 from glp_core.recipes import PERSONAS, RECIPES, Persona, Readings, make
-from glp_core.text_reading import TextReading
 from tests import tiny
 
 LAYER = 1
@@ -77,7 +77,9 @@ def test_means_leave_out_the_first_token_and_massive_activations(tiny_llm):
 
 
 def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
-    monkeypatch.setattr("glp_core.text_reading.is_massive", lambda acts, _median: torch.full((len(acts),), len(acts) == 1))
+    monkeypatch.setattr(
+        "glp_core.data.text_activations.is_massive", lambda acts, _median: torch.full((len(acts),), len(acts) == 1)
+    )
     lone = tiny_llm.tokenizer.decode([9])
     reading = TextReading.of(tiny_llm, LAYER, [GOOD[0], lone])
     assert reading.mean[1].isnan().all() and torch.isfinite(reading.mean[0]).all()
@@ -88,7 +90,7 @@ def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
 def test_reading_many_texts_at_once_is_reading_each(tiny_llm, monkeypatch):
     texts = ["He", *GOOD[:3], "A model of the mind is not the mind, but it may be useful."]
     together = TextReading.of(tiny_llm, LAYER, texts)
-    monkeypatch.setattr("glp_core.text_reading.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("glp_core.data.text_activations.TOKENS_PER_BATCH", 1)
     alone = TextReading.of(tiny_llm, LAYER, texts)
     torch.testing.assert_close(together.last, alone.last, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(together.mean, alone.mean, atol=1e-4, rtol=1e-3)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from glp_core.activations import MASSIVE
+from glp_core.data.store import MASSIVE
 from glp_core.errors import GlpError
 from glp_core.generation import (
     Arm,

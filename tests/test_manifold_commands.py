@@ -21,7 +21,7 @@ def made(tmp_path_factory):
 def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
     workspace, llm, store, documents = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr("glp_core.bank.documents", lambda _split: documents[60:])
+    monkeypatch.setattr("glp_core.data.bank.documents", lambda _split: documents[60:])
     monkeypatch.setattr(detect, "documents", lambda _split: documents[60:])
     where = ["--workspace", str(workspace.folder)]
     assert main(["bank", *where, "--store", str(store.folder), "--activations", "400", "--reference", "100"]) == 0

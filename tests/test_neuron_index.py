@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.neuron_counts import bin_values
 from glp_core.neuron_finish import finish

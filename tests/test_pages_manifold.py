@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
 from glp_core import strength
 from glp_core.activation_map import Pca, pca_map, umap_map
-from glp_core.bank import Bank
+from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
 from glp_core.measures import Measures, reference
 from glp_core.prior.distance import ManifoldMeter, make_reference

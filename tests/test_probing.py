@@ -7,10 +7,17 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from glp_core.corpus import Task, split_of
+from glp_core.data.corpus import Task, split_of
+from glp_core.data.probe_activations import (
+    Caps,
+    ProbeActivations,
+    collect_probe_activations,
+    digest,
+    last_token_activations,
+    sampled_rows,
+)
 from glp_core.errors import GlpError
 from glp_core.neuron_text import read_text
-from glp_core.probe_data import Caps, ProbeActivations, collect_probe_activations, digest, last_token_activations, sampled_rows
 from glp_core.probes import auc, auc_interval, auc_of_ranks, bootstrap_mean, fit_logistic, roc, standardised_difference
 from glp_core.probing import TaskRows, probe_task, summary, task_scores, unit_concepts, validation_auc
 from glp_core.readings import Reading, read_units
@@ -133,7 +140,7 @@ def test_best_task_of_a_unit_is_chosen_on_validation_and_measured_on_test():
 def test_rows_are_balanced_capped_and_keep_their_split(monkeypatch):
     texts = [f"text number {i}" for i in range(400)]
     frame = pd.DataFrame({"text": texts, "label": [int(i % 4 == 0) for i in range(400)], "split": [split_of(t) for t in texts]})
-    monkeypatch.setattr("glp_core.probe_data.task_rows", lambda _task: frame.copy())
+    monkeypatch.setattr("glp_core.data.probe_activations.task_rows", lambda _task: frame.copy())
     rows = sampled_rows(Task("1_x", "", ""), Caps(train=40, validation=20, test=30))
     counts = rows.groupby(["split", "label"]).size()
     assert (
@@ -161,7 +168,7 @@ def test_last_token_activations_are_those_of_each_text_alone(tiny_llm, tmp_path)
 
 
 def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch):
-    monkeypatch.setattr("glp_core.probe_data.TEXTS_PER_PART", 2)
+    monkeypatch.setattr("glp_core.data.probe_activations.TEXTS_PER_PART", 2)
     rows = pd.DataFrame({"text": ["one cat", "two cats", "three", "one cat", "five"], "rank": [0, 0, 1, 0, 1]})
     rows["key"] = [digest(t) for t in rows["text"]]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glp_core.activations import ActivationStore
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
 from glp_core.sae import Sae, SaeConfig, load_sae, save_sae

@@ -9,8 +9,8 @@ import torch
 
 from glp_core import kept_weights
 from glp_core.__main__ import main
-from glp_core.activations import ActivationStore
 from glp_core.cli import sweep
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import load_glp
 from glp_core.runs import read_runs

@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from glp_core.corpus import tasks
+from glp_core.data.corpus import tasks
 from glp_core.llm.batching import by_length
 from tests.bench import ten_concepts
 from tests.neuron_fakes import FakeIndex

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError, load_glp, training
-from glp_core.activations import ActivationStore
+from glp_core.data.store import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
 from glp_core.prior.gaussian import GaussianPrior

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from glp_core.activations import ActivationStore
-from glp_core.bank import make_bank
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.data.bank import make_bank
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.measures import open_measures, reference

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from glp_core.activations import ActivationStore, collect
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import ActivationStore, collect
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm, load_llm
 from glp_core.llm.sources import SMOLLM2, LlmSource

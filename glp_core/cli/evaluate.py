@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from glp_core import evaluation
-from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.prior.distance import make_reference

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from glp_core.activations import DOCUMENTS_PER_SHARD, ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import DOCUMENTS_PER_SHARD, ActivationStore
 from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
 from glp_core.llm.model import cache_folder
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         path.unlink(missing_ok=True)
     identity = {
         "glp": file_digest(workspace.folder / "glp" / "final.safetensors"),
-        "corpus": "glp_core.corpus.documents('train')",
+        "corpus": "glp_core.data.corpus.documents('train')",
     }
     say(
         f"Reading {glp.n_layers * glp.d_mlp:,} units at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.cli.sae import sae_path
-from glp_core.corpus import Task, tasks
+from glp_core.data.corpus import Task, tasks
+from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.files import replacing, write_tensors
 from glp_core.llm.model import cache_folder
 from glp_core.prior.glp import GLP
-from glp_core.probe_data import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.probing import (
     PRESELECTED,
     TITLES,

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from glp_core import evaluation
-from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.sae import sae_path
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.sae import Sae, load_sae

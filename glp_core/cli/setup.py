@@ -3,7 +3,7 @@
 import argparse
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, say
-from glp_core.corpus import check_files
+from glp_core.data.corpus import check_files
 from glp_core.llm.model import converted_gguf
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from glp_core import solvers
-from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.data.store import ActivationStore
 from glp_core.prior.checkpoint import load_glp, save_fitted_steps
 
 

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from glp_core.activations import ActivationStore
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
 from glp_core.kept_weights import keep_final

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
 from glp_core.llm.hooks import record
 from glp_core.llm.model import load_llm
 from glp_core.neuron_format import KEPT

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from glp_core.activations import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_massive
 from glp_core.cli.console import reporter
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_massive
 from glp_core.llm.model import load_llm
 from glp_core.neuron_finish import finish
 from glp_core.neuron_format import KEPT

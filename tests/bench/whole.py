@@ -67,7 +67,7 @@ def train_fraction_of_gemm(glp, dtype, steps=12):
 
 def random_store(folder, width):
     """Write the smallest store that a Trainer starts from."""
-    from glp_core.activations import ActivationStore
+    from glp_core.data.store import ActivationStore
 
     acts = torch.randn(2048, width)
     write_tensors(folder / "train-00000.safetensors", {"acts": acts.bfloat16()})

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glp_core.corpus import Split, Task, task_rows
+from glp_core.data.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
 from glp_core.llm.batching import by_length

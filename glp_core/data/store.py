@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glp_core.corpus import Document
+from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, write_json, write_tensors
 from glp_core.llm.model import Llm

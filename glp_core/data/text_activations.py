@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glp_core.activations import is_massive
+from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.batching import by_length

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glp_core.activations import ActivationStore
-from glp_core.corpus import documents
+from glp_core.data.corpus import documents
+from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
