@@ -18,10 +18,10 @@ from dashboard import about, resources, state
 from dashboard.jobs import Cancelled
 from dashboard.steering import ARM_TITLES
 from dashboard.waiting import Report
-from glp_core import strength_grid
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.strength_grid import Cell, Spread
+from glp_core.steering import strength_grid
+from glp_core.steering.strength_grid import Cell, Spread
 
 if TYPE_CHECKING:
     from glp_core.measures import Measures
@@ -179,14 +179,14 @@ def prompts(n: int) -> tuple[str, ...]:
 
 def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Iterator[Spread]:
     """Push the last token of every prompt along the direction, with every strength and arm; yield cells that are not done yet."""
-    from glp_core import strength
+    from glp_core.steering import strength_sweep
 
     ours, workspace = measures(), resources.workspace()
-    clean = strength.last_activations(resources.llm(), workspace.layer, request.prompts, workspace.median_norm)
+    clean = strength_sweep.last_activations(resources.llm(), workspace.layer, request.prompts, workspace.median_norm)
     vector = resources.direction(request.direction).vector
-    ways = strength.projectors(ours.meter.glp, ours.covariance)
-    pushes = strength.Pushes(ours.meter, clean, vector, workspace.median_norm, ways)
-    yield from strength.sweep(pushes, done=done, cancelled=cancelled)
+    ways = strength_sweep.projectors(ours.meter.glp, ours.covariance)
+    pushes = strength_sweep.Pushes(ours.meter, clean, vector, workspace.median_norm, ways)
+    yield from strength_sweep.sweep(pushes, done=done, cancelled=cancelled)
 
 
 def glp_stamp() -> float:

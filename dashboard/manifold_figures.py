@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard import charts
 from dashboard.manifold import ARMS, Plane, TextReading
-from glp_core.strength_grid import Spread
+from glp_core.steering.strength_grid import Spread
 
 RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
 KIND_SYMBOLS = ("diamond", "square", "triangle-up", "star")

@@ -9,7 +9,7 @@ from dashboard import about, components, lists, manifold, manifold_controls, man
 from dashboard.components import File
 from dashboard.manifold import PARAMS, Sweep
 from glp_core.errors import GlpError
-from glp_core.strength_grid import ARMS, STRENGTHS, Spread
+from glp_core.steering.strength_grid import ARMS, STRENGTHS, Spread
 
 ZONES = "python -m glp_core zones"
 UPDATE = 0.15

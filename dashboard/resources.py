@@ -20,10 +20,10 @@ from dashboard.jobs import Cancelled, Job, JobRunner, Work
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.directions import Direction
     from glp_core.llm.model import Llm
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
+    from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
 
 DEVICE = "cpu"

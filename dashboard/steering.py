@@ -158,7 +158,7 @@ def work(wanted: Request) -> Work:
     """Return the job that compares the arms and yields Start, Tokens, and at the end a Reading per arm."""
 
     def run(cancelled: Cancelled) -> Iterator[Start | Token | Reading]:
-        from glp_core.generation import Sampling, clean_reading, generate
+        from glp_core.steering.generation import Sampling, clean_reading, generate
 
         workspace, llm, meter = resources.workspace(), resources.llm(), resources.meter()
         direction = resources.direction(wanted.direction)
@@ -191,8 +191,8 @@ def _encode(llm: Any, wanted: Request) -> list[int]:
 
 
 def _arms(wanted: Request, vector: Any) -> list[Any]:
-    from glp_core.generation import Arm
     from glp_core.prior.projection import make_projector
+    from glp_core.steering.generation import Arm
 
     covariance = resources.workspace().covariance() if "gaussian" in wanted.arms else None
     arms = [Arm("unsteered")]

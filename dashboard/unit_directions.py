@@ -12,8 +12,8 @@ from dashboard.about import DirectionFacts
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.directions import Direction
     from glp_core.prior.glp import GLP
+    from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
 
 PREFIX = "unit:"
@@ -53,7 +53,7 @@ def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
     """
     import torch
 
-    from glp_core.directions import Direction
+    from glp_core.steering.directions import Direction
     from glp_core.write_directions import write_direction
 
     vector = torch.as_tensor(write_direction(glp, *lists.parse_unit(name.removeprefix(PREFIX)))).float()

@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 
-from glp_core import evaluation, probing_score, steering_score
+from glp_core import evaluation, probing_score
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
 from glp_core.kept_weights import kept_checkpoints
@@ -28,7 +27,9 @@ from glp_core.prior.checkpoint import load_glp, read_statistics
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
 from glp_core.runs import SCORES
-from glp_core.steering_report import Outcome
+from glp_core.steering import text_scores
+from glp_core.steering.directions import Direction
+from glp_core.steering.report import Outcome
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 STEPS = 20
@@ -54,7 +55,7 @@ class Scorer:
     """That the steering score pushes along."""
     prefixes: int = 100
     """Of the steering score: the first ones of the demo's list."""
-    strengths: tuple[float, ...] = steering_score.STRENGTHS
+    strengths: tuple[float, ...] = text_scores.STRENGTHS
     """Of the steering score, above 1."""
     progress: Progress = quiet
     """Told how far texts are that have to be run first."""
@@ -115,7 +116,7 @@ class Scorer:
     def steering(self, glp: GLP) -> dict[str, float]:
         """Return the steering score: concept and fluency over strengths above 1."""
         given = (self.llm, self.steered_direction, glp, self.texts, self.unsteered)
-        return {"steering": steering_score.steering_score(*given, strengths=self.strengths)}
+        return {"steering": text_scores.steering_score(*given, strengths=self.strengths)}
 
     @cached_property
     def _covariance(self) -> torch.Tensor:
@@ -138,7 +139,7 @@ class Scorer:
     @cached_property
     def unsteered(self) -> list[Outcome]:
         """The prefixes' unsteered texts, measured."""
-        return steering_score.unsteered(self.llm, self.steered_direction, self.texts)
+        return text_scores.unsteered(self.llm, self.steered_direction, self.texts)
 
     @cached_property
     def texts(self) -> list[str]:

@@ -135,7 +135,7 @@ def read_text(
 
 def save_unit_direction(workspace: "Workspace", layer: int, unit: int) -> str:
     """Store a unit's write direction as a direction of the workspace; return its name."""
-    from glp_core.directions import Direction
+    from glp_core.steering.directions import Direction
 
     vector = torch.from_numpy(write_direction(workspace.load_glp(), layer, unit))
     direction = Direction(

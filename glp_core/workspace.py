@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from glp_core.directions import Direction
     from glp_core.llm.model import Llm
     from glp_core.prior.glp import GLP
+    from glp_core.steering.directions import Direction
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
 DTYPES = ("auto", "bfloat16", "float32")
@@ -165,7 +165,7 @@ class Workspace:
 
     def direction(self, name: str) -> "Direction":
         """Load one direction; raise GlpError when there is none of that name."""
-        from glp_core.directions import Direction
+        from glp_core.steering.directions import Direction
 
         names = self.direction_names()
         if name not in names:

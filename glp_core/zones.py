@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.generation import Row, decode, read_texts, repetition
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
-from glp_core.steering import Arm
+from glp_core.steering.directions import Direction
+from glp_core.steering.edit import Arm
+from glp_core.steering.generation import Row, decode, read_texts, repetition
 
 STRENGTHS = (0.4, 0.8, 1.2, 1.6, 2.0)
 TOKENS = 24

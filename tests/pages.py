@@ -7,10 +7,10 @@ import torch
 from dashboard import about, resources
 from glp_core.data.corpus import Document
 from glp_core.data.store import collect
-from glp_core.directions import Direction
 from glp_core.llm.model import LlmSource
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.distance import make_reference
+from glp_core.steering.directions import Direction
 from glp_core.workspace import Workspace
 from tests import tiny
 

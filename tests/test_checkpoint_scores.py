@@ -5,17 +5,18 @@ import pandas as pd
 import pytest
 import torch
 
-from glp_core import checkpoint_scores, probing_score, steering_score
+from glp_core import checkpoint_scores, probing_score
 from glp_core.checkpoint_scores import Scorer, score_run
 from glp_core.data.corpus import Document, Task
 from glp_core.data.probe_activations import Caps, ProbeActivations, digest, last_token_activations
 from glp_core.data.store import collect
 from glp_core.errors import GlpError
-from glp_core.generation import Arm, Sampling, clean_reading, generate, repeated_share
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.readings import NOISE_FREE, read_units
-from glp_core.steering_report import UNSTEERED, Outcome
+from glp_core.steering import text_scores
+from glp_core.steering.generation import Arm, Sampling, clean_reading, generate, repeated_share
+from glp_core.steering.report import UNSTEERED, Outcome
 from tests import pages, tiny
 
 DOCUMENTS = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(120)]
@@ -167,14 +168,14 @@ def outcome(arm, strength, concept, log_probability, repeated):
 )
 def test_the_steering_score_by_hand(steered, wanted):
     plain = outcome(UNSTEERED, 0.0, 0.2, -2.0, 0.1)
-    assert steering_score.score([plain, outcome("glp", 1.5, *steered)]) == pytest.approx(wanted)
+    assert text_scores.score([plain, outcome("glp", 1.5, *steered)]) == pytest.approx(wanted)
 
 
 def test_strengths_count_equally_and_prefixes_within_them():
     outcomes = [outcome(UNSTEERED, 0.0, 0.0, -2.0, 0.0), outcome(UNSTEERED, 0.0, 0.0, -2.0, 0.0)]
     outcomes += [outcome("glp", 1.2, 1.0, -2.0, 0.0)] * 2
     outcomes += [outcome("glp", 1.6, 0.0, -2.0, 1.0), outcome("glp", 1.6, 1.0, -2.0, 1.0)]
-    assert steering_score.score(outcomes) == pytest.approx((1.0 + 0.25) / 2)
+    assert text_scores.score(outcomes) == pytest.approx((1.0 + 0.25) / 2)
 
 
 def test_the_steering_score_is_of_texts_written_with_the_checkpoint(made, scorer):
@@ -201,7 +202,7 @@ def test_the_steering_score_is_of_texts_written_with_the_checkpoint(made, scorer
 def test_senseless_steering_settings_are_refused(made, scorer):
     workspace, llm, store, folder = made
     with pytest.raises(GlpError, match="above 1, got 0.8"):
-        steering_score.steering_score(llm, workspace.direction("up"), load_glp(folder), ["The"], [], strengths=(1.5, 0.8))
+        text_scores.steering_score(llm, workspace.direction("up"), load_glp(folder), ["The"], [], strengths=(1.5, 0.8))
     with pytest.raises(GlpError, match="--prefixes is 101"):
         _ = Scorer(workspace, store, prefixes=101).texts
     with pytest.raises(GlpError, match="No direction"):

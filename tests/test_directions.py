@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from glp_core.cli.direction import read_classes
 from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
-from glp_core.directions import Direction, diff_mean, direction_from, fit_probe
 from glp_core.errors import GlpError
-from glp_core.personas import ANSWER_TOKENS, make_persona
-from glp_core.recipes import PERSONAS, RECIPES, Persona, Readings, make
+from glp_core.steering.directions import Direction, diff_mean, direction_from, fit_probe
+from glp_core.steering.personas import ANSWER_TOKENS, make_persona
+from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, Readings, make
 from tests import tiny
 
 LAYER = 1

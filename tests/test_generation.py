@@ -8,7 +8,11 @@ import torch
 
 from glp_core.data.store import MASSIVE
 from glp_core.errors import GlpError
-from glp_core.generation import (
+from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
+from glp_core.prior.distance import ManifoldMeter, make_reference
+from glp_core.prior.projection import make_projector
+from glp_core.steering.edit import SteeringEdit
+from glp_core.steering.generation import (
     Arm,
     Row,
     Sampling,
@@ -20,10 +24,6 @@ from glp_core.generation import (
     repeated_share,
     repetition,
 )
-from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
-from glp_core.prior.distance import ManifoldMeter, make_reference
-from glp_core.prior.projection import make_projector
-from glp_core.steering import SteeringEdit
 from tests import tiny
 
 LAYER, NORM = 1, 4.0
@@ -253,7 +253,7 @@ def test_reading_texts_in_batches_of_different_prompts_changes_nothing(tiny_llm,
     continuations = [[20, 30, 40], [50, 60], []]
     read, means = read_texts(tiny_llm, LAYER, prompts, continuations)
     assert read[2] == [] and means[2].isnan().all()
-    monkeypatch.setattr("glp_core.generation.TOKENS_PER_READING", 1)
+    monkeypatch.setattr("glp_core.steering.generation.TOKENS_PER_READING", 1)
     again, means_again = read_texts(tiny_llm, LAYER, prompts, continuations)
     assert again[0] == pytest.approx(read[0], abs=1e-4) and again[1] == pytest.approx(read[1], abs=1e-4)
     torch.testing.assert_close(means, means_again, atol=1e-4, rtol=1e-4, equal_nan=True)

@@ -9,13 +9,13 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
-from glp_core import strength
 from glp_core.activation_map import Pca, pca_map, umap_map
 from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
 from glp_core.measures import Measures, reference
 from glp_core.prior.distance import ManifoldMeter, make_reference
-from glp_core.strength_grid import ARMS, STRENGTHS
+from glp_core.steering import strength_sweep
+from glp_core.steering.strength_grid import ARMS, STRENGTHS
 from tests import pages
 
 
@@ -114,19 +114,19 @@ def test_own_prompts_are_used_and_all_cells_come(workspace):
 
 
 def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, monkeypatch):
-    measured, whole = [], strength.Pushes.spread
+    measured, whole = [], strength_sweep.Pushes.spread
 
     def spread(self, arm, at_strength, raw):
         measured.append((arm, at_strength))
         return whole(self, arm, at_strength, raw)
 
-    monkeypatch.setattr(strength.Pushes, "spread", spread)
-    original = strength.sweep
+    monkeypatch.setattr(strength_sweep.Pushes, "spread", spread)
+    original = strength_sweep.sweep
 
     def sweep(pushes, *, done, cancelled):
         return original(pushes, done=done, cancelled=lambda: cancelled() or (not done and len(measured) >= 7))
 
-    monkeypatch.setattr(strength, "sweep", sweep)
+    monkeypatch.setattr(strength_sweep, "sweep", sweep)
     at = open_page(manifold_view="Strength", manifold_prompts="4")
     at.button(key="manifold_run").click().run()
     assert len(measured) == 7

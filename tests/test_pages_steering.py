@@ -18,9 +18,9 @@ from dashboard import about, measured, resources, steering, steering_panel, stee
 from dashboard.jobs import JobRunner
 from dashboard.steering import Column, Comparison, Reading, Request, Token
 from glp_core.errors import GlpError
-from glp_core.generation import Arm, Sampling, generate
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
+from glp_core.steering.generation import Arm, Sampling, generate
 from tests import pages, tiny
 
 NAN = float("nan")

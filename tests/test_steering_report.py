@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.generation import Arm, Sampling, clean_reading, generate
 from glp_core.prior.projection import make_projector
-from glp_core.steering_report import Outcome, measure, summarise
+from glp_core.steering.directions import Direction
+from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
+from glp_core.steering.report import Outcome, measure, summarise
 from glp_core.workspace import DEMO
 from tests import tiny
 

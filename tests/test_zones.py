@@ -10,7 +10,7 @@ from glp_core.evaluation import frechet_distance
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.scorecard import Rows
-from glp_core.strength import Pushes, lowered, projectors
+from glp_core.steering.strength_sweep import Pushes, lowered, projectors
 from glp_core.zones import Limits, Text
 from tests import tiny
 

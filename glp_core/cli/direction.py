@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
-from glp_core.directions import diff_mean
 from glp_core.errors import GlpError
+from glp_core.steering.directions import diff_mean
 
 POSITIVE, NEGATIVE = {"1", "1.0", "true", "yes", "positive", "+"}, {"0", "0.0", "false", "no", "negative", "-", "-1"}
 

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
-from glp_core.personas import make_persona
-from glp_core.recipes import PERSONAS, RECIPES, Readings, make
+from glp_core.steering.directions import Direction
+from glp_core.steering.personas import make_persona
+from glp_core.steering.recipes import PERSONAS, RECIPES, Readings, make
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
-from glp_core.steering_report import STRENGTHS, TOKENS, measure, summarise
+from glp_core.steering.report import STRENGTHS, TOKENS, measure, summarise
 from glp_core.workspace import DEMO, Workspace
 
 ARMS = ("raw", "glp", "norm", "gaussian")

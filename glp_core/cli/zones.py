@@ -4,16 +4,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glp_core import strength, zones
+from glp_core import zones
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
-from glp_core.strength import Pushes
-from glp_core.strength_grid import STRENGTHS
+from glp_core.steering import strength_sweep
+from glp_core.steering.directions import Direction
+from glp_core.steering.strength_grid import STRENGTHS
+from glp_core.steering.strength_sweep import Pushes
 from glp_core.workspace import DEMO, Workspace
 
 
@@ -66,7 +67,7 @@ def calibrated(
         llm, layer, zones.plan(prompts), Sampling(args.tokens, 1.0), **options, progress=reporter("own, temperature 1")
     )
     greedy = zones.write(llm, layer, zones.plan(prompts), Sampling(args.tokens), **options, progress=reporter("own, greedy"))
-    ways = {"raw": None, "glp": strength.projectors(meter.glp, workspace.covariance())["glp"]}
+    ways = {"raw": None, "glp": strength_sweep.projectors(meter.glp, workspace.covariance())["glp"]}
     jobs = zones.plan(prompts[: args.steered], directions, zones.STRENGTHS, ways)
     steered = zones.write(llm, layer, jobs, Sampling(args.tokens), **options, progress=reporter("steered"))
     found = zones.limits(sampled, greedy)
@@ -81,11 +82,11 @@ def projection(
     workspace: Workspace, llm: Llm, meter: ManifoldMeter, directions: list[Direction], prefixes: list[str]
 ) -> list[dict[str, Any]]:
     """Return, for each direction and strength, on how many prompts projection brings the last token's activation nearer."""
-    clean = strength.last_activations(llm, workspace.layer, prefixes, workspace.median_norm)
-    ways = strength.projectors(meter.glp, workspace.covariance())
+    clean = strength_sweep.last_activations(llm, workspace.layer, prefixes, workspace.median_norm)
+    ways = strength_sweep.projectors(meter.glp, workspace.covariance())
     rows = []
     for direction in directions:
         pushes = Pushes(meter, clean, direction.vector, workspace.median_norm, ways)
-        found = strength.lowered(pushes, [x for x in STRENGTHS if x > 0])
+        found = strength_sweep.lowered(pushes, [x for x in STRENGTHS if x > 0])
         rows += [{"direction": direction.name, "title": direction.title} | row for row in found]
     return rows

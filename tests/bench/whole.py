@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from glp_core.files import write_json, write_tensors
-from glp_core.generation import Arm, Sampling, generate
 from glp_core.prior.projection import make_projector
+from glp_core.steering.generation import Arm, Sampling, generate
 from glp_core.training import Trainer, flops_per_activation
 from glp_core.training_plan import TrainConfig
 from tests.bench.timing import interleaved

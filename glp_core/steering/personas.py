@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from glp_core.data.text_activations import TextReading
-from glp_core.directions import Direction, direction_from
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.generation import Row, decode
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
-from glp_core.recipes import Persona
-from glp_core.steering import Arm
+from glp_core.steering.directions import Direction, direction_from
+from glp_core.steering.edit import Arm
+from glp_core.steering.generation import Row, decode
+from glp_core.steering.recipes import Persona
 
 ANSWER_TOKENS = 24
 ROWS_PER_BATCH = 48

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
-from glp_core.steering_report import TOKENS, UNSTEERED, Outcome, measure
+from glp_core.steering.directions import Direction
+from glp_core.steering.report import TOKENS, UNSTEERED, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
 SOLVER, CALLS, NOISE_LEVEL = "ab2", 4, 0.5

@@ -19,7 +19,7 @@ from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector, make_projector
-from glp_core.strength_grid import ARMS, STRENGTHS, Cell, Spread
+from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LONGEST_PROMPT = 64

@@ -17,7 +17,7 @@ from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, c
 from glp_core.llm.hooks import edit, layer_at, record
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
-from glp_core.steering import Arm, Reading, SteeringEdit, check_arms
+from glp_core.steering.edit import Arm, Reading, SteeringEdit, check_arms
 
 __all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition"]
 

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from glp_core.directions import Direction
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.generation import Row, decode, read_texts, repeated_share
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
-from glp_core.steering import Arm
+from glp_core.steering.directions import Direction
+from glp_core.steering.edit import Arm
+from glp_core.steering.generation import Row, decode, read_texts, repeated_share
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
 TOKENS = 24
