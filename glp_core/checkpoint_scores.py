@@ -20,7 +20,6 @@ from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
-from glp_core.kept_weights import kept_checkpoints
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
 from glp_core.prior.checkpoint import load_glp, read_statistics
@@ -30,6 +29,7 @@ from glp_core.runs import SCORES
 from glp_core.steering import text_scores
 from glp_core.steering.directions import Direction
 from glp_core.steering.report import Outcome
+from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 
 STEPS = 20

@@ -17,10 +17,10 @@ from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
 from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
-from glp_core.loss import stratified_sigmas
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
+from glp_core.training.loss import stratified_sigmas
 
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""

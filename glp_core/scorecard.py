@@ -17,7 +17,7 @@ from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
-from glp_core.sae import Sae
+from glp_core.training.sae import Sae
 from glp_core.two_sample import Accuracy, logistic_test, neighbour_test
 
 NOISE_LEVEL = 0.5

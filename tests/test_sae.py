@@ -6,8 +6,8 @@ import torch
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
-from glp_core.sae import Sae, SaeConfig, load_sae, save_sae
-from glp_core.sae_training import train_sae
+from glp_core.training.sae import Sae, SaeConfig, load_sae, save_sae
+from glp_core.training.sae_training import train_sae
 
 D, TRUE, ACTIVE = 16, 24, 2
 
@@ -71,7 +71,7 @@ def test_training_repeats_and_can_be_stopped(store):
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("glp_core.sae_training.SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr("glp_core.training.sae_training.SECONDS_BETWEEN_SAVES", -1.0)
     config, state = SaeConfig(expansion=2, k=2, activations=40_960, batch=512, dead_after=2000), tmp_path / "sae.state"
     whole, _ = train_sae(store, config)
 

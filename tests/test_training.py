@@ -7,14 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glp_core import GlpError, load_glp, training
+from glp_core import GlpError, load_glp
 from glp_core.data.store import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
-from glp_core.loss import flow_loss, stratified_sigmas, validation_loss
 from glp_core.prior.gaussian import GaussianPrior
-from glp_core.run_folder import COLUMNS
-from glp_core.training import Trainer
-from glp_core.training_plan import TrainConfig
+from glp_core.training import trainer as training
+from glp_core.training.loss import flow_loss, stratified_sigmas, validation_loss
+from glp_core.training.plan import TrainConfig
+from glp_core.training.run_folder import COLUMNS
+from glp_core.training.trainer import Trainer
 
 SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
 SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}

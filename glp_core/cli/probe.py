@@ -31,7 +31,7 @@ from glp_core.probing import (
     validation_auc,
 )
 from glp_core.readings import PAPER, Reading, read_units
-from glp_core.sae import Sae, load_sae
+from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
 
 READINGS = (PAPER, Reading(0.05), Reading(0.1), Reading(0.2), Reading(0.3), Reading(0.4), Reading(0.3, draws=8))

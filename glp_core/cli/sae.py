@@ -6,8 +6,8 @@ from pathlib import Path
 from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.data.store import ActivationStore
 from glp_core.llm.model import cache_folder
-from glp_core.sae import SaeConfig, save_sae
-from glp_core.sae_training import train_sae
+from glp_core.training.sae import SaeConfig, save_sae
+from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
 
 

@@ -10,8 +10,8 @@ from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import gaussian_prior
-from glp_core.sae import Sae, load_sae
 from glp_core.scorecard import Contest, halves, scorecard
+from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
 
 

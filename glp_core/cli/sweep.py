@@ -16,9 +16,9 @@ from glp_core.cli.train import publish
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing
-from glp_core.kept_weights import keep_final
-from glp_core.training import Trainer
-from glp_core.training_plan import TrainConfig
+from glp_core.training.kept_weights import keep_final
+from glp_core.training.plan import TrainConfig
+from glp_core.training.trainer import Trainer
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
 SIZES = {

@@ -8,8 +8,8 @@ import torch
 from glp_core.files import write_json, write_tensors
 from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, generate
-from glp_core.training import Trainer, flops_per_activation
-from glp_core.training_plan import TrainConfig
+from glp_core.training.plan import TrainConfig
+from glp_core.training.trainer import Trainer, flops_per_activation
 from tests.bench.timing import interleaved
 
 TOKENS = 64

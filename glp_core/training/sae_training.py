@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, write_tensors
-from glp_core.sae import Sae, SaeConfig
+from glp_core.training.sae import Sae, SaeConfig
 
 SECONDS_BETWEEN_SAVES = 60.0
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
