@@ -13,7 +13,7 @@ import pandas as pd
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_page import Unit
+    from glp_core.neuron_index.neuron_data import Unit
 
 UnitId = tuple[int, int]
 """(layer, unit), both counted from 0."""

@@ -12,7 +12,7 @@ from dashboard.unit_rows import UnitRow, unit_rows
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import NeuronIndex
+    from glp_core.neuron_index.reader import NeuronIndex
 
 
 def draw(index: NeuronIndex) -> list[components.File]:

@@ -12,7 +12,7 @@ from dashboard.lists import unit_name
 from dashboard.unit_rows import UnitRow, unit_rows
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import NeuronIndex
+    from glp_core.neuron_index.reader import NeuronIndex
 
 COMMAND = "python -m glp_core map"
 COLOURINGS = ("layer", "kurtosis", "best task")

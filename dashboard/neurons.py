@@ -20,9 +20,9 @@ from dashboard.unit_rows import UnitRow
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import NeuronIndex
+    from glp_core.neuron_index.reader import NeuronIndex
+    from glp_core.neuron_index.reading import NoiseAxis
     from glp_core.neuron_text import Firing, TextUnits
-    from glp_core.readings import NoiseAxis
 
 VIEWS = {"text": "Over text", "unit": "One unit", "map": "Map", "lists": "Lists"}
 LONGEST_TEXT = 2_000
@@ -52,7 +52,7 @@ EXAMPLES = {
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _index(folder: str, _stamp: float) -> NeuronIndex:
-    from glp_core.neuron_store import NeuronIndex
+    from glp_core.neuron_index.reader import NeuronIndex
 
     return NeuronIndex.open(Path(folder))
 
@@ -92,7 +92,7 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
     if found is None:
 
         def work(_cancelled: object, _report: object) -> NoiseAxis:
-            from glp_core.readings import noise_axis
+            from glp_core.neuron_index.reading import noise_axis
 
             llm = resources.llm()
             acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]

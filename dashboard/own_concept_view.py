@@ -15,7 +15,7 @@ from dashboard.url_text import url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import NeuronIndex
+    from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.unit_search import ConceptUnits, FoundUnit
 
 FITS_URL = 3_000

@@ -17,7 +17,7 @@ from dashboard.url_text import keep, url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import NeuronIndex, Unit
+    from glp_core.neuron_index.reader import NeuronIndex, Unit
     from glp_core.neuron_text import Firing, TextUnits
 
 RANKED = 40

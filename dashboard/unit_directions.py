@@ -53,8 +53,8 @@ def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
     """
     import torch
 
+    from glp_core.neuron_index.write_directions import write_direction
     from glp_core.steering.directions import Direction
-    from glp_core.write_directions import write_direction
 
     vector = torch.as_tensor(write_direction(glp, *lists.parse_unit(name.removeprefix(PREFIX)))).float()
     unknown = torch.full_like(vector, math.nan)

@@ -12,8 +12,8 @@ from dashboard import charts
 from dashboard.components import token_html, visible
 
 if TYPE_CHECKING:
-    from glp_core.neuron_store import Snippet, Unit
-    from glp_core.readings import NoiseAxis
+    from glp_core.neuron_index.reader import Snippet, Unit
+    from glp_core.neuron_index.reading import NoiseAxis
 
 Context = Literal["snippet", "window", "full"]
 SNIPPET_TOKENS = 16

@@ -17,7 +17,7 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glp_core.neuron_store import Neighbour, NeuronIndex, Unit
+    from glp_core.neuron_index.reader import Neighbour, NeuronIndex, Unit
     from glp_core.neuron_text import TextUnits
 
 CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}

@@ -17,7 +17,7 @@ from typing import Any
 
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet
-from glp_core.neuron_store import NeuronIndex, Snippet, Unit
+from glp_core.neuron_index.reader import NeuronIndex, Snippet, Unit
 
 LONGEST_ANSWER = 200_000
 LONGEST_EXPLANATION = 300

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glp_core.files import Progress, quiet, write_json
-from glp_core.neuron_store import NeuronIndex, Snippet
+from glp_core.neuron_index.reader import NeuronIndex, Snippet
 
 AUTOMATIC = "automatic"
 HIGH_AUC = 0.85

@@ -10,9 +10,9 @@ import torch
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
+from glp_core.neuron_index.reading import Reading, read_units
+from glp_core.neuron_index.write_directions import write_direction
 from glp_core.prior.glp import GLP
-from glp_core.readings import Reading, read_units
-from glp_core.write_directions import write_direction
 
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from glp_core.data.corpus import Document
-from glp_core.neuron_finish import finish
-from glp_core.neuron_index import TextSource, first_of_text, index_part
-from glp_core.neuron_store import NeuronIndex
-from glp_core.readings import Reading
+from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.writer import finish
 from tests.bench import check_index
 
 LAYER, READING = 2, Reading(sigma=0.2)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from glp_core.data.store import is_massive
-from glp_core.neuron_store import NeuronIndex
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.reading import draw_noise
 from glp_core.neuron_text import read_text
-from glp_core.readings import draw_noise
 
 TEXT = "The pitcher threw a fastball, and the naïve crowd 🙂 cheered.\nThen it rained in Paris."
 
@@ -19,7 +19,7 @@ def index(demo):
 
 
 def test_the_index_is_of_this_glp_and_counts_every_token_of_every_unit(index, demo):
-    from glp_core.neuron_index import file_digest
+    from glp_core.neuron_index.corpus_pass import file_digest
 
     assert index.facts["glp"] == file_digest(demo.folder / "glp" / "final.safetensors")
     probed = demo.report("probing")

@@ -9,14 +9,14 @@ from scipy import stats
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
-from glp_core.neuron_counts import bin_values
-from glp_core.neuron_finish import finish
-from glp_core.neuron_format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
-from glp_core.neuron_index import TextSource, first_of_text, index_part, merge_parts, read_state
-from glp_core.neuron_stats import UnitStatistics
-from glp_core.neuron_store import NeuronIndex
-from glp_core.readings import Reading, noise_axis, read_units
-from glp_core.write_directions import token_effects, write_direction, write_directions
+from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
+from glp_core.neuron_index.counting import bin_values
+from glp_core.neuron_index.format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.reading import Reading, noise_axis, read_units
+from glp_core.neuron_index.statistics import UnitStatistics
+from glp_core.neuron_index.write_directions import token_effects, write_direction, write_directions
+from glp_core.neuron_index.writer import finish
 
 LAYER = 2
 READING = Reading(sigma=0.2)
@@ -36,9 +36,9 @@ def documents():
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
     patch = pytest.MonkeyPatch()
-    patch.setattr("glp_core.neuron_index.DOCUMENTS_PER_SHARD", BLOCK)
-    patch.setattr("glp_core.neuron_index.TOKENS_PER_CHUNK", 300)
-    patch.setattr("glp_core.neuron_stats.SAMPLED_DOCUMENTS", 16)
+    patch.setattr("glp_core.neuron_index.corpus_pass.DOCUMENTS_PER_SHARD", BLOCK)
+    patch.setattr("glp_core.neuron_index.corpus_pass.TOKENS_PER_CHUNK", 300)
+    patch.setattr("glp_core.neuron_index.statistics.SAMPLED_DOCUMENTS", 16)
     yield
     patch.undo()
 
@@ -169,7 +169,7 @@ def test_merged_parts_equal_the_whole(source, whole, tiny_glp, tmp_path):
 
 
 def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, monkeypatch):
-    monkeypatch.setattr("glp_core.neuron_index.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("glp_core.neuron_index.corpus_pass.SECONDS_BETWEEN_SAVES", 0.0)
     path = tmp_path / "part.safetensors"
     steps = []
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.neuron_store import NeuronIndex
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.unit_map import MapConfig, features, run_umap, save_maps
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from glp_core.files import write_tensors
-from glp_core.unit_tasks import UnitTasks
+from glp_core.neuron_index.tasks import UnitTasks
 
 TEST = np.array([[0.5, 0.9, 0.2], [0.6, 0.55, 0.45]], np.float32)
 """Test AUCs (tasks, units)."""

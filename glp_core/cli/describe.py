@@ -7,7 +7,7 @@ from glp_core.cli.console import add_workspace_argument, open_workspace, reporte
 from glp_core.describe_server import Server, describe_by_server
 from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
-from glp_core.neuron_store import NeuronIndex
+from glp_core.neuron_index.reader import NeuronIndex
 
 KEY = "GLP_DESCRIBE_KEY"
 

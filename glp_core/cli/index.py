@@ -9,10 +9,10 @@ from glp_core.data.store import DOCUMENTS_PER_SHARD, ActivationStore
 from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
 from glp_core.llm.model import cache_folder
-from glp_core.neuron_finish import finish
-from glp_core.neuron_index import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
-from glp_core.neuron_store import NeuronIndex
-from glp_core.readings import Reading
+from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.writer import finish
 from glp_core.workspace import Workspace
 
 MOST = 50_000

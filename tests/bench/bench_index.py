@@ -16,11 +16,11 @@ from torch.profiler import ProfilerActivity, profile
 from glp_core.data.corpus import documents
 from glp_core.llm.hooks import record
 from glp_core.llm.model import load_llm
-from glp_core.neuron_format import KEPT
-from glp_core.neuron_index import TextSource, first_of_text, index_part
+from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
+from glp_core.neuron_index.format import KEPT
+from glp_core.neuron_index.reading import NOISE_FREE
 from glp_core.prior.checkpoint import load_glp
 from glp_core.prior.glp import GLP
-from glp_core.readings import NOISE_FREE
 from glp_core.workspace import DEMO, Workspace
 
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_addmm_activation", "mkldnn::_linear_pointwise"}

@@ -17,13 +17,13 @@ from glp_core.cli.console import reporter
 from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_massive
 from glp_core.llm.model import load_llm
-from glp_core.neuron_finish import finish
-from glp_core.neuron_format import KEPT
-from glp_core.neuron_index import TextSource, first_of_text, index_part
-from glp_core.neuron_store import NeuronIndex
+from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
+from glp_core.neuron_index.format import KEPT
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.reading import read_units
+from glp_core.neuron_index.writer import finish
 from glp_core.neuron_text import read_text
 from glp_core.prior.checkpoint import load_glp
-from glp_core.readings import read_units
 from glp_core.workspace import DEMO, Workspace
 
 SAME = 1e-4

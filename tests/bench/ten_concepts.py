@@ -12,7 +12,7 @@ from pathlib import Path
 
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import task, task_rows
-from glp_core.neuron_store import NeuronIndex
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.unit_search import find_units
 from glp_core.workspace import DEMO, Workspace
 

@@ -13,11 +13,20 @@ from safetensors import SafetensorError, safe_open
 
 from glp_core.errors import GlpError
 from glp_core.files import read_json
-from glp_core.neuron_format import EFFECT_NOTE, HISTOGRAM_BINS, INTERVAL_REACH, QUANTILES, REACH, TAILS, decode, window_span
-from glp_core.neuron_page import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
-from glp_core.readings import Reading
-from glp_core.stored_texts import StoredTexts
-from glp_core.unit_tasks import UnitTasks
+from glp_core.neuron_index.format import (
+    EFFECT_NOTE,
+    HISTOGRAM_BINS,
+    INTERVAL_REACH,
+    QUANTILES,
+    REACH,
+    TAILS,
+    decode,
+    window_span,
+)
+from glp_core.neuron_index.neuron_data import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
+from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.tasks import UnitTasks
+from glp_core.neuron_index.texts import StoredTexts
 
 LEAST_SPREAD = 0.02
 """Units whose tails are nearer to 0 than this are never called interesting."""

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import safe_open
 
 from glp_core.errors import GlpError
-from glp_core.neuron_page import StoredDocument
+from glp_core.neuron_index.neuron_data import StoredDocument
 
 
 class StoredTexts:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glp_core.neuron_counts import bin_values
-from glp_core.neuron_format import ACTIVE, HISTOGRAM_BINS, INTERVAL_EDGES, QUANTILES, TAILS
-from glp_core.neuron_stats import UnitStatistics
+from glp_core.neuron_index.counting import bin_values
+from glp_core.neuron_index.format import ACTIVE, HISTOGRAM_BINS, INTERVAL_EDGES, QUANTILES, TAILS
+from glp_core.neuron_index.statistics import UnitStatistics
 
 UNITS_AT_ONCE = 256
 

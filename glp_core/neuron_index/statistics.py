@@ -15,8 +15,8 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
-from glp_core.neuron_counts import BINS, count_values
-from glp_core.neuron_format import KEPT, REACH
+from glp_core.neuron_index.counting import BINS, count_values
+from glp_core.neuron_index.format import KEPT, REACH
 
 WINDOW = 2 * REACH + 1
 SAMPLED_DOCUMENTS = 512
