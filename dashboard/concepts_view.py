@@ -151,7 +151,7 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
 
 def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
     """Return the best unit's values on the test rows, their labels, and the ROC on its side; None when they were not stored."""
-    from glp_core.probing import roc, task_scores
+    from glp_core.neurons.probing import roc, task_scores
 
     try:
         scores = task_scores(resources.workspace(), task)

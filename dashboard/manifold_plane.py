@@ -31,8 +31,8 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     """Lay out everything; the plane is that of the real activations alone."""
     import torch
 
-    from glp_core.activation_map import pca_map, umap_map
     from glp_core.data.store import is_massive
+    from glp_core.neurons.activation_map import pca_map, umap_map
 
     ours, workspace = manifold.measures(), resources.workspace()
     glp, bank = ours.meter.glp, ours.bank

@@ -90,7 +90,7 @@ def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple
     if found is None:
 
         def work(cancelled: Any, report: Any) -> pd.DataFrame:
-            from glp_core.unit_map import compute_map
+            from glp_core.neurons.maps import compute_map
 
             return compute_map(workspace, kind, **anew, progress=report, cancelled=cancelled)
 

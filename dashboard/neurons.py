@@ -22,7 +22,7 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neuron_index.reading import NoiseAxis
-    from glp_core.neuron_text import Firing, TextUnits
+    from glp_core.neurons.over_text import Firing, TextUnits
 
 VIEWS = {"text": "Over text", "unit": "One unit", "map": "Map", "lists": "Lists"}
 LONGEST_TEXT = 2_000
@@ -73,7 +73,7 @@ def read(text: str) -> TextUnits:
     if found is None:
 
         def work(_cancelled: object, _report: object) -> TextUnits:
-            from glp_core.neuron_text import read_text
+            from glp_core.neurons.over_text import read_text
 
             options = {"tails": ours.tails(), "median_norm": workspace.median_norm, "max_tokens": MOST_TOKENS}
             return read_text(resources.llm(), resources.glp(), workspace.layer, text, ours.reading, **options)

@@ -16,7 +16,7 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
-    from glp_core.unit_search import ConceptUnits, FoundUnit
+    from glp_core.neurons.search import ConceptUnits, FoundUnit
 
 FITS_URL = 3_000
 """Characters of one box of texts up to which the link holds it."""
@@ -72,7 +72,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
         return found
 
     def work(cancelled: Any, report: Any) -> ConceptUnits:
-        from glp_core.unit_search import find_units
+        from glp_core.neurons.search import find_units
 
         return find_units(
             resources.llm(), resources.glp(), workspace.layer, positive, negative, index.reading,

@@ -18,7 +18,7 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex, Unit
-    from glp_core.neuron_text import Firing, TextUnits
+    from glp_core.neurons.over_text import Firing, TextUnits
 
 RANKED = 40
 HEAT_UNITS = 12

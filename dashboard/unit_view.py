@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glp_core.neuron_index.reader import Neighbour, NeuronIndex, Unit
-    from glp_core.neuron_text import TextUnits
+    from glp_core.neurons.over_text import TextUnits
 
 CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 

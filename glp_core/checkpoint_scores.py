@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from glp_core import evaluation, probing_score
+from glp_core import evaluation
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
+from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, read_statistics
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP

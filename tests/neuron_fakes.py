@@ -6,7 +6,7 @@ import pandas as pd
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import Interval, Neighbour, Snippet, TokenEffect, Unit
 from glp_core.neuron_index.reading import NOISE_FREE, NoiseAxis
-from glp_core.neuron_text import TextUnits
+from glp_core.neurons.over_text import TextUnits
 
 N_LAYERS, D_MLP = 2, 30
 N_UNITS = N_LAYERS * D_MLP

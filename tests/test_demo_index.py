@@ -8,7 +8,7 @@ import torch
 from glp_core.data.store import is_massive
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import draw_noise
-from glp_core.neuron_text import read_text
+from glp_core.neurons.over_text import read_text
 
 TEXT = "The pitcher threw a fastball, and the naïve crowd 🙂 cheered.\nThen it rained in Paris."
 

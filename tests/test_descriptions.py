@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from glp_core.describe_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
-from glp_core.descriptions import Background, describe_automatically, describe_side, distinctive, save_descriptions
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import Snippet, Unit
+from glp_core.neurons.description_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
+from glp_core.neurons.descriptions import Background, describe_automatically, describe_side, distinctive, save_descriptions
 
 PLAIN = ["the rain fell on the town", "she said it was late", "a model of the mind", "they looked at the sea"] * 25
 

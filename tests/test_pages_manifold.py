@@ -9,10 +9,10 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
-from glp_core.activation_map import Pca, pca_map, umap_map
 from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
 from glp_core.measures import Measures, reference
+from glp_core.neurons.activation_map import Pca, pca_map, umap_map
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
 from glp_core.steering.strength_grid import ARMS, STRENGTHS

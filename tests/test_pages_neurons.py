@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import about, kept, neurons, resources, waiting
 from dashboard.jobs import JobRunner
 from glp_core.errors import GlpError
-from glp_core.unit_search import ConceptUnits, FoundUnit
+from glp_core.neurons.search import ConceptUnits, FoundUnit
 from tests import neuron_fakes
 
 TIMEOUT = 60
@@ -182,9 +182,9 @@ def test_tasks_can_be_searched_and_chosen(fakes):
 
 
 def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, monkeypatch):
-    from glp_core import unit_search
+    from glp_core.neurons import search
 
-    real = inspect.signature(unit_search.find_units)
+    real = inspect.signature(search.find_units)
 
     def find_units(*given, **options):
         positive, negative = itemgetter("positive", "negative")(real.bind(*given, **options).arguments)
@@ -192,7 +192,7 @@ def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, 
         found = [FoundUnit(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
         return ConceptUnits(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
 
-    monkeypatch.setattr(unit_search, "find_units", find_units)
+    monkeypatch.setattr(search, "find_units", find_units)
     kept.results.clear()
     at = open_page("concepts", concepts_part="Your own concept")
     assert "Press Find units" in at.info[0].value

@@ -18,10 +18,10 @@ from glp_core.data.probe_activations import (
 )
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reading import Reading, read_units
-from glp_core.neuron_text import read_text
-from glp_core.probes import auc, auc_interval, auc_of_ranks, bootstrap_mean, fit_logistic, roc, standardised_difference
-from glp_core.probing import TaskRows, probe_task, summary, task_scores, unit_concepts, validation_auc
-from glp_core.unit_search import find_units, rank_units
+from glp_core.neurons.over_text import read_text
+from glp_core.neurons.probes import auc, auc_interval, auc_of_ranks, bootstrap_mean, fit_logistic, roc, standardised_difference
+from glp_core.neurons.probing import TaskRows, probe_task, summary, task_scores, unit_concepts, validation_auc
+from glp_core.neurons.search import find_units, rank_units
 
 
 def planted(n=300, m=40, seed=0, strength=1.5):

@@ -8,7 +8,7 @@ import pytest
 
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.unit_map import MapConfig, features, run_umap, save_maps
+from glp_core.neurons.maps import MapConfig, features, run_umap, save_maps
 
 
 @pytest.fixture(scope="module")

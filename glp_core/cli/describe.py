@@ -4,10 +4,10 @@ import argparse
 import os
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.describe_server import Server, describe_by_server
-from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neurons.description_server import Server, describe_by_server
+from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 
 KEY = "GLP_DESCRIBE_KEY"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_SHARD, ActivationStore
-from glp_core.descriptions import describe_automatically, save_descriptions
 from glp_core.errors import GlpError
 from glp_core.llm.model import cache_folder
 from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.writer import finish
+from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace
 
 MOST = 50_000

@@ -3,7 +3,7 @@
 import argparse
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.unit_map import KINDS, MapConfig, compute_map, save_maps
+from glp_core.neurons.maps import KINDS, MapConfig, compute_map, save_maps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,7 @@ from glp_core.data.probe_activations import Caps, ProbeActivations, collect_prob
 from glp_core.files import replacing, write_tensors
 from glp_core.llm.model import cache_folder
 from glp_core.neuron_index.reading import PAPER, Reading, read_units
-from glp_core.prior.glp import GLP
-from glp_core.probing import (
+from glp_core.neurons.probing import (
     PRESELECTED,
     TITLES,
     Features,
@@ -31,6 +30,7 @@ from glp_core.probing import (
     unit_concepts,
     validation_auc,
 )
+from glp_core.prior.glp import GLP
 from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
 

@@ -22,7 +22,7 @@ from glp_core.neuron_index.format import KEPT
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import read_units
 from glp_core.neuron_index.writer import finish
-from glp_core.neuron_text import read_text
+from glp_core.neurons.over_text import read_text
 from glp_core.prior.checkpoint import load_glp
 from glp_core.workspace import DEMO, Workspace
 

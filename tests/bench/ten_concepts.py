@@ -13,7 +13,7 @@ from pathlib import Path
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import task, task_rows
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.unit_search import find_units
+from glp_core.neurons.search import find_units
 from glp_core.workspace import DEMO, Workspace
 
 GIVEN = Path(__file__).with_name("ten_concepts.json")

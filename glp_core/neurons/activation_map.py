@@ -70,8 +70,8 @@ def umap_map(
         np.save(folder / "real.npy", pca.transform(real).astype(np.float32))
         stacked = [pca.transform(rows) for rows in others.values()]
         np.save(folder / "others.npy", np.concatenate(stacked or [pca.transform(real[:1])]).astype(np.float32))
-        command = [sys.executable, "-m", "glp_core.activation_map", name, str(neighbours), str(seed)]
-        root = Path(__file__).resolve().parents[1]
+        command = [sys.executable, "-m", "glp_core.neurons.activation_map", name, str(neighbours), str(seed)]
+        root = Path(__file__).resolve().parents[2]
         log = folder / "log.txt"
         with log.open("w") as output:
             child = subprocess.Popen(

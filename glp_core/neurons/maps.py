@@ -99,8 +99,8 @@ def run_umap(
         folder = Path(scratch)
         np.save(folder / "rows.npy", rows.astype(np.float32))
         (folder / "config.json").write_text(json.dumps(asdict(config)))
-        command = [sys.executable, "-m", "glp_core.umap_process", str(folder)]
-        root = Path(__file__).resolve().parents[1]
+        command = [sys.executable, "-m", "glp_core.neurons.umap_process", str(folder)]
+        root = Path(__file__).resolve().parents[2]
         # errors go to a file: a pipe that nobody empties would stop a talkative child
         with (folder / "errors").open("w") as errors:
             child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True)

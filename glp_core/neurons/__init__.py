@@ -1,0 +1,1 @@
+"""Meta-neurons for a reader: over a text, found by concept, probed, described, laid out on maps."""
