@@ -24,7 +24,7 @@ from glp_core.steering import strength_grid
 from glp_core.steering.strength_grid import Cell, Spread
 
 if TYPE_CHECKING:
-    from glp_core.measures import Measures
+    from glp_core.evaluation.measures import Measures
 
 VIEWS = ("Text", "Strength", "Map")
 MEASURES = {
@@ -111,7 +111,7 @@ class Plane(NamedTuple):
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _measures(folder: Path) -> Measures:
-    from glp_core.measures import open_measures
+    from glp_core.evaluation.measures import open_measures
 
     return open_measures(resources.workspace(), resources.meter())
 
@@ -139,7 +139,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     import torch
 
     from glp_core.data.store import is_massive
-    from glp_core.measures import QUICK, percentiles
+    from glp_core.evaluation.measures import QUICK, percentiles
 
     ours, workspace, llm = measures(), resources.workspace(), resources.llm()
     found = reference().get(measure)

@@ -85,7 +85,7 @@ def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
 
 
 def _told(rows, real) -> str:  # noqa: ANN001 - two arrays
-    from glp_core.two_sample import FEWEST, logistic_test, neighbour_test
+    from glp_core.evaluation.two_sample import FEWEST, logistic_test, neighbour_test
 
     if len(rows) < FEWEST:
         return "too few to test"

@@ -13,8 +13,8 @@ import streamlit as st
 
 from dashboard import about, state
 from glp_core.errors import GlpError
-from glp_core.runs import Run, fit_points, points, read_runs
-from glp_core.scaling import Interval, ScalingFit, fit_law, spearman
+from glp_core.evaluation.runs import Run, fit_points, points, read_runs
+from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
 
 AXES = {"compute": "Compute (FLOPs)", "activations": "Activations seen", "parameters": "Parameters"}
 SCORES = {

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from dashboard import charts
 from dashboard.scaling import AXES, LOGARITHMIC, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES, TITLES
-from glp_core.runs import Run, points
-from glp_core.scaling import ScalingFit
+from glp_core.evaluation.runs import Run, points
+from glp_core.evaluation.scaling_law import ScalingFit
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 OWN_DASH = "dot"

@@ -10,8 +10,8 @@ from dashboard import components, priors, scaling, scaling_figures, state
 from dashboard.components import File
 from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
 from glp_core.errors import GlpError
-from glp_core.runs import fit_points, points, speed
-from glp_core.scaling import ScalingFit
+from glp_core.evaluation.runs import fit_points, points, speed
+from glp_core.evaluation.scaling_law import ScalingFit
 
 REFRESH = 10.0
 """Seconds between two looks at the logs while a run trains."""

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from glp_core import checkpoint_scores
-from glp_core.checkpoint_scores import Scorer, score_run
 from glp_core.data.corpus import Document, Task
 from glp_core.data.probe_activations import Caps, ProbeActivations, digest, last_token_activations
 from glp_core.data.store import collect
 from glp_core.errors import GlpError
+from glp_core.evaluation import checkpoint_scores
+from glp_core.evaluation.checkpoint_scores import Scorer, score_run
 from glp_core.neuron_index.reading import NOISE_FREE, read_units
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp

@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from glp_core import detection
 from glp_core.data.bank import Bank, nearest
 from glp_core.errors import GlpError
-from glp_core.measures import NAMES, Measures, percentiles, reference
+from glp_core.evaluation import detection
+from glp_core.evaluation.measures import NAMES, Measures, percentiles, reference
+from glp_core.evaluation.two_sample import logistic_test, neighbour_test
 from glp_core.prior.distance import ManifoldMeter, make_reference
-from glp_core.two_sample import logistic_test, neighbour_test
 from tests import tiny
 
 RNG = np.random.default_rng(0)

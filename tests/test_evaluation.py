@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from glp_core import GlpError, evaluation, solvers
-from glp_core.evaluation import document_losses, estimate, frechet_distance, mean_by
+from glp_core import GlpError
+from glp_core.evaluation import fidelity, solver_error
+from glp_core.evaluation.fidelity import document_losses, estimate, frechet_distance, mean_by
 from glp_core.llm.hooks import layer_at
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from tests.bench.projection import quickest
@@ -121,7 +122,7 @@ def test_document_losses_are_transformers_own(tiny_llm, ids):
 
 def test_mean_ablation_is_a_hand_made_hook(tiny_llm, ids):
     glp = tiny_glp(tiny_llm.d_model)
-    got = document_losses(tiny_llm, 2, ids, evaluation.mean_ablation(glp), 1e9)
+    got = document_losses(tiny_llm, 2, ids, fidelity.mean_ablation(glp), 1e9)
 
     def hook(_module, _inputs, output):
         replaced = output.clone()
@@ -155,7 +156,7 @@ def test_massive_and_first_tokens_pass_untouched_and_noise_is_the_same_for_every
 def test_the_delta_lm_report_has_every_method_at_every_level(tiny_llm, ids):
     glp = tiny_glp(tiny_llm.d_model)
     prior = GaussianPrior(glp.normalizer.mean[0], torch.eye(tiny_llm.d_model))
-    report = evaluation.delta_lm_report(tiny_llm, 2, glp, prior, ids, 1e9, noise_levels=(0.0, 0.5))
+    report = fidelity.delta_lm_report(tiny_llm, 2, glp, prior, ids, 1e9, noise_levels=(0.0, 0.5))
     assert set(report["by_noise_level"]) == {"0", "0.5"}
     for found in report["by_noise_level"].values():
         assert set(found) == {"glp", "gaussian_mean", "gaussian_sample"}
@@ -169,32 +170,32 @@ def test_the_frechet_report_says_its_size_and_leaves_massive_samples_out():
     glp = tiny_glp(8)
     held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * glp.normalizer.std + glp.normalizer.mean
     prior = GaussianPrior(glp.normalizer.mean[0], torch.diag(glp.normalizer.var[0]))
-    report = evaluation.frechet_report(glp, prior, held_out, 1e9, n=10_000)
+    report = fidelity.frechet_report(glp, prior, held_out, 1e9, n=10_000)
     assert report["n"] == 150 and report["generated_real"] == report["generated_real_50_steps"]
     assert report["gaussian_real"] < 1 and report["real_real"] < 1
-    assert len(evaluation.generated_latents(glp, 50, 2, 1e-9)) == 0
+    assert len(fidelity.generated_latents(glp, 50, 2, 1e-9)) == 0
 
 
 def test_held_out_errors_average_to_the_loss_whatever_the_draws():
     glp = tiny_glp(8)
     acts = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
-    one, many = (evaluation.held_out_errors(glp, acts, draws=n, seed=n) for n in (1, 8))
+    one, many = (fidelity.held_out_errors(glp, acts, draws=n, seed=n) for n in (1, 8))
     assert one.shape == (512,) and many.mean().item() == pytest.approx(one.mean().item(), rel=0.15)
     assert many.std() < one.std()
 
 
 def test_texts_that_are_too_short_are_skipped(tiny_llm):
-    rows = evaluation.long_rows(tiny_llm, ["a", "a long enough text " * 5, "b"], 2, 16)
+    rows = fidelity.long_rows(tiny_llm, ["a", "a long enough text " * 5, "b"], 2, 16)
     assert rows.shape == (1, 16) and rows[0, 0] == tiny_llm.first_id
     with pytest.raises(GlpError, match="16 tokens"):
-        evaluation.long_rows(tiny_llm, ["a"], 2, 16)
+        fidelity.long_rows(tiny_llm, ["a"], 2, 16)
 
 
 def test_the_fitted_two_call_step_beats_every_other_with_two_calls():
     glp = tiny_glp(8)
     acts = torch.randn(128, 8, generator=torch.Generator().manual_seed(0)) * 2
-    glp.fitted_steps = (solvers.fit_two_calls(solvers.Trial.make(glp, acts[:64], 0.474, calls=60)),)
-    table = solvers.table(glp, acts[64:], most=4)
+    glp.fitted_steps = (solver_error.fit_two_calls(solver_error.Trial.make(glp, acts[:64], 0.474, calls=60)),)
+    table = solver_error.table(glp, acts[64:], most=4)
     error = {(row["solver"], row["calls"]): row["error"] for row in table["rows"]}
     assert error["fitted", 2] < min(error[name, 2] for name in ("euler", "midpoint", "ab2"))
     assert error["radau", 3] < error["euler", 3]

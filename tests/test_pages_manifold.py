@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
 from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
-from glp_core.measures import Measures, reference
+from glp_core.evaluation.measures import Measures, reference
 from glp_core.neurons.activation_map import Pca, pca_map, umap_map
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import about, resources, scaling, scaling_view
 from dashboard.jobs import JobRunner
 from glp_core.errors import GlpError
-from glp_core.runs import read_runs
+from glp_core.evaluation.runs import read_runs
 from tests.run_fakes import write_extended_run, write_run, write_workspace
 
 

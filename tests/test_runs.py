@@ -6,8 +6,8 @@ import time
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.runs import fit_points, points, read_run, read_runs
-from glp_core.scaling import fit_law
+from glp_core.evaluation.runs import fit_points, points, read_run, read_runs
+from glp_core.evaluation.scaling_law import fit_law
 from tests.run_fakes import ALPHA, E, write_extended_run, write_run
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from glp_core.errors import GlpError
-from glp_core.scaling import fit_law, frontier, spearman
+from glp_core.evaluation.scaling_law import fit_law, frontier, spearman
 
 E, ALPHA = 0.52, 0.169
 A = 1.48 * 1e12**ALPHA

@@ -11,8 +11,8 @@ from glp_core.__main__ import main
 from glp_core.cli import sweep
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation.runs import read_runs
 from glp_core.prior.checkpoint import load_glp
-from glp_core.runs import read_runs
 from glp_core.training import kept_weights
 from tests import pages, tiny
 from tests.run_fakes import ALPHA, write_extended_run, write_run

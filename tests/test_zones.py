@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core import scorecard, zones
 from glp_core.errors import GlpError
-from glp_core.evaluation import frechet_distance
+from glp_core.evaluation import scorecard, zones
+from glp_core.evaluation.fidelity import frechet_distance
+from glp_core.evaluation.scorecard import Rows
+from glp_core.evaluation.zones import Limits, Text
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
-from glp_core.scorecard import Rows
 from glp_core.steering.strength_sweep import Pushes, lowered, projectors
-from glp_core.zones import Limits, Text
 from tests import tiny
 
 LIMITS = Limits(-3.0, 0.4)

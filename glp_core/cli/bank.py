@@ -7,8 +7,8 @@ from glp_core.cli.console import add_workspace_argument, check_counts, open_work
 from glp_core.data.bank import make_bank
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation.measures import open_measures, reference
 from glp_core.files import read_json
-from glp_core.measures import open_measures, reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,11 @@ import argparse
 
 import torch
 
-from glp_core import detection
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.data.corpus import documents
-from glp_core.detection import Off
-from glp_core.measures import NAMES, QUICK, Measures, open_measures
+from glp_core.evaluation import detection
+from glp_core.evaluation.detection import Off
+from glp_core.evaluation.measures import NAMES, QUICK, Measures, open_measures
 from glp_core.workspace import Workspace
 
 

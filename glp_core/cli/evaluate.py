@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from glp_core import evaluation
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation import fidelity
 from glp_core.files import read_json
 from glp_core.prior.distance import make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
@@ -44,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
     report |= loss_report(workspace, store, glp, args.activations)
     held_out = store.validation()
     workspace.save_report("reference", make_reference(glp, held_out))
-    report["frechet"] = evaluation.frechet_report(
+    report["frechet"] = fidelity.frechet_report(
         glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
     )
     llm = workspace.load_llm()
-    ids = evaluation.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens)
-    report["delta_lm"] = evaluation.delta_lm_report(
+    ids = fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens)
+    report["delta_lm"] = fidelity.delta_lm_report(
         llm, workspace.layer, glp, prior, ids, workspace.median_norm, progress=reporter("delta LM")
     )
     workspace.save_report("evaluate", report)
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
 def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> dict[str, Any]:
     """Return the loss on held-out activations (interval over documents) beside that of the best linear denoiser."""
     rows = store.validation_rows(n)
-    errors = evaluation.held_out_errors(glp, rows["acts"])
-    over_documents = evaluation.estimate(evaluation.mean_by(errors, rows["documents"]))
+    errors = fidelity.held_out_errors(glp, rows["acts"])
+    over_documents = fidelity.estimate(fidelity.mean_by(errors, rows["documents"]))
     statistics = {"var": glp.normalizer.var[0], "covariance": workspace.covariance()}
     return {
         "validation_loss": errors.mean().item(),

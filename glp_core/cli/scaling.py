@@ -7,10 +7,10 @@ import pandas as pd
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, say
 from glp_core.errors import GlpError
+from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
+from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
 from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
-from glp_core.runs import SCORES, Run, fit_points, points, read_runs, speed
-from glp_core.scaling import Interval, ScalingFit, fit_law, spearman
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from glp_core import evaluation
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.sae import sae_path
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation import fidelity
+from glp_core.evaluation.scorecard import Contest, halves, scorecard
 from glp_core.prior.gaussian import gaussian_prior
-from glp_core.scorecard import Contest, halves, scorecard
 from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         glp,
         gaussian_prior(glp.normalizer.mean[0], workspace.covariance()),
         workspace.median_norm,
-        evaluation.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens),
+        fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens),
         halves(rows["acts"], rows["documents"], args.samples),
         args.tested,
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from glp_core import solvers
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
+from glp_core.evaluation import solver_error
 from glp_core.prior.checkpoint import load_glp, save_fitted_steps
 
 
@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
     glp = load_glp(workspace.folder / "glp", dtype=torch.float32)
     acts = store.rows(0)["acts"]
     chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
-    glp.fitted_steps = solvers.fit(glp, chosen, progress=reporter("fit"))
+    glp.fitted_steps = solver_error.fit(glp, chosen, progress=reporter("fit"))
     save_fitted_steps(workspace.folder / "glp", glp.fitted_steps)
-    report = solvers.table(glp, store.validation(args.held_out), progress=reporter("measure"))
+    report = solver_error.table(glp, store.validation(args.held_out), progress=reporter("measure"))
     workspace.save_report("solvers", report | {"fitted_on": len(chosen)})
     for row in report["rows"]:
         say(f"{row['solver']:>9}, {row['calls']:>2} calls, {row['grid']:<17}  error {row['error']:.4f}")

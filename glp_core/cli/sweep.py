@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from glp_core.checkpoint_scores import WAYS, Scorer, score_run
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.cli.train import publish
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run
 from glp_core.files import read_json, replacing
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig

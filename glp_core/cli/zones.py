@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glp_core import zones
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
+from glp_core.evaluation import zones
 from glp_core.files import read_json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm

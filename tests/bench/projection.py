@@ -2,7 +2,7 @@
 
 import torch
 
-from glp_core import solvers
+from glp_core.evaluation import solver_error
 from glp_core.prior import flow
 from glp_core.prior.glp import GLP
 from tests.bench.timing import interleaved, times_faster
@@ -65,11 +65,11 @@ def gemm_rates(native: torch.dtype, size: int = 1024, repeats: int = 9) -> dict[
 def errors(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
     """Return the errors of the reference's 10 Euler calls and of few-call solvers to the ODE's solution from 300 calls in float32."""
     released = flow.projection_schedule(NOISE_LEVEL, STEPS)
-    trial = solvers.Trial.make(exact, acts, released[0])
+    trial = solver_error.Trial.make(exact, acts, released[0])
     found = {
         "euler10_error": round(trial.error_of("euler", released), 4),
         "error_activations": len(acts),
-        "error_exact_calls": solvers.EXACT_CALLS,
+        "error_exact_calls": solver_error.EXACT_CALLS,
     }
     found["few_calls"] = {
         solver: {

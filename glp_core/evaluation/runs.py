@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.scaling import frontier
+from glp_core.evaluation.scaling_law import frontier
 
 NEEDED = ("activations", "flops", "validation_loss")
 OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from glp_core import evaluation
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
+from glp_core.evaluation import fidelity
+from glp_core.evaluation.runs import SCORES
 from glp_core.files import Progress, quiet, read_json, replacing, write_json
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
@@ -26,7 +27,6 @@ from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, read_statistics
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
-from glp_core.runs import SCORES
 from glp_core.steering import text_scores
 from glp_core.steering.directions import Direction
 from glp_core.steering.report import Outcome
@@ -87,27 +87,27 @@ class Scorer:
     @cached_property
     def ids(self) -> torch.Tensor:
         """Token ids (documents, tokens) of held-out texts."""
-        return evaluation.long_rows(self.llm, [d.text for d in documents("validation")], self.n_documents, self.tokens)
+        return fidelity.long_rows(self.llm, [d.text for d in documents("validation")], self.n_documents, self.tokens)
 
     @cached_property
     def base(self) -> torch.Tensor:
         """The LLM's own loss on each document (documents,)."""
-        return evaluation.document_losses(self.llm, self.workspace.layer, self.ids, None, self.store.median_norm)
+        return fidelity.document_losses(self.llm, self.workspace.layer, self.ids, None, self.store.median_norm)
 
     def frechet(self, glp: GLP) -> dict[str, float]:
         """Return the Frechet distance in latent space of samples to real activations, and that of two real sets beside it."""
         real, other = (glp.normalize(part).cpu() for part in self.held_out.split(self.samples))
-        latents = evaluation.generated_latents(glp, self.samples, STEPS, self.store.median_norm)
+        latents = fidelity.generated_latents(glp, self.samples, STEPS, self.store.median_norm)
         return {
-            "frechet": evaluation.frechet_distance(latents, real),
-            "real_real": evaluation.frechet_distance(real, other),
+            "frechet": fidelity.frechet_distance(latents, real),
+            "real_real": fidelity.frechet_distance(real, other),
         }
 
     def delta_lm(self, glp: GLP) -> dict[str, float]:
         """Return by how much the LLM's loss rises when the layer is noised to 0.5 and denoised by the checkpoint."""
         prior = GaussianPrior(glp.normalizer.mean[0], self._covariance)
-        replace = evaluation.replacements(glp, prior, NOISE_LEVEL, STEPS)["glp"]
-        losses = evaluation.document_losses(self.llm, self.workspace.layer, self.ids, replace, self.store.median_norm)
+        replace = fidelity.replacements(glp, prior, NOISE_LEVEL, STEPS)["glp"]
+        losses = fidelity.document_losses(self.llm, self.workspace.layer, self.ids, replace, self.store.median_norm)
         return {"delta_lm": float((losses - self.base).mean())}
 
     def probing_auc(self, glp: GLP) -> dict[str, float]:
