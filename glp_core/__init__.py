@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["GLP", "DenoiserConfig", "GlpError", "load_glp", "load_llm", "save_glp"]
 
 _HOMES = {
-    "GLP": "model",
-    "DenoiserConfig": "network",
+    "GLP": "prior.glp",
+    "DenoiserConfig": "prior.network",
     "GlpError": "errors",
-    "load_glp": "checkpoint",
-    "load_llm": "llm",
-    "save_glp": "checkpoint",
+    "load_glp": "prior.checkpoint",
+    "load_llm": "llm.model",
+    "save_glp": "prior.checkpoint",
 }
 
 

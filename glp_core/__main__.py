@@ -29,7 +29,17 @@ COMMANDS = {
     "scorecard": "Compare the GLP with PCA, a Gaussian and a sparse autoencoder; test samples against real activations.",
     "zones": "Find the manifold distances at which steered text drifts and breaks.",
 }
-"""Command to one line of help; the code is in glp_core/cli/<command>.py (- becomes _), imported only when asked for."""
+"""Command to one line of help."""
+
+ROOMS = {
+    "data": ("setup", "collect", "bank"),
+    "training": ("train", "sae", "sweep"),
+    "steering": ("direction", "directions", "steer-sentiment"),
+    "neurons": ("index", "probe", "describe", "map"),
+    "evaluation": ("evaluate", "solvers", "detect", "scorecard", "zones", "scaling"),
+}
+"""Folder of glp_core/cli to the commands in it; a file is named after its command and imported only when asked for."""
+MODULES = {name: f"glp_core.cli.{room}.{name.replace('-', '_')}" for room, names in ROOMS.items() for name in names}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         if name in argv[:1]:
-            modules[name] = import_module(f"glp_core.cli.{name.replace('-', '_')}")
+            modules[name] = import_module(MODULES[name])
             modules[name].add_arguments(command)
     args = parser.parse_args(argv)
     try:

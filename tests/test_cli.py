@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glp_core.__main__ import COMMANDS, main
+from glp_core.__main__ import COMMANDS, MODULES, main
 from glp_core.cli import console
-from glp_core.cli.collect import llm_source
+from glp_core.cli.data.collect import llm_source
 from glp_core.data import store as activations
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
@@ -50,7 +50,7 @@ def llm_folder(tmp_path_factory):
 def here(tmp_path, llm_folder, monkeypatch):
     """A place for a workspace, a cache of its own, and a small corpus."""
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("glp_core.cli.collect.documents", lambda split: TRAIN if split == "train" else VALIDATION)
+    monkeypatch.setattr("glp_core.cli.data.collect.documents", lambda split: TRAIN if split == "train" else VALIDATION)
     monkeypatch.setattr(activations, "DOCUMENTS_PER_SHARD", 8)
     new = ["--llm", str(llm_folder), "--layer", "1", "--dtype", "float32"]
     return SimpleNamespace(ws=tmp_path / "ws", new=new, at=["--workspace", str(tmp_path / "ws")])
@@ -75,7 +75,7 @@ def test_every_command_explains_itself(name, capsys):
         main([name, "--help"])
     assert stopped.value.code == 0
     assert COMMANDS[name].split()[0] in capsys.readouterr().out
-    module = import_module(f"glp_core.cli.{name.replace('-', '_')}")
+    module = import_module(MODULES[name])
     assert module.__doc__ and module.run.__doc__
 
 
@@ -155,11 +155,11 @@ def test_collect_stopped_says_how_to_go_on(here, monkeypatch, capsys):
 
         return report
 
-    monkeypatch.setattr("glp_core.cli.collect.reporter", stopping_reporter)
+    monkeypatch.setattr("glp_core.cli.data.collect.reporter", stopping_reporter)
     assert collect(here, *here.new) == 130
     assert "Start the same command again" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    monkeypatch.setattr("glp_core.cli.collect.reporter", console.reporter)
+    monkeypatch.setattr("glp_core.cli.data.collect.reporter", console.reporter)
     assert collect(here, *here.new) == 0
 
 
@@ -204,7 +204,7 @@ def test_train_stopped_and_started_again_gives_the_same_log(collected, monkeypat
     def stop_soon(_label):
         return lambda done, total, words: os.kill(os.getpid(), signal.SIGINT) if done in (40, 90) else None
 
-    monkeypatch.setattr("glp_core.cli.train.reporter", stop_soon)
+    monkeypatch.setattr("glp_core.cli.training.train.reporter", stop_soon)
     assert train(collected, 9600, "--run", "parts", "--log-every", "10") == 130
     assert "it goes on from there" in capsys.readouterr().err
     assert train(collected, 9600, "--run", "parts", "--log-every", "10") == 130

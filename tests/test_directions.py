@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glp_core.cli.direction import read_classes
+from glp_core.cli.steering.direction import read_classes
 from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError

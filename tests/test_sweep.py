@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glp_core.__main__ import main
-from glp_core.cli import sweep
+from glp_core.cli.training import sweep
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.cli.train import publish
+from glp_core.cli.training.train import publish
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run

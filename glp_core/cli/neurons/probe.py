@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.cli.sae import sae_path
+from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.files import replacing, write_tensors

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.sae import sae_path
+from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError

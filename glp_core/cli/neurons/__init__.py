@@ -1,0 +1,1 @@
+"""Commands that index, probe, describe and map meta-neurons."""

@@ -1,0 +1,1 @@
+"""Commands that make directions and measure steering."""
