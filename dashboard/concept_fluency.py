@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import charts, components
 from dashboard.steering import ARM_TITLES
+from dashboard.widgets import charts, frame
 
 FLUENCY = {
     "log_probability": "Mean log-probability of a token (unsteered model)",
@@ -30,7 +30,7 @@ def draw(reports: Sequence[Report]) -> None:
     for place, measure in zip(st.columns(2), FLUENCY, strict=True):
         with place:
             drawn = concept_against(reports, measure)
-            components.figure(drawn, key=f"manifold_concept_{measure}", alt=f"Concept score against {FLUENCY[measure]}")
+            frame.figure(drawn, key=f"manifold_concept_{measure}", alt=f"Concept score against {FLUENCY[measure]}")
     for report in reports:
         st.markdown(matched_words(report["rows"], report["settings"]["noise_level"]))
     st.caption(

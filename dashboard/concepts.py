@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import charts
+from dashboard.widgets import charts
 from glp_core.errors import GlpError
 
 FEWEST, MOST = 5, 500

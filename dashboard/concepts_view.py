@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, components, concepts, lists, neurons, resources, unit_figures
-from dashboard.lists import unit_name
+from dashboard import about, concepts, neurons, resources, unit_figures
+from dashboard.widgets import frame, starred
+from dashboard.widgets.starred import unit_name
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def draw() -> None:
     """Draw the table of tasks and the chosen one's evidence."""
     report = about.report("probing")
     if report is None:
-        components.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
+        frame.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
         return
     table = concepts.task_table(report)
-    st.markdown(components.plain_markdown(concepts.verdict(report)))
+    st.markdown(frame.plain_markdown(concepts.verdict(report)))
     _means(report)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -62,14 +63,14 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
         )
     found = concepts.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
     if found.empty:
-        components.notice_box(f"No task holds all of these words: {words}")
+        frame.notice_box(f"No task holds all of these words: {words}")
         return found
     st.caption(f"{len(found)} of {len(table)} tasks, best GLP unit first · click one")
     if show == "table":
         _table(found)
         return found
     with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(found)), border=False):
-        components.figure(
+        frame.figure(
             concepts.dots_figure(found), key="concepts_dots", alt="Test AUC of the best unit of each kind, a line a task",
             on_select=_clicked_dot, selection_mode="points",
         )  # fmt: skip
@@ -85,7 +86,7 @@ def _table(found: pd.DataFrame) -> None:
         "high": st.column_config.NumberColumn("95% high", format="%.3f"),
     }
     st.dataframe(
-        lists.safe_cells(found), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
+        starred.safe_cells(found), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
         on_select=_clicked_row, selection_mode="single-row",
         column_order=["title", "asks", "unit", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
         column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best unit of each kind",
@@ -127,8 +128,8 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
     row = next(row for row in report["rows"] if row["task"] == task)
     best = row["glp"]
     name = f"L{unit_name(best['layer'], best['unit'])}"
-    st.html(f"<div>{html.escape(components.visible(row['asks']))}</div>")
-    components.figure(concepts.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
+    st.html(f"<div>{html.escape(frame.visible(row['asks']))}</div>")
+    frame.figure(concepts.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
     side = "high" if best["sign"] > 0 else "low"
     st.caption(
         f"Best GLP unit {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
@@ -139,10 +140,8 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
     scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores
-        components.figure(
-            concepts.scores_figure(values, labels, name=name), key="concepts_scores", alt=f"Values of {name} by class"
-        )
-        components.figure(
+        frame.figure(concepts.scores_figure(values, labels, name=name), key="concepts_scores", alt=f"Values of {name} by class")
+        frame.figure(
             concepts.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
         )
     _examples(row["examples"])
@@ -156,7 +155,7 @@ def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndar
     try:
         scores = task_scores(resources.workspace(), task)
     except GlpError as error:
-        components.notice_box(str(error))
+        frame.notice_box(str(error))
         return None
     return scores.values, scores.labels, roc(sign * scores.values, scores.labels)
 
@@ -166,7 +165,7 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
         for title in ("positive", "negative"):
             st.caption(title)
             for text in examples[title]:
-                st.text(components.visible(text[:600]))
+                st.text(frame.visible(text[:600]))
 
 
 def unit_links(layer: int, unit: int) -> None:
@@ -181,7 +180,7 @@ def _unit_texts(layer: int, unit: int) -> None:
     try:
         found = neurons.index().unit(layer, unit)
     except GlpError as error:
-        components.notice_box(str(error))
+        frame.notice_box(str(error))
         return
     st.html(f"<style>{unit_figures.STYLE}</style>" + unit_figures.description_html(found))
     for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
@@ -189,13 +188,13 @@ def _unit_texts(layer: int, unit: int) -> None:
         st.html(unit_figures.texts_html(snippets[:3], found.scale))
 
 
-def files() -> list[components.File]:
+def files() -> list[frame.File]:
     """Return the table of tasks as files to download."""
     report = about.report("probing")
     if report is None:
         return []
     table = concepts.task_table(report)
     return [
-        components.File("CSV", "concepts.csv", lists.as_csv(table), "text/csv"),
-        components.File("JSON", "concepts.json", table.to_json(orient="records", indent=1), "application/json"),
+        frame.File("CSV", "concepts.csv", starred.as_csv(table), "text/csv"),
+        frame.File("JSON", "concepts.json", table.to_json(orient="records", indent=1), "application/json"),
     ]

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard import components, lists, neurons
-from dashboard.lists import unit_name
-from dashboard.unit_rows import UnitRow, unit_rows
+from dashboard import neurons
+from dashboard.widgets import frame, starred
+from dashboard.widgets.neuron_rows import UnitRow, unit_rows
+from dashboard.widgets.starred import unit_name
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
 
 
-def draw(index: NeuronIndex) -> list[components.File]:
+def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return the list as files to download."""
     name, units = st.columns([1, 2])
     with name:
@@ -24,8 +25,8 @@ def draw(index: NeuronIndex) -> list[components.File]:
         st.session_state["lists_units"] = ", ".join(unit_name(*unit) for unit in neurons.starred())
         st.text_input("Starred units, layer/unit", key="lists_units", on_change=_edited, placeholder="0/12, 1/1044")
     if problem := st.session_state.pop("lists_problem", None):
-        components.error_box(problem)
-    rows = lists.list_rows(neurons.starred(), index.table())
+        frame.error_box(problem)
+    rows = starred.list_rows(neurons.starred(), index.table())
     if rows.empty:
         st.info(
             "Nothing is starred yet: press Star on a unit, or begin with the most interesting ones.", icon=":material/star:"
@@ -42,22 +43,22 @@ def draw(index: NeuronIndex) -> list[components.File]:
     unit_rows(listed, label="Starred units", key="lists_rows", on_choose=neurons.open_named)
     st.button("Clear the list", key="lists_clear", on_click=neurons.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):
-        st.dataframe(lists.safe_cells(rows), hide_index=True, alt="Starred units")
+        st.dataframe(starred.safe_cells(rows), hide_index=True, alt="Starred units")
     title = st.session_state.get("neurons_list") or "my units"
     return [
-        components.File("JSON", "units.json", lists.as_json(title, rows), "application/json"),
-        components.File("CSV", "units.csv", lists.as_csv(rows), "text/csv"),
+        frame.File("JSON", "units.json", starred.as_json(title, rows), "application/json"),
+        frame.File("CSV", "units.csv", starred.as_csv(rows), "text/csv"),
     ]
 
 
 def _edited() -> None:
     try:
-        units = lists.parse_units(st.session_state["lists_units"])
+        units = starred.parse_units(st.session_state["lists_units"])
     except GlpError as error:
         st.session_state["lists_problem"] = str(error)
         return
-    neurons.keep_stars(lists.format_units(units))
+    neurons.keep_stars(starred.format_units(units))
 
 
-def _star_interesting(units: list[lists.UnitId]) -> None:
-    neurons.keep_stars(lists.format_units(units))
+def _star_interesting(units: list[starred.UnitId]) -> None:
+    neurons.keep_stars(starred.format_units(units))

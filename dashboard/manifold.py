@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import streamlit as st
 
-from dashboard import about, resources, state
+from dashboard import about, resources
 from dashboard.jobs import Cancelled
 from dashboard.steering import ARM_TITLES
 from dashboard.waiting import Report
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.steering import strength_grid
@@ -55,12 +56,12 @@ TEXTS = {
 }
 
 PARAMS = {
-    "view": state.choice("manifold_view", "View", VIEWS[0], VIEWS),
-    "text": state.text("manifold_text", "Text", TEXTS["News and a typo"], 2000),
-    "measure": state.choice("manifold_measure", "Measure", "denoising error", tuple(MEASURES)),
-    "prompts": state.whole("manifold_prompts", "Prompts", 50, 2, MOST_PROMPTS),
-    "strength": state.number("manifold_strength", "Strength", 1.0, -3, 3),
-    "steps": state.whole("manifold_steps", "Steps", 20, 1, 50),
+    "view": url.choice("manifold_view", "View", VIEWS[0], VIEWS),
+    "text": url.text("manifold_text", "Text", TEXTS["News and a typo"], 2000),
+    "measure": url.choice("manifold_measure", "Measure", "denoising error", tuple(MEASURES)),
+    "prompts": url.whole("manifold_prompts", "Prompts", 50, 2, MOST_PROMPTS),
+    "strength": url.number("manifold_strength", "Strength", 1.0, -3, 3),
+    "steps": url.whole("manifold_steps", "Steps", 20, 1, 50),
 }
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import about, state, unit_directions
+from dashboard import about, unit_directions
 from dashboard.manifold import PARAMS
+from dashboard.widgets import url
 
 DIRECTION = "manifold_direction"
 
@@ -17,7 +18,7 @@ def bound(name: str) -> dict[str, str]:
 
 def values() -> dict[str, Any]:
     """Return the checked values of all parameters, by short name."""
-    checked = state.checked(list(PARAMS.values()), state.current(list(PARAMS.values())))
+    checked = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
     return {name: checked[param.key] for name, param in PARAMS.items()}
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about, charts, components, concept_fluency
+from dashboard import about, concept_fluency
+from dashboard.widgets import charts, frame
 
 WANTED = 0.95
 
@@ -16,19 +17,15 @@ def draw() -> None:
     st.subheader("What does projection buy?", anchor=False)
     zones, steering = about.report("zones"), about.report("steering_sentiment")
     if zones:
-        components.figure(
-            lowered(zones["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer"
-        )
+        frame.figure(lowered(zones["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer")
         st.markdown(lowered_words(zones["projection"]))
-        components.figure(broken(zones), key="manifold_broken", alt="Share of broken texts by manifold distance")
+        frame.figure(broken(zones), key="manifold_broken", alt="Share of broken texts by manifold distance")
     else:
-        components.empty_report(
-            "Zones and how often projection lowers the distance", "python -m glp_core zones", "some minutes"
-        )
+        frame.empty_report("Zones and how often projection lowers the distance", "python -m glp_core zones", "some minutes")
     if steering:
         concept_fluency.draw([report for report in (steering, about.report("steering_gentle")) if report])
     else:
-        components.empty_report("Concept against fluency", "python -m glp_core steer-sentiment", "some minutes")
+        frame.empty_report("Concept against fluency", "python -m glp_core steer-sentiment", "some minutes")
 
 
 def lowered(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -66,7 +63,7 @@ def lowered_words(rows: Sequence[Mapping[str, Any]]) -> str:
     nearest = min(row["nearer"] for row in strong)
     return (
         f"At strengths of 1 and more, projection lowers the denoising-error percentile on at least **{worst['lower_percentile']:.0%}** of "
-        f"{worst['n']} prompts (lowest: {components.plain_markdown(worst['title'])}, strength {worst['strength']:g}); on 95% or more in "
+        f"{worst['n']} prompts (lowest: {frame.plain_markdown(worst['title'])}, strength {worst['strength']:g}); on 95% or more in "
         f"**{enough} of {len(strong)}** pairs of direction and strength. A percentile cannot fall where both lie beyond all real "
         f"activations; the distance itself falls on at least {nearest:.0%}."
     )

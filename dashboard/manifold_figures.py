@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard import charts
 from dashboard.manifold import ARMS, Plane, TextReading
+from dashboard.widgets import charts
 from glp_core.steering.strength_grid import Spread
 
 RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"

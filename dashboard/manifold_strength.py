@@ -5,9 +5,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, components, lists, manifold, manifold_controls, manifold_evidence, manifold_figures, resources
-from dashboard.components import File
+from dashboard import about, manifold, manifold_controls, manifold_evidence, manifold_figures, resources
 from dashboard.manifold import PARAMS, Sweep
+from dashboard.widgets import frame, starred
+from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Spread
 
@@ -32,7 +33,7 @@ def draw() -> list[File]:
     with st.expander("Own prompts, one a line", icon=":material/edit:"):
         own = st.text_area("Own prompts", max_chars=OWN_PROMPTS, key="manifold_own", label_visibility="collapsed") or ""
     if not direction:
-        components.notice_box("The workspace has no direction. Make one with `python -m glp_core directions`.")
+        frame.notice_box("The workspace has no direction. Make one with `python -m glp_core directions`.")
         return []
     lines = tuple(line for line in own.splitlines() if line.strip())[: manifold.MOST_PROMPTS]
     prompts = lines or manifold.prompts(manifold_controls.values()["prompts"])
@@ -94,18 +95,18 @@ def _follow(request: Sweep, job: Any, cells: dict[Any, Spread]) -> list[File]:
             )
             bar.progress(min(1.0, len(cells) / TOTAL), text=words)
             with slot.container():
-                components.figure(_figure(cells), key=f"manifold_sweep_{shown}", alt="Manifold distance against strength")
+                frame.figure(_figure(cells), key=f"manifold_sweep_{shown}", alt="Manifold distance against strength")
         if ended:
             break
     bar.empty()
     slot.empty()
     cells |= {(spread.arm, spread.strength): spread for spread in job.events}
     if isinstance(job.error, GlpError):
-        components.error_box(job.error)
+        frame.error_box(job.error)
     elif job.error is not None:
         raise job.error
     elif len(cells) < TOTAL:
-        components.notice_box(f"Stopped after {len(cells)} of {TOTAL} points. Go on measures the others only.")
+        frame.notice_box(f"Stopped after {len(cells)} of {TOTAL} points. Go on measures the others only.")
     return _show(list(cells.values()), request)
 
 
@@ -117,7 +118,7 @@ def _figure(cells: dict[Any, Spread]) -> Any:
 def _show(spreads: list[Spread], request: Sweep) -> list[File]:
     """Draw what is there, with words and a file."""
     drawn = _figure({(spread.arm, spread.strength): spread for spread in spreads})
-    components.figure(drawn, key="manifold_sweep", alt="Manifold distance against strength")
+    frame.figure(drawn, key="manifold_sweep", alt="Manifold distance against strength")
     strong = [spread for spread in spreads if spread.arm == "glp" and spread.strength >= 1]
     if strong:
         worst = min(strong, key=lambda spread: spread.lower)
@@ -130,7 +131,7 @@ def _show(spreads: list[Spread], request: Sweep) -> list[File]:
         [[s.arm, s.strength, *s.quantiles, s.lower] for s in spreads],
         columns=["arm", "strength", "5%", "25%", "median", "75%", "95%", "share nearer than raw"],
     )
-    return [File("CSV: distances", "distance_by_strength.csv", lists.as_csv(table), "text/csv")]
+    return [File("CSV: distances", "distance_by_strength.csv", starred.as_csv(table), "text/csv")]
 
 
 def zone_words(report: dict[str, Any] | None) -> str:

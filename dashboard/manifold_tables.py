@@ -7,8 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about, charts, components
+from dashboard import about
 from dashboard.manifold import MEASURES
+from dashboard.widgets import charts, frame
 
 DETECT, SCORECARD = "python -m glp_core detect", "python -m glp_core scorecard"
 NAMES = {inner: outer for outer, inner in MEASURES.items()}
@@ -28,7 +29,7 @@ def _scorecard() -> None:
     st.subheader("Scorecard: is it like the real ones?", anchor=False)
     report = about.report("scorecard")
     if not report or "rows" not in report:
-        components.empty_report("The scorecard", SCORECARD, "some minutes")
+        frame.empty_report("The scorecard", SCORECARD, "some minutes")
         return
     st.dataframe(pd.DataFrame([_scores(row) for row in report["rows"]]), hide_index=True)
     ablated = report["mean_ablation"]["value"]
@@ -69,7 +70,7 @@ def _detection() -> None:
     st.subheader("What gets detected?", anchor=False)
     report = about.report("detection")
     if not report:
-        components.empty_report("The detection table", DETECT, "some minutes")
+        frame.empty_report("The detection table", DETECT, "some minutes")
         return
     rows = report["rows"]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
@@ -83,10 +84,10 @@ def _detection() -> None:
         "the slowest measure); 0.5 is chance, below 0.5 means that the off ones look nearer than real ones."
     )
     if "rates" not in report:
-        components.empty_report("A chart of ROC curves", DETECT, "some minutes")
+        frame.empty_report("A chart of ROC curves", DETECT, "some minutes")
         return
     kind = st.selectbox("Off activations", kinds, key="manifold_kind", width=320)
-    components.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
+    frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
 
 
 def roc(report: Mapping[str, Any], kind: str) -> go.Figure:

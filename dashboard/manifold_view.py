@@ -5,21 +5,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import (
-    about,
-    components,
-    kept,
-    lists,
-    manifold,
-    manifold_controls,
-    manifold_figures,
-    manifold_plane,
-    manifold_strength,
-    state,
-    waiting,
-)
-from dashboard.components import File
+from dashboard import about, kept, manifold, manifold_controls, manifold_figures, manifold_plane, manifold_strength, waiting
 from dashboard.manifold import MEASURES, PARAMS, UNITS, VIEWS
+from dashboard.widgets import frame, starred, url
+from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
 
 BANK = "python -m glp_core bank"
@@ -41,21 +30,21 @@ def view_choice() -> str:
 def draw(view: str) -> list[File]:
     """Draw a view, or what keeps it from being drawn; return its files to download."""
     if not manifold.reference():
-        components.empty_report("A bank of real activations to compare with", BANK, "some minutes")
+        frame.empty_report("A bank of real activations to compare with", BANK, "some minutes")
         return []
     if manifold.stale():
-        components.notice_box(f"The reference was measured with another GLP. Measure it again with `{BANK} --keep`.")
+        frame.notice_box(f"The reference was measured with another GLP. Measure it again with `{BANK} --keep`.")
     try:
         return {"Text": text_view, "Strength": manifold_strength.draw, "Map": map_view}[view]()
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return []
 
 
 def link() -> dict[str, Any]:
     """Return what the page's address holds."""
     chosen = st.session_state.get("manifold_direction")
-    return state.current(list(PARAMS.values())) | ({"manifold_direction": chosen} if chosen else {})
+    return url.current(list(PARAMS.values())) | ({"manifold_direction": chosen} if chosen else {})
 
 
 def text_view() -> list[File]:
@@ -77,22 +66,22 @@ def text_view() -> list[File]:
         )
         kept.results().put(reading, *made_from)
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
-    st.html(components.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
-    st.html(components.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
+    st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
+    st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
     known = [share for share in reading.shares if share == share]
     if known:
         beyond = sum(share > 0.95 for share in known) / len(known)
         st.markdown(
             f"**{beyond:.0%}** of {len(known)} tokens lie beyond 95% of real ones, where 5% of a real text's do on average."
         )
-    components.figure(
+    frame.figure(
         manifold_figures.histogram(reading, UNITS[measure]),
         key="manifold_histogram",
         alt="The text's tokens among real activations",
     )
     table = pd.DataFrame(
         {
-            "token": [components.visible(token) for token in reading.tokens],
+            "token": [frame.visible(token) for token in reading.tokens],
             UNITS[measure]: reading.values,
             "percentile": [100 * share for share in reading.shares],
         }
@@ -104,7 +93,7 @@ def text_view() -> list[File]:
         table[f"percentile, {names[other]}"] = [100 * share for share in shares]
     with st.expander("Every token", icon=":material/table_rows:"):
         st.dataframe(table, hide_index=True, height=320)
-    return [File("CSV: every token", "tokens.csv", lists.as_csv(table), "text/csv")]
+    return [File("CSV: every token", "tokens.csv", starred.as_csv(table), "text/csv")]
 
 
 def _title(reading: manifold.TextReading, i: int) -> str:
@@ -159,12 +148,12 @@ def map_view() -> list[File]:
             "laying out activations", lambda cancelled, report: manifold_plane.plane(request, cancelled, report), stop=True
         )
         kept.results().put(found, *made_from)
-    components.figure(manifold_figures.plane(found), key="manifold_map", alt="Real and other activations on a plane")
-    rows = [f"- {components.plain_markdown(name)}: {words}" for name, words in found.tests.items()]
+    frame.figure(manifold_figures.plane(found), key="manifold_map", alt="Real and other activations on a plane")
+    rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in found.tests.items()]
     st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))
     frames = [pd.DataFrame(found.real, columns=["x", "y"]).assign(kind="real", text=found.contexts)]
     frames += [
         pd.DataFrame(points, columns=["x", "y"]).assign(kind=kind, text=found.texts.get(kind, ""))
         for kind, points in found.others.items()
     ]
-    return [File("CSV: all points", "map.csv", lists.as_csv(pd.concat(frames)), "text/csv")]
+    return [File("CSV: all points", "map.csv", starred.as_csv(pd.concat(frames)), "text/csv")]

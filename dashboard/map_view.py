@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, kept, lists, neurons, resources, unit_map, waiting
-from dashboard.lists import unit_name
-from dashboard.unit_rows import UnitRow, unit_rows
+from dashboard import kept, neurons, resources, unit_map, waiting
+from dashboard.widgets import frame as components
+from dashboard.widgets import starred
+from dashboard.widgets.neuron_rows import UnitRow, unit_rows
+from dashboard.widgets.starred import unit_name
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
@@ -115,7 +117,7 @@ def _clicked() -> None:
         neurons.open_unit(*units[0])
 
 
-def _selected(event: Any) -> list[lists.UnitId]:
+def _selected(event: Any) -> list[starred.UnitId]:
     """Return the units that a click or lasso took, from what every point carries."""
     points = event.get("selection", {}).get("points", []) if event else []
     found = []
@@ -126,7 +128,7 @@ def _selected(event: Any) -> list[lists.UnitId]:
     return list(dict.fromkeys(found))
 
 
-def _listed(frame: pd.DataFrame, units: list[lists.UnitId], where: str) -> None:
+def _listed(frame: pd.DataFrame, units: list[starred.UnitId], where: str) -> None:
     rows = frame.set_index(["layer", "unit"], drop=False).loc[units]
     left, right = st.columns([4, 1], vertical_alignment="center")
     left.markdown(f"**{len(units):,} units {where}**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
@@ -138,6 +140,6 @@ def _listed(frame: pd.DataFrame, units: list[lists.UnitId], where: str) -> None:
     unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=neurons.open_named, height=400)
 
 
-def _star_all(units: list[lists.UnitId]) -> None:
-    merged = list(dict.fromkeys([*neurons.starred(), *units]))[: lists.LONGEST_LIST]
-    neurons.keep_stars(lists.format_units(merged))
+def _star_all(units: list[starred.UnitId]) -> None:
+    merged = list(dict.fromkeys([*neurons.starred(), *units]))[: starred.LONGEST_LIST]
+    neurons.keep_stars(starred.format_units(merged))

@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, kept, lists, resources, state, waiting
-from dashboard.lists import UnitId
-from dashboard.unit_rows import UnitRow
+from dashboard import kept, resources, waiting
+from dashboard.widgets import frame, url
+from dashboard.widgets import starred as lists
+from dashboard.widgets.neuron_rows import UnitRow
+from dashboard.widgets.starred import UnitId
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ FIRES_EVERYWHERE = 0.3
 NOISE_TOKENS = 48
 """Tokens of a text that the noise axis is measured on: its first ones."""
 
-TEXT = state.text(
+TEXT = url.text(
     "neurons_text",
     "Text",
     "The pitcher threw a fastball, and the batter hit it over the left field wall. Meanwhile, the central bank raised its interest "
@@ -117,7 +119,7 @@ def unit_in_url() -> UnitId | None:
         found = lists.parse_unit(f"{layer or 0}/{unit or 0}")
         index().unit(*found)
     except GlpError as error:
-        components.notice_box(f"The link's {error}")
+        frame.notice_box(f"The link's {error}")
         return None
     return found
 

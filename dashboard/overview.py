@@ -3,7 +3,8 @@
 import html
 from typing import Any, NamedTuple
 
-from dashboard import about, charts
+from dashboard import about
+from dashboard.widgets import charts
 
 LIGHT_TEXT, DARK_TEXT = "#31333F", "#E6E8EB"
 

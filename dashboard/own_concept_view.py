@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard import components, concepts, kept, neurons, resources, waiting
+from dashboard import concepts, kept, neurons, resources, waiting
 from dashboard.concepts_view import unit_links
-from dashboard.lists import unit_name
-from dashboard.unit_rows import UnitRow, unit_rows
-from dashboard.url_text import url_text_area
+from dashboard.widgets import frame
+from dashboard.widgets.neuron_rows import UnitRow, unit_rows
+from dashboard.widgets.starred import unit_name
+from dashboard.widgets.url_text import url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def draw() -> None:
         concepts.checked_texts(positive, negative)
         found = _find(index, positive, negative, run)
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return
     if found is None:
         st.info("Press Find units: the ten best of all units, with cross-validated AUC and p-values.", icon=":material/search:")
@@ -60,7 +61,7 @@ def _upload() -> tuple[list[str], list[str]] | None:
     try:
         return concepts.texts_of_csv(file.getvalue())
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return None
 
 
@@ -103,7 +104,7 @@ def _found(index: NeuronIndex, found: ConceptUnits) -> None:
     with right, st.container(border=True):
         name = f"L{unit_name(chosen.layer, chosen.unit)}"
         chart = concepts.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
-        components.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
+        frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
             st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
         unit_links(chosen.layer, chosen.unit)

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dashboard import about, state
+from dashboard import about
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 
@@ -39,10 +40,10 @@ def listed() -> list[Prior]:
     return [_prior(name, home / "glp"), *sorted((one for one in others if one.parameters), key=lambda one: one.parameters)]
 
 
-def param() -> state.Param:
+def param() -> url.Param:
     """Return the parameter that chooses one; the workspace's own by default."""
     names = [prior.name for prior in listed()]
-    return state.choice("prior", "Prior", names[0], names)
+    return url.choice("prior", "Prior", names[0], names)
 
 
 def of_checkpoint(run: str, activations: float) -> Prior | None:

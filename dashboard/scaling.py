@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, state
+from dashboard import about
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import Run, fit_points, points, read_runs
 from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
@@ -50,10 +51,10 @@ PAPER_FRECHET = ((32e6, 0.926), (64e6, 0.874), (128e6, 0.844), (256e6, 0.746), (
 LONGEST_PATH = 500
 
 PARAMS = {
-    "x": state.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
-    "y": state.choice("scaling_y", "Up", "loss", tuple(MEASURES)),
-    "fit": state.choice("scaling_fit", "Fit over", "frontier", tuple(POINTS)),
-    "paper": state.switch("scaling_paper", "The paper's law", False),
+    "x": url.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
+    "y": url.choice("scaling_y", "Up", "loss", tuple(MEASURES)),
+    "fit": url.choice("scaling_fit", "Fit over", "frontier", tuple(POINTS)),
+    "paper": url.switch("scaling_paper", "The paper's law", False),
 }
 
 
@@ -99,9 +100,9 @@ def checked_path(text: str) -> Path:
         folder = Path(text).expanduser().resolve()
         found = folder.is_dir()
     except (OSError, RuntimeError) as error:
-        raise GlpError(f"{state.shorten(text)} cannot be read: {error}.") from error
+        raise GlpError(f"{url.shorten(text)} cannot be read: {error}.") from error
     if not found:
-        raise GlpError(f"There is no folder {state.shorten(text)} on the machine that runs the dashboard.")
+        raise GlpError(f"There is no folder {url.shorten(text)} on the machine that runs the dashboard.")
     return folder
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import components, priors, scaling, scaling_figures, state
-from dashboard.components import File
+from dashboard import priors, scaling, scaling_figures
 from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
+from dashboard.widgets import frame, url
+from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import fit_points, points, speed
 from glp_core.evaluation.scaling_law import ScalingFit
@@ -53,15 +54,15 @@ def _select(name: str, options: dict[str, str], *, width: int) -> None:
 def draw(own_folder: str, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
-        values = state.checked(list(PARAMS.values()), state.current(list(PARAMS.values())))
+        values = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
         found = scaling.shown(own_folder)
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return
     with slot:
-        components.share("scaling", values)
+        frame.share("scaling", values)
         files = [File("CSV: every checkpoint", "scaling.csv", scaling.export(found.runs), "text/csv")] if found.runs else []
-        components.download(files, key="scaling_download")
+        frame.download(files, key="scaling_download")
         with st.popover("Picture", icon=":material/photo_camera:"):
             st.segmented_control(
                 "The camera above the figure saves", ("png", "svg"), default="png", required=True, key="scaling_camera"
@@ -74,23 +75,23 @@ def _body(own_folder: str) -> None:
     try:
         found = scaling.shown(own_folder)
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return
     if found.problem:
-        components.error_box(found.problem)
+        frame.error_box(found.problem)
     if not found.runs:
-        components.empty_report("A training run", SWEEP, "six hours on two cores; --sizes and --activations make it shorter")
+        frame.empty_report("A training run", SWEEP, "six hours on two cores; --sizes and --activations make it shorter")
         return
     if found.running:
         names = ", ".join(run.name for run in found.runs if run.running)
-        st.info(f"Still training: {components.plain_markdown(names)}. The page follows the log.", icon=":material/sync:")
+        st.info(f"Still training: {frame.plain_markdown(names)}. The page follows the log.", icon=":material/sync:")
     fit, why = _fitted(found, values["fit"])
     _picture(found, values, fit, why)
     if fit is not None:
         _what_it_takes(found, fit)
         with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
             table = fit_points(found.runs, values["fit"])
-            components.figure(scaling_figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
+            frame.figure(scaling_figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
             st.caption("Points that swing to one side for a stretch say that the law is not the whole story.")
     _downstream(found)
 
@@ -107,7 +108,7 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
     known = {*AXES, *scaling.score_names(points(found.runs))}
     missing = next((name for name in (y, x) if name not in known), None)
     if missing:
-        components.empty_report(f"{SCORES[missing]} of the checkpoints", EVALUATE, "some minutes a run")
+        frame.empty_report(f"{SCORES[missing]} of the checkpoints", EVALUATE, "some minutes a run")
         return
     drawn = scaling_figures.curves(
         found.shipped, found.own, x=x, y=y, fit=fit, gaussian=scaling.gaussian_loss(), paper=values["paper"]
@@ -123,7 +124,7 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
     )
     if y == "loss" and x == "compute":
         if fit is None:
-            components.notice_box(f"No law is drawn. {why}")
+            frame.notice_box(f"No law is drawn. {why}")
         else:
             st.markdown(scaling.law_in_words(fit, len(found.runs), values["fit"]))
     where = clicked(event)
@@ -155,7 +156,7 @@ def _checkpoint(found: Shown, name: str, activations: float) -> None:
             continue
         values = rows.iloc[0].drop(["warming", "old_end"])
         facts = [(_title(key), f"{value:,.6g}") for key, value in values.items() if value == value]
-        st.html(components.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
+        st.html(frame.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
         _way_to_steering(run in found.shipped, name, activations)
         return
 
@@ -169,7 +170,7 @@ def _way_to_steering(shipped: bool, name: str, activations: float) -> None:
     if prior is None:
         st.caption("The weights of this checkpoint are not in the workspace; only those of some runs' ends are.")
         return
-    words = f"Steer with this prior: {components.plain_markdown(f'{prior.name}, {prior.parameters / 1e6:.1f} M parameters')}"
+    words = f"Steer with this prior: {frame.plain_markdown(f'{prior.name}, {prior.parameters / 1e6:.1f} M parameters')}"
     st.page_link("../pages/steering.py", label=words, icon=":material/tune:", query_params={"prior": prior.name})
 
 
@@ -195,17 +196,17 @@ def _downstream(found: Shown) -> None:
     table = points(found.runs)
     names = [name for name in scaling.score_names(table) if name != "loss"]
     if not names:
-        components.empty_report("Any score of the checkpoints beside the loss", EVALUATE, "some minutes a run")
+        frame.empty_report("Any score of the checkpoints beside the loss", EVALUATE, "some minutes a run")
     columns = st.columns(2, gap="large")
     for i, name in enumerate(names):
         with columns[i % 2]:
             drawn = scaling_figures.score_against_loss(table, name)
-            components.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
+            frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
             words = f"{SCORES[name]}: {scaling.how_measured(found.runs, name)}. {scaling.correlation_in_words(table, name)}"
-            st.caption(components.plain_markdown(words) + extra)
+            st.caption(frame.plain_markdown(words) + extra)
     with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
-        components.figure(scaling_figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
+        frame.figure(scaling_figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
         st.caption(
             "Luo et al. 2026 (arXiv 2602.06964), a Llama model, 32 M to 1 B activations. Another LLM, width and sample: the level "
             "cannot be compared with ours, the fall can."

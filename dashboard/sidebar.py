@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import about, components, resources
+from dashboard import about, resources
+from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
 LOADING = {0: "starting", 1: "loading the LLM", 2: "loading the GLP"}
@@ -14,11 +15,11 @@ def draw() -> None:
         try:
             facts = about.read()
         except GlpError as error:
-            components.error_box(error)
+            frame.error_box(error)
             return
         size = f"{facts.glp_parameters / 1e6:.1f} M parameters" if facts.glp_parameters else "not readable"
         pairs = [("LLM", facts.llm), ("Layer", f"{facts.layer} (block output)"), ("GLP", size), ("", facts.glp_shape)]
-        st.html(components.facts(pairs, title="Workspace"))
+        st.html(frame.facts(pairs, title="Workspace"))
         st.fragment(_state, run_every=1.0 if resources.warm_up().live else None)()
 
 
@@ -26,13 +27,13 @@ def _state() -> None:
     loading = resources.warm_up()
     if loading.live:
         words = "next in line" if loading.state == "waiting" else LOADING.get(len(loading.events), "almost there")
-        st.html(components.facts([("Device", resources.DEVICE.upper()), ("Models", f"{words} …")]))
+        st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Models", f"{words} …")]))
         return
     if loading.state == "failed":
-        st.html(components.facts([("Device", resources.DEVICE.upper()), ("Models", "not loaded")]))
-        components.error_box(str(loading.error))
+        st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Models", "not loaded")]))
+        frame.error_box(str(loading.error))
         return
     running, waiting = resources.runner().load()
     queue = "free" if not running else f"busy, {waiting} waiting"
-    st.html(components.facts([("Device", resources.DEVICE.upper()), ("Type", resources.number_type()), ("Queue", queue)]))
+    st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Type", resources.number_type()), ("Queue", queue)]))
     st.html('<div data-testid="models-ready"></div>')

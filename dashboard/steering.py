@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dashboard import about, priors, resources, state
+from dashboard import about, priors, resources
 from dashboard.jobs import Cancelled, Work
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 
 LONGEST_PROMPT = 4_000
@@ -50,24 +51,24 @@ EXAMPLES = (
 )
 
 
-def params(directions: Sequence[about.DirectionFacts]) -> dict[str, state.Param]:
+def params(directions: Sequence[about.DirectionFacts]) -> dict[str, url.Param]:
     """Return the page's parameters by short name; the defaults are a filled-in example."""
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
     first = next((title for title in titles if "sentiment" in title.lower()), titles[0])
     listed = {
-        "prompt": state.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
-        "mode": state.choice("steering_mode", "Mode", MODES[0], MODES),
-        "direction": state.choice("steering_direction", "Direction", first, titles),
-        "strength": state.number("steering_strength", "Strength", 0.6, -3.0, 3.0),
-        "noise_level": state.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
-        "solver": state.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
-        "steps": state.whole("steering_steps", "Steps", 4, 1, 100),
-        "max_tokens": state.whole("steering_tokens", "Tokens", 64, 1, MOST_TOKENS),
-        "temperature": state.number("steering_temperature", "Temperature", 0.0, 0.0, 2.0),
-        "seed": state.whole("steering_seed", "Seed", 0, 0, 2**31 - 1),
-        "extra": state.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
-        "colour": state.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
-        "live": state.switch("steering_live", "Live", False),
+        "prompt": url.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
+        "mode": url.choice("steering_mode", "Mode", MODES[0], MODES),
+        "direction": url.choice("steering_direction", "Direction", first, titles),
+        "strength": url.number("steering_strength", "Strength", 0.6, -3.0, 3.0),
+        "noise_level": url.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
+        "solver": url.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
+        "steps": url.whole("steering_steps", "Steps", 4, 1, 100),
+        "max_tokens": url.whole("steering_tokens", "Tokens", 64, 1, MOST_TOKENS),
+        "temperature": url.number("steering_temperature", "Temperature", 0.0, 0.0, 2.0),
+        "seed": url.whole("steering_seed", "Seed", 0, 0, 2**31 - 1),
+        "extra": url.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
+        "colour": url.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
+        "live": url.switch("steering_live", "Live", False),
         "prior": priors.param(),
     }
     return listed
@@ -105,9 +106,7 @@ class Request:
         return ["unsteered", "raw", "glp", *([EXTRA_ARMS[self.extra]] if self.extra in EXTRA_ARMS else [])]
 
 
-def request(
-    values: Mapping[str, Any], listed: Mapping[str, state.Param], directions: Sequence[about.DirectionFacts]
-) -> Request:
+def request(values: Mapping[str, Any], listed: Mapping[str, url.Param], directions: Sequence[about.DirectionFacts]) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 
     Raises:

@@ -6,10 +6,11 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import about, components, measured, priors, resources, state, steering, steering_view, svg
+from dashboard import about, measured, priors, resources, steering, steering_view
 from dashboard.jobs import Job
-from dashboard.state import Param
 from dashboard.steering import Request
+from dashboard.widgets import frame, svg, url
+from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 
 UPDATE = 0.11
@@ -61,7 +62,7 @@ def current() -> tuple[Request, Job] | None:
 def read_link(params: Params) -> None:
     """Note once a session what is wrong with the link; before the widgets put it right."""
     if PROBLEMS not in st.session_state:
-        st.session_state[PROBLEMS] = state.link_problems(list(params.values()))
+        st.session_state[PROBLEMS] = url.link_problems(list(params.values()))
 
 
 def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> DeltaGenerator:
@@ -83,7 +84,7 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
         strength = st.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
         chosen = next((one.name for one in directions if one.title == widget_values(params)["direction"]), "")
         if known := measured.words(chosen, strength):
-            st.caption(components.plain_markdown(known))
+            st.caption(frame.plain_markdown(known))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=150, **bound("noise_level"))
         st.selectbox("Solver", steering.SOLVERS, width=115, **bound("solver"))
@@ -129,7 +130,7 @@ def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> No
                 if known
                 else "Write direction of a meta-neuron, not measured on texts"
             )
-            st.caption(words, help=components.plain_markdown(facts.how))
+            st.caption(words, help=frame.plain_markdown(facts.how))
 
 
 def buttons(params: Params, directions: Sequence[about.DirectionFacts], *, live: bool) -> None:
@@ -158,9 +159,9 @@ def colours(params: Params) -> None:
 def messages(params: Params) -> None:
     """Show what was wrong with the link that opened the page, or with the values of the last Run."""
     if st.session_state[PROBLEMS]:
-        components.notice_box("\n".join(st.session_state[PROBLEMS]))
+        frame.notice_box("\n".join(st.session_state[PROBLEMS]))
     if ERROR in st.session_state:
-        components.error_box(st.session_state[ERROR])
+        frame.error_box(st.session_state[ERROR])
 
 
 class Places:
@@ -204,7 +205,7 @@ def results(places: Places, wanted: Request, job: Job, colour: str) -> None:
     told = steering.collect(wanted, job.events)
     if isinstance(job.error, GlpError):
         with places.note:
-            components.error_box(job.error)
+            frame.error_box(job.error)
     elif job.error is not None:
         raise job.error
     elif job.state == "stopped":
@@ -215,13 +216,13 @@ def results(places: Places, wanted: Request, job: Job, colour: str) -> None:
     places.board.html(f'<div data-run="{job.state}">{steering_view.board(told, colour)}</div>')
     with places.chart:
         if told.band:
-            components.figure(steering_view.chart(told), key="steering_chart", alt=CHART_WORDS)
+            frame.figure(steering_view.chart(told), key="steering_chart", alt=CHART_WORDS)
         else:
             with st.container():
-                components.empty_report("The reference that distances are measured against", "python -m glp_core reference")
+                frame.empty_report("The reference that distances are measured against", "python -m glp_core reference")
 
 
-def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[components.File]:
+def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[frame.File]:
     """Return the downloads of an ended run; none before."""
     if run is None or run[1].live:
         return []
@@ -234,8 +235,6 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[compo
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with["number type"] = resources.number_type()
     return [
-        components.File("JSON", "steering.json", lambda: steering_view.as_json(told, made_with), "application/json"),
-        components.File(
-            "HTML page", "steering.html", lambda: steering_view.as_html(told, colour, made_with, link), "text/html"
-        ),
+        frame.File("JSON", "steering.json", lambda: steering_view.as_json(told, made_with), "application/json"),
+        frame.File("HTML page", "steering.html", lambda: steering_view.as_html(told, colour, made_with, link), "text/html"),
     ]

@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard import charts, components, svg
 from dashboard.steering import ARM_TITLES, Column, Comparison, Token
+from dashboard.widgets import charts, frame, svg
 
 FAR = 3.0
 """Manifold distance that gets the full colour; 1 is a typical real token."""
@@ -40,7 +40,7 @@ def _card(told: Comparison, column: Column, colour: str, live: bool) -> str:
         strip = f'<div class="glp-strip" style="opacity:.6">{"…" if live else "No text."}</div>'
     edge = charts.ARM_COLOURS[column.arm]
     head = f"<h4>{html.escape(ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(told, column.arm))}</small></h4>"
-    numbers = components.facts(_numbers(column, told.milliseconds, live))
+    numbers = frame.facts(_numbers(column, told.milliseconds, live))
     return f'<div class="glp-card" data-arm="{column.arm}" style="border-top-color:{edge}">{head}{strip}{numbers}</div>'
 
 
@@ -64,7 +64,7 @@ def _strip(column: Column, colour: str) -> str:
     scale = (0.0, SURPRISING) if colour == "surprise" else (1.0, FAR)
     titles = [_title(token, nats) for token, nats in zip(column.tokens, surprise, strict=True)]
     marked = [i for i, token in enumerate(column.tokens) if token.distance != token.distance and _measured(column)]
-    return components.token_strip([t.text for t in column.tokens], values, scale=scale, titles=titles, marked=marked)
+    return frame.token_strip([t.text for t in column.tokens], values, scale=scale, titles=titles, marked=marked)
 
 
 def _measured(column: Column) -> bool:
@@ -100,9 +100,9 @@ def _shown(value: float, form: str, missing: str = "–") -> str:
 def legend(colour: str) -> str:
     """Return the HTML of the legend for a colouring."""
     if colour == "distance":
-        return components.legend("1, typical", f"{FAR:g} or more, far", words="Manifold distance")
+        return frame.legend("1, typical", f"{FAR:g} or more, far", words="Manifold distance")
     if colour == "surprise":
-        return components.legend(
+        return frame.legend(
             "0", f"{SURPRISING:g} nats or more", words="Surprise of the unsteered model (while writing, of the column's own)"
         )
     return '<div class="glp-legend">Hover a token for its numbers.</div>'
@@ -113,7 +113,7 @@ def chart(told: Comparison) -> go.Figure:
     series, hover, names = {}, {}, {}
     for arm, column in told.columns.items():
         series[arm] = (list(range(1, len(column.tokens) + 1)), [t.distance for t in column.tokens])
-        hover[arm] = [components.visible(repr(t.text)) for t in column.tokens]
+        hover[arm] = [frame.visible(repr(t.text)) for t in column.tokens]
         names[arm] = ARM_TITLES[arm]
     figure = charts.lines(series, names=names, hover=hover, x="token", y="manifold distance (1 = typical)", height=300)
     figure.update_xaxes(range=[0.5, told.request.max_tokens + 0.5])
@@ -185,9 +185,9 @@ def as_html(told: Comparison, colour: str, facts: dict[str, Any], link: str) -> 
         *((str(key), str(value)) for key, value in facts.items()),
         ("Address", link),
     ]
-    look = components.STYLE + BOARD_STYLE
+    look = frame.STYLE + BOARD_STYLE
     body = (
-        f"<h1>Steering towards “{html.escape(components.visible(wanted.title))}”</h1>{components.facts(settings)}"
+        f"<h1>Steering towards “{html.escape(frame.visible(wanted.title))}”</h1>{frame.facts(settings)}"
         f"<div class='bar'>{legend(colour)}</div>{board(told, colour)}"
         f"<h2>Distance by token</h2>{picture(told)}"
     )

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, lists, neurons, unit_figures
-from dashboard.lists import UnitId, unit_name
-from dashboard.token_picker import PickToken, picked, token_picker
-from dashboard.unit_rows import unit_rows
-from dashboard.url_text import keep, url_text_area
+from dashboard import neurons, unit_figures
+from dashboard.widgets import frame, starred
+from dashboard.widgets.neuron_rows import unit_rows
+from dashboard.widgets.starred import UnitId, unit_name
+from dashboard.widgets.token_picker import PickToken, picked, token_picker
+from dashboard.widgets.url_text import keep, url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ HEAT_UNITS = 12
 PREVIEW_TEXTS = 3
 
 
-def draw(index: NeuronIndex) -> list[components.File]:
+def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return its files to download."""
     text = text_box()
     units = neurons.read(text)
@@ -34,7 +35,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     chosen_tokens = picked_tokens(len(units.pieces))
     firings = units.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
     if not firings:
-        components.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
+        frame.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
         return []
     unit = neurons.unit_in_url() or (firings[0].layer, firings[0].unit)
     second = _compared(index, unit)
@@ -53,8 +54,8 @@ def draw(index: NeuronIndex) -> list[components.File]:
         if panel.open:
             st.dataframe(tokens, hide_index=True, height=320, alt="Every token's three strongest units")
     return [
-        components.File("Every token's units, CSV", "tokens.csv", lists.as_csv(tokens), "text/csv"),
-        components.File("Ranked units, CSV", "units.csv", lists.as_csv(_ranking_table(firings, table, index)), "text/csv"),
+        frame.File("Every token's units, CSV", "tokens.csv", starred.as_csv(tokens), "text/csv"),
+        frame.File("Ranked units, CSV", "units.csv", starred.as_csv(_ranking_table(firings, table, index)), "text/csv"),
     ]
 
 
@@ -110,7 +111,7 @@ def picked_tokens(n: int) -> list[int]:
 def _compared(index: NeuronIndex, unit: UnitId) -> UnitId | None:
     """Return the second unit of a comparison, when the URL names one."""
     with suppress(GlpError):
-        second = lists.parse_unit(st.query_params.get("compare", ""))
+        second = starred.parse_unit(st.query_params.get("compare", ""))
         index.unit(*second)
         return second if second != unit else None
     return None
@@ -135,7 +136,7 @@ def _strip(
         below = None if other is None else float(units.normalised[i, other])
         tokens.append(PickToken(piece, "\n".join(tip), float(units.normalised[i, first]), below))
     words = f"Colour: {_named(unit)}" + (f" above, {_named(second)} below" if second else "") + ", value / tail"
-    legend = components.legend("−1", "+1", diverging=True, words=words)
+    legend = frame.legend("−1", "+1", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(legend)
         note = f"{len(units.pieces)} tokens · click tokens to rank the units by them"
@@ -199,7 +200,7 @@ def _preview(unit: Unit, second: UnitId | None) -> None:
     chart = unit_figures.histogram(unit, log=True, markers={})
     chart.update_layout(height=150)
     chart.update_yaxes(dtick=2)
-    components.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
+    frame.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
     st.caption("Strongest positive")
     st.html(unit_figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
     st.caption("Strongest negative")
@@ -221,25 +222,25 @@ def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit:
         default = options[:HEAT_UNITS]
         names = st.multiselect("Units", options, default=default, key=f"neurons_heat_units_{'_'.join(default)}")
         if names:
-            flat = [neurons.flat(index, lists.parse_unit(name)) for name in names]
+            flat = [neurons.flat(index, starred.parse_unit(name)) for name in names]
             chart = unit_figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
-            components.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
+            frame.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
 
 
 def _token_table(units: TextUnits, each: list[list[Firing]]) -> pd.DataFrame:
     """Return every token with its strongest units; no cell is a formula."""
     rows = []
     for i, (piece, strongest) in enumerate(zip(units.pieces, each, strict=True)):
-        row = {"position": i, "token": components.visible(piece).replace("\n", "↵")}
+        row = {"position": i, "token": frame.visible(piece).replace("\n", "↵")}
         for rank, firing in enumerate(strongest, 1):
             name = f"L{unit_name(firing.layer, firing.unit)}"
             row |= {f"unit {rank}": name, f"value {rank}": firing.value, f"value / tail {rank}": firing.normalised}
         rows.append(row)
-    return lists.safe_cells(pd.DataFrame(rows))
+    return starred.safe_cells(pd.DataFrame(rows))
 
 
 def _ranking_table(firings: list[Firing], table: pd.DataFrame, index: NeuronIndex) -> pd.DataFrame:
     """Return the ranked units with their values and descriptions."""
     facts = table.iloc[[neurons.flat(index, (f.layer, f.unit)) for f in firings]]
     ranked = pd.DataFrame([{"token": f.token, "value": f.value, "value / tail": f.normalised} for f in firings])
-    return pd.concat([facts[list(lists.EXPORTED)].reset_index(drop=True), ranked], axis=1)
+    return pd.concat([facts[list(starred.EXPORTED)].reset_index(drop=True), ranked], axis=1)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard import lists
 from dashboard.about import DirectionFacts
+from dashboard.widgets import starred
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ HOW = "Where the meta-neuron pushes the denoised activation, carried linearly th
 
 def name_of(layer: int, unit: int) -> str:
     """Return the name of a unit's direction, which is its title too."""
-    return f"{PREFIX}{lists.unit_name(layer, unit)}"
+    return f"{PREFIX}{starred.unit_name(layer, unit)}"
 
 
 def asked(key: str) -> list[DirectionFacts]:
@@ -40,7 +40,7 @@ def is_unit(name: object) -> bool:
     if not isinstance(name, str) or not name.startswith(PREFIX):
         return False
     try:
-        return name == name_of(*lists.parse_unit(name.removeprefix(PREFIX)))
+        return name == name_of(*starred.parse_unit(name.removeprefix(PREFIX)))
     except GlpError:
         return False
 
@@ -56,6 +56,6 @@ def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
     from glp_core.neuron_index.write_directions import write_direction
     from glp_core.steering.directions import Direction
 
-    vector = torch.as_tensor(write_direction(glp, *lists.parse_unit(name.removeprefix(PREFIX)))).float()
+    vector = torch.as_tensor(write_direction(glp, *starred.parse_unit(name.removeprefix(PREFIX)))).float()
     unknown = torch.full_like(vector, math.nan)
     return Direction(name, name, vector, workspace.layer, workspace.median_norm, math.nan, HOW, 0, 0, unknown, math.nan)

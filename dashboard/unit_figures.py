@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard import charts
-from dashboard.components import token_html, visible
+from dashboard.widgets import charts
+from dashboard.widgets.frame import token_html, visible
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import Snippet, Unit

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import charts
+from dashboard.widgets import charts
 
 Colouring = Literal["layer", "kurtosis", "best task"]
 KINDS = {"concepts": "concept profile (every task)", "writes": "write direction"}

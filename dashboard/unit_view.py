@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from dashboard import charts, components, lists, neurons, text_view, unit_figures
-from dashboard.lists import unit_name
-from dashboard.token_picker import PickToken, picked, token_picker
-from dashboard.unit_rows import UnitRow, unit_rows
+from dashboard import neurons, text_view, unit_figures
+from dashboard.widgets import charts, frame, starred
+from dashboard.widgets.neuron_rows import UnitRow, unit_rows
+from dashboard.widgets.starred import unit_name
+from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 
 
-def draw(index: NeuronIndex) -> list[components.File]:
+def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view for the unit that the URL names, or the most interesting one; return its page as a file to download."""
     unit = index.unit(*(neurons.unit_in_url() or index.interesting(1)[0]))
     _header(index, unit)
@@ -48,7 +49,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     with right:
         _neighbours(index, unit)
     _intervals(unit, context, breaks)
-    return [components.File("Unit, JSON", f"unit-{unit.layer}-{unit.unit}.json", lists.unit_json(unit), "application/json")]
+    return [frame.File("Unit, JSON", f"unit-{unit.layer}-{unit.unit}.json", starred.unit_json(unit), "application/json")]
 
 
 def _header(index: NeuronIndex, unit: Unit) -> None:
@@ -129,11 +130,11 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
     try:
         units = neurons.read(text)
     except GlpError as error:
-        components.error_box(error)
+        frame.error_box(error)
         return None, None
     values = units.values[:, unit.index]
     if not np.isfinite(values).any():
-        components.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
+        frame.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
         return None, None
     chosen = text_view.picked_tokens(len(values))[-1:]
     tokens = [
@@ -162,16 +163,16 @@ def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> Non
     log = switch.toggle("log y", value=True, key="unit_log", bind="query-params")
     markers = {}
     if units is not None and position is not None:
-        word = components.visible(units.pieces[position]).strip()[:16] or "␣"
+        word = frame.visible(units.pieces[position]).strip()[:16] or "␣"
         markers = {word: float(units.values[position, unit.index])}
     chart = unit_figures.histogram(unit, log=log, markers=markers)
-    components.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
+    frame.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
     with st.expander("Quantiles"):
-        st.html(components.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
+        st.html(frame.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
     if unit.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption("Test AUC of this unit alone; below 0.5 it is high on the negative class.")
-            st.html(components.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
+            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
 
 
 def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:
@@ -182,7 +183,7 @@ def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:
         )  # fmt: skip
         breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
         words = "one scale for all lists, log(1 + 9 |v| / max):"
-        st.html(components.legend(f"−{unit.scale:.2f}", f"+{unit.scale:.2f}", diverging=True, words=words))
+        st.html(frame.legend(f"−{unit.scale:.2f}", f"+{unit.scale:.2f}", diverging=True, words=words))
         st.caption("click a text to open all of it")
     return (context if context in CONTEXTS else "snippet"), breaks
 
@@ -197,21 +198,21 @@ def _noise_axis(unit: Unit, units: TextUnits | None) -> None:
     axis = neurons.measure_noise(units, unit.layer, unit.unit)
     pieces = units.pieces[: axis.noise_free.shape[1]]
     chart = unit_figures.noise_figure(axis, pieces)
-    components.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
+    frame.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):
         mean, spread = values.mean(0), values.std(0, ddof=1)
         titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
         shades = [unit_figures.shade(float(m), unit.scale) for m in mean]
         st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
-        st.html(components.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
+        st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
 
 
 def _effects(index: NeuronIndex, unit: Unit) -> None:
-    st.markdown("**What it writes** · tokens, approximately", help=components.plain_markdown(index.EFFECT_NOTE))
+    st.markdown("**What it writes** · tokens, approximately", help=frame.plain_markdown(index.EFFECT_NOTE))
     for title, effects in (("promoted", unit.promoted), ("suppressed", unit.suppressed)):
         st.caption(title)
         st.html(unit_figures.effects_html([(effect.text, effect.score) for effect in effects]))
-    st.caption(components.plain_markdown(index.EFFECT_NOTE))
+    st.caption(frame.plain_markdown(index.EFFECT_NOTE))
 
 
 def _neighbours(index: NeuronIndex, unit: Unit) -> None:

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from dashboard import components, concepts_view, own_concept_view
+from dashboard import concepts_view, own_concept_view
 from dashboard.neurons import GlpError
+from dashboard.widgets import frame
 
 PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
 HOW_TO_READ = """
@@ -18,7 +19,7 @@ HOW_TO_READ = """
 
 def draw() -> None:
     """Draw the page."""
-    slot = components.page_frame("Concepts", "Is there a unit for my concept?")
+    slot = frame.page_frame("Concepts", "Is there a unit for my concept?")
     part = st.segmented_control(
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",
@@ -29,11 +30,11 @@ def draw() -> None:
         else:
             concepts_view.draw()
     except GlpError as error:
-        components.error_box(error)
-    components.how_to_read(HOW_TO_READ)
+        frame.error_box(error)
+    frame.how_to_read(HOW_TO_READ)
     with slot:
-        components.share("concepts", dict(st.query_params))
-        components.download(concepts_view.files(), key="concepts_download")
+        frame.share("concepts", dict(st.query_params))
+        frame.download(concepts_view.files(), key="concepts_download")
 
 
 draw()

@@ -1,6 +1,7 @@
 """Manifold: how far is this from what the model really produces?"""
 
-from dashboard import components, manifold, manifold_tables, manifold_view, state
+from dashboard import manifold, manifold_tables, manifold_view
+from dashboard.widgets import frame, url
 
 HELP = """
 The GLP was trained on real activations only, so what surprises it is off their manifold. Every measure is larger for what is farther
@@ -23,14 +24,14 @@ texts: which share of them is broken at which mean distance. What is measured on
 mix on it may still be told apart, which is what the two-sample tests under it measure.
 """
 
-problems = state.link_problems(list(manifold.PARAMS.values()))
-slot = components.page_frame("Manifold", "How far is this from what the model really produces?")
+problems = url.link_problems(list(manifold.PARAMS.values()))
+slot = frame.page_frame("Manifold", "How far is this from what the model really produces?")
 for problem in problems:
-    components.notice_box(problem)
+    frame.notice_box(problem)
 view = manifold_view.view_choice()
 files = manifold_view.draw(view)
 with slot:
-    components.share("manifold", manifold_view.link())
-    components.download(files, key="manifold_download")
+    frame.share("manifold", manifold_view.link())
+    frame.download(files, key="manifold_download")
 manifold_tables.draw()
-components.how_to_read(HELP)
+frame.how_to_read(HELP)

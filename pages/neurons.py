@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import components, lists_view, map_view, neurons, text_view, unit_figures, unit_view
+from dashboard import lists_view, map_view, neurons, text_view, unit_figures, unit_view
 from dashboard.neurons import GlpError
+from dashboard.widgets import frame
 
 QUESTIONS = {
     "text": "Which units fire here, and on what?",
@@ -30,13 +31,13 @@ HOW_TO_READ = """
 def draw() -> None:
     """Draw the page."""
     view = neurons.view_in_url()
-    slot = components.page_frame("Meta-neurons", QUESTIONS[view])
+    slot = frame.page_frame("Meta-neurons", QUESTIONS[view])
     st.html(f"<style>{unit_figures.STYLE}</style>")
     try:
         index = neurons.index()
     except GlpError as error:
-        components.empty_report("The meta-neuron index", "python -m glp_core index", "about an hour on two cores")
-        components.notice_box(str(error))
+        frame.empty_report("The meta-neuron index", "python -m glp_core index", "about an hour on two cores")
+        frame.notice_box(str(error))
         return
     neurons.remember_stars()
     _choice(view, index)
@@ -44,11 +45,11 @@ def draw() -> None:
     try:
         files = VIEWS[view].draw(index)
     except GlpError as error:
-        components.error_box(error)
-    components.how_to_read(HOW_TO_READ)
+        frame.error_box(error)
+    frame.how_to_read(HOW_TO_READ)
     with slot:
-        components.share("neurons", neurons.link_values())
-        components.download(files, key="neurons_download")
+        frame.share("neurons", neurons.link_values())
+        frame.download(files, key="neurons_download")
 
 
 def _choice(view: str, index: neurons.NeuronIndex) -> None:

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from dashboard import about, components, overview, resources, svg
+from dashboard import about, overview, resources
+from dashboard.widgets import frame, svg
 
-components.page_frame("GLP Explorer", "What is this, and where do I begin?")
+frame.page_frame("GLP Explorer", "What is this, and where do I begin?")
 st.markdown(
     "A **generative latent prior** is a diffusion model that has learned which activations a language model really produces at one of "
     "its layers. It can bring a steered activation back to what the model could have thought, measure how far any activation is from "
@@ -18,7 +19,7 @@ st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "d
 left, right = st.columns([2, 3], gap="large")
 with left:
     st.subheader("This workspace", anchor=False)
-    st.html(components.facts(overview.facts(known, resources.number_type())))
+    st.html(frame.facts(overview.facts(known, resources.number_type())))
 with right:
     st.subheader("Begin with an example", anchor=False)
     with st.container(horizontal=True):

@@ -1,6 +1,7 @@
 """Scaling: what does compute buy?"""
 
-from dashboard import components, scaling, scaling_view, state
+from dashboard import scaling, scaling_view
+from dashboard.widgets import frame, url
 
 HELP = """
 Each curve is one training run, each point a kept checkpoint, measured on the same held-out activations with the same noise. **Compute**
@@ -23,10 +24,10 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
 """
 
 PARAMS = list(scaling.PARAMS.values())
-problems = state.link_problems(PARAMS)
-slot = components.page_frame("Scaling", "What does compute buy?")
+problems = url.link_problems(PARAMS)
+slot = frame.page_frame("Scaling", "What does compute buy?")
 for problem in problems:
-    components.notice_box(problem)
+    frame.notice_box(problem)
 own_folder = scaling_view.controls()
 scaling_view.draw(own_folder, slot)
-components.how_to_read(HELP)
+frame.how_to_read(HELP)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import about, components, state, steering, steering_panel, unit_directions
+from dashboard import about, steering, steering_panel, unit_directions
+from dashboard.widgets import frame, url
 
 HELP = """
 Three columns write at the same time from the same prompt and seed. **Unsteered** is the model as it is. **Raw steered** adds the
@@ -26,7 +27,7 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 directions = [*about.directions(), *unit_directions.asked("steering_direction")]
 params = steering.params(directions)
 steering_panel.read_link(params)
-slot = components.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
+slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
 beside = steering_panel.controls(params, directions)
 steering_panel.follow(params, directions)
 run = steering_panel.current()
@@ -38,9 +39,9 @@ steering_panel.messages(params)
 values = steering_panel.widget_values(params)
 link = {param.key: values[name] for name, param in params.items()}
 with slot:
-    components.share("steering", link)
-    address = state.page_link("steering", link)
-    components.download(steering_panel.files(run, values["colour"], address), key="steering_download")
+    frame.share("steering", link)
+    address = url.page_link("steering", link)
+    frame.download(steering_panel.files(run, values["colour"], address), key="steering_download")
 
 if run is None:
     st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
@@ -51,4 +52,4 @@ else:
         steering_panel.stream(places, *run, values["colour"])
         st.rerun()
     steering_panel.results(places, *run, values["colour"])
-components.how_to_read(HELP)
+frame.how_to_read(HELP)

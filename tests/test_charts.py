@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dashboard import charts, svg
+from dashboard.widgets import charts, svg
 
 LIGHT, DARK = (255, 255, 255), (14, 17, 23)
 LIGHT_TEXT, DARK_TEXT = (49, 51, 63), (250, 250, 250)

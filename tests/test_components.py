@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dashboard import components
+from dashboard.widgets import frame
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -48,7 +48,7 @@ def seen(markup):
 
 
 def test_no_token_can_add_a_tag_or_an_attribute():
-    strip = components.token_strip(HOSTILE, [1.0] * len(HOSTILE), scale=(0, 2), titles=HOSTILE)
+    strip = frame.token_strip(HOSTILE, [1.0] * len(HOSTILE), scale=(0, 2), titles=HOSTILE)
     read = seen(strip)
     assert set(read.tags) <= {"div", "span", "i", "br"}
     assert {name for name, _ in read.attributes} <= {"class", "style", "title"}
@@ -60,7 +60,7 @@ def test_tokens_made_of_random_characters_stay_inside_their_span():
     alphabet = "<>&\"'`=/ \n\t\x00\u202e\u2066\u200d\u0301abc" + "".join(chr(draw.randrange(0x20, 0x3000)) for _ in range(200))
     for _ in range(300):
         tokens = ["".join(draw.choices(alphabet, k=draw.randrange(8))) for _ in range(5)]
-        read = seen(components.token_strip(tokens, None, scale=(0, 1), titles=tokens))
+        read = seen(frame.token_strip(tokens, None, scale=(0, 1), titles=tokens))
         assert read.tags.count("span") == 5 and set(read.tags) <= {"div", "span", "i", "br"}
         assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n" for c in read.text)
 
@@ -78,20 +78,20 @@ def test_tokens_made_of_random_characters_stay_inside_their_span():
     ],
 )
 def test_what_cannot_be_seen_is_shown_by_a_sign(token, shown):
-    assert seen(components.token_strip([token], None, scale=(0, 1))).text == shown
+    assert seen(frame.token_strip([token], None, scale=(0, 1))).text == shown
 
 
 def test_ordinary_text_reads_as_it_was():
     tokens = ["The", " cat", " é", "漢字", " <b>", "!"]
-    assert seen(components.token_strip(tokens, None, scale=(0, 1))).text == "The cat é漢字 <b>!"
+    assert seen(frame.token_strip(tokens, None, scale=(0, 1))).text == "The cat é漢字 <b>!"
 
 
 def test_a_strip_can_always_be_sent_to_a_browser():
-    components.token_strip(HOSTILE, None, scale=(0, 1), titles=HOSTILE).encode()
+    frame.token_strip(HOSTILE, None, scale=(0, 1), titles=HOSTILE).encode()
 
 
 def test_values_are_on_hover_and_in_the_colour_and_nan_has_none():
-    strip = components.token_strip(["a", "b", "c"], [0.0, 3.0, float("nan")], scale=(0, 3))
+    strip = frame.token_strip(["a", "b", "c"], [0.0, 3.0, float("nan")], scale=(0, 3))
     titles = [value for name, value in seen(strip).attributes if name == "title"]
     styles = [value for name, value in seen(strip).attributes if name == "style"]
     assert titles[:2] == ["0", "3"]
@@ -99,18 +99,18 @@ def test_values_are_on_hover_and_in_the_colour_and_nan_has_none():
 
 
 def test_signed_values_have_their_own_ends():
-    strip = components.token_strip(["a", "b"], [-2.0, 8.0], scale=(-2, 8), diverging=True)
+    strip = frame.token_strip(["a", "b"], [-2.0, 8.0], scale=(-2, 8), diverging=True)
     blue, orange = [value for name, value in seen(strip).attributes if name == "style"]
     assert blue.split(",")[-1] == orange.split(",")[-1] and blue != orange
 
 
 @pytest.mark.parametrize("words", HOSTILE)
 def test_a_message_is_shown_letter_by_letter(words):
-    escaped = components.plain_markdown(words)
+    escaped = frame.plain_markdown(words)
     for mark in "*_`$[]<>!#:|~":
         assert escaped.count(mark) == escaped.count(f"\\{mark}")
 
 
 def test_facts_are_escaped():
-    read = seen(components.facts([("<i>", "<script>")], title="<b>"))
+    read = seen(frame.facts([("<i>", "<script>")], title="<b>"))
     assert set(read.tags) == {"strong", "dl", "dt", "dd"} and read.text == "<b><i><script>"

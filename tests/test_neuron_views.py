@@ -10,39 +10,40 @@ import pandas as pd
 import pytest
 import torch
 
-from dashboard import concepts, lists, unit_directions, unit_figures, unit_map
+from dashboard import concepts, unit_directions, unit_figures, unit_map
 from dashboard.kept import KEPT_RESULTS, Results
+from dashboard.widgets import starred
 from glp_core.errors import GlpError
 from tests import neuron_fakes
 
 
 def test_a_list_survives_the_url():
     units = [(1, 1044), (0, 0), (2, 7)]
-    assert lists.parse_units(lists.format_units(units)) == units
-    assert lists.parse_units(" L1/1044 , 0/0,1/1044,") == [(1, 1044), (0, 0)]
+    assert starred.parse_units(starred.format_units(units)) == units
+    assert starred.parse_units(" L1/1044 , 0/0,1/1044,") == [(1, 1044), (0, 0)]
 
 
 @pytest.mark.parametrize("text", ["1-2", "1/x", "-1/2", "1/2/3", "1/99999999", "١/٢"])
 def test_what_is_no_unit_is_refused(text):
     with pytest.raises(GlpError, match="is not a unit"):
-        lists.parse_units(text)
+        starred.parse_units(text)
 
 
 def test_a_list_that_no_url_holds_is_refused():
     with pytest.raises(GlpError, match="201 units, wanted at most 200"):
-        lists.parse_units(",".join(f"0/{i}" for i in range(201)))
+        starred.parse_units(",".join(f"0/{i}" for i in range(201)))
 
 
 def test_toggling_a_star_twice_leaves_the_list_as_it_was():
-    once = lists.toggled("0/1,1/2", (2, 3))
+    once = starred.toggled("0/1,1/2", (2, 3))
     assert once == "0/1,1/2,2/3"
-    assert lists.toggled(once, (2, 3)) == "0/1,1/2"
+    assert starred.toggled(once, (2, 3)) == "0/1,1/2"
 
 
 def test_no_cell_of_a_csv_is_a_formula_and_the_text_is_still_there():
     cells = ["=1+1", "+a", "-b", "@c", "\td", "\re", "plain", ""]
     table = pd.DataFrame({"text": cells, "number": range(len(cells))})
-    read = pd.read_csv(io.StringIO(lists.as_csv(table)), keep_default_na=False)
+    read = pd.read_csv(io.StringIO(starred.as_csv(table)), keep_default_na=False)
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in read["text"])
     assert read["text"].iloc[0] == "'=1+1" and read["text"].iloc[6] == "plain"
     assert read["number"].tolist() == list(range(len(cells)))
@@ -50,13 +51,13 @@ def test_no_cell_of_a_csv_is_a_formula_and_the_text_is_still_there():
 
 def test_listed_rows_keep_the_order_of_the_list_and_leave_out_strangers():
     table = neuron_fakes.FakeIndex().table()
-    rows = lists.list_rows([(1, 3), (9, 9), (0, 4)], table)
+    rows = starred.list_rows([(1, 3), (9, 9), (0, 4)], table)
     assert list(zip(rows["layer"], rows["unit"], strict=True)) == [(1, 3), (0, 4)]
 
 
 def test_a_unit_as_json_holds_its_texts_and_null_where_nothing_is_kept():
     unit = neuron_fakes.FakeIndex().unit(1, 3)
-    read = json.loads(lists.unit_json(unit))
+    read = json.loads(starred.unit_json(unit))
     assert read["top"][1]["pieces"] == neuron_fakes.HOSTILE
     assert read["top"][0]["values"][50:] == [None] * 10
     assert sum(read["counts"]) == unit.counts.sum()

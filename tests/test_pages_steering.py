@@ -91,9 +91,9 @@ def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
 
 
 def drawn(text):
-    from dashboard import components
+    from dashboard.widgets import frame
 
-    return "".join(components.token_html(piece) for piece in [text])
+    return "".join(frame.token_html(piece) for piece in [text])
 
 
 def test_every_column_has_its_numbers(llm):

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from dashboard import state
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 
-STRENGTH = state.number("s", "Strength", 1.0, -3, 3)
+STRENGTH = url.number("s", "Strength", 1.0, -3, 3)
 
 
 @pytest.mark.parametrize("good", ["1.5", 1.5, -3, "3", 0])
@@ -28,7 +28,7 @@ def test_long_values_are_shortened_in_messages():
 
 
 def test_whole_numbers_must_be_whole():
-    tokens = state.whole("t", "Tokens", 64, 1, 256)
+    tokens = url.whole("t", "Tokens", 64, 1, 256)
     assert tokens.check("64") == 64 and isinstance(tokens.check(64.0), int)
     for bad in ("1.5", "0", "257", "nan", "1e3"):
         with pytest.raises(GlpError, match="Tokens is"):
@@ -36,21 +36,21 @@ def test_whole_numbers_must_be_whole():
 
 
 def test_choices_name_what_there_is():
-    mode = state.choice("m", "Mode", "chat", ("continue", "chat"))
+    mode = url.choice("m", "Mode", "chat", ("continue", "chat"))
     assert mode.check("chat") == "chat"
     with pytest.raises(GlpError, match="Mode is 'sing', wanted one of: continue, chat"):
         mode.check("sing")
 
 
 def test_switches_read_words():
-    live = state.switch("l", "Live", False)
+    live = url.switch("l", "Live", False)
     assert live.check("true") is True and live.check(False) is False
     with pytest.raises(GlpError, match="wanted true or false"):
         live.check("perhaps")
 
 
 def test_texts_are_neither_empty_nor_endless():
-    prompt = state.text("p", "Prompt", "a", 10)
+    prompt = url.text("p", "Prompt", "a", 10)
     assert prompt.check("  ten chars"[:10]) == "  ten char"
     with pytest.raises(GlpError, match="Prompt is empty"):
         prompt.check(" \n ")
@@ -59,7 +59,7 @@ def test_texts_are_neither_empty_nor_endless():
 
 
 def test_values_are_checked_together_and_defaults_fill_in():
-    other = state.whole("n", "Number", 4, 1, 9)
-    assert state.checked([STRENGTH, other], {"s": "2"}) == {"s": 2.0, "n": 4}
+    other = url.whole("n", "Number", 4, 1, 9)
+    assert url.checked([STRENGTH, other], {"s": "2"}) == {"s": 2.0, "n": 4}
     with pytest.raises(GlpError, match="Number is '0'"):
-        state.checked([STRENGTH, other], {"s": 1, "n": "0"})
+        url.checked([STRENGTH, other], {"s": 1, "n": "0"})

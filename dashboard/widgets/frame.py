@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import charts, state
+from dashboard.widgets import charts, url
 
 STYLE = """
 .glp-strip{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
@@ -66,7 +66,7 @@ def share(page: str, values: Mapping[str, Any]) -> None:
     """Draw the Share menu: the page's address with these query parameters, to copy."""
     with st.popover("Share", icon=":material/share:"):
         st.caption("This address opens the page in the same state.")
-        st.code(state.page_link(page, values), language=None, wrap_lines=True)
+        st.code(url.page_link(page, values), language=None, wrap_lines=True)
 
 
 def download(files: Sequence[File], *, key: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import streamlit as st
 
-from dashboard import charts
-from dashboard.components import visible
+from dashboard.widgets import charts
+from dashboard.widgets.frame import visible
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What pages are drawn with: frame, charts, token strips, URL state; no models."""
