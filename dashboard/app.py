@@ -9,7 +9,8 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
 
 import streamlit as st  # noqa: E402
 
-from dashboard import resources, sidebar, steering_view  # noqa: E402
+from dashboard import sidebar, steering_view  # noqa: E402
+from dashboard.service import resources  # noqa: E402
 from dashboard.widgets import frame  # noqa: E402
 
 # Page file, title, icon, help; the first one is the start page.

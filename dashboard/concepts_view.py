@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, concepts, neurons, resources, unit_figures
+from dashboard import concepts, neurons, unit_figures
+from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.starred import unit_name
 from glp_core.errors import GlpError
@@ -24,7 +25,7 @@ DOTS_HEIGHT = 640
 
 def draw() -> None:
     """Draw the table of tasks and the chosen one's evidence."""
-    report = about.report("probing")
+    report = workspace_facts.report("probing")
     if report is None:
         frame.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
         return
@@ -190,7 +191,7 @@ def _unit_texts(layer: int, unit: int) -> None:
 
 def files() -> list[frame.File]:
     """Return the table of tasks as files to download."""
-    report = about.report("probing")
+    report = workspace_facts.report("probing")
     if report is None:
         return []
     table = concepts.task_table(report)

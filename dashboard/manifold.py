@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import streamlit as st
 
-from dashboard import about, resources
-from dashboard.jobs import Cancelled
+from dashboard.service import resources, workspace_facts
+from dashboard.service.follow import Report
+from dashboard.service.jobs import Cancelled
 from dashboard.steering import ARM_TITLES
-from dashboard.waiting import Report
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.files import read_json
@@ -119,19 +119,19 @@ def _measures(folder: Path) -> Measures:
 
 def measures() -> Measures:
     """Return the workspace's measures; GlpError says which command is missing. For jobs only."""
-    return _measures(about.folder())
+    return _measures(workspace_facts.folder())
 
 
 def reference() -> dict:
     """Return the measures' quantiles on real activations, or an empty dictionary."""
-    found = about.report("measures") or {}
+    found = workspace_facts.report("measures") or {}
     return found.get("measures", {})
 
 
 def stale() -> bool:
     """Say whether the quantiles were measured with another GLP than the one that is shown."""
-    report = about.report("measures")
-    path = about.folder() / "glp" / "config.json"
+    report = workspace_facts.report("measures")
+    path = workspace_facts.folder() / "glp" / "config.json"
     return bool(report) and path.is_file() and read_json(path).get("about", {}) != report.get("glp")
 
 
@@ -171,7 +171,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
 
 def prompts(n: int) -> tuple[str, ...]:
     """Return the first n of the workspace's prefixes for steering."""
-    path = about.folder() / "prefixes.json"
+    path = workspace_facts.folder() / "prefixes.json"
     found = read_json(path) if path.is_file() else []
     if not isinstance(found, list) or len(found) < 2:
         raise GlpError("The workspace has no prefixes.json with prompts: write your own, one a line.")
@@ -193,7 +193,7 @@ def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Iterat
 def glp_stamp() -> float:
     """Return when the GLP's weights were written, so that results of an older one are not shown."""
     with contextlib.suppress(OSError):
-        return (about.folder() / "glp" / "final.safetensors").stat().st_mtime
+        return (workspace_facts.folder() / "glp" / "final.safetensors").stat().st_mtime
     return 0.0
 
 

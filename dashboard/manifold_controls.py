@@ -4,8 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import about, unit_directions
 from dashboard.manifold import PARAMS
+from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
 
 DIRECTION = "manifold_direction"
@@ -24,7 +24,7 @@ def values() -> dict[str, Any]:
 
 def direction() -> str:
     """Draw the choice of a direction, the workspace's and one's own; return its name, empty when there is none."""
-    found = [*about.directions(), *unit_directions.asked(DIRECTION)]
+    found = [*workspace_facts.directions(), *neuron_directions.asked(DIRECTION)]
     if not found:
         return ""
     titles = [facts.title for facts in found]

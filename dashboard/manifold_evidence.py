@@ -6,7 +6,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about, concept_fluency
+from dashboard import concept_fluency
+from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
 
 WANTED = 0.95
@@ -15,7 +16,7 @@ WANTED = 0.95
 def draw() -> None:
     """Draw the figures of the reports that are there, and name the commands of those that are not."""
     st.subheader("What does projection buy?", anchor=False)
-    zones, steering = about.report("zones"), about.report("steering_sentiment")
+    zones, steering = workspace_facts.report("zones"), workspace_facts.report("steering_sentiment")
     if zones:
         frame.figure(lowered(zones["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer")
         st.markdown(lowered_words(zones["projection"]))
@@ -23,7 +24,7 @@ def draw() -> None:
     else:
         frame.empty_report("Zones and how often projection lowers the distance", "python -m glp_core zones", "some minutes")
     if steering:
-        concept_fluency.draw([report for report in (steering, about.report("steering_gentle")) if report])
+        concept_fluency.draw([report for report in (steering, workspace_facts.report("steering_gentle")) if report])
     else:
         frame.empty_report("Concept against fluency", "python -m glp_core steer-sentiment", "some minutes")
 

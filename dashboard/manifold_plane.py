@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dashboard import manifold, resources
-from dashboard.jobs import Cancelled
+from dashboard import manifold
 from dashboard.manifold import Plane
-from dashboard.waiting import Report
+from dashboard.service import resources
+from dashboard.service.follow import Report
+from dashboard.service.jobs import Cancelled
 
 REAL, OTHERS = 1200, 300
 

@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, manifold, manifold_controls, manifold_evidence, manifold_figures, resources
+from dashboard import manifold, manifold_controls, manifold_evidence, manifold_figures
 from dashboard.manifold import PARAMS, Sweep
+from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -37,7 +38,7 @@ def draw() -> list[File]:
         return []
     lines = tuple(line for line in own.splitlines() if line.strip())[: manifold.MOST_PROMPTS]
     prompts = lines or manifold.prompts(manifold_controls.values()["prompts"])
-    request = Sweep(str(about.folder()), manifold.glp_stamp(), direction, prompts)
+    request = Sweep(str(workspace_facts.folder()), manifold.glp_stamp(), direction, prompts)
     held = st.session_state.get(JOB)
     cells = _cells(request)
     if held and held[0] == request:
@@ -112,7 +113,7 @@ def _follow(request: Sweep, job: Any, cells: dict[Any, Spread]) -> list[File]:
 
 def _figure(cells: dict[Any, Spread]) -> Any:
     ordered = sorted(cells.values(), key=lambda spread: (ARMS.index(spread.arm), spread.strength))
-    return manifold_figures.sweep(ordered, _band(), about.report("zones"))
+    return manifold_figures.sweep(ordered, _band(), workspace_facts.report("zones"))
 
 
 def _show(spreads: list[Spread], request: Sweep) -> list[File]:
@@ -126,7 +127,7 @@ def _show(spreads: list[Spread], request: Sweep) -> list[File]:
             f"At strengths of 1 and more, projection with the GLP brings the activation nearer on **at least {worst.lower:.0%}** of "
             f"{len(request.prompts)} prompts (lowest at strength {worst.strength:g})."
         )
-    st.caption(f"Bands hold the middle half of the prompts. {zone_words(about.report('zones'))}")
+    st.caption(f"Bands hold the middle half of the prompts. {zone_words(workspace_facts.report('zones'))}")
     table = pd.DataFrame(
         [[s.arm, s.strength, *s.quantiles, s.lower] for s in spreads],
         columns=["arm", "strength", "5%", "25%", "median", "75%", "95%", "share nearer than raw"],

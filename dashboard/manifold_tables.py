@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import about
 from dashboard.manifold import MEASURES
+from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
 
 DETECT, SCORECARD = "python -m glp_core detect", "python -m glp_core scorecard"
@@ -27,7 +27,7 @@ def draw() -> None:
 
 def _scorecard() -> None:
     st.subheader("Scorecard: is it like the real ones?", anchor=False)
-    report = about.report("scorecard")
+    report = workspace_facts.report("scorecard")
     if not report or "rows" not in report:
         frame.empty_report("The scorecard", SCORECARD, "some minutes")
         return
@@ -68,7 +68,7 @@ def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
 
 def _detection() -> None:
     st.subheader("What gets detected?", anchor=False)
-    report = about.report("detection")
+    report = workspace_facts.report("detection")
     if not report:
         frame.empty_report("The detection table", DETECT, "some minutes")
         return

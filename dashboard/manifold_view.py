@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import about, kept, manifold, manifold_controls, manifold_figures, manifold_plane, manifold_strength, waiting
+from dashboard import manifold, manifold_controls, manifold_figures, manifold_plane, manifold_strength
 from dashboard.manifold import MEASURES, PARAMS, UNITS, VIEWS
+from dashboard.service import follow, results, workspace_facts
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -56,15 +57,15 @@ def text_view() -> list[File]:
         _example_texts()
     wanted = manifold_controls.values()
     measure = MEASURES[wanted["measure"]]
-    made_from = ("manifold", str(about.folder()), manifold.glp_stamp(), wanted["text"], measure)
-    reading = kept.results().get(*made_from)
+    made_from = ("manifold", str(workspace_facts.folder()), manifold.glp_stamp(), wanted["text"], measure)
+    reading = results.results().get(*made_from)
     if reading is None:
-        reading = waiting.compute(
+        reading = follow.compute(
             "measuring the text",
             lambda cancelled, report: manifold.read_text(wanted["text"], measure, cancelled, report),
             stop=True,
         )
-        kept.results().put(reading, *made_from)
+        results.results().put(reading, *made_from)
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
     st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
     st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
@@ -141,13 +142,13 @@ def map_view() -> list[File]:
     wanted = manifold_controls.values()
     text = wanted["text"] if with_text else ""
     request = manifold_plane.MapRequest(method, wanted["steps"], direction, wanted["strength"], text)
-    made_from = ("manifold map", str(about.folder()), manifold.glp_stamp(), request)
-    found = kept.results().get(*made_from)
+    made_from = ("manifold map", str(workspace_facts.folder()), manifold.glp_stamp(), request)
+    found = results.results().get(*made_from)
     if found is None:
-        found = waiting.compute(
+        found = follow.compute(
             "laying out activations", lambda cancelled, report: manifold_plane.plane(request, cancelled, report), stop=True
         )
-        kept.results().put(found, *made_from)
+        results.results().put(found, *made_from)
     frame.figure(manifold_figures.plane(found), key="manifold_map", alt="Real and other activations on a plane")
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in found.tests.items()]
     st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import kept, neurons, resources, unit_map, waiting
+from dashboard import neurons, unit_map
+from dashboard.service import follow, resources, results
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
@@ -88,7 +89,7 @@ def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple
     made = "computed now: UMAP, " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
     workspace = resources.workspace()
     made_from = ("map", str(workspace.folder), index.facts["glp"], kind, tuple(anew.items()))
-    found = kept.results().get(*made_from)
+    found = results.results().get(*made_from)
     if found is None:
 
         def work(cancelled: Any, report: Any) -> pd.DataFrame:
@@ -97,9 +98,9 @@ def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple
             return compute_map(workspace, kind, **anew, progress=report, cancelled=cancelled)
 
         del st.session_state["map_wanted"]  # stopping it must not start it again
-        found = waiting.compute("computing the map", work, stop=True)
+        found = follow.compute("computing the map", work, stop=True)
         st.session_state["map_wanted"] = anew
-        kept.results().put(found, *made_from)
+        results.results().put(found, *made_from)
     return found, made
 
 

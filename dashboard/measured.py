@@ -5,7 +5,7 @@ Reads reports/steering_sentiment.json, which tells of one direction and a few st
 
 from typing import Any
 
-from dashboard import about
+from dashboard.service import workspace_facts
 from glp_core.errors import GlpError
 
 REPORT = "steering_sentiment"
@@ -16,7 +16,7 @@ NEAR = 0.21
 def words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
     try:
-        return _near(about.report(REPORT) or {}, direction, strength)
+        return _near(workspace_facts.report(REPORT) or {}, direction, strength)
     except (GlpError, KeyError, TypeError, ValueError, AttributeError):
         return ""  # a damaged report is told where it is shown in full; the page works without it
 

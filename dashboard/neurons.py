@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import kept, resources, waiting
+from dashboard.service import follow, resources, results
 from dashboard.widgets import frame, url
 from dashboard.widgets import starred as lists
 from dashboard.widgets.neuron_rows import UnitRow
@@ -71,7 +71,7 @@ def read(text: str) -> TextUnits:
     text = TEXT.check(text)
     workspace, ours = resources.workspace(), index()
     made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
-    found = kept.results().get(*made_from)
+    found = results.results().get(*made_from)
     if found is None:
 
         def work(_cancelled: object, _report: object) -> TextUnits:
@@ -80,8 +80,8 @@ def read(text: str) -> TextUnits:
             options = {"tails": ours.tails(), "median_norm": workspace.median_norm, "max_tokens": MOST_TOKENS}
             return read_text(resources.llm(), resources.glp(), workspace.layer, text, ours.reading, **options)
 
-        found = waiting.compute("reading the text", work)
-        kept.results().put(found, *made_from)
+        found = follow.compute("reading the text", work)
+        results.results().put(found, *made_from)
     return found
 
 
@@ -90,7 +90,7 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
     ids = units.ids[:NOISE_TOKENS]
     workspace = resources.workspace()
     made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, unit)
-    found = kept.results().get(*made_from)
+    found = results.results().get(*made_from)
     if found is None:
 
         def work(_cancelled: object, _report: object) -> NoiseAxis:
@@ -100,8 +100,8 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
             acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
             return noise_axis(resources.glp(), acts, layer, unit)
 
-        found = waiting.compute("measuring the noise axis", work)
-        kept.results().put(found, *made_from)
+        found = follow.compute("measuring the noise axis", work)
+        results.results().put(found, *made_from)
     return found
 
 

@@ -3,7 +3,7 @@
 import html
 from typing import Any, NamedTuple
 
-from dashboard import about
+from dashboard.service import workspace_facts
 from dashboard.widgets import charts
 
 LIGHT_TEXT, DARK_TEXT = "#31333F", "#E6E8EB"
@@ -75,12 +75,12 @@ CARDS = (
 
 def is_there(card: Card) -> bool:
     """Say whether the card's page exists in this version."""
-    return (about.ROOT / "pages" / f"{card.page}.py").is_file()
+    return (workspace_facts.ROOT / "pages" / f"{card.page}.py").is_file()
 
 
-def facts(known: about.Facts, number_type: str) -> list[tuple[str, str]]:
+def facts(known: workspace_facts.Facts, number_type: str) -> list[tuple[str, str]]:
     """Return the workspace's facts; what has not been measured names the command that does it."""
-    evaluate, bench = about.report("evaluate") or {}, about.report("bench") or {}
+    evaluate, bench = workspace_facts.report("evaluate") or {}, workspace_facts.report("bench") or {}
     pairs = [
         ("LLM", known.llm),
         ("Modelled", f"output of layer {known.layer}, {known.d_input} dimensions, median norm {known.median_norm:.0f}"),
@@ -98,7 +98,7 @@ def _count(seen: int | None) -> str:
     return f"{seen / 1e6:.1f} M activations" if seen else "not recorded"
 
 
-def _loss(known: about.Facts, evaluate: dict[str, Any]) -> str:
+def _loss(known: workspace_facts.Facts, evaluate: dict[str, Any]) -> str:
     loss = evaluate.get("validation_loss", known.validation_loss)
     if loss is None:
         return "not measured; python -m glp_core evaluate does it"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard import concepts, kept, neurons, resources, waiting
+from dashboard import concepts, neurons
 from dashboard.concepts_view import unit_links
+from dashboard.service import follow, resources, results
 from dashboard.widgets import frame
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
@@ -68,7 +69,7 @@ def _upload() -> tuple[list[str], list[str]] | None:
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptUnits | None:
     workspace = resources.workspace()
     made_from = ("concept", str(workspace.folder), index.facts["glp"], index.reading, tuple(positive), tuple(negative))
-    found = kept.results().get(*made_from)
+    found = results.results().get(*made_from)
     if found is not None or not run:
         return found
 
@@ -80,8 +81,8 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 
-    found = waiting.compute("finding units", work, stop=True)
-    kept.results().put(found, *made_from)
+    found = follow.compute("finding units", work, stop=True)
+    results.results().put(found, *made_from)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from dashboard import about
+from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import Run, fit_points, points, read_runs
@@ -79,7 +79,7 @@ class Shown(NamedTuple):
 
 def shown(own_folder: str) -> Shown:
     """Read the workspace's runs and, when a folder is named, one's own; GlpError only for the workspace's."""
-    home = about.folder() / "runs"
+    home = workspace_facts.folder() / "runs"
     shipped = read_runs(home) if any(home.glob("*/train.csv")) else []
     if not own_folder.strip():
         return Shown(shipped, [], "")
@@ -120,7 +120,7 @@ def _law(flops: tuple[float, ...], losses: tuple[float, ...]) -> ScalingFit:
 def gaussian_loss() -> float | None:
     """Return the loss of the best linear denoiser, as measured by a command, or None."""
     for name in ("scaling", "evaluate"):
-        value = (about.report(name) or {}).get("gaussian_loss")
+        value = (workspace_facts.report(name) or {}).get("gaussian_loss")
         if isinstance(value, int | float):
             return float(value)
     return None

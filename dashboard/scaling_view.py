@@ -6,8 +6,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import priors, scaling, scaling_figures
+from dashboard import scaling, scaling_figures
 from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
+from dashboard.service import priors
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError

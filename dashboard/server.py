@@ -31,7 +31,7 @@ class CarefulHeaders(BaseHTTPMiddleware):
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Begin to load the models; nobody waits for that."""
-    from dashboard import resources  # not before Streamlit's runtime is there
+    from dashboard.service import resources  # not before Streamlit's runtime is there
 
     resources.warm_up()
     yield
@@ -39,7 +39,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
 
 async def ready(_request: Request) -> JSONResponse:
     """Answer 200 when the models are loaded, 503 before, and when they cannot be; with how busy the device is."""
-    from dashboard import resources
+    from dashboard.service import resources
 
     job = resources.warm_up()
     running, waiting = resources.runner().load()

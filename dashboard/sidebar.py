@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import about, resources
+from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
@@ -13,7 +13,7 @@ def draw() -> None:
     """Draw the sidebar; while the models load it looks again every second."""
     with st.sidebar:
         try:
-            facts = about.read()
+            facts = workspace_facts.read()
         except GlpError as error:
             frame.error_box(error)
             return

@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dashboard import about, priors, resources
-from dashboard.jobs import Cancelled, Work
+from dashboard.service import priors, resources, workspace_facts
+from dashboard.service.jobs import Cancelled, Work
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 
@@ -51,7 +51,7 @@ EXAMPLES = (
 )
 
 
-def params(directions: Sequence[about.DirectionFacts]) -> dict[str, url.Param]:
+def params(directions: Sequence[workspace_facts.DirectionFacts]) -> dict[str, url.Param]:
     """Return the page's parameters by short name; the defaults are a filled-in example."""
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
     first = next((title for title in titles if "sentiment" in title.lower()), titles[0])
@@ -106,7 +106,9 @@ class Request:
         return ["unsteered", "raw", "glp", *([EXTRA_ARMS[self.extra]] if self.extra in EXTRA_ARMS else [])]
 
 
-def request(values: Mapping[str, Any], listed: Mapping[str, url.Param], directions: Sequence[about.DirectionFacts]) -> Request:
+def request(
+    values: Mapping[str, Any], listed: Mapping[str, url.Param], directions: Sequence[workspace_facts.DirectionFacts]
+) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 
     Raises:

@@ -6,8 +6,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import about, measured, priors, resources, steering, steering_view
-from dashboard.jobs import Job
+from dashboard import measured, steering, steering_view
+from dashboard.service import priors, resources, workspace_facts
+from dashboard.service.jobs import Job
 from dashboard.steering import Request
 from dashboard.widgets import frame, svg, url
 from dashboard.widgets.url import Param
@@ -31,7 +32,7 @@ def stop() -> None:
         st.session_state[RUN][1].stop()
 
 
-def start(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
+def start(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
     """Check the widgets' values and queue a run in place of this session's last one; what does not fit is told, nothing is lost."""
     st.session_state.pop(ERROR, None)
     st.session_state[PROBLEMS] = []
@@ -44,7 +45,7 @@ def start(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
         st.session_state[ERROR] = str(error)
 
 
-def follow(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
+def follow(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
     """With Live on, start a run whenever a control that matters has changed since the last one."""
     if widget_values(params)["live"] is True and st.session_state.get(TRIED) != _decisive(params):
         start(params, directions)
@@ -65,7 +66,7 @@ def read_link(params: Params) -> None:
         st.session_state[PROBLEMS] = url.link_problems(list(params.values()))
 
 
-def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> DeltaGenerator:
+def controls(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> DeltaGenerator:
     """Draw everything that a run depends on, each widget's value in the URL; return the place for the buttons."""
 
     def bound(name: str) -> dict[str, str]:
@@ -104,7 +105,7 @@ def controls(params: Params, directions: Sequence[about.DirectionFacts]) -> Delt
     return place
 
 
-def _examples(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
+def _examples(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
     def take() -> None:
         chosen = next((e for e in steering.EXAMPLES if e.title == st.session_state.steering_example), None)
         if chosen:
@@ -118,7 +119,7 @@ def _examples(params: Params, directions: Sequence[about.DirectionFacts]) -> Non
     st.selectbox("Examples", titles, key="steering_example", on_change=take, **options)
 
 
-def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> None:
+def _direction(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
     titles = [direction.title for direction in directions] or [steering.NO_DIRECTIONS]
     param = params["direction"]
     chosen = st.selectbox("Direction", titles, titles.index(param.default), key=param.key, bind="query-params")
@@ -133,7 +134,7 @@ def _direction(params: Params, directions: Sequence[about.DirectionFacts]) -> No
             st.caption(words, help=frame.plain_markdown(facts.how))
 
 
-def buttons(params: Params, directions: Sequence[about.DirectionFacts], *, live: bool) -> None:
+def buttons(params: Params, directions: Sequence[workspace_facts.DirectionFacts], *, live: bool) -> None:
     """Draw Run and Stop."""
     arguments = (params, directions)
     st.button("Run", type="primary", icon=":material/play_arrow:", on_click=start, args=arguments, key="steering_start")
@@ -229,7 +230,7 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[frame
     told = steering.collect(run[0], run[1].events)
     if not told.started:
         return []
-    facts, known = about.read(), priors.listed()
+    facts, known = workspace_facts.read(), priors.listed()
     prior = next((one for one in known if one.name == run[0].prior), known[0])
     made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer}
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}

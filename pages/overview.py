@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import about, overview, resources
+from dashboard import overview
+from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, svg
 
 frame.page_frame("GLP Explorer", "What is this, and where do I begin?")
@@ -12,7 +13,7 @@ st.markdown(
     "that, and its hidden units, the **meta-neurons**, detect concepts. Everything here runs live on the models named below, and every "
     "number was measured on them."
 )
-known = about.read()
+known = workspace_facts.read()
 words = "Data flow: a text passes the first layers; the direction is pushed into the activation, the GLP denoises it; the rest writes."
 st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "dark"), words))
 

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import about, steering, steering_panel, unit_directions
+from dashboard import steering, steering_panel
+from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -24,7 +25,7 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
   noise level 0.5 runs half.
 """
 
-directions = [*about.directions(), *unit_directions.asked("steering_direction")]
+directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
 params = steering.params(directions)
 steering_panel.read_link(params)
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from dashboard import about, resources
+from dashboard.service import resources, workspace_facts
 from glp_core.data.corpus import Document
 from glp_core.data.store import collect
 from glp_core.llm.model import LlmSource
@@ -52,7 +52,7 @@ def make_workspace(folder):
 
 def use_workspace(monkeypatch, folder):
     """Let the dashboard show the workspace in `folder`, with a tiny LLM."""
-    monkeypatch.setenv(about.FOLDER_VARIABLE, str(folder))
+    monkeypatch.setenv(workspace_facts.FOLDER_VARIABLE, str(folder))
     llm = tiny.make_tiny_llm()
     monkeypatch.setattr(resources, "_llm", lambda _folder: llm)
     return llm

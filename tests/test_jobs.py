@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dashboard.jobs import JobRunner
+from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dashboard import concepts, unit_directions, unit_figures, unit_map
-from dashboard.kept import KEPT_RESULTS, Results
+from dashboard import concepts, unit_figures, unit_map
+from dashboard.service import neuron_directions
+from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
 from tests import neuron_fakes
@@ -203,13 +204,17 @@ def test_texts_that_do_not_make_a_concept_are_refused():
 def test_a_unit_is_a_direction_of_unit_norm_without_a_probe(tiny_glp):
     from types import SimpleNamespace
 
-    name = unit_directions.name_of(1, 3)
-    assert unit_directions.is_unit(name) and not unit_directions.is_unit("unit:1") and not unit_directions.is_unit("sentiment")
-    direction = unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, name)
+    name = neuron_directions.name_of(1, 3)
+    assert (
+        neuron_directions.is_unit(name)
+        and not neuron_directions.is_unit("unit:1")
+        and not neuron_directions.is_unit("sentiment")
+    )
+    direction = neuron_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, name)
     assert direction.vector.norm().item() == pytest.approx(1.0, abs=1e-5)
     assert direction.concept(torch.zeros(2, len(direction.vector))).isnan().all()
     with pytest.raises(GlpError, match="no unit"):
-        unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, "unit:9/3")
+        neuron_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, "unit:9/3")
 
 
 def test_raising_a_unit_moves_the_denoised_activation_along_its_direction(tiny_glp):
@@ -217,7 +222,9 @@ def test_raising_a_unit_moves_the_denoised_activation_along_its_direction(tiny_g
     from types import SimpleNamespace
 
     layer, unit, sigma = 1, 3, 0.3
-    direction = unit_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, unit_directions.name_of(layer, unit))
+    direction = neuron_directions.make(
+        SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, neuron_directions.name_of(layer, unit)
+    )
     z = torch.randn(64, tiny_glp.d_input, generator=torch.Generator().manual_seed(0))
     network, block = tiny_glp.network, tiny_glp.network.layers[layer]
 

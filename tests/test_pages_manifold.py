@@ -8,7 +8,8 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard import concept_fluency, kept, manifold, manifold_figures, manifold_plane, manifold_strength, resources
+from dashboard import concept_fluency, manifold, manifold_figures, manifold_plane, manifold_strength
+from dashboard.service import resources, results
 from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures, reference
@@ -24,7 +25,7 @@ def bare(tmp_path, monkeypatch):
     """A workspace without a bank, with a tiny model in the place of the wheel's."""
     workspace = pages.make_workspace(tmp_path / "workspace")
     llm = pages.use_workspace(monkeypatch, workspace.folder)
-    kept.results.clear()
+    results.results.clear()
     return workspace, llm
 
 

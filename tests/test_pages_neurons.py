@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import about, kept, neurons, resources, waiting
-from dashboard.jobs import JobRunner
+from dashboard import neurons
+from dashboard.service import follow, resources, results, workspace_facts
+from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.neurons.search import ConceptUnits, FoundUnit
 from tests import neuron_fakes
@@ -24,7 +25,7 @@ def fakes(monkeypatch, tmp_path):
     monkeypatch.setattr(neurons, "index", lambda: index)
     monkeypatch.setattr(neurons, "read", lambda text: neuron_fakes.read_text(neurons.TEXT.check(text)))
     monkeypatch.setattr(neurons, "measure_noise", neuron_fakes.noise_axis)
-    monkeypatch.setattr(about, "report", lambda name: neuron_fakes.probing_report() if name == "probing" else None)
+    monkeypatch.setattr(workspace_facts, "report", lambda name: neuron_fakes.probing_report() if name == "probing" else None)
     runner = JobRunner()
     monkeypatch.setattr(resources, "runner", lambda: runner)
     idle = SimpleNamespace(live=False, state="failed", error=GlpError("no models in this test"), events=[])
@@ -193,7 +194,7 @@ def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, 
         return ConceptUnits(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
 
     monkeypatch.setattr(search, "find_units", find_units)
-    kept.results.clear()
+    results.results.clear()
     at = open_page("concepts", concepts_part="Your own concept")
     assert "Press Find units" in at.info[0].value
     at.button(key="concepts_find").click().run()
@@ -207,20 +208,20 @@ def test_waiting_hands_on_the_result_and_the_error(fakes):
     def script():
         import streamlit as st
 
-        from dashboard import waiting
+        from dashboard.service import follow
         from glp_core.errors import GlpError
 
         def refuse(cancelled, report):
             report(1, 2, "half")
             raise GlpError("too hot")
 
-        st.write(waiting.compute("adding", lambda cancelled, report: "sum"))
+        st.write(follow.compute("adding", lambda cancelled, report: "sum"))
         try:
-            waiting.compute("refusing", refuse)
+            follow.compute("refusing", refuse)
         except GlpError as error:
             st.write(str(error))
 
     at = AppTest.from_function(script, default_timeout=TIMEOUT).run()
     assert not at.exception
     assert [element.value for element in at.markdown] == ["sum", "too hot"]
-    assert waiting.PATIENCE > 0
+    assert follow.PATIENCE > 0

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import about, resources, scaling, scaling_view
-from dashboard.jobs import JobRunner
+from dashboard import scaling, scaling_view
+from dashboard.service import resources, workspace_facts
+from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
 from tests.run_fakes import write_extended_run, write_run, write_workspace
@@ -20,7 +21,7 @@ from tests.run_fakes import write_extended_run, write_run, write_workspace
 @pytest.fixture
 def workspace(monkeypatch, tmp_path):
     """A workspace with no run yet; no model is loaded."""
-    monkeypatch.setenv(about.FOLDER_VARIABLE, str(write_workspace(tmp_path / "workspace")))
+    monkeypatch.setenv(workspace_facts.FOLDER_VARIABLE, str(write_workspace(tmp_path / "workspace")))
     runner = JobRunner()
     monkeypatch.setattr(resources, "runner", lambda: runner)
     idle = SimpleNamespace(live=False, state="failed", error=GlpError("no models in this test"), events=[])

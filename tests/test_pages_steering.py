@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from dashboard import about, measured, resources, steering, steering_panel, steering_view
-from dashboard.jobs import JobRunner
+from dashboard import measured, steering, steering_panel, steering_view
+from dashboard.service import resources, workspace_facts
+from dashboard.service.jobs import JobRunner
 from dashboard.steering import Column, Comparison, Reading, Request, Token
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
@@ -186,7 +187,7 @@ def test_a_prompt_of_100000_characters_is_refused_and_kept(llm):
 
 
 def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
-    directions = about.directions()
+    directions = workspace_facts.directions()
     listed = steering.params(directions)
     values = {name: param.default for name, param in listed.items()}
     assert steering.request(values, listed, directions).direction == "positive"
@@ -329,7 +330,7 @@ def test_the_overview_shows_what_the_reports_say(llm, workspace):
 
 
 def test_a_folder_that_is_no_workspace_is_told(monkeypatch, tmp_path):
-    monkeypatch.setenv(about.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(workspace_facts.FOLDER_VARIABLE, str(tmp_path))
     at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS).run()
     assert any("No workspace.json" in re.sub(r"\\(.)", r"\1", error.value) for error in at.error)
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dashboard import about, priors, resources
+from dashboard.service import priors, resources, workspace_facts
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
@@ -73,7 +73,7 @@ def test_the_own_glp_has_the_name_of_its_run_and_checkpoints_find_their_weights(
     assert priors.of_checkpoint("small", SEEN).folder == folder / "runs" / "small" / "glp"
     assert priors.of_checkpoint("mine", 2_000_000).folder == folder / "glp"
     assert priors.of_checkpoint("small", SEEN / 2) is None
-    assert priors.listed()[0].parameters == about.read().glp_parameters
+    assert priors.listed()[0].parameters == workspace_facts.read().glp_parameters
 
 
 def test_loaded_priors_are_bounded(workspace, monkeypatch):

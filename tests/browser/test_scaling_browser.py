@@ -2,7 +2,7 @@
 
 import pytest
 
-from dashboard import priors
+from dashboard.service import priors
 
 pytestmark = pytest.mark.browser
 

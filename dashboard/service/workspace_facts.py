@@ -12,7 +12,7 @@ from glp_core.errors import GlpError
 
 FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
 """Environment variable that names another workspace folder."""
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 DEMO = ROOT / "assets" / "demo"
 LARGEST_JSON = 50_000_000

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dashboard import about
+from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.files import read_json
@@ -30,7 +30,7 @@ class Prior(NamedTuple):
 
 def listed() -> list[Prior]:
     """Return the workspace's own GLP, then those of other runs, smallest first; damaged ones are left out."""
-    home = about.folder()
+    home = workspace_facts.folder()
     mine = _facts(home / "glp")
     runs = [path.parent for path in sorted((home / "runs").glob("*/train.csv")) if NAME.fullmatch(path.parent.name)]
     name = next((run.name for run in runs if mine and _facts(run) == mine), OWN)
@@ -53,7 +53,9 @@ def of_checkpoint(run: str, activations: float) -> Prior | None:
 
 def _prior(name: str, folder: Path) -> Prior:
     seen = _facts(folder).get("about", {}).get("activations_seen")
-    return Prior(name, folder, about.parameters(folder / "final.safetensors"), seen if isinstance(seen, int) else None)
+    return Prior(
+        name, folder, workspace_facts.parameters(folder / "final.safetensors"), seen if isinstance(seen, int) else None
+    )
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboard import resources
-from dashboard.jobs import Cancelled, Job
+from dashboard.service import resources
+from dashboard.service.jobs import Cancelled, Job
 from glp_core.errors import GlpError
 
 Result = TypeVar("Result")

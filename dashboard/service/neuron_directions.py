@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard.about import DirectionFacts
+from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
 

@@ -15,8 +15,8 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import about, priors, unit_directions
-from dashboard.jobs import Cancelled, Job, JobRunner, Work
+from dashboard.service import neuron_directions, priors, workspace_facts
+from dashboard.service.jobs import Cancelled, Job, JobRunner, Work
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -31,17 +31,17 @@ DEVICE = "cpu"
 
 def workspace() -> Workspace:
     """Return the workspace; GlpError when the folder is none."""
-    return _workspace(about.folder())
+    return _workspace(workspace_facts.folder())
 
 
 def llm() -> Llm:
     """Return the language model."""
-    return _llm(about.folder())
+    return _llm(workspace_facts.folder())
 
 
 def glp(checkpoint: str = "final") -> GLP:
     """Return the prior, or another checkpoint of it."""
-    return _glp(about.folder(), checkpoint)
+    return _glp(workspace_facts.folder(), checkpoint)
 
 
 def prior(name: str) -> GLP:
@@ -57,12 +57,12 @@ def prior(name: str) -> GLP:
 
 def meter() -> ManifoldMeter | None:
     """Return the distance meter, or None while `python -m glp_core reference` has not been run."""
-    return _meter(about.folder())
+    return _meter(workspace_facts.folder())
 
 
 def direction(name: str) -> Direction:
     """Return a direction by name; GlpError when there is none."""
-    return _direction(about.folder(), name)
+    return _direction(workspace_facts.folder(), name)
 
 
 def submit(work: Work, *, title: str) -> Job:
@@ -88,7 +88,7 @@ def connected(session: str) -> bool:
 
 def warm_up() -> Job:
     """Start loading the models, once; return the job that does it."""
-    return _warm_up(about.folder())
+    return _warm_up(workspace_facts.folder())
 
 
 @st.cache_resource(show_spinner=False)
@@ -149,7 +149,7 @@ def _run_glp(folder: Path, written: float) -> GLP:
     from glp_core.workspace import torch_dtype
 
     with torch.inference_mode(False):
-        return load_glp(folder, device=DEVICE, dtype=torch_dtype(_workspace(about.folder()).dtype, DEVICE))
+        return load_glp(folder, device=DEVICE, dtype=torch_dtype(_workspace(workspace_facts.folder()).dtype, DEVICE))
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -162,8 +162,8 @@ def _meter(folder: Path) -> ManifoldMeter | None:
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _direction(folder: Path, name: str) -> Direction:
-    if unit_directions.is_unit(name):
-        return unit_directions.make(_workspace(folder), _glp(folder, "final"), name)
+    if neuron_directions.is_unit(name):
+        return neuron_directions.make(_workspace(folder), _glp(folder, "final"), name)
     return _workspace(folder).direction(name)
 
 
