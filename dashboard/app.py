@@ -9,8 +9,9 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
 
 import streamlit as st  # noqa: E402
 
-from dashboard import sidebar, steering_view  # noqa: E402
+from dashboard import sidebar  # noqa: E402
 from dashboard.service import resources  # noqa: E402
+from dashboard.steering import board  # noqa: E402
 from dashboard.widgets import frame  # noqa: E402
 
 # Page file, title, icon, help; the first one is the start page.
@@ -51,7 +52,7 @@ ICON = (
 
 st.set_page_config(page_title="GLP Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=235)
 resources.warm_up()
-frame.style(steering_view.BOARD_STYLE)
+frame.style(board.BOARD_STYLE)
 page = st.navigation(
     [
         st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, help=words, url_path=name, default=i == 0)

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.steering import ARM_TITLES
+from dashboard.steering.request import ARM_TITLES
 from dashboard.widgets import charts, frame
 
 FLUENCY = {

@@ -17,7 +17,7 @@ import streamlit as st
 from dashboard.service import resources, workspace_facts
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
-from dashboard.steering import ARM_TITLES
+from dashboard.steering.request import ARM_TITLES
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.files import read_json

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from dashboard import steering, steering_panel
 from dashboard.service import neuron_directions, workspace_facts
+from dashboard.steering import panel, request
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -26,31 +26,31 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 """
 
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
-params = steering.params(directions)
-steering_panel.read_link(params)
+params = request.params(directions)
+panel.read_link(params)
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
-beside = steering_panel.controls(params, directions)
-steering_panel.follow(params, directions)
-run = steering_panel.current()
+beside = panel.controls(params, directions)
+panel.follow(params, directions)
+run = panel.current()
 live = run is not None and run[1].live
 with beside:
-    steering_panel.buttons(params, directions, live=live)
-steering_panel.messages(params)
+    panel.buttons(params, directions, live=live)
+panel.messages(params)
 
-values = steering_panel.widget_values(params)
+values = panel.widget_values(params)
 link = {param.key: values[name] for name, param in params.items()}
 with slot:
     frame.share("steering", link)
     address = url.page_link("steering", link)
-    frame.download(steering_panel.files(run, values["colour"], address), key="steering_download")
+    frame.download(panel.files(run, values["colour"], address), key="steering_download")
 
 if run is None:
     st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
 else:
-    steering_panel.colours(params)
-    places = steering_panel.Places()
+    panel.colours(params)
+    places = panel.Places()
     if live:
-        steering_panel.stream(places, *run, values["colour"])
+        panel.stream(places, *run, values["colour"])
         st.rerun()
-    steering_panel.results(places, *run, values["colour"])
+    panel.results(places, *run, values["colour"])
 frame.how_to_read(HELP)

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from dashboard import measured, steering, steering_panel, steering_view
 from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
-from dashboard.steering import Column, Comparison, Reading, Request, Token
+from dashboard.steering import board as steering_view
+from dashboard.steering import measured, panel, request
+from dashboard.steering.request import Column, Comparison, Reading, Request, Token
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
@@ -62,7 +63,7 @@ def run(at):
 
 def test_the_page_opens_with_an_example_one_click_from_running(llm):
     at = open_page()
-    assert at.text_area(key="steering_prompt").value == steering.EXAMPLES[0].prompt
+    assert at.text_area(key="steering_prompt").value == request.EXAMPLES[0].prompt
     assert at.selectbox(key="steering_direction").value == "positive sentiment"
     assert "press Run" in at.info[0].value
     assert not at.error and not at.warning
@@ -116,7 +117,7 @@ def test_results_stay_when_a_control_changes(llm):
 
 def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):
     at = open_page()
-    chat = next(example for example in steering.EXAMPLES if example.mode == "chat")
+    chat = next(example for example in request.EXAMPLES if example.mode == "chat")
     at.selectbox(key="steering_example").set_value(chat.title).run()
     assert at.text_area(key="steering_prompt").value == chat.prompt
     assert at.slider(key="steering_strength").value == chat.strength
@@ -188,9 +189,9 @@ def test_a_prompt_of_100000_characters_is_refused_and_kept(llm):
 
 def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
     directions = workspace_facts.directions()
-    listed = steering.params(directions)
+    listed = request.params(directions)
     values = {name: param.default for name, param in listed.items()}
-    assert steering.request(values, listed, directions).direction == "positive"
+    assert request.request(values, listed, directions).direction == "positive"
     for name, bad in (
         ("strength", NAN),
         ("direction", "../../etc/passwd"),
@@ -199,7 +200,7 @@ def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
         ("seed", None),
     ):
         with pytest.raises(GlpError, match="wanted"):
-            steering.request(values | {name: bad}, listed, directions)
+            request.request(values | {name: bad}, listed, directions)
 
 
 def test_an_error_of_the_core_is_shown_in_a_box(llm, monkeypatch):
@@ -249,7 +250,7 @@ def test_activations_that_are_not_numbers_are_told(llm):
         llm.model.model.layers[0].mlp.down_proj.weight.fill_(NAN)
     run(at)
     assert not at.exception and "not finite numbers" in re.sub(r"\\(.)", r"\1", at.error[-1].value)
-    assert at.text_area(key="steering_prompt").value == steering.EXAMPLES[0].prompt
+    assert at.text_area(key="steering_prompt").value == request.EXAMPLES[0].prompt
 
 
 def test_a_run_that_waits_says_its_place(llm, monkeypatch):
@@ -263,7 +264,7 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
     jobs = [runner.submit(f"session {i}", work, grace=None) for i in range(3)]
     while not jobs[0].events and jobs[0].state == "waiting":
         time.sleep(0.01)
-    told = [steering_panel._waiting_words(job) for job in jobs]
+    told = [panel._waiting_words(job) for job in jobs]
     gate.set()
     assert told[0] == "Reading the prompt …"
     assert told[1].startswith("Number 1 in the queue") and told[2].startswith("Number 2 in the queue")

@@ -6,10 +6,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import measured, steering, steering_view
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.jobs import Job
-from dashboard.steering import Request
+from dashboard.steering import board, measured, request
+from dashboard.steering.request import Request
 from dashboard.widgets import frame, svg, url
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
@@ -38,9 +38,9 @@ def start(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) 
     st.session_state[PROBLEMS] = []
     st.session_state[TRIED] = _decisive(params)
     try:
-        wanted = steering.request(widget_values(params), params, directions)
+        wanted = request.request(widget_values(params), params, directions)
         stop()
-        st.session_state[RUN] = (wanted, resources.submit(steering.work(wanted), title="steering"))
+        st.session_state[RUN] = (wanted, resources.submit(request.work(wanted), title="steering"))
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 
@@ -75,7 +75,7 @@ def controls(params: Params, directions: Sequence[workspace_facts.DirectionFacts
     left, right = st.columns([5, 2], gap="medium")
     left.text_area("Prompt", params["prompt"].default, height=100, placeholder="A few words to go on from", **bound("prompt"))
     with right:
-        st.segmented_control("Mode", steering.MODES, default=params["mode"].default, required=True, **bound("mode"))
+        st.segmented_control("Mode", request.MODES, default=params["mode"].default, required=True, **bound("mode"))
         _examples(params, directions)
     left, middle, right = st.columns([4, 8, 3], gap="medium", vertical_alignment="top")
     with left:
@@ -88,12 +88,12 @@ def controls(params: Params, directions: Sequence[workspace_facts.DirectionFacts
             st.caption(frame.plain_markdown(known))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=150, **bound("noise_level"))
-        st.selectbox("Solver", steering.SOLVERS, width=115, **bound("solver"))
+        st.selectbox("Solver", request.SOLVERS, width=115, **bound("solver"))
         st.number_input("Steps", 1, 100, params["steps"].default, width=95, **bound("steps"))
-        st.number_input("Tokens", 1, steering.MOST_TOKENS, params["max_tokens"].default, 16, width=95, **bound("max_tokens"))
+        st.number_input("Tokens", 1, request.MOST_TOKENS, params["max_tokens"].default, 16, width=95, **bound("max_tokens"))
         st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=100, **bound("temperature"))
         st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=95, **bound("seed"))
-        st.selectbox("Fourth column", steering.EXTRAS, width=145, **bound("extra"))
+        st.selectbox("Fourth column", request.EXTRAS, width=145, **bound("extra"))
         names = [prior.name for prior in priors.listed()]
         if len(names) > 1:
             st.selectbox(
@@ -107,20 +107,20 @@ def controls(params: Params, directions: Sequence[workspace_facts.DirectionFacts
 
 def _examples(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
     def take() -> None:
-        chosen = next((e for e in steering.EXAMPLES if e.title == st.session_state.steering_example), None)
+        chosen = next((e for e in request.EXAMPLES if e.title == st.session_state.steering_example), None)
         if chosen:
             values = chosen._asdict()
             known = [direction.title for direction in directions]
             for name in ("prompt", "mode", "strength", "noise_level", *(["direction"] if chosen.direction in known else [])):
                 st.session_state[params[name].key] = values[name]
 
-    titles = [example.title for example in steering.EXAMPLES]
+    titles = [example.title for example in request.EXAMPLES]
     options = {"index": None, "placeholder": "Examples", "label_visibility": "collapsed"}
     st.selectbox("Examples", titles, key="steering_example", on_change=take, **options)
 
 
 def _direction(params: Params, directions: Sequence[workspace_facts.DirectionFacts]) -> None:
-    titles = [direction.title for direction in directions] or [steering.NO_DIRECTIONS]
+    titles = [direction.title for direction in directions] or [request.NO_DIRECTIONS]
     param = params["direction"]
     chosen = st.selectbox("Direction", titles, titles.index(param.default), key=param.key, bind="query-params")
     for facts in directions:
@@ -147,14 +147,14 @@ def colours(params: Params) -> None:
         param = params["colour"]
         chosen = st.segmented_control(
             "Colour tokens by",
-            steering.COLOURINGS,
+            request.COLOURINGS,
             default=param.default,
             required=True,
             label_visibility="collapsed",
             key=param.key,
             bind="query-params",
         )
-        st.html(steering_view.legend(str(chosen)))
+        st.html(board.legend(str(chosen)))
 
 
 def messages(params: Params) -> None:
@@ -186,10 +186,10 @@ def stream(places: Places, wanted: Request, job: Job, colour: str) -> None:
         if len(events) == drawn:
             continue
         drawn = len(events)
-        told = steering.collect(wanted, events)
-        places.board.html(steering_view.board(told, colour, live=True))
+        told = request.collect(wanted, events)
+        places.board.html(board.board(told, colour, live=True))
         if told.band:
-            places.chart.html(svg.image(steering_view.picture(told), CHART_WORDS))
+            places.chart.html(svg.image(board.picture(told), CHART_WORDS))
 
 
 def _waiting_words(job: Job) -> str:
@@ -203,7 +203,7 @@ def _waiting_words(job: Job) -> str:
 
 def results(places: Places, wanted: Request, job: Job, colour: str) -> None:
     """Draw an ended run; raise what it raised unless that is fit to be shown."""
-    told = steering.collect(wanted, job.events)
+    told = request.collect(wanted, job.events)
     if isinstance(job.error, GlpError):
         with places.note:
             frame.error_box(job.error)
@@ -214,10 +214,10 @@ def results(places: Places, wanted: Request, job: Job, colour: str) -> None:
         places.note.info(words, icon=":material/stop_circle:")
     if not told.started:
         return
-    places.board.html(f'<div data-run="{job.state}">{steering_view.board(told, colour)}</div>')
+    places.board.html(f'<div data-run="{job.state}">{board.board(told, colour)}</div>')
     with places.chart:
         if told.band:
-            frame.figure(steering_view.chart(told), key="steering_chart", alt=CHART_WORDS)
+            frame.figure(board.chart(told), key="steering_chart", alt=CHART_WORDS)
         else:
             with st.container():
                 frame.empty_report("The reference that distances are measured against", "python -m glp_core reference")
@@ -227,7 +227,7 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[frame
     """Return the downloads of an ended run; none before."""
     if run is None or run[1].live:
         return []
-    told = steering.collect(run[0], run[1].events)
+    told = request.collect(run[0], run[1].events)
     if not told.started:
         return []
     facts, known = workspace_facts.read(), priors.listed()
@@ -236,6 +236,6 @@ def files(run: tuple[Request, Job] | None, colour: str, link: str) -> list[frame
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with["number type"] = resources.number_type()
     return [
-        frame.File("JSON", "steering.json", lambda: steering_view.as_json(told, made_with), "application/json"),
-        frame.File("HTML page", "steering.html", lambda: steering_view.as_html(told, colour, made_with, link), "text/html"),
+        frame.File("JSON", "steering.json", lambda: board.as_json(told, made_with), "application/json"),
+        frame.File("HTML page", "steering.html", lambda: board.as_html(told, colour, made_with, link), "text/html"),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard.steering import ARM_TITLES, Column, Comparison, Token
+from dashboard.steering.request import ARM_TITLES, Column, Comparison, Token
 from dashboard.widgets import charts, frame, svg
 
 FAR = 3.0
