@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import concepts, neurons, unit_figures
+from dashboard import concepts
+from dashboard.neurons import figures, shared
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.starred import unit_name
@@ -174,19 +175,19 @@ def unit_links(layer: int, unit: int) -> None:
     with st.container(horizontal=True):
         query = {"view": "unit", "layer": str(layer), "unit": str(unit)}
         st.page_link("../pages/neurons.py", label="Open the unit", icon=":material/hub:", query_params=query)
-        neurons.steer_link(layer, unit, label="Steer with it")
+        shared.steer_link(layer, unit, label="Steer with it")
 
 
 def _unit_texts(layer: int, unit: int) -> None:
     try:
-        found = neurons.index().unit(layer, unit)
+        found = shared.index().unit(layer, unit)
     except GlpError as error:
         frame.notice_box(str(error))
         return
-    st.html(f"<style>{unit_figures.STYLE}</style>" + unit_figures.description_html(found))
+    st.html(f"<style>{figures.STYLE}</style>" + figures.description_html(found))
     for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
         st.caption(title)
-        st.html(unit_figures.texts_html(snippets[:3], found.scale))
+        st.html(figures.texts_html(snippets[:3], found.scale))
 
 
 def files() -> list[frame.File]:

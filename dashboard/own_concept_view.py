@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard import concepts, neurons
+from dashboard import concepts
 from dashboard.concepts_view import unit_links
+from dashboard.neurons import shared
 from dashboard.service import follow, resources, results
 from dashboard.widgets import frame
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
@@ -26,7 +27,7 @@ FITS_URL = 3_000
 
 def draw() -> None:
     """Draw the search for units of a concept that is given by texts."""
-    index = neurons.index()
+    index = shared.index()
     uploaded = _upload()
     boxes = []
     for column, title, example in zip(
@@ -112,7 +113,7 @@ def _found(index: NeuronIndex, found: ConceptUnits) -> None:
 
 
 def _found_row(index: NeuronIndex, one: FoundUnit) -> UnitRow:
-    words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
+    words = shared.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
     evidence = f"p = {one.p_value:.3g}, in {one.folds} folds · {words}"
     return UnitRow(unit_name(one.layer, one.unit), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import concepts_view, own_concept_view
-from dashboard.neurons import GlpError
+from dashboard.neurons.shared import GlpError
 from dashboard.widgets import frame
 
 PARTS = {"tasks": "113 tasks", "own": "Your own concept"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import lists_view, map_view, neurons, text_view, unit_figures, unit_view
-from dashboard.neurons import GlpError
+from dashboard.neurons import figures, lists_view, map_view, one_neuron, over_text, shared
+from dashboard.neurons.shared import GlpError
 from dashboard.widgets import frame
 
 QUESTIONS = {
@@ -14,7 +14,7 @@ QUESTIONS = {
     "map": "Which units are alike?",
     "lists": "Which units do I want to keep?",
 }
-VIEWS = {"text": text_view, "unit": unit_view, "map": map_view, "lists": lists_view}
+VIEWS = {"text": over_text, "unit": one_neuron, "map": map_view, "lists": lists_view}
 HOW_TO_READ = """
 - A **meta-neuron** is a hidden unit of the GLP, named layer/unit, for example L1/1044. Its values are signed and rarely zero, so
   every list here has two ends.
@@ -30,16 +30,16 @@ HOW_TO_READ = """
 
 def draw() -> None:
     """Draw the page."""
-    view = neurons.view_in_url()
+    view = shared.view_in_url()
     slot = frame.page_frame("Meta-neurons", QUESTIONS[view])
-    st.html(f"<style>{unit_figures.STYLE}</style>")
+    st.html(f"<style>{figures.STYLE}</style>")
     try:
-        index = neurons.index()
+        index = shared.index()
     except GlpError as error:
         frame.empty_report("The meta-neuron index", "python -m glp_core index", "about an hour on two cores")
         frame.notice_box(str(error))
         return
-    neurons.remember_stars()
+    shared.remember_stars()
     _choice(view, index)
     files = []
     try:
@@ -48,18 +48,18 @@ def draw() -> None:
         frame.error_box(error)
     frame.how_to_read(HOW_TO_READ)
     with slot:
-        frame.share("neurons", neurons.link_values())
+        frame.share("neurons", shared.link_values())
         frame.download(files, key="neurons_download")
 
 
-def _choice(view: str, index: neurons.NeuronIndex) -> None:
+def _choice(view: str, index: shared.NeuronIndex) -> None:
     st.session_state["neurons_view"] = view
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(
-            "View", list(neurons.VIEWS), format_func=neurons.VIEWS.get, required=True, key="neurons_view", on_change=neurons.change_view,
+            "View", list(shared.VIEWS), format_func=shared.VIEWS.get, required=True, key="neurons_view", on_change=shared.change_view,
             label_visibility="collapsed",
         )  # fmt: skip
-        stars = len(neurons.starred())
+        stars = len(shared.starred())
         made = f"read at {index.reading.title} · {index.n_units:,} units · {index.n_tokens:,} tokens"
         st.caption(f"{made} · {stars} starred" if stars else made)
 

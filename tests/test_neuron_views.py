@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dashboard import concepts, unit_figures, unit_map
+from dashboard import concepts
+from dashboard.neurons import figures, map_figure
 from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import starred
@@ -66,16 +67,16 @@ def test_a_unit_as_json_holds_its_texts_and_null_where_nothing_is_kept():
 
 def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
     values = np.linspace(-8, 8, 41)
-    shades = [unit_figures.shade(value, 8.0) for value in values]
+    shades = [figures.shade(value, 8.0) for value in values]
     assert shades == sorted(shades)
     np.testing.assert_allclose(shades, [-s for s in reversed(shades)], atol=1e-12)
-    assert shades[-1] == 1 and unit_figures.shade(100.0, 8.0) == 1
-    assert unit_figures.shade(float("nan"), 8.0) == 0
+    assert shades[-1] == 1 and figures.shade(100.0, 8.0) == 1
+    assert figures.shade(float("nan"), 8.0) == 0
 
 
 def test_every_kept_token_says_its_value_to_four_decimals():
     one = neuron_fakes.snippet(6.0, 3)
-    shown = unit_figures.texts_html([one], 8.0, context="full")
+    shown = figures.texts_html([one], 8.0, context="full")
     titles = re.findall(r'title="([+-]\d+\.\d{4})"', shown)
     assert titles == [f"{value:+.4f}" for value in one.values[:50]]  # the last ten are not kept
     assert ">+6.0000<" in shown
@@ -83,7 +84,7 @@ def test_every_kept_token_says_its_value_to_four_decimals():
 
 def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it():
     one = neuron_fakes.snippet(6.0, 25)
-    head, whole = unit_figures.texts_html([one], 8.0, context="snippet").split("</summary>")
+    head, whole = figures.texts_html([one], 8.0, context="snippet").split("</summary>")
     shown = re.findall(r"word(\d+)", head)
     assert shown == [str(i) for i in range(9, 42)]
     assert "…" in head and "word59" in whole
@@ -91,36 +92,36 @@ def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it()
 
 def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
     one = neuron_fakes.snippet(6.0, 0, pieces=neuron_fakes.HOSTILE)
-    shown = unit_figures.texts_html([one], 8.0, context="full")
-    chips = unit_figures.effects_html([(piece, 1.0) for piece in neuron_fakes.HOSTILE])
+    shown = figures.texts_html([one], 8.0, context="full")
+    chips = figures.effects_html([(piece, 1.0) for piece in neuron_fakes.HOSTILE])
     for markup in (shown, chips):
         assert "<img" not in markup and "</style" not in markup
         assert "\u202e" not in markup and "\x00" not in markup
         assert "<img src=x onerror=alert(1)>" in html.unescape(markup)
-    figure = unit_figures.heat_map(neuron_fakes.HOSTILE, ["L0/1"], np.zeros((1, len(neuron_fakes.HOSTILE))))
+    figure = figures.heat_map(neuron_fakes.HOSTILE, ["L0/1"], np.zeros((1, len(neuron_fakes.HOSTILE))))
     assert not any("<" in word for word in figure.layout.xaxis.ticktext)
 
 
 def test_line_breaks_can_be_shown_as_one_sign():
     one = neuron_fakes.snippet(6.0, 0, pieces=["a", "\n", "b"])
-    assert "<br>" in unit_figures.texts_html([one], 8.0, breaks=True)
-    assert "<br>" not in unit_figures.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
+    assert "<br>" in figures.texts_html([one], 8.0, breaks=True)
+    assert "<br>" not in figures.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
 
 
 def test_the_histogram_holds_every_token_and_its_marker_stays_inside():
     unit = neuron_fakes.FakeIndex().unit(1, 3)
-    figure = unit_figures.histogram(unit, log=False, markers={"word": 99.0})
+    figure = figures.histogram(unit, log=False, markers={"word": 99.0})
     assert sum(figure.data[0].y) == unit.counts.sum()
     assert figure.layout.shapes[0].x0 == unit.edges[-1]
-    log = unit_figures.histogram(unit, log=True, markers={})
+    log = figures.histogram(unit, log=True, markers={})
     assert log.layout.yaxis.type == "log" and np.isnan(log.data[0].y[0])  # counts[0] is 0
 
 
 def test_the_noise_figure_draws_the_strongest_tokens_with_their_spread():
     axis = neuron_fakes.noise_axis(neuron_fakes.read_text("a b c d e f g h"), 0, 1)
-    figure = unit_figures.noise_figure(axis, list("abcdefgh"))
+    figure = figures.noise_figure(axis, list("abcdefgh"))
     spread = [line for line in figure.data if line.error_y.array is not None]
-    assert len(spread) == unit_figures.NOISE_LINES
+    assert len(spread) == figures.NOISE_LINES
     strongest = "abcdefgh"[int(np.abs(axis.noise_free).max(0).argmax())]
     assert spread[0].name == strongest
     np.testing.assert_allclose(spread[0].y, axis.values[:, :, "abcdefgh".index(strongest)].mean(1))
@@ -130,7 +131,7 @@ def test_the_noise_figure_draws_the_strongest_tokens_with_their_spread():
 def test_the_map_draws_every_unit_once_and_each_point_carries_its_unit(colouring):
     index = neuron_fakes.FakeIndex()
     frame = index.map("concepts").merge(index.table(), on=["layer", "unit"])
-    figure = unit_map.map_figure(frame, colouring, matches=[0, 31])
+    figure = map_figure.map_figure(frame, colouring, matches=[0, 31])
     carried = [tuple(point) for trace in figure.data for point in trace.customdata]
     assert sorted(carried) == sorted(zip(frame["layer"], frame["unit"], strict=True))
     assert figure.data[0].name == "not found" and len(figure.data[0].x) == len(frame) - 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from dashboard import neurons, text_view, unit_figures
+from dashboard.neurons import figures, over_text, shared
 from dashboard.widgets import charts, frame, starred
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
@@ -26,7 +26,7 @@ CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole te
 
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view for the unit that the URL names, or the most interesting one; return its page as a file to download."""
-    unit = index.unit(*(neurons.unit_in_url() or index.interesting(1)[0]))
+    unit = index.unit(*(shared.unit_in_url() or index.interesting(1)[0]))
     _header(index, unit)
     left, right = st.columns([2, 3], gap="medium")
     with right:
@@ -40,7 +40,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         with column:
             st.markdown(f"**{title}** · {len(snippets)} texts")
             with st.container(height=560 if len(snippets) > 5 else "content", border=False):
-                st.html(unit_figures.texts_html(snippets, unit.scale, context=context, breaks=breaks))
+                st.html(figures.texts_html(snippets, unit.scale, context=context, breaks=breaks))
     left, middle, right = st.columns([5, 3, 4], gap="medium")
     with left:
         _noise_axis(unit, units)
@@ -58,7 +58,7 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
         st.subheader(f"L{unit.layer} / {unit.unit}", anchor=False)
     with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
         _ways(index, unit)
-    st.html(f'<div style="font-size:1.05rem">{unit_figures.description_html(unit)}</div>')
+    st.html(f'<div style="font-size:1.05rem">{figures.description_html(unit)}</div>')
     row = index.table().iloc[unit.index]
     facts = [
         f"kurtosis {unit.kurtosis:,.1f}",
@@ -75,13 +75,13 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
             "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the unit's tail.",
         )
         if unit.best_task is not None and unit.best_auc is not None:
-            words = f"Best task: {neurons.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
+            words = f"Best task: {shared.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
             st.page_link(
                 "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": unit.best_task}
             )
     with st.container(horizontal=True, vertical_alignment="center"):
-        neurons.steer_link(unit.layer, unit.unit)
-        neurons.star_button(unit.layer, unit.unit, key="unit_star")
+        shared.steer_link(unit.layer, unit.unit)
+        shared.star_button(unit.layer, unit.unit, key="unit_star")
 
 
 def _ways(index: NeuronIndex, unit: Unit) -> None:
@@ -90,7 +90,7 @@ def _ways(index: NeuronIndex, unit: Unit) -> None:
     st.number_input("Layer", 0, index.n_layers - 1, key="unit_layer_box", on_change=_go_to_boxes, width=110)
     st.number_input("Unit", 0, index.d_mlp - 1, key="unit_unit_box", on_change=_go_to_boxes, width=130)
     before, after = (unit.index - 1) % index.n_units, (unit.index + 1) % index.n_units
-    options = {"on_click": neurons.open_unit}
+    options = {"on_click": shared.open_unit}
     st.button("◀", key="unit_previous", help="Previous unit", args=divmod(before, index.d_mlp), **options)
     st.button("▶", key="unit_next", help="Next unit", args=divmod(after, index.d_mlp), **options)
     st.button("Random", key="unit_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
@@ -100,35 +100,35 @@ def _ways(index: NeuronIndex, unit: Unit) -> None:
         rows = []
         for layer, number in index.interesting(50):
             row = table.iloc[layer * index.d_mlp + number]
-            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
-        unit_rows(rows, label="Interesting units", key="unit_interesting", on_choose=neurons.open_named, height=420)
+            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", shared.words_of(row)))
+        unit_rows(rows, label="Interesting units", key="unit_interesting", on_choose=shared.open_named, height=420)
 
 
 def _go_to_boxes() -> None:
-    neurons.open_unit(st.session_state["unit_layer_box"], st.session_state["unit_unit_box"])
+    shared.open_unit(st.session_state["unit_layer_box"], st.session_state["unit_unit_box"])
 
 
 def _go_to_random(n_layers: int, d_mlp: int) -> None:
-    neurons.open_unit(random.randrange(n_layers), random.randrange(d_mlp))
+    shared.open_unit(random.randrange(n_layers), random.randrange(d_mlp))
 
 
 def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
     """Draw the test box; return the text read by all units and the chosen (or strongest) token."""
-    text = text_view.text_box()
+    text = over_text.text_box()
     examples = {"Most positive": unit.top, "Most negative": unit.bottom}
     with st.container(horizontal=True, vertical_alignment="center"):
         for name, snippets in examples.items():
             if snippets:
-                text_of = "".join(snippets[0].pieces).strip()[: neurons.LONGEST_TEXT]
+                text_of = "".join(snippets[0].pieces).strip()[: shared.LONGEST_TEXT]
                 st.button(
                     f"Its {name.lower()} text",
                     key=f"unit_try_{name}",
                     type="tertiary",
-                    on_click=text_view.use_text,
+                    on_click=over_text.use_text,
                     args=(text_of,),
                 )
     try:
-        units = neurons.read(text)
+        units = shared.read(text)
     except GlpError as error:
         frame.error_box(error)
         return None, None
@@ -136,10 +136,10 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
     if not np.isfinite(values).any():
         frame.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
         return None, None
-    chosen = text_view.picked_tokens(len(values))[-1:]
+    chosen = over_text.picked_tokens(len(values))[-1:]
     tokens = [
         PickToken(
-            piece, "massive activation, not read" if massive else f"{value:+.4f}", unit_figures.shade(float(value), unit.scale)
+            piece, "massive activation, not read" if massive else f"{value:+.4f}", figures.shade(float(value), unit.scale)
         )
         for piece, massive, value in zip(units.pieces, units.massive, values, strict=True)
     ]
@@ -154,7 +154,7 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
 
 
 def _pick_token() -> None:
-    text_view.keep_picked(picked("unit_tokens"))
+    over_text.keep_picked(picked("unit_tokens"))
 
 
 def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> None:
@@ -165,17 +165,17 @@ def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> Non
     if units is not None and position is not None:
         word = frame.visible(units.pieces[position]).strip()[:16] or "␣"
         markers = {word: float(units.values[position, unit.index])}
-    chart = unit_figures.histogram(unit, log=log, markers=markers)
+    chart = figures.histogram(unit, log=log, markers=markers)
     frame.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
     with st.expander("Quantiles"):
         st.html(frame.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
     if unit.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption("Test AUC of this unit alone; below 0.5 it is high on the negative class.")
-            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
+            st.html(frame.facts([(shared.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
 
 
-def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:
+def _list_controls(unit: Unit) -> tuple[figures.Context, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = st.segmented_control(
             "Context", list(CONTEXTS), format_func=CONTEXTS.get, default="snippet", required=True, key="unit_context", bind="query-params",
@@ -189,20 +189,20 @@ def _list_controls(unit: Unit) -> tuple[unit_figures.Context, bool]:
 
 
 def _noise_axis(unit: Unit, units: TextUnits | None) -> None:
-    st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
+    st.markdown(f"**Noise axis** · your text's first {shared.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
     if units is None:
         return
     wanted = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
     if not wanted:
         return
-    axis = neurons.measure_noise(units, unit.layer, unit.unit)
+    axis = shared.measure_noise(units, unit.layer, unit.unit)
     pieces = units.pieces[: axis.noise_free.shape[1]]
-    chart = unit_figures.noise_figure(axis, pieces)
+    chart = figures.noise_figure(axis, pieces)
     frame.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):
         mean, spread = values.mean(0), values.std(0, ddof=1)
         titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
-        shades = [unit_figures.shade(float(m), unit.scale) for m in mean]
+        shades = [figures.shade(float(m), unit.scale) for m in mean]
         st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
         st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
 
@@ -211,7 +211,7 @@ def _effects(index: NeuronIndex, unit: Unit) -> None:
     st.markdown("**What it writes** · tokens, approximately", help=frame.plain_markdown(index.EFFECT_NOTE))
     for title, effects in (("promoted", unit.promoted), ("suppressed", unit.suppressed)):
         st.caption(title)
-        st.html(unit_figures.effects_html([(effect.text, effect.score) for effect in effects]))
+        st.html(figures.effects_html([(effect.text, effect.score) for effect in effects]))
     st.caption(frame.plain_markdown(index.EFFECT_NOTE))
 
 
@@ -224,7 +224,7 @@ def _neighbours(index: NeuronIndex, unit: Unit) -> None:
     )  # fmt: skip
     st.caption("cosine of what they write" if kind == "write" else "correlation of their values over the corpus")
     rows = _neighbour_rows(index, kinds.get(kind, kinds["write"])[1])
-    unit_rows(rows, label="Nearest units", key="unit_neighbours", on_choose=neurons.open_named)
+    unit_rows(rows, label="Nearest units", key="unit_neighbours", on_choose=shared.open_named)
 
 
 def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list[UnitRow]:
@@ -232,18 +232,18 @@ def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list
     return [
         UnitRow(
             unit_name(one.layer, one.unit), one.similarity, f"{one.similarity:+.2f}", "",
-            neurons.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
+            shared.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
         )
         for one in neighbours
     ]  # fmt: skip
 
 
-def _intervals(unit: Unit, context: unit_figures.Context, breaks: bool) -> None:
+def _intervals(unit: Unit, context: figures.Context, breaks: bool) -> None:
     st.markdown("**Interval samples** · five random texts from each fifth of its values, from most negative to most positive")
     names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in unit.intervals]
     for name, interval in zip(names, unit.intervals, strict=True):
-        colour = charts.diverging(unit_figures.shade((interval.low + interval.high) / 2, unit.scale))
+        colour = charts.diverging(figures.shade((interval.low + interval.high) / 2, unit.scale))
         st.html(
             f'<div class="glp-interval" style="background:{colour}">{name}: values {interval.low:+.3f} to {interval.high:+.3f}</div>'
-            + unit_figures.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
+            + figures.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
         )

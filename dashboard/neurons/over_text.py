@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import neurons, unit_figures
+from dashboard.neurons import figures, shared
 from dashboard.widgets import frame, starred
 from dashboard.widgets.neuron_rows import unit_rows
 from dashboard.widgets.starred import UnitId, unit_name
@@ -29,7 +29,7 @@ PREVIEW_TEXTS = 3
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return its files to download."""
     text = text_box()
-    units = neurons.read(text)
+    units = shared.read(text)
     table = index.table()
     layers, hidden = _filters(index, table)
     chosen_tokens = picked_tokens(len(units.pieces))
@@ -37,7 +37,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     if not firings:
         frame.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
         return []
-    unit = neurons.unit_in_url() or (firings[0].layer, firings[0].unit)
+    unit = shared.unit_in_url() or (firings[0].layer, firings[0].unit)
     second = _compared(index, unit)
     each = units.per_token(3, layers=layers, hidden=hidden)
     _strip(index, units, each, unit, second, chosen_tokens)
@@ -64,21 +64,21 @@ def text_box() -> str:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         text = url_text_area(
-            f"Text, up to {neurons.LONGEST_TEXT:,} characters",
+            f"Text, up to {shared.LONGEST_TEXT:,} characters",
             key="neurons_text",
             height=96,
             on_change=_forget_tokens,
-            **neurons.TEXT_BOX,
+            **shared.TEXT_BOX,
         )
     with right, st.popover("Examples", width="stretch"):
-        for name, example in neurons.EXAMPLES.items():
+        for name, example in shared.EXAMPLES.items():
             st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
     return text
 
 
 def use_text(text: str) -> None:
     """Put a text into the box (in a callback)."""
-    keep(text, key="neurons_text", **neurons.TEXT_BOX)
+    keep(text, key="neurons_text", **shared.TEXT_BOX)
     _forget_tokens()
 
 
@@ -91,15 +91,15 @@ def _filters(index: NeuronIndex, table: pd.DataFrame) -> tuple[list[int], np.nda
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = [f"L{layer}" for layer in range(index.n_layers)]
         layers = st.pills("Layers", names, default=names, selection_mode="multi", key="neurons_layers", bind="query-params")
-        everywhere = int((table["active_share"] > neurons.FIRES_EVERYWHERE).sum())
+        everywhere = int((table["active_share"] > shared.FIRES_EVERYWHERE).sum())
         hide = st.toggle(
             f"Hide the {everywhere:,} units that fire everywhere",
             value=True,
             key="neurons_hide",
             bind="query-params",
-            help=f"Units beyond a quarter of their own tail on more than {neurons.FIRES_EVERYWHERE:.0%} of the corpus's tokens.",
+            help=f"Units beyond a quarter of their own tail on more than {shared.FIRES_EVERYWHERE:.0%} of the corpus's tokens.",
         )
-    return [int(name[1:]) for name in layers if name in names], neurons.hidden_units(table, hide)
+    return [int(name[1:]) for name in layers if name in names], shared.hidden_units(table, hide)
 
 
 def picked_tokens(n: int) -> list[int]:
@@ -121,7 +121,7 @@ def _strip(
     index: NeuronIndex, units: TextUnits, each: list[list[Firing]], unit: UnitId, second: UnitId | None, chosen: list[int]
 ) -> None:
     """Draw the text's tokens, coloured by the chosen unit, and by the compared one in their lower half."""
-    first, other = neurons.flat(index, unit), neurons.flat(index, second) if second else None
+    first, other = shared.flat(index, unit), shared.flat(index, second) if second else None
     tokens = []
     for i, piece in enumerate(units.pieces):
         if units.massive[i]:
@@ -175,36 +175,36 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit:
         else "at its strongest token"
     )
     st.markdown(f"**Units by value / tail** ({on})")
-    rows = neurons.firing_rows(firings, table, units.pieces)
+    rows = shared.firing_rows(firings, table, units.pieces)
     unit_rows(
         rows,
         label="Units, strongest first",
         key="neurons_ranking",
-        on_choose=neurons.choose_unit,
+        on_choose=shared.choose_unit,
         chosen=unit_name(*unit),
         height=520,
     )
 
 
 def _preview(unit: Unit, second: UnitId | None) -> None:
-    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {unit_figures.description_html(unit)}")
+    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {figures.description_html(unit)}")
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Open unit", key="neurons_open", type="primary", on_click=neurons.open_unit, args=(unit.layer, unit.unit))
-        neurons.steer_link(unit.layer, unit.unit, label="Steer")
-        neurons.star_button(unit.layer, unit.unit, key="neurons_star")
+        st.button("Open unit", key="neurons_open", type="primary", on_click=shared.open_unit, args=(unit.layer, unit.unit))
+        shared.steer_link(unit.layer, unit.unit, label="Steer")
+        shared.star_button(unit.layer, unit.unit, key="neurons_star")
         if second is None:
             st.button(
                 "Compare", key="neurons_compare", on_click=_compare, args=(unit,),
                 icon=":material/compare:", help="Keep this unit in the lower half of the tokens; then choose another one.",
             )  # fmt: skip
-    chart = unit_figures.histogram(unit, log=True, markers={})
+    chart = figures.histogram(unit, log=True, markers={})
     chart.update_layout(height=150)
     chart.update_yaxes(dtick=2)
     frame.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
     st.caption("Strongest positive")
-    st.html(unit_figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
+    st.html(figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
     st.caption("Strongest negative")
-    st.html(unit_figures.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
+    st.html(figures.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
 
 
 def _compare(unit: Unit) -> None:
@@ -213,7 +213,7 @@ def _compare(unit: Unit) -> None:
 
 def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit: UnitId, second: UnitId | None) -> None:
     ranked = [(f.layer, f.unit) for f in firings]
-    stars = [one for one in neurons.starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
+    stars = [one for one in shared.starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
     with st.expander("Heat map: tokens × units", icon=":material/grid_on:", on_change="rerun", key="neurons_heat") as panel:
         if not panel.open:
             return
@@ -222,8 +222,8 @@ def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit:
         default = options[:HEAT_UNITS]
         names = st.multiselect("Units", options, default=default, key=f"neurons_heat_units_{'_'.join(default)}")
         if names:
-            flat = [neurons.flat(index, starred.parse_unit(name)) for name in names]
-            chart = unit_figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
+            flat = [shared.flat(index, starred.parse_unit(name)) for name in names]
+            chart = figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
             frame.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
 
 
@@ -241,6 +241,6 @@ def _token_table(units: TextUnits, each: list[list[Firing]]) -> pd.DataFrame:
 
 def _ranking_table(firings: list[Firing], table: pd.DataFrame, index: NeuronIndex) -> pd.DataFrame:
     """Return the ranked units with their values and descriptions."""
-    facts = table.iloc[[neurons.flat(index, (f.layer, f.unit)) for f in firings]]
+    facts = table.iloc[[shared.flat(index, (f.layer, f.unit)) for f in firings]]
     ranked = pd.DataFrame([{"token": f.token, "value": f.value, "value / tail": f.normalised} for f in firings])
     return pd.concat([facts[list(starred.EXPORTED)].reset_index(drop=True), ranked], axis=1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard import neurons
+from dashboard.neurons import shared
 from dashboard.widgets import frame, starred
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
@@ -22,11 +22,11 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     with name:
         st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my units")
     with units:
-        st.session_state["lists_units"] = ", ".join(unit_name(*unit) for unit in neurons.starred())
+        st.session_state["lists_units"] = ", ".join(unit_name(*unit) for unit in shared.starred())
         st.text_input("Starred units, layer/unit", key="lists_units", on_change=_edited, placeholder="0/12, 1/1044")
     if problem := st.session_state.pop("lists_problem", None):
         frame.error_box(problem)
-    rows = starred.list_rows(neurons.starred(), index.table())
+    rows = starred.list_rows(shared.starred(), index.table())
     if rows.empty:
         st.info(
             "Nothing is starred yet: press Star on a unit, or begin with the most interesting ones.", icon=":material/star:"
@@ -36,12 +36,12 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         )
         return []
     listed = [
-        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
+        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", shared.words_of(row))
         for _, row in rows.iterrows()
     ]
     st.caption(f"{len(listed)} units · number: kurtosis · click one to open it · the address of this page holds the list")
-    unit_rows(listed, label="Starred units", key="lists_rows", on_choose=neurons.open_named)
-    st.button("Clear the list", key="lists_clear", on_click=neurons.keep_stars, args=("",), type="tertiary")
+    unit_rows(listed, label="Starred units", key="lists_rows", on_choose=shared.open_named)
+    st.button("Clear the list", key="lists_clear", on_click=shared.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):
         st.dataframe(starred.safe_cells(rows), hide_index=True, alt="Starred units")
     title = st.session_state.get("neurons_list") or "my units"
@@ -57,8 +57,8 @@ def _edited() -> None:
     except GlpError as error:
         st.session_state["lists_problem"] = str(error)
         return
-    neurons.keep_stars(starred.format_units(units))
+    shared.keep_stars(starred.format_units(units))
 
 
 def _star_interesting(units: list[starred.UnitId]) -> None:
-    neurons.keep_stars(starred.format_units(units))
+    shared.keep_stars(starred.format_units(units))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import neurons, unit_map
+from dashboard.neurons import map_figure, shared
 from dashboard.service import follow, resources, results
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
@@ -26,7 +26,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     """Draw the view; return the points as a file to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
-            "Units that are near each other share their", list(unit_map.KINDS), format_func=unit_map.KINDS.get, default="concepts",
+            "Units that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.get, default="concepts",
             required=True, key="map_kind", bind="query-params",
         )  # fmt: skip
         colouring = st.segmented_control(
@@ -37,7 +37,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
         )
         with st.popover("Compute anew"):
             anew = _settings()
-    kind = kind if kind in unit_map.KINDS else "concepts"
+    kind = kind if kind in map_figure.KINDS else "concepts"
     found = _points(index, kind, anew)
     if found is None:
         components.empty_report("The map", COMMAND, "about a minute")
@@ -45,7 +45,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     points, made = found
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")
     matches = _matches(index, frame, words)
-    chart = unit_map.map_figure(frame, colouring if colouring in COLOURINGS else "layer", matches)
+    chart = map_figure.map_figure(frame, colouring if colouring in COLOURINGS else "layer", matches)
     count = f"{len(frame):,} units" if matches is None else f"{len(matches):,} of {len(frame):,} units match"
     st.caption(f"{count} · {made} · click a point to open its unit; drag to lasso some; the toolbar zooms")
     event = components.figure(
@@ -115,7 +115,7 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 def _clicked() -> None:
     units = _selected(st.session_state["map_figure"])
     if len(units) == 1:
-        neurons.open_unit(*units[0])
+        shared.open_unit(*units[0])
 
 
 def _selected(event: Any) -> list[starred.UnitId]:
@@ -135,12 +135,12 @@ def _listed(frame: pd.DataFrame, units: list[starred.UnitId], where: str) -> Non
     left.markdown(f"**{len(units):,} units {where}**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
     right.button("Star them all", key="map_star", on_click=_star_all, args=(units[:MOST_LISTED],))
     listed = [
-        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict())))
+        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", shared.words_of(pd.Series(row._asdict())))
         for row in rows.head(MOST_LISTED).itertuples(index=False)
     ]
-    unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=neurons.open_named, height=400)
+    unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=shared.open_named, height=400)
 
 
 def _star_all(units: list[starred.UnitId]) -> None:
-    merged = list(dict.fromkeys([*neurons.starred(), *units]))[: starred.LONGEST_LIST]
-    neurons.keep_stars(starred.format_units(merged))
+    merged = list(dict.fromkeys([*shared.starred(), *units]))[: starred.LONGEST_LIST]
+    shared.keep_stars(starred.format_units(merged))

@@ -1,0 +1,1 @@
+"""The Meta-neurons page."""
