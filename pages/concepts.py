@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import concepts_view, own_concept_view
+from dashboard.concepts import own_view, tasks_view
 from dashboard.neurons.shared import GlpError
 from dashboard.widgets import frame
 
@@ -26,15 +26,15 @@ def draw() -> None:
     )  # fmt: skip
     try:
         if part == "own":
-            own_concept_view.draw()
+            own_view.draw()
         else:
-            concepts_view.draw()
+            tasks_view.draw()
     except GlpError as error:
         frame.error_box(error)
     frame.how_to_read(HOW_TO_READ)
     with slot:
         frame.share("concepts", dict(st.query_params))
-        frame.download(concepts_view.files(), key="concepts_download")
+        frame.download(tasks_view.files(), key="concepts_download")
 
 
 draw()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dashboard import concepts
+from dashboard.concepts import tables
 from dashboard.neurons import figures, map_figure
 from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
@@ -140,11 +140,11 @@ def test_the_map_draws_every_unit_once_and_each_point_carries_its_unit(colouring
 
 
 def test_tasks_are_found_by_all_their_words():
-    table = concepts.task_table(neuron_fakes.probing_report())
-    assert concepts.matching(table, "SENTIMENT positive")["task"].tolist() == ["1_positive_sentiment"]
-    assert len(concepts.matching(table, "")) == 3
-    assert concepts.matching(table, "sentiment python").empty
-    assert concepts.matching(table, "l1/2")["title"].tolist() == ["python code"]
+    table = tables.task_table(neuron_fakes.probing_report())
+    assert tables.matching(table, "SENTIMENT positive")["task"].tolist() == ["1_positive_sentiment"]
+    assert len(tables.matching(table, "")) == 3
+    assert tables.matching(table, "sentiment python").empty
+    assert tables.matching(table, "l1/2")["title"].tolist() == ["python code"]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_tasks_are_found_by_all_their_words():
 )
 def test_the_verdict_says_whichever_way_it_falls(interval, said):
     report = neuron_fakes.probing_report() | {"paired_difference_ci": interval}
-    assert said in concepts.verdict(report)
+    assert said in tables.verdict(report)
 
 
 def test_the_dots_are_the_aucs_with_the_units_interval():
-    table = concepts.task_table(neuron_fakes.probing_report())
-    figure = concepts.dots_figure(table)
+    table = tables.task_table(neuron_fakes.probing_report())
+    figure = tables.dots_figure(table)
     dots = {trace.name: trace for trace in figure.data}
-    assert set(dots) == set(concepts.KINDS.values())
+    assert set(dots) == set(tables.KINDS.values())
     glp = dots["GLP unit"]
     np.testing.assert_allclose(glp.x + glp.error_x.array, table["high"])
     np.testing.assert_allclose(glp.x - glp.error_x.arrayminus, table["low"])
@@ -167,15 +167,15 @@ def test_the_dots_are_the_aucs_with_the_units_interval():
 
 def test_the_score_histogram_counts_each_class_by_itself():
     values, labels = np.r_[np.zeros(30), np.ones(10)], np.repeat([0, 1], [30, 10])
-    figure = concepts.scores_figure(values, labels, name="L0/1")
+    figure = tables.scores_figure(values, labels, name="L0/1")
     assert [trace.name for trace in figure.data] == ["negative class (n = 30)", "positive class (n = 10)"]
     assert all(trace.histnorm == "percent" for trace in figure.data)
 
 
 def test_texts_are_read_from_boxes_and_files():
-    assert concepts.texts_of(" a \n\nb\na\n") == ["a", "b"]
+    assert tables.texts_of(" a \n\nb\na\n") == ["a", "b"]
     data = 'label,Text\n1,"yes, ""quoted"""\n0,no\n1,\n0,never\n'.encode("utf-8-sig")
-    assert concepts.texts_of_csv(data) == (['yes, "quoted"'], ["no", "never"])
+    assert tables.texts_of_csv(data) == (['yes, "quoted"'], ["no", "never"])
 
 
 @pytest.mark.parametrize(
@@ -184,22 +184,22 @@ def test_texts_are_read_from_boxes_and_files():
         (b"a,b\n1,2\n", "wanted text and label"),
         (b"text,label\nx,1\ny,2\nz,3\n", "3 different values"),
         (b"\xff\xfe\x00", "not a CSV in UTF-8"),
-        (b"x" * (concepts.LARGEST_UPLOAD + 1), "wanted at most 2,000,000"),
+        (b"x" * (tables.LARGEST_UPLOAD + 1), "wanted at most 2,000,000"),
     ],
 )
 def test_files_that_do_not_fit_are_refused_in_words(data, match):
     with pytest.raises(GlpError, match=match):
-        concepts.texts_of_csv(data)
+        tables.texts_of_csv(data)
 
 
 def test_texts_that_do_not_make_a_concept_are_refused():
     five = [f"text {i}" for i in range(5)]
     with pytest.raises(GlpError, match="Got 4 positive texts, wanted 5 to 500"):
-        concepts.checked_texts(five[:4], five)
+        tables.checked_texts(five[:4], five)
     with pytest.raises(GlpError, match="in both classes"):
-        concepts.checked_texts(five, [*five[1:], "other"])
+        tables.checked_texts(five, [*five[1:], "other"])
     with pytest.raises(GlpError, match="2,001 characters"):
-        concepts.checked_texts(["x" * 2001, *five], [f"no {i}" for i in range(5)])
+        tables.checked_texts(["x" * 2001, *five], [f"no {i}" for i in range(5)])
 
 
 def test_a_unit_is_a_direction_of_unit_norm_without_a_probe(tiny_glp):

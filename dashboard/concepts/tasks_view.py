@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import concepts
+from dashboard.concepts import tables
 from dashboard.neurons import figures, shared
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, starred
@@ -30,8 +30,8 @@ def draw() -> None:
     if report is None:
         frame.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
         return
-    table = concepts.task_table(report)
-    st.markdown(frame.plain_markdown(concepts.verdict(report)))
+    table = tables.task_table(report)
+    st.markdown(frame.plain_markdown(tables.verdict(report)))
     _means(report)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -42,7 +42,7 @@ def draw() -> None:
 
 def _means(report: Mapping[str, Any]) -> None:
     with st.container(horizontal=True):
-        for kind, title in concepts.KINDS.items():
+        for kind, title in tables.KINDS.items():
             low, high = report["ci"][kind]
             st.metric(
                 f"Best {title}", f"{report['mean_auc'][kind]:.3f}", border=True,
@@ -63,7 +63,7 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
         show = st.segmented_control(
             "Show as", ("dots", "table"), default="dots", required=True, key="concepts_show", bind="query-params"
         )
-    found = concepts.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
+    found = tables.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
     if found.empty:
         frame.notice_box(f"No task holds all of these words: {words}")
         return found
@@ -73,7 +73,7 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
         return found
     with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(found)), border=False):
         frame.figure(
-            concepts.dots_figure(found), key="concepts_dots", alt="Test AUC of the best unit of each kind, a line a task",
+            tables.dots_figure(found), key="concepts_dots", alt="Test AUC of the best unit of each kind, a line a task",
             on_select=_clicked_dot, selection_mode="points",
         )  # fmt: skip
     return found
@@ -82,7 +82,7 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
 def _table(found: pd.DataFrame) -> None:
     st.session_state["concepts_order"] = found["task"].tolist()
     number = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0}
-    columns = {kind: st.column_config.NumberColumn(title, **number) for kind, title in concepts.KINDS.items()}
+    columns = {kind: st.column_config.NumberColumn(title, **number) for kind, title in tables.KINDS.items()}
     columns |= {
         "low": st.column_config.NumberColumn("95% low", format="%.3f"),
         "high": st.column_config.NumberColumn("95% high", format="%.3f"),
@@ -131,7 +131,7 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
     best = row["glp"]
     name = f"L{unit_name(best['layer'], best['unit'])}"
     st.html(f"<div>{html.escape(frame.visible(row['asks']))}</div>")
-    frame.figure(concepts.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
+    frame.figure(tables.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
     side = "high" if best["sign"] > 0 else "low"
     st.caption(
         f"Best GLP unit {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
@@ -142,9 +142,9 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
     scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores
-        frame.figure(concepts.scores_figure(values, labels, name=name), key="concepts_scores", alt=f"Values of {name} by class")
+        frame.figure(tables.scores_figure(values, labels, name=name), key="concepts_scores", alt=f"Values of {name} by class")
         frame.figure(
-            concepts.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
+            tables.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
         )
     _examples(row["examples"])
     _unit_texts(best["layer"], best["unit"])
@@ -195,7 +195,7 @@ def files() -> list[frame.File]:
     report = workspace_facts.report("probing")
     if report is None:
         return []
-    table = concepts.task_table(report)
+    table = tables.task_table(report)
     return [
         frame.File("CSV", "concepts.csv", starred.as_csv(table), "text/csv"),
         frame.File("JSON", "concepts.json", table.to_json(orient="records", indent=1), "application/json"),

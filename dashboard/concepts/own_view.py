@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard import concepts
-from dashboard.concepts_view import unit_links
+from dashboard.concepts import tables
+from dashboard.concepts.tasks_view import unit_links
 from dashboard.neurons import shared
 from dashboard.service import follow, resources, results
 from dashboard.widgets import frame
@@ -31,12 +31,12 @@ def draw() -> None:
     uploaded = _upload()
     boxes = []
     for column, title, example in zip(
-        st.columns(2), ("positive", "negative"), (concepts.EXAMPLE_POSITIVE, concepts.EXAMPLE_NEGATIVE), strict=True
+        st.columns(2), ("positive", "negative"), (tables.EXAMPLE_POSITIVE, tables.EXAMPLE_NEGATIVE), strict=True
     ):
         label = f"Texts that {'have' if title == 'positive' else 'have not'} the concept, one a line"
         with column:
             boxes.append(url_text_area(label, key=f"concepts_{title}", param=title, default=example, fits=FITS_URL, height=190))
-    positive, negative = uploaded or tuple(concepts.texts_of(box) for box in boxes)
+    positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find units", type="primary", icon=":material/search:", key="concepts_find")
         source = "from the file" if uploaded else "from the boxes"
@@ -44,7 +44,7 @@ def draw() -> None:
             f"{len(positive)} positive and {len(negative)} negative texts {source}, cut to 48 tokens and read at the last one"
         )
     try:
-        concepts.checked_texts(positive, negative)
+        tables.checked_texts(positive, negative)
         found = _find(index, positive, negative, run)
     except GlpError as error:
         frame.error_box(error)
@@ -61,7 +61,7 @@ def _upload() -> tuple[list[str], list[str]] | None:
     if file is None:
         return None
     try:
-        return concepts.texts_of_csv(file.getvalue())
+        return tables.texts_of_csv(file.getvalue())
     except GlpError as error:
         frame.error_box(error)
         return None
@@ -105,7 +105,7 @@ def _found(index: NeuronIndex, found: ConceptUnits) -> None:
         st.caption("Number: AUC on all texts (the choice among all units flatters it; the cross-validated one above does not).")
     with right, st.container(border=True):
         name = f"L{unit_name(chosen.layer, chosen.unit)}"
-        chart = concepts.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
+        chart = tables.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
         frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
             st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
