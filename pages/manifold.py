@@ -1,6 +1,6 @@
 """Manifold: how far is this from what the model really produces?"""
 
-from dashboard import manifold, manifold_tables, manifold_view
+from dashboard.manifold import measure, reports, text_view
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -24,14 +24,14 @@ texts: which share of them is broken at which mean distance. What is measured on
 mix on it may still be told apart, which is what the two-sample tests under it measure.
 """
 
-problems = url.link_problems(list(manifold.PARAMS.values()))
+problems = url.link_problems(list(measure.PARAMS.values()))
 slot = frame.page_frame("Manifold", "How far is this from what the model really produces?")
 for problem in problems:
     frame.notice_box(problem)
-view = manifold_view.view_choice()
-files = manifold_view.draw(view)
+view = text_view.view_choice()
+files = text_view.draw(view)
 with slot:
-    frame.share("manifold", manifold_view.link())
+    frame.share("manifold", text_view.link())
     frame.download(files, key="manifold_download")
-manifold_tables.draw()
+reports.draw()
 frame.how_to_read(HELP)

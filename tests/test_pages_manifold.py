@@ -8,7 +8,8 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard import concept_fluency, manifold, manifold_figures, manifold_plane, manifold_strength
+from dashboard.manifold import concept_fluency, map_plane, measure, strength_view
+from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from glp_core.data.bank import Bank
 from glp_core.errors import GlpError
@@ -98,7 +99,7 @@ def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     at.button(key="manifold_run").click().run()
     assert "8 prompts" in said(at)
     names = [trace.get("name") for trace in figures(at)[0]["data"] if trace.get("showlegend") is not False]
-    assert names == list(manifold.ARMS.values())
+    assert names == list(measure.ARMS.values())
     assert "No zones" in said(at)
     assert "python -m glp_core zones" in said(at)
 
@@ -139,14 +140,14 @@ def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, mon
 
 
 def test_at_strength_zero_nothing_but_projection_moves_anything(workspace):
-    request = manifold.Sweep("", 0.0, "up", ("the cat sat", "the rain fell", "a mat"))
-    spreads = list(manifold.sweep(request, frozenset(), lambda: False))
+    request = measure.Sweep("", 0.0, "up", ("the cat sat", "the rain fell", "a mat"))
+    spreads = list(measure.sweep(request, frozenset(), lambda: False))
     at_zero = {spread.arm: spread.quantiles[2] for spread in spreads if spread.strength == 0}
     assert at_zero["raw"] == pytest.approx(at_zero["norm"], rel=1e-4)
     assert at_zero["raw"] == pytest.approx(at_zero["random"], rel=1e-4)
     assert math.isnan(next(spread for spread in spreads if spread.arm == "raw").lower)
-    assert list(manifold.sweep(request, frozenset(), lambda: True)) == []
-    rest = list(manifold.sweep(request, frozenset(spread[:2] for spread in spreads[:-3]), lambda: False))
+    assert list(measure.sweep(request, frozenset(), lambda: True)) == []
+    rest = list(measure.sweep(request, frozenset(spread[:2] for spread in spreads[:-3]), lambda: False))
     assert [spread[:2] for spread in rest] == [spread[:2] for spread in spreads[-3:]]
     assert [spread.quantiles for spread in rest] == [spread.quantiles for spread in spreads[-3:]]
 
@@ -185,7 +186,7 @@ def test_a_zone_that_was_not_found_is_not_drawn():
     assert manifold_figures.zone_edges(None) is None
     assert manifold_figures.zone_edges(zones_report(broken=None)) == [1.5]
     assert manifold_figures.zone_edges(zones_report(drifting=None)) == []
-    assert "outside the distances that were seen" in manifold_strength.zone_words(zones_report(broken=None))
+    assert "outside the distances that were seen" in strength_view.zone_words(zones_report(broken=None))
 
 
 def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_says_where_there_is_none():
@@ -221,12 +222,12 @@ def test_the_map_shows_each_kind_and_tests_it(workspace):
     assert "logistic" in said(at) and "nearest neighbour" in said(at)
     assert figures(at)[0]["data"][0]["text"][0] == "…a &lt;b&gt;【t0】c…"
     steered = next(trace for trace in figures(at)[0]["data"] if trace["name"].startswith("steered ("))
-    assert len(steered["text"]) == manifold_plane.OTHERS and all("【" in words for words in steered["text"])
+    assert len(steered["text"]) == map_plane.OTHERS and all("【" in words for words in steered["text"])
 
 
 def test_own_text_lies_on_the_map_with_each_token_in_its_context(workspace):
-    request = manifold_plane.MapRequest("PCA", 1, "", 1.0, "the cat sat on")
-    found = manifold_plane.plane(request, lambda: False, lambda *_: None)
+    request = map_plane.MapRequest("PCA", 1, "", 1.0, "the cat sat on")
+    found = map_plane.plane(request, lambda: False, lambda *_: None)
     assert len(found.others["your text"]) == len(found.texts["your text"])
     assert "".join(words[words.index("【") + 1 : words.index("】")] for words in found.texts["your text"]) == "the cat sat on"
 

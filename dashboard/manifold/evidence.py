@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import concept_fluency
+from dashboard.manifold import concept_fluency
 from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dashboard import manifold
-from dashboard.manifold import Plane
+from dashboard.manifold import measure
+from dashboard.manifold.measure import Plane
 from dashboard.service import resources
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
@@ -35,7 +35,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     from glp_core.data.store import is_massive
     from glp_core.neurons.activation_map import pca_map, umap_map
 
-    ours, workspace = manifold.measures(), resources.workspace()
+    ours, workspace = measure.measures(), resources.workspace()
     glp, bank = ours.meter.glp, ours.bank
     chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
     report(0, 3, "drawing activations")
@@ -48,7 +48,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
         push = request.strength * workspace.median_norm * resources.direction(request.direction).vector
         kinds["steered"] = clean + push
         kinds["steered, then projected"] = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
-        around = [manifold.in_context(*bank.contexts[i]) for i in pushed.tolist()]
+        around = [measure.in_context(*bank.contexts[i]) for i in pushed.tolist()]
         texts |= {"steered": around, "steered, then projected": around}
     if request.text:
         kinds["your text"], texts["your text"] = _own(request.text)
@@ -61,7 +61,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     others = {name: glp.normalize(acts).cpu().numpy() for name, acts in kinds.items() if len(acts)}
     report(1, 3, "two-sample tests")
     tests = {name: _told(rows, real) for name, rows in others.items() if name != "your text"}
-    contexts = [manifold.in_context(*bank.contexts[i]) for i in chosen.tolist()]
+    contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
     if request.method == "UMAP":
         placed, rest = umap_map(
             real, others, cancelled=cancelled, tell=lambda seconds: report(2, 3, f"UMAP in its own process, {seconds:.0f} s")
@@ -79,7 +79,7 @@ def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
     acts = llm.activations([ids], resources.workspace().layer)[0][1:].float().cpu()
     pieces = llm.pieces(ids)[1:]
     around = [
-        manifold.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
+        measure.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
         for i in range(len(pieces))
     ]
     return acts, around

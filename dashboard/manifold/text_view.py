@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import manifold, manifold_controls, manifold_figures, manifold_plane, manifold_strength
-from dashboard.manifold import MEASURES, PARAMS, UNITS, VIEWS
+from dashboard.manifold import controls, figures, map_plane, strength_view
+from dashboard.manifold import measure as manifold
+from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, VIEWS
 from dashboard.service import follow, results, workspace_facts
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.frame import File
@@ -24,7 +25,7 @@ def view_choice() -> str:
         default=param.default,
         required=True,
         label_visibility="collapsed",
-        **manifold_controls.bound("view"),
+        **controls.bound("view"),
     )
 
 
@@ -36,7 +37,7 @@ def draw(view: str) -> list[File]:
     if manifold.stale():
         frame.notice_box(f"The reference was measured with another GLP. Measure it again with `{BANK} --keep`.")
     try:
-        return {"Text": text_view, "Strength": manifold_strength.draw, "Map": map_view}[view]()
+        return {"Text": text_view, "Strength": strength_view.draw, "Map": map_view}[view]()
     except GlpError as error:
         frame.error_box(error)
         return []
@@ -50,12 +51,12 @@ def link() -> dict[str, Any]:
 
 def text_view() -> list[File]:
     """Draw a text's tokens coloured by where they lie among real activations."""
-    st.text_area("Text", PARAMS["text"].default, height=100, **manifold_controls.bound("text"))
+    st.text_area("Text", PARAMS["text"].default, height=100, **controls.bound("text"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(MEASURES)
-        st.selectbox("Measure", names, names.index(PARAMS["measure"].default), width=220, **manifold_controls.bound("measure"))
+        st.selectbox("Measure", names, names.index(PARAMS["measure"].default), width=220, **controls.bound("measure"))
         _example_texts()
-    wanted = manifold_controls.values()
+    wanted = controls.values()
     measure = MEASURES[wanted["measure"]]
     made_from = ("manifold", str(workspace_facts.folder()), manifold.glp_stamp(), wanted["text"], measure)
     reading = results.results().get(*made_from)
@@ -76,7 +77,7 @@ def text_view() -> list[File]:
             f"**{beyond:.0%}** of {len(known)} tokens lie beyond 95% of real ones, where 5% of a real text's do on average."
         )
     frame.figure(
-        manifold_figures.histogram(reading, UNITS[measure]),
+        figures.histogram(reading, UNITS[measure]),
         key="manifold_histogram",
         alt="The text's tokens among real activations",
     )
@@ -134,22 +135,22 @@ def map_view() -> list[File]:
             (1, 2, 4, 10, 20, 50),
             PARAMS["steps"].default,
             width=260,
-            **manifold_controls.bound("steps"),
+            **controls.bound("steps"),
         )
-        direction = manifold_controls.direction()
-        st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=200, **manifold_controls.bound("strength"))
+        direction = controls.direction()
+        st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=200, **controls.bound("strength"))
         with_text = st.toggle("Own text", key="manifold_map_text", help="Adds the tokens of the text of the Text view.")
-    wanted = manifold_controls.values()
+    wanted = controls.values()
     text = wanted["text"] if with_text else ""
-    request = manifold_plane.MapRequest(method, wanted["steps"], direction, wanted["strength"], text)
+    request = map_plane.MapRequest(method, wanted["steps"], direction, wanted["strength"], text)
     made_from = ("manifold map", str(workspace_facts.folder()), manifold.glp_stamp(), request)
     found = results.results().get(*made_from)
     if found is None:
         found = follow.compute(
-            "laying out activations", lambda cancelled, report: manifold_plane.plane(request, cancelled, report), stop=True
+            "laying out activations", lambda cancelled, report: map_plane.plane(request, cancelled, report), stop=True
         )
         results.results().put(found, *made_from)
-    frame.figure(manifold_figures.plane(found), key="manifold_map", alt="Real and other activations on a plane")
+    frame.figure(figures.plane(found), key="manifold_map", alt="Real and other activations on a plane")
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in found.tests.items()]
     st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))
     frames = [pd.DataFrame(found.real, columns=["x", "y"]).assign(kind="real", text=found.contexts)]

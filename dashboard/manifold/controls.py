@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.manifold import PARAMS
+from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
 

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import manifold, manifold_controls, manifold_evidence, manifold_figures
-from dashboard.manifold import PARAMS, Sweep
+from dashboard.manifold import controls, evidence, figures, measure
+from dashboard.manifold.measure import PARAMS, Sweep
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
@@ -26,9 +26,9 @@ TOTAL = len(ARMS) * len(STRENGTHS)
 def draw() -> list[File]:
     """Draw the view; return its files to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        direction = manifold_controls.direction()
+        direction = controls.direction()
         st.number_input(
-            "Prompts", 2, manifold.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **manifold_controls.bound("prompts")
+            "Prompts", 2, measure.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **controls.bound("prompts")
         )
         place = st.container(horizontal=True, width="content")
     with st.expander("Own prompts, one a line", icon=":material/edit:"):
@@ -36,9 +36,9 @@ def draw() -> list[File]:
     if not direction:
         frame.notice_box("The workspace has no direction. Make one with `python -m glp_core directions`.")
         return []
-    lines = tuple(line for line in own.splitlines() if line.strip())[: manifold.MOST_PROMPTS]
-    prompts = lines or manifold.prompts(manifold_controls.values()["prompts"])
-    request = Sweep(str(workspace_facts.folder()), manifold.glp_stamp(), direction, prompts)
+    lines = tuple(line for line in own.splitlines() if line.strip())[: measure.MOST_PROMPTS]
+    prompts = lines or measure.prompts(controls.values()["prompts"])
+    request = Sweep(str(workspace_facts.folder()), measure.glp_stamp(), direction, prompts)
     held = st.session_state.get(JOB)
     cells = _cells(request)
     if held and held[0] == request:
@@ -53,7 +53,7 @@ def draw() -> list[File]:
     if started:
         _stop()
         done = frozenset(cells)
-        job = resources.submit(lambda cancelled: manifold.sweep(request, done, cancelled), title="distance by strength")
+        job = resources.submit(lambda cancelled: measure.sweep(request, done, cancelled), title="distance by strength")
         st.session_state[JOB] = (request, job)
         held = (request, job)
     if held and held[0] == request:
@@ -64,7 +64,7 @@ def draw() -> list[File]:
         files = _show(list(cells.values()), request)
     else:
         st.info("The example is filled in: press Run.", icon=":material/play_arrow:")
-    manifold_evidence.draw()
+    evidence.draw()
     return files
 
 
@@ -113,7 +113,7 @@ def _follow(request: Sweep, job: Any, cells: dict[Any, Spread]) -> list[File]:
 
 def _figure(cells: dict[Any, Spread]) -> Any:
     ordered = sorted(cells.values(), key=lambda spread: (ARMS.index(spread.arm), spread.strength))
-    return manifold_figures.sweep(ordered, _band(), workspace_facts.report("zones"))
+    return figures.sweep(ordered, _band(), workspace_facts.report("zones"))
 
 
 def _show(spreads: list[Spread], request: Sweep) -> list[File]:
@@ -157,9 +157,9 @@ def zone_words(report: dict[str, Any] | None) -> str:
         f"than 95% of texts that the model draws at temperature 1, or more than {limits['repetition']:.0%} repeated bigrams, more than 95% "
         "of its greedy texts have. The curves are of last tokens, the zones of whole texts."
     )
-    return words if manifold_figures.zone_edges(report) else f"{words} {real}"
+    return words if figures.zone_edges(report) else f"{words} {real}"
 
 
 def _band() -> tuple[float, float] | None:
-    quantiles = manifold.reference().get("error", {}).get("quantiles", [])
+    quantiles = measure.reference().get("error", {}).get("quantiles", [])
     return (quantiles[10], quantiles[190]) if len(quantiles) == 201 else None

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.manifold import MEASURES
+from dashboard.manifold.measure import MEASURES
 from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.manifold import ARMS, Plane, TextReading
+from dashboard.manifold.measure import ARMS, Plane, TextReading
 from dashboard.widgets import charts
 from glp_core.steering.strength_grid import Spread
 
