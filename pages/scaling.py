@@ -1,6 +1,6 @@
 """Scaling: what does compute buy?"""
 
-from dashboard import scaling, scaling_view
+from dashboard.scaling import law, view
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -23,11 +23,11 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
   It is drawn through the middle of our fit.
 """
 
-PARAMS = list(scaling.PARAMS.values())
+PARAMS = list(law.PARAMS.values())
 problems = url.link_problems(PARAMS)
 slot = frame.page_frame("Scaling", "What does compute buy?")
 for problem in problems:
     frame.notice_box(problem)
-own_folder = scaling_view.controls()
-scaling_view.draw(own_folder, slot)
+own_folder = view.controls()
+view.draw(own_folder, slot)
 frame.how_to_read(HELP)

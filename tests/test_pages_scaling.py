@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import scaling, scaling_view
+from dashboard.scaling import law, view
 from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
@@ -163,7 +163,7 @@ def test_a_clicked_checkpoint_shows_its_numbers_and_the_way_to_steer_with_it(wor
         write_run(workspace / "runs", name=name, parameters=2_000_000 + len(name))
     keep_weights(workspace / "runs" / "kept" / "glp", 4194304)
     assert "Click a point" in said(open_page())
-    monkeypatch.setattr(scaling_view, "clicked", lambda _event: (run, float(seen)))
+    monkeypatch.setattr(view, "clicked", lambda _event: (run, float(seen)))
     at = open_page()
     facts = next(one.value for one in at.get("html") if "Checkpoint of" in one.value)
     assert f"Checkpoint of {run}" in facts and f"<dd>{seen:,.6g}</dd>" in facts and "<dt>Validation loss</dt>" in facts
@@ -174,9 +174,9 @@ def test_a_clicked_checkpoint_shows_its_numbers_and_the_way_to_steer_with_it(wor
 
 def test_a_click_is_read_from_what_the_chart_sends():
     event = SimpleNamespace(selection=SimpleNamespace(points=[{"x": 1}, {"customdata": ["demo", 32768.0]}]))
-    assert scaling_view.clicked(event) == ("demo", 32768.0)
-    assert scaling_view.clicked(SimpleNamespace(selection=SimpleNamespace(points=[]))) is None
-    assert scaling_view.clicked(None) is None
+    assert view.clicked(event) == ("demo", 32768.0)
+    assert view.clicked(SimpleNamespace(selection=SimpleNamespace(points=[]))) is None
+    assert view.clicked(None) is None
 
 
 def test_the_papers_law_is_drawn_labelled_and_only_where_it_can_be_compared(workspace):
@@ -230,7 +230,7 @@ def test_a_folder_that_is_none_is_refused_and_the_shipped_runs_stay(workspace, p
 def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
     write_run(workspace / "runs", name="=cmd")
     write_run(workspace / "runs", parameters=2_000_000)
-    text = scaling.export(read_runs(workspace / "runs"))
+    text = law.export(read_runs(workspace / "runs"))
     assert text.count("\n") == 17
     assert "'=cmd" in text
     assert ",=cmd" not in text
@@ -238,8 +238,8 @@ def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
 
 def test_a_shared_law_is_refitted_when_a_log_grows(workspace):
     folder = write_run(workspace / "runs")
-    before = scaling.law(read_runs(workspace / "runs"), "all")
+    before = law.law(read_runs(workspace / "runs"), "all")
     lines = (folder / "train.csv").read_text().splitlines()
     (folder / "train.csv").write_text("\n".join(lines[:-6]) + "\n")
     os.utime(folder / "train.csv")
-    assert len(scaling.law(read_runs(workspace / "runs"), "all").compute) < len(before.compute)
+    assert len(law.law(read_runs(workspace / "runs"), "all").compute) < len(before.compute)

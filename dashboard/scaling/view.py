@@ -6,8 +6,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import scaling, scaling_figures
-from dashboard.scaling import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
+from dashboard.scaling import figures, law
+from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
 from dashboard.service import priors
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
@@ -56,13 +56,13 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
         values = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
-        found = scaling.shown(own_folder)
+        found = law.shown(own_folder)
     except GlpError as error:
         frame.error_box(error)
         return
     with slot:
         frame.share("scaling", values)
-        files = [File("CSV: every checkpoint", "scaling.csv", scaling.export(found.runs), "text/csv")] if found.runs else []
+        files = [File("CSV: every checkpoint", "scaling.csv", law.export(found.runs), "text/csv")] if found.runs else []
         frame.download(files, key="scaling_download")
         with st.popover("Picture", icon=":material/photo_camera:"):
             st.segmented_control(
@@ -74,7 +74,7 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
 def _body(own_folder: str) -> None:
     values = {name: st.session_state.get(param.key, param.default) for name, param in PARAMS.items()}
     try:
-        found = scaling.shown(own_folder)
+        found = law.shown(own_folder)
     except GlpError as error:
         frame.error_box(error)
         return
@@ -92,28 +92,26 @@ def _body(own_folder: str) -> None:
         _what_it_takes(found, fit)
         with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
             table = fit_points(found.runs, values["fit"])
-            frame.figure(scaling_figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
+            frame.figure(figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
             st.caption("Points that swing to one side for a stretch say that the law is not the whole story.")
     _downstream(found)
 
 
 def _fitted(found: Shown, which: str) -> tuple[ScalingFit | None, str]:
     try:
-        return scaling.law(found.runs, which), ""
+        return law.law(found.runs, which), ""
     except GlpError as error:
         return None, str(error)
 
 
 def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: str) -> None:
     x, y = MEASURES.get(values["x"], values["x"]), MEASURES[values["y"]]
-    known = {*AXES, *scaling.score_names(points(found.runs))}
+    known = {*AXES, *law.score_names(points(found.runs))}
     missing = next((name for name in (y, x) if name not in known), None)
     if missing:
         frame.empty_report(f"{SCORES[missing]} of the checkpoints", EVALUATE, "some minutes a run")
         return
-    drawn = scaling_figures.curves(
-        found.shipped, found.own, x=x, y=y, fit=fit, gaussian=scaling.gaussian_loss(), paper=values["paper"]
-    )
+    drawn = figures.curves(found.shipped, found.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
     event = st.plotly_chart(
         drawn,
         width="stretch",
@@ -127,7 +125,7 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
         if fit is None:
             frame.notice_box(f"No law is drawn. {why}")
         else:
-            st.markdown(scaling.law_in_words(fit, len(found.runs), values["fit"]))
+            st.markdown(law.law_in_words(fit, len(found.runs), values["fit"]))
     where = clicked(event)
     if where:
         _checkpoint(found, *where)
@@ -184,30 +182,30 @@ def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
         target = st.number_input(
             "Target loss", 0.001, 10.0, round(fit.loss_at(3 * last).value, 3), 0.01, format="%.3f", key="scaling_target"
         )
-        st.markdown(scaling.target_in_words(fit, target, rate))
+        st.markdown(law.target_in_words(fit, target, rate))
     with right:
         power = st.number_input(
             "Compute budget, as a power of ten (FLOPs)", 8.0, 30.0, round(math.log10(3 * last), 1), 0.1, key="scaling_budget"
         )
-        st.markdown(scaling.budget_in_words(fit, 10**power, rate))
+        st.markdown(law.budget_in_words(fit, 10**power, rate))
 
 
 def _downstream(found: Shown) -> None:
     st.subheader("Does what the prior is good for follow the loss?", anchor=False)
     table = points(found.runs)
-    names = [name for name in scaling.score_names(table) if name != "loss"]
+    names = [name for name in law.score_names(table) if name != "loss"]
     if not names:
         frame.empty_report("Any score of the checkpoints beside the loss", EVALUATE, "some minutes a run")
     columns = st.columns(2, gap="large")
     for i, name in enumerate(names):
         with columns[i % 2]:
-            drawn = scaling_figures.score_against_loss(table, name)
+            drawn = figures.score_against_loss(table, name)
             frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
-            words = f"{SCORES[name]}: {scaling.how_measured(found.runs, name)}. {scaling.correlation_in_words(table, name)}"
+            words = f"{SCORES[name]}: {law.how_measured(found.runs, name)}. {law.correlation_in_words(table, name)}"
             st.caption(frame.plain_markdown(words) + extra)
     with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
-        frame.figure(scaling_figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
+        frame.figure(figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")
         st.caption(
             "Luo et al. 2026 (arXiv 2602.06964), a Llama model, 32 M to 1 B activations. Another LLM, width and sample: the level "
             "cannot be compared with ours, the fall can."

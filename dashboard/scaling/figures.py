@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.scaling import AXES, LOGARITHMIC, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES, TITLES
+from dashboard.scaling.law import AXES, LOGARITHMIC, PAPER_ALPHA, PAPER_E, PAPER_FRECHET, SCORES, TITLES
 from dashboard.widgets import charts
 from glp_core.evaluation.runs import Run, points
 from glp_core.evaluation.scaling_law import ScalingFit
