@@ -8,7 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest  # noqa: E402
 
 from glp_core.workspace import DEMO, Workspace  # noqa: E402
-from tests import tiny  # noqa: E402
+from tests.support import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session")

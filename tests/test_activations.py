@@ -19,7 +19,7 @@ from glp_core.data import store as activations
 from glp_core.data.corpus import Document
 from glp_core.data.store import ActivationStore, collect, is_massive
 from glp_core.workspace import Workspace
-from tests.tiny import WIDTH, make_tiny_llm, tiny_model
+from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model
 
 WORDS = [
     "The",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from glp_core import GlpError, load_glp, save_glp
 from glp_core.prior.checkpoint import save_fitted_steps
 from glp_core.prior.flow import TwoCalls
-from tests.reference import ReferenceGlp, write_released_folder
+from tests.support.reference import ReferenceGlp, write_released_folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from glp_core.evaluation import detection
 from glp_core.evaluation.measures import NAMES, Measures, percentiles, reference
 from glp_core.evaluation.two_sample import logistic_test, neighbour_test
 from glp_core.prior.distance import ManifoldMeter, make_reference
-from tests import tiny
+from tests.support import tiny
 
 RNG = np.random.default_rng(0)
 

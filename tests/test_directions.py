@@ -19,7 +19,7 @@ from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction, diff_mean, direction_from, fit_probe
 from glp_core.steering.personas import ANSWER_TOKENS, make_persona
 from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, Readings, make
-from tests import tiny
+from tests.support import tiny
 
 LAYER = 1
 GOOD = [f"She said that the film was wonderful {i}" for i in range(12)]

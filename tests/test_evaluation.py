@@ -11,7 +11,7 @@ from glp_core.evaluation.fidelity import document_losses, estimate, frechet_dist
 from glp_core.llm.hooks import layer_at
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from tests.bench.projection import quickest
-from tests.tiny import tiny_glp
+from tests.support.tiny import tiny_glp
 
 
 def covariance_of(d, seed=0):

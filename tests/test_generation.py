@@ -24,7 +24,7 @@ from glp_core.steering.generation import (
     repeated_share,
     repetition,
 )
-from tests import tiny
+from tests.support import tiny
 
 LAYER, NORM = 1, 4.0
 PROMPT = "The cat sat on the mat and"

@@ -9,7 +9,7 @@ from torch import nn
 
 from glp_core import GlpError
 from glp_core.llm.hooks import edit, layer_at, layers_of, record
-from tests.tiny import LAYERS, SIZES, WIDTH, tiny_model
+from tests.support.tiny import LAYERS, SIZES, WIDTH, tiny_model
 
 
 @pytest.fixture(scope="module", params=sorted(SIZES))

@@ -8,7 +8,7 @@ import torch
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.likelihood import gaussian_log_likelihood, log_likelihood, velocity_of
-from tests import tiny
+from tests.support import tiny
 
 
 def known_gaussian(d, seed=0):

@@ -12,7 +12,7 @@ import torch
 from glp_core import GlpError
 from glp_core.llm.model import Llm, LlmSource, converted_gguf, load_llm, native_dtype, wheel_file
 from glp_core.llm.sources import SMOLLM2, check_shards
-from tests.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
+from tests.support.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
 
 HOSTILE = [
     "naïve café",

@@ -9,7 +9,7 @@ from glp_core.__main__ import main
 from glp_core.cli.evaluation import detect, scorecard
 from glp_core.evaluation.measures import open_measures
 from glp_core.training.sae import Sae, save_sae
-from tests import pages, tiny
+from tests.support import pages, tiny
 
 
 @pytest.fixture(scope="module")

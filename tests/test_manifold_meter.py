@@ -7,7 +7,7 @@ import torch
 
 from glp_core.errors import GlpError
 from glp_core.prior.distance import ManifoldMeter, fixed_noise, make_reference
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

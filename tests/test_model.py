@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glp_core import GlpError, load_glp
-from tests.reference import ReferenceGlp, write_released_folder
+from tests.support.reference import ReferenceGlp, write_released_folder
 
 FOLDERS = {
     "single layer": {},

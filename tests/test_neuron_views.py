@@ -16,7 +16,7 @@ from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
-from tests import neuron_fakes
+from tests.support import neuron_fakes
 
 
 def test_a_list_survives_the_url():

@@ -18,7 +18,7 @@ from glp_core.neurons.activation_map import Pca, pca_map, umap_map
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
 from glp_core.steering.strength_grid import ARMS, STRENGTHS
-from tests import pages
+from tests.support import pages
 
 
 @pytest.fixture

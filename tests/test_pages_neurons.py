@@ -13,7 +13,7 @@ from dashboard.service import follow, resources, results, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.neurons.search import ConceptUnits, FoundUnit
-from tests import neuron_fakes
+from tests.support import neuron_fakes
 
 TIMEOUT = 60
 

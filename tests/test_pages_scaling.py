@@ -15,7 +15,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
-from tests.run_fakes import write_extended_run, write_run, write_workspace
+from tests.support.run_fakes import write_extended_run, write_run, write_workspace
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, generate
-from tests import pages, tiny
+from tests.support import pages, tiny
 
 NAN = float("nan")
 

@@ -6,7 +6,7 @@ import torch
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.projection import make_projector
-from tests import tiny
+from tests.support import tiny
 
 N = 6
 

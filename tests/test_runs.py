@@ -8,7 +8,7 @@ import pytest
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import fit_points, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import fit_law
-from tests.run_fakes import ALPHA, E, write_extended_run, write_run
+from tests.support.run_fakes import ALPHA, E, write_extended_run, write_run
 
 
 def test_a_run_is_read_with_its_size_speed_and_scores(tmp_path):

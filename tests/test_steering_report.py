@@ -13,7 +13,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
 from glp_core.steering.report import Outcome, measure, summarise
 from glp_core.workspace import DEMO
-from tests import tiny
+from tests.support import tiny
 
 LAYER, NORM = 1, 4.0
 PREFIXES = ["The cat sat", "She said that the film was", "He"]

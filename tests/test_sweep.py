@@ -14,8 +14,8 @@ from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
 from glp_core.prior.checkpoint import load_glp
 from glp_core.training import kept_weights
-from tests import pages, tiny
-from tests.run_fakes import ALPHA, write_extended_run, write_run
+from tests.support import pages, tiny
+from tests.support.run_fakes import ALPHA, write_extended_run, write_run
 
 SIZE = (48, 64, 1)
 

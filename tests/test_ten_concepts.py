@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from glp_core.data.corpus import tasks
 from glp_core.llm.batching import by_length
 from tests.bench import ten_concepts
-from tests.neuron_fakes import FakeIndex
+from tests.support.neuron_fakes import FakeIndex
 
 
 def test_five_tasks_exist_and_five_own_concepts_have_enough_texts():

@@ -12,7 +12,7 @@ from glp_core.evaluation.zones import Limits, Text
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.steering.strength_sweep import Pushes, lowered, projectors
-from tests import tiny
+from tests.support import tiny
 
 LIMITS = Limits(-3.0, 0.4)
 

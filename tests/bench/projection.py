@@ -6,7 +6,7 @@ from glp_core.evaluation import solver_error
 from glp_core.prior import flow
 from glp_core.prior.glp import GLP
 from tests.bench.timing import interleaved, times_faster
-from tests.reference import ReferenceGlp
+from tests.support.reference import ReferenceGlp
 
 BATCHES = (1, 3, 16, 128, 1024)
 REPEATS = {1: 31, 3: 31, 16: 21, 128: 9, 1024: 5}

@@ -12,9 +12,9 @@ from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.distance import make_reference
 from glp_core.steering.directions import Direction
 from glp_core.workspace import Workspace
-from tests import tiny
+from tests.support import tiny
 
-ENTRY = Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
+ENTRY = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 SECONDS = 60
 
 
