@@ -19,8 +19,8 @@ from glp_core.cli.data.collect import llm_source
 from glp_core.data import store as activations
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
+from tests.data.test_store import TRAIN, VALIDATION
 from tests.support.tiny import WIDTH, tiny_model, tiny_tokenizer
-from tests.test_activations import TRAIN, VALIDATION
 
 SMALL_RUN = [
     "--d-model",
