@@ -110,7 +110,7 @@ def radau(velocity: Velocity, z: Tensor, sigmas: list[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class TwoCalls:
-    """One step from `noise_level` to 0 with two calls; its numbers are fitted to a GLP (see `glp_core.evaluation.solver_error`), all without unit.
+    """One step from `noise_level` to 0 with two calls; its numbers are fitted to a GLP (see `evaluation.solver_error`), all without unit.
 
     With h = -noise_level: z1 = (1 + grow) z + reach share h v, v1 at noise level (1 - share) noise_level, and the result is
     (1 + scale) z + h (weights[0] v + weights[1] v1). Share 2/3, weights (1/4, 3/4) and the rest neutral make Ralston's method.

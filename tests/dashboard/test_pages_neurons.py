@@ -13,7 +13,7 @@ from dashboard.service import follow, resources, results, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.neurons.search import ConceptUnits, FoundUnit
-from tests.support import neuron_fakes
+from tests.support import neuron_fakes, pages
 
 TIMEOUT = 60
 
@@ -40,7 +40,7 @@ def fakes(monkeypatch, tmp_path):
 
 
 def open_page(page="neurons", **query):
-    at = AppTest.from_file("../dashboard/app.py", default_timeout=TIMEOUT).run()
+    at = AppTest.from_file(pages.ENTRY, default_timeout=TIMEOUT).run()
     at.switch_page(f"../pages/{page}.py")
     for key, value in query.items():
         at.query_params[key] = value

@@ -15,6 +15,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
+from tests.support import pages
 from tests.support.run_fakes import write_extended_run, write_run, write_workspace
 
 
@@ -30,7 +31,7 @@ def workspace(monkeypatch, tmp_path):
 
 
 def open_page(**query):
-    at = AppTest.from_file("../dashboard/app.py", default_timeout=60).run()
+    at = AppTest.from_file(pages.ENTRY, default_timeout=60).run()
     at.switch_page("../pages/scaling.py")
     for key, value in query.items():
         at.query_params[key] = value

@@ -144,10 +144,10 @@ def test_a_killed_process_leaves_whole_files_and_is_resumed(tmp_path):
     """The same with a real process and KILL, which no handler can catch."""
     code = f"""
 from pathlib import Path
-from glp_core import activations
-from tests.test_activations import TRAIN, gather
-from tests.tiny import make_tiny_llm
-activations.DOCUMENTS_PER_SHARD = 8
+from glp_core.data import store
+from tests.data.test_store import TRAIN, gather
+from tests.support.tiny import make_tiny_llm
+store.DOCUMENTS_PER_SHARD = 8
 gather(make_tiny_llm(), Path({str(tmp_path / "part")!r}), n=100_000, train=TRAIN * 2000)
 """
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})

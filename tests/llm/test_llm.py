@@ -276,6 +276,6 @@ def test_the_demos_model_is_the_one_the_design_names(demo_llm):
 
 
 def test_loading_draws_nothing_on_the_terminal(folder):
-    code = f"from glp_core.llm import *; load_llm(LlmSource('folder', {str(folder)!r}))"
+    code = f"from glp_core.llm.model import *; load_llm(LlmSource('folder', {str(folder)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

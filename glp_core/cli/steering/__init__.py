@@ -1,1 +1,1 @@
-"""Commands that make directions and measure steering."""
+"""Commands for directions, and for measuring steering."""
