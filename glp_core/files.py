@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,6 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Progress = Callable[[int, int, str], None]
-"""Called with what is done, what there is to do, and a few words."""
-
-
-def quiet(_done: int, _total: int, _words: str) -> None:
-    """Report nothing."""
 
 
 @contextmanager

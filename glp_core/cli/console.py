@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from glp_core.errors import GlpError
-from glp_core.files import Progress
+from glp_core.progress import Progress
 from glp_core.workspace import DEMO, Workspace
 
 SECONDS_BETWEEN_LINES = 10.0

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from glp_core.data.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, write_tensors
+from glp_core.files import write_tensors
 from glp_core.llm.batching import by_length
 from glp_core.llm.hooks import layer_at, record
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 
 TEXTS_PER_PART = 2048
 TOKENS_PER_BATCH = 3072

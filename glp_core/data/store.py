@@ -16,8 +16,9 @@ from torch import Tensor
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, read_json, write_json, write_tensors
+from glp_core.files import read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 
 MASSIVE = 10.0
 """Tokens above this many median norms are attention sinks, not content (design.md, section 5)."""

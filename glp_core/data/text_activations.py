@@ -11,9 +11,9 @@ from torch import Tensor
 
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.batching import by_length
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 
 Pooling = Literal["last", "mean"]
 POOLED = {"last": "last-token activations", "mean": "activations averaged over each text"}

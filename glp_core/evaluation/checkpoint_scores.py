@@ -20,13 +20,14 @@ from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.evaluation.runs import SCORES
-from glp_core.files import Progress, quiet, read_json, replacing, write_json
+from glp_core.files import read_json, replacing, write_json
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, read_statistics
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 from glp_core.steering import text_scores
 from glp_core.steering.directions import Direction
 from glp_core.steering.report import Outcome

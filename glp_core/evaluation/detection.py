@@ -15,8 +15,8 @@ from torch import Tensor
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures
-from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 RATES = tuple(round(i / 40, 3) for i in range(41))

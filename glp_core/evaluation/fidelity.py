@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 from glp_core.training.loss import stratified_sigmas
 
 Replace = Callable[[Tensor, Tensor], Tensor]

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from glp_core.data.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.prior.distance import ManifoldMeter, fixed_noise
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.likelihood import LogLikelihood, log_likelihood, velocity_of
+from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace

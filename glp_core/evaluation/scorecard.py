@@ -14,10 +14,10 @@ from torch import Tensor
 from glp_core.data.store import is_massive
 from glp_core.evaluation.fidelity import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
 from glp_core.evaluation.two_sample import Accuracy, logistic_test, neighbour_test
-from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 from glp_core.training.sae import Sae
 
 NOISE_LEVEL = 0.5

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glp_core.files import Progress, quiet
 from glp_core.prior import flow
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 
 EXACT_CALLS = 300
 START = 20

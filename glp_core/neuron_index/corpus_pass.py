@@ -18,12 +18,12 @@ from torch import Tensor
 from glp_core.data.corpus import Document
 from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.batching import by_length
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neuron_index.statistics import Chunk, UnitStatistics
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 
 TOKENS_PER_CHUNK = 2048
 SECONDS_BETWEEN_SAVES = 60.0

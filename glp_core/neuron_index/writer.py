@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.data.corpus import Document
 from glp_core.data.store import TOKENS_PER_DOCUMENT
-from glp_core.files import Progress, quiet, write_json, write_tensors
+from glp_core.files import write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.distributions import distributions
 from glp_core.neuron_index.format import (
@@ -31,6 +31,7 @@ from glp_core.neuron_index.reading import PAPER, Reading, read_units
 from glp_core.neuron_index.statistics import UnitStatistics
 from glp_core.neuron_index.write_directions import token_effects, write_directions
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 
 CORRELATED_TOKENS = 8192
 NOISE_TOKENS = 2048

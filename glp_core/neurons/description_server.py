@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.neuron_index.reader import NeuronIndex, Snippet, Unit
+from glp_core.progress import Progress, quiet
 
 LONGEST_ANSWER = 200_000
 LONGEST_EXPLANATION = 300

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from glp_core.files import Progress, quiet, write_json
+from glp_core.files import write_json
 from glp_core.neuron_index.reader import NeuronIndex, Snippet
+from glp_core.progress import Progress, quiet
 
 AUTOMATIC = "automatic"
 HIGH_AUC = 0.85

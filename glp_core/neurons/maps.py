@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, replacing, write_json
+from glp_core.files import replacing, write_json
+from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace

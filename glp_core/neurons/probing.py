@@ -12,8 +12,8 @@ import pandas as pd
 
 from glp_core.data.corpus import Task
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.neurons.probes import auc, auc_interval, bootstrap_mean, fit_logistic, roc, standardised_difference
+from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
-from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_units
 from glp_core.neurons.probing import TaskRows, probe_task
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 
 EVERY = 5
 """Every fifth task, in the wheel's order: 23 of 113."""

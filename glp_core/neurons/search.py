@@ -12,11 +12,11 @@ import torch
 from scipy.stats import rankdata
 
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neurons.probes import auc_of_ranks
 from glp_core.prior.glp import GLP
+from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import TextReading
 
 FEWEST = 5

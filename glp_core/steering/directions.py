@@ -15,9 +15,10 @@ from torch import Tensor
 
 from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, write_tensors
+from glp_core.files import write_tensors
 from glp_core.llm.model import Llm
 from glp_core.prior.checkpoint import check_safetensors
+from glp_core.progress import Progress, quiet
 
 TENSORS = ("vector", "probe_weight", "probe_bias")
 TEST_SHARE = 0.25

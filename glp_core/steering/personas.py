@@ -10,9 +10,9 @@ import numpy as np
 
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction, direction_from
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, decode

@@ -11,8 +11,8 @@ import numpy as np
 from glp_core.data.corpus import Split, task, task_rows
 from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction, direction_from
 
 N_TRAIN, N_TEST = 200, 80

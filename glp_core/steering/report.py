@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
+from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, decode, read_texts, repeated_share

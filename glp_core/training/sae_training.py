@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet, write_tensors
+from glp_core.files import write_tensors
+from glp_core.progress import Progress, quiet
 from glp_core.training.sae import Sae, SaeConfig
 
 SECONDS_BETWEEN_SAVES = 60.0

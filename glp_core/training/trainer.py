@@ -15,10 +15,10 @@ from torch import Tensor
 
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Progress, quiet
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
+from glp_core.progress import Progress, quiet
 from glp_core.training.loss import flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import Extension, TrainConfig, learning_rate
 from glp_core.training.run_folder import RunFolder
