@@ -3,7 +3,6 @@
 import streamlit as st
 
 from dashboard.concepts import own_view, tasks_view
-from dashboard.neurons.shared import GlpError
 from dashboard.widgets import frame
 
 PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
@@ -24,13 +23,11 @@ def draw() -> None:
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    try:
+    with frame.boxed_errors():
         if part == "own":
             own_view.draw()
         else:
             tasks_view.draw()
-    except GlpError as error:
-        frame.error_box(error)
     frame.how_to_read(HOW_TO_READ)
     with slot:
         frame.share("concepts", dict(st.query_params))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.neurons import figures, lists_view, map_view, one_neuron, over_text, shared
-from dashboard.neurons.shared import GlpError
-from dashboard.widgets import frame
+from dashboard.neurons import lists_view, map_view, one_neuron, over_text, shared
+from dashboard.service import neurons
+from dashboard.widgets import frame, neuron_texts
+from dashboard.widgets.frame import GlpError
 
 QUESTIONS = {
     "text": "Which units fire here, and on what?",
@@ -32,9 +33,9 @@ def draw() -> None:
     """Draw the page."""
     view = shared.view_in_url()
     slot = frame.page_frame("Meta-neurons", QUESTIONS[view])
-    st.html(f"<style>{figures.STYLE}</style>")
+    st.html(f"<style>{neuron_texts.STYLE}</style>")
     try:
-        index = shared.index()
+        index = neurons.index()
     except GlpError as error:
         frame.empty_report("The meta-neuron index", "python -m glp_core index", "about an hour on two cores")
         frame.notice_box(str(error))
@@ -42,17 +43,15 @@ def draw() -> None:
     shared.remember_stars()
     _choice(view, index)
     files = []
-    try:
+    with frame.boxed_errors():
         files = VIEWS[view].draw(index)
-    except GlpError as error:
-        frame.error_box(error)
     frame.how_to_read(HOW_TO_READ)
     with slot:
         frame.share("neurons", shared.link_values())
         frame.download(files, key="neurons_download")
 
 
-def _choice(view: str, index: shared.NeuronIndex) -> None:
+def _choice(view: str, index: neurons.NeuronIndex) -> None:
     st.session_state["neurons_view"] = view
     with st.container(horizontal=True, vertical_alignment="center"):
         st.segmented_control(

@@ -8,10 +8,9 @@ import numpy as np
 import streamlit as st
 
 from dashboard.concepts import tables
-from dashboard.concepts.tasks_view import unit_links
-from dashboard.neurons import shared
-from dashboard.service import follow, resources, results
+from dashboard.service import follow, neurons, resources, results
 from dashboard.widgets import frame
+from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
 from dashboard.widgets.url_text import url_text_area
@@ -27,7 +26,7 @@ FITS_URL = 3_000
 
 def draw() -> None:
     """Draw the search for units of a concept that is given by texts."""
-    index = shared.index()
+    index = neurons.index()
     uploaded = _upload()
     boxes = []
     for column, title, example in zip(
@@ -109,11 +108,11 @@ def _found(index: NeuronIndex, found: ConceptUnits) -> None:
         frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
             st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
-        unit_links(chosen.layer, chosen.unit)
+        neuron_links(chosen.layer, chosen.unit)
 
 
 def _found_row(index: NeuronIndex, one: FoundUnit) -> UnitRow:
-    words = shared.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
+    words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
     evidence = f"p = {one.p_value:.3g}, in {one.folds} folds · {words}"
     return UnitRow(unit_name(one.layer, one.unit), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
 

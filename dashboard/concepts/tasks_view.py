@@ -10,9 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.concepts import tables
-from dashboard.neurons import figures, shared
-from dashboard.service import resources, workspace_facts
-from dashboard.widgets import frame, starred
+from dashboard.service import neurons, resources, workspace_facts
+from dashboard.widgets import frame, neuron_links, neuron_texts, starred
 from dashboard.widgets.starred import unit_name
 from glp_core.errors import GlpError
 
@@ -138,7 +137,7 @@ def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
         f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
         f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
     )
-    unit_links(best["layer"], best["unit"])
+    neuron_links.neuron_links(best["layer"], best["unit"])
     scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores
@@ -170,24 +169,16 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
                 st.text(frame.visible(text[:600]))
 
 
-def unit_links(layer: int, unit: int) -> None:
-    """Draw the ways from a concept to its unit's page and to Steering."""
-    with st.container(horizontal=True):
-        query = {"view": "unit", "layer": str(layer), "unit": str(unit)}
-        st.page_link("../pages/neurons.py", label="Open the unit", icon=":material/hub:", query_params=query)
-        shared.steer_link(layer, unit, label="Steer with it")
-
-
 def _unit_texts(layer: int, unit: int) -> None:
     try:
-        found = shared.index().unit(layer, unit)
+        found = neurons.index().unit(layer, unit)
     except GlpError as error:
         frame.notice_box(str(error))
         return
-    st.html(f"<style>{figures.STYLE}</style>" + figures.description_html(found))
+    st.html(f"<style>{neuron_texts.STYLE}</style>" + neuron_texts.description_html(found))
     for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
         st.caption(title)
-        st.html(figures.texts_html(snippets[:3], found.scale))
+        st.html(neuron_texts.texts_html(snippets[:3], found.scale))
 
 
 def files() -> list[frame.File]:

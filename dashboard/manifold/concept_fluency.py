@@ -8,7 +8,6 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.steering.request import ARM_TITLES
 from dashboard.widgets import charts, frame
 
 FLUENCY = {
@@ -44,9 +43,9 @@ def concept_against(reports: Sequence[Report], measure: str) -> go.Figure:
     figure = go.Figure()
     for arm in ("unsteered", "raw"):
         look = {"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm]}
-        _line(figure, _of(reports[0]["rows"], arm), measure, ARM_TITLES[arm], look)
+        _line(figure, _of(reports[0]["rows"], arm), measure, charts.ARM_TITLES[arm], look)
     for report, look in zip(reports, GLP_LOOKS, strict=False):
-        name = f"{ARM_TITLES['glp']}, noise level {report['settings']['noise_level']:g}"
+        name = f"{charts.ARM_TITLES['glp']}, noise level {report['settings']['noise_level']:g}"
         _line(figure, _of(report["rows"], "glp"), measure, name, look)
     return charts.layout(figure, x="Concept score (numbers: strength)", y=FLUENCY[measure], height=400)
 

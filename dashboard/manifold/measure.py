@@ -17,8 +17,7 @@ import streamlit as st
 from dashboard.service import resources, workspace_facts
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
-from dashboard.steering.request import ARM_TITLES
-from dashboard.widgets import url
+from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.steering import strength_grid
@@ -45,7 +44,7 @@ UNITS = {
 }
 MOST_TOKENS = {"likelihood": 64}
 MANY_TOKENS = 256
-ARMS = {arm: ARM_TITLES.get(arm, "random direction, same length") for arm in strength_grid.ARMS}
+ARMS = {arm: charts.ARM_TITLES.get(arm, "random direction, same length") for arm in strength_grid.ARMS}
 """Arms of a strength sweep, with what the page calls them."""
 MOST_PROMPTS = 100
 TEXTS = {

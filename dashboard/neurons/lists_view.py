@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.neurons import shared
+from dashboard.service import neurons
 from dashboard.widgets import frame, starred
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
@@ -36,7 +37,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         )
         return []
     listed = [
-        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", shared.words_of(row))
+        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
         for _, row in rows.iterrows()
     ]
     st.caption(f"{len(listed)} units · number: kurtosis · click one to open it · the address of this page holds the list")

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.neurons import map_figure, shared
-from dashboard.service import follow, resources, results
+from dashboard.service import follow, neurons, resources, results
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
@@ -135,7 +135,7 @@ def _listed(frame: pd.DataFrame, units: list[starred.UnitId], where: str) -> Non
     left.markdown(f"**{len(units):,} units {where}**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
     right.button("Star them all", key="map_star", on_click=_star_all, args=(units[:MOST_LISTED],))
     listed = [
-        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", shared.words_of(pd.Series(row._asdict())))
+        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict())))
         for row in rows.head(MOST_LISTED).itertuples(index=False)
     ]
     unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=shared.open_named, height=400)

@@ -9,7 +9,9 @@ import numpy as np
 import streamlit as st
 
 from dashboard.neurons import figures, over_text, shared
-from dashboard.widgets import charts, frame, starred
+from dashboard.service import neurons
+from dashboard.widgets import charts, frame, neuron_texts, starred
+from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import UnitRow, unit_rows
 from dashboard.widgets.starred import unit_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
@@ -40,7 +42,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         with column:
             st.markdown(f"**{title}** · {len(snippets)} texts")
             with st.container(height=560 if len(snippets) > 5 else "content", border=False):
-                st.html(figures.texts_html(snippets, unit.scale, context=context, breaks=breaks))
+                st.html(neuron_texts.texts_html(snippets, unit.scale, context=context, breaks=breaks))
     left, middle, right = st.columns([5, 3, 4], gap="medium")
     with left:
         _noise_axis(unit, units)
@@ -58,7 +60,7 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
         st.subheader(f"L{unit.layer} / {unit.unit}", anchor=False)
     with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
         _ways(index, unit)
-    st.html(f'<div style="font-size:1.05rem">{figures.description_html(unit)}</div>')
+    st.html(f'<div style="font-size:1.05rem">{neuron_texts.description_html(unit)}</div>')
     row = index.table().iloc[unit.index]
     facts = [
         f"kurtosis {unit.kurtosis:,.1f}",
@@ -75,12 +77,12 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
             "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the unit's tail.",
         )
         if unit.best_task is not None and unit.best_auc is not None:
-            words = f"Best task: {shared.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
+            words = f"Best task: {neurons.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
             st.page_link(
                 "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": unit.best_task}
             )
     with st.container(horizontal=True, vertical_alignment="center"):
-        shared.steer_link(unit.layer, unit.unit)
+        steer_link(unit.layer, unit.unit)
         shared.star_button(unit.layer, unit.unit, key="unit_star")
 
 
@@ -100,7 +102,7 @@ def _ways(index: NeuronIndex, unit: Unit) -> None:
         rows = []
         for layer, number in index.interesting(50):
             row = table.iloc[layer * index.d_mlp + number]
-            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", shared.words_of(row)))
+            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
         unit_rows(rows, label="Interesting units", key="unit_interesting", on_choose=shared.open_named, height=420)
 
 
@@ -119,7 +121,7 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
     with st.container(horizontal=True, vertical_alignment="center"):
         for name, snippets in examples.items():
             if snippets:
-                text_of = "".join(snippets[0].pieces).strip()[: shared.LONGEST_TEXT]
+                text_of = "".join(snippets[0].pieces).strip()[: neurons.LONGEST_TEXT]
                 st.button(
                     f"Its {name.lower()} text",
                     key=f"unit_try_{name}",
@@ -128,7 +130,7 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
                     args=(text_of,),
                 )
     try:
-        units = shared.read(text)
+        units = neurons.read(text)
     except GlpError as error:
         frame.error_box(error)
         return None, None
@@ -139,7 +141,7 @@ def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
     chosen = over_text.picked_tokens(len(values))[-1:]
     tokens = [
         PickToken(
-            piece, "massive activation, not read" if massive else f"{value:+.4f}", figures.shade(float(value), unit.scale)
+            piece, "massive activation, not read" if massive else f"{value:+.4f}", neuron_texts.shade(float(value), unit.scale)
         )
         for piece, massive, value in zip(units.pieces, units.massive, values, strict=True)
     ]
@@ -172,10 +174,10 @@ def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> Non
     if unit.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption("Test AUC of this unit alone; below 0.5 it is high on the negative class.")
-            st.html(frame.facts([(shared.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
+            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
 
 
-def _list_controls(unit: Unit) -> tuple[figures.Context, bool]:
+def _list_controls(unit: Unit) -> tuple[neuron_texts.Context, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = st.segmented_control(
             "Context", list(CONTEXTS), format_func=CONTEXTS.get, default="snippet", required=True, key="unit_context", bind="query-params",
@@ -189,20 +191,20 @@ def _list_controls(unit: Unit) -> tuple[figures.Context, bool]:
 
 
 def _noise_axis(unit: Unit, units: TextUnits | None) -> None:
-    st.markdown(f"**Noise axis** · your text's first {shared.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
+    st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
     if units is None:
         return
     wanted = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
     if not wanted:
         return
-    axis = shared.measure_noise(units, unit.layer, unit.unit)
+    axis = neurons.measure_noise(units, unit.layer, unit.unit)
     pieces = units.pieces[: axis.noise_free.shape[1]]
     chart = figures.noise_figure(axis, pieces)
     frame.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):
         mean, spread = values.mean(0), values.std(0, ddof=1)
         titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
-        shades = [figures.shade(float(m), unit.scale) for m in mean]
+        shades = [neuron_texts.shade(float(m), unit.scale) for m in mean]
         st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
         st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
 
@@ -232,18 +234,18 @@ def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list
     return [
         UnitRow(
             unit_name(one.layer, one.unit), one.similarity, f"{one.similarity:+.2f}", "",
-            shared.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
+            neurons.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
         )
         for one in neighbours
     ]  # fmt: skip
 
 
-def _intervals(unit: Unit, context: figures.Context, breaks: bool) -> None:
+def _intervals(unit: Unit, context: neuron_texts.Context, breaks: bool) -> None:
     st.markdown("**Interval samples** · five random texts from each fifth of its values, from most negative to most positive")
     names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in unit.intervals]
     for name, interval in zip(names, unit.intervals, strict=True):
-        colour = charts.diverging(figures.shade((interval.low + interval.high) / 2, unit.scale))
+        colour = charts.diverging(neuron_texts.shade((interval.low + interval.high) / 2, unit.scale))
         st.html(
             f'<div class="glp-interval" style="background:{colour}">{name}: values {interval.low:+.3f} to {interval.high:+.3f}</div>'
-            + figures.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
+            + neuron_texts.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
         )

@@ -10,7 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.neurons import figures, shared
-from dashboard.widgets import frame, starred
+from dashboard.service import neurons
+from dashboard.widgets import frame, neuron_texts, starred
+from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import unit_rows
 from dashboard.widgets.starred import UnitId, unit_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
@@ -29,7 +31,7 @@ PREVIEW_TEXTS = 3
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return its files to download."""
     text = text_box()
-    units = shared.read(text)
+    units = neurons.read(text)
     table = index.table()
     layers, hidden = _filters(index, table)
     chosen_tokens = picked_tokens(len(units.pieces))
@@ -64,7 +66,7 @@ def text_box() -> str:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         text = url_text_area(
-            f"Text, up to {shared.LONGEST_TEXT:,} characters",
+            f"Text, up to {neurons.LONGEST_TEXT:,} characters",
             key="neurons_text",
             height=96,
             on_change=_forget_tokens,
@@ -187,10 +189,10 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit:
 
 
 def _preview(unit: Unit, second: UnitId | None) -> None:
-    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {figures.description_html(unit)}")
+    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {neuron_texts.description_html(unit)}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Open unit", key="neurons_open", type="primary", on_click=shared.open_unit, args=(unit.layer, unit.unit))
-        shared.steer_link(unit.layer, unit.unit, label="Steer")
+        steer_link(unit.layer, unit.unit, label="Steer")
         shared.star_button(unit.layer, unit.unit, key="neurons_star")
         if second is None:
             st.button(
@@ -202,9 +204,9 @@ def _preview(unit: Unit, second: UnitId | None) -> None:
     chart.update_yaxes(dtick=2)
     frame.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
     st.caption("Strongest positive")
-    st.html(figures.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
+    st.html(neuron_texts.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
     st.caption("Strongest negative")
-    st.html(figures.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
+    st.html(neuron_texts.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
 
 
 def _compare(unit: Unit) -> None:

@@ -1,4 +1,4 @@
-"""What the neuron pages share: the index, texts read by every unit, which unit the URL names, starred units, and the ways on.
+"""What the neuron page's views share: which unit the URL names, starred units, list rows, and the ways on.
 
 The URL is where the view, the unit and the lists live: callbacks write it, every run reads it, so the browser's back button works.
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.service import follow, resources, results
-from dashboard.widgets import frame, url
+from dashboard.service import neurons
+from dashboard.widgets import frame
 from dashboard.widgets import starred as lists
 from dashboard.widgets.neuron_rows import UnitRow
 from dashboard.widgets.starred import UnitId
@@ -23,86 +22,19 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
-    from glp_core.neuron_index.reading import NoiseAxis
-    from glp_core.neurons.over_text import Firing, TextUnits
+    from glp_core.neurons.over_text import Firing
 
 VIEWS = {"text": "Over text", "unit": "One unit", "map": "Map", "lists": "Lists"}
-LONGEST_TEXT = 2_000
-"""Characters: what still fits into a URL."""
-MOST_TOKENS = 400
 FIRES_EVERYWHERE = 0.3
 """Units beyond a quarter of their own tail on more than this share of the corpus's tokens say little about one token."""
-NOISE_TOKENS = 48
-"""Tokens of a text that the noise axis is measured on: its first ones."""
-
-TEXT = url.text(
-    "neurons_text",
-    "Text",
-    "The pitcher threw a fastball, and the batter hit it over the left field wall. Meanwhile, the central bank raised its interest "
-    "rate by half a percent, because prices in Germany and France had gone up since March 2021.",
-    LONGEST_TEXT,
-)
-TEXT_BOX = {"param": "text", "default": TEXT.default, "fits": LONGEST_TEXT}
+TEXT_BOX = {"param": "text", "default": neurons.TEXT.default, "fits": neurons.LONGEST_TEXT}
 EXAMPLES = {
-    "Sport and money": TEXT.default,
+    "Sport and money": neurons.TEXT.default,
     "Film review": "A gorgeous, witty, seductive movie. The acting is superb, but the last half hour drags, and the ending is a mess.",
     "Code": "def mean(values):\n    total = 0\n    for v in values:\n        total += v\n    return total / len(values)\n",
     "Medicine": "Patients who took 20 mg of the drug daily had lower blood pressure after six weeks than those on placebo (p < 0.01).",
     "Letter": "Dear Dr Smith,\n\nThank you for your letter of 3 May. I'm sorry that we can't refund your ticket to Paris.\n\nYours, Anna",
 }
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _index(folder: str, _stamp: float) -> NeuronIndex:
-    from glp_core.neuron_index.reader import NeuronIndex
-
-    return NeuronIndex.open(Path(folder))
-
-
-def index() -> NeuronIndex:
-    """Return the workspace's index, opened again when its files change; raise GlpError when there is none."""
-    folder = resources.workspace().neurons
-    stamp = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) if folder.is_dir() else 0.0
-    return _index(str(folder), stamp)
-
-
-def read(text: str) -> TextUnits:
-    """Return every unit on every token of a text, from the kept results or by the model."""
-    text = TEXT.check(text)
-    workspace, ours = resources.workspace(), index()
-    made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
-    found = results.results().get(*made_from)
-    if found is None:
-
-        def work(_cancelled: object, _report: object) -> TextUnits:
-            from glp_core.neurons.over_text import read_text
-
-            options = {"tails": ours.tails(), "median_norm": workspace.median_norm, "max_tokens": MOST_TOKENS}
-            return read_text(resources.llm(), resources.glp(), workspace.layer, text, ours.reading, **options)
-
-        found = follow.compute("reading the text", work)
-        results.results().put(found, *made_from)
-    return found
-
-
-def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
-    """Return one unit on the text's first tokens at several noise levels and seeds."""
-    ids = units.ids[:NOISE_TOKENS]
-    workspace = resources.workspace()
-    made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, unit)
-    found = results.results().get(*made_from)
-    if found is None:
-
-        def work(_cancelled: object, _report: object) -> NoiseAxis:
-            from glp_core.neuron_index.reading import noise_axis
-
-            llm = resources.llm()
-            acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
-            return noise_axis(resources.glp(), acts, layer, unit)
-
-        found = follow.compute("measuring the noise axis", work)
-        results.results().put(found, *made_from)
-    return found
 
 
 def flat(index: NeuronIndex, unit: UnitId) -> int:
@@ -117,7 +49,7 @@ def unit_in_url() -> UnitId | None:
         return None
     try:
         found = lists.parse_unit(f"{layer or 0}/{unit or 0}")
-        index().unit(*found)
+        neurons.index().unit(*found)
     except GlpError as error:
         frame.notice_box(f"The link's {error}")
         return None
@@ -175,29 +107,15 @@ def firing_rows(firings: Sequence[Firing], table: pd.DataFrame, pieces: Sequence
         row = table.iloc[firing.layer * width + firing.unit]
         name = lists.unit_name(firing.layer, firing.unit)
         rows.append(
-            UnitRow(name, firing.normalised / longest, f"{firing.normalised:+.2f}", pieces[firing.token].strip(), words_of(row))
+            UnitRow(
+                name,
+                firing.normalised / longest,
+                f"{firing.normalised:+.2f}",
+                pieces[firing.token].strip(),
+                neurons.words_of(row),
+            )
         )
     return rows
-
-
-def words_of(row: pd.Series) -> str:
-    """Return a unit's description with who made it, and its best task when that says something."""
-    words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
-    if isinstance(row["best_task"], str) and row["best_auc"] == row["best_auc"]:
-        words += f" · {task_title(row['best_task'])} AUC {row['best_auc']:.2f}"
-    return words
-
-
-def task_title(task: str) -> str:
-    """Return a task's name without its number and with spaces."""
-    return task.split("_", 1)[-1].replace("_", " ").replace("-", " ")
-
-
-def steer_link(layer: int, unit: int, *, label: str = "Steer with this unit") -> None:
-    """Draw the way to the Steering page with the unit's write direction."""
-    query = {"steering_direction": f"unit:{lists.unit_name(layer, unit)}"}
-    words = "Opens Steering with the direction that this unit writes."
-    st.page_link("../pages/steering.py", label=label, icon=":material/tune:", help=words, query_params=query)
 
 
 def star_button(layer: int, unit: int, *, key: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard.steering.request import ARM_TITLES, Column, Comparison, Token
+from dashboard.steering.request import Column, Comparison, Token
 from dashboard.widgets import charts, frame, svg
 
 FAR = 3.0
@@ -39,7 +39,7 @@ def _card(told: Comparison, column: Column, colour: str, live: bool) -> str:
     else:
         strip = f'<div class="glp-strip" style="opacity:.6">{"…" if live else "No text."}</div>'
     edge = charts.ARM_COLOURS[column.arm]
-    head = f"<h4>{html.escape(ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(told, column.arm))}</small></h4>"
+    head = f"<h4>{html.escape(charts.ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(told, column.arm))}</small></h4>"
     numbers = frame.facts(_numbers(column, told.milliseconds, live))
     return f'<div class="glp-card" data-arm="{column.arm}" style="border-top-color:{edge}">{head}{strip}{numbers}</div>'
 
@@ -114,7 +114,7 @@ def chart(told: Comparison) -> go.Figure:
     for arm, column in told.columns.items():
         series[arm] = (list(range(1, len(column.tokens) + 1)), [t.distance for t in column.tokens])
         hover[arm] = [frame.visible(repr(t.text)) for t in column.tokens]
-        names[arm] = ARM_TITLES[arm]
+        names[arm] = charts.ARM_TITLES[arm]
     figure = charts.lines(series, names=names, hover=hover, x="token", y="manifold distance (1 = typical)", height=300)
     figure.update_xaxes(range=[0.5, told.request.max_tokens + 0.5])
     figure.update_yaxes(rangemode="tozero")
@@ -127,7 +127,10 @@ def picture(told: Comparison) -> str:
     """Return the same chart as SVG, for streaming and for the exported page."""
     series = {arm: [t.distance for t in column.tokens] for arm, column in told.columns.items()}
     return svg.lines(
-        [svg.Line(ARM_TITLES[arm], values, charts.ARM_COLOURS[arm], charts.ARM_DASHES[arm]) for arm, values in series.items()],
+        [
+            svg.Line(charts.ARM_TITLES[arm], values, charts.ARM_COLOURS[arm], charts.ARM_DASHES[arm])
+            for arm, values in series.items()
+        ],
         x="token",
         y="manifold distance (1 = typical)",
         length=told.request.max_tokens,

@@ -19,13 +19,6 @@ MODES = ("continue", "chat")
 SOLVERS = ("ab2", "radau", "midpoint", "euler")
 EXTRAS = ("none", "norm-restored", "Gaussian")
 COLOURINGS = ("distance", "surprise", "none")
-ARM_TITLES = {
-    "unsteered": "Unsteered",
-    "raw": "Raw steered",
-    "glp": "GLP-projected",
-    "norm": "Norm-restored",
-    "gaussian": "Gaussian-projected",
-}
 EXTRA_ARMS = {"norm-restored": "norm", "Gaussian": "gaussian"}
 NO_DIRECTIONS = "no directions"
 

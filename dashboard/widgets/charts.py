@@ -10,10 +10,25 @@ from typing import Any
 import plotly.graph_objects as go
 
 GREY, ORANGE, BLUE, GREEN, PURPLE = "#858B95", "#DD6B10", "#2F7FD1", "#2A9D6F", "#9A6BD0"
+BROWN, ROSE = "#9A7B3E", "#C2456E"
 
-ARM_COLOURS = {"unsteered": GREY, "raw": ORANGE, "glp": BLUE, "norm": GREEN, "gaussian": PURPLE}
-"""The arms of a comparison keep these colours on every page."""
-ARM_DASHES = {"unsteered": "dot", "raw": "dash", "glp": "solid", "norm": "dashdot", "gaussian": "longdash"}
+ARM_TITLES = {
+    "unsteered": "Unsteered",
+    "raw": "Raw steered",
+    "walk": "Manifold walk",
+    "glp": "GLP-projected",
+    "norm": "Norm-restored",
+    "gaussian": "Gaussian-projected",
+    "prompted": "Prompted",
+}
+"""The arms of a comparison, as every page calls them."""
+ARM_COLOURS = {
+    "unsteered": GREY, "raw": ORANGE, "walk": GREEN, "glp": BLUE, "norm": BROWN, "gaussian": PURPLE, "prompted": ROSE,
+}  # fmt: skip
+"""The arms keep these colours on every page."""
+ARM_DASHES = {
+    "unsteered": "dot", "raw": "dash", "walk": "solid", "glp": "longdashdot", "norm": "dashdot", "gaussian": "longdash", "prompted": "3px,8px",
+}  # fmt: skip
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 """For anything else that needs telling apart, in this order."""
 

@@ -7,13 +7,15 @@ Markdown is escaped too. Colours come from numbers only.
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.widgets import charts, url
+from glp_core.errors import GlpError
 
 STYLE = """
 .glp-strip{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
@@ -92,6 +94,15 @@ def figure(drawn: Any, *, key: str, alt: str, **options: Any) -> Any:
 def error_box(error: Exception | str) -> None:
     """Show a GlpError (or its message) as plain text in a red box."""
     st.error(plain_markdown(str(error)), icon=":material/error:")
+
+
+@contextmanager
+def boxed_errors() -> Iterator[None]:
+    """Show a GlpError of the block as a box in its place; anything else is a bug and goes on."""
+    try:
+        yield
+    except GlpError as error:
+        error_box(error)
 
 
 def notice_box(words: str) -> None:

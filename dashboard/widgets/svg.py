@@ -8,7 +8,15 @@ import html
 from collections.abc import Sequence
 from typing import NamedTuple
 
-DASH_PATTERNS = {"solid": "", "dot": "2 3", "dash": "7 4", "dashdot": "7 3 2 3", "longdash": "12 4"}
+DASH_PATTERNS = {
+    "solid": "",
+    "dot": "2 3",
+    "dash": "7 4",
+    "dashdot": "7 3 2 3",
+    "longdash": "12 4",
+    "longdashdot": "12 4 2 4",
+    "3px,8px": "3 8",
+}
 GREY = "#808790"
 
 

@@ -72,7 +72,7 @@ def test_lines_hold_the_numbers_and_escape_hover_texts():
     figure = charts.lines(series, names={"raw": "Raw"}, hover={"raw": ["<b>x</b>", "y"]}, y="distance")
     raw, glp = figure.data
     assert (raw.name, glp.name) == ("Raw", "glp")
-    assert list(raw.y) == [0.5, 2.5] and raw.line.color == charts.ORANGE and glp.line.dash == "solid"
+    assert list(raw.y) == [0.5, 2.5] and raw.line.color == charts.ORANGE and glp.line.dash == charts.ARM_DASHES["glp"]
     assert raw.text[0] == "&lt;b&gt;x&lt;/b&gt;"
     charts.shade(figure, 0.8, 1.3, words="real")
     assert figure.layout.shapes[0].y0 == 0.8 and figure.layout.shapes[0].y1 == 1.3

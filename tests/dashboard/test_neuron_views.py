@@ -14,7 +14,7 @@ from dashboard.concepts import tables
 from dashboard.neurons import figures, map_figure
 from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
-from dashboard.widgets import starred
+from dashboard.widgets import neuron_texts, starred
 from glp_core.errors import GlpError
 from tests.support import neuron_fakes
 
@@ -67,16 +67,16 @@ def test_a_unit_as_json_holds_its_texts_and_null_where_nothing_is_kept():
 
 def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
     values = np.linspace(-8, 8, 41)
-    shades = [figures.shade(value, 8.0) for value in values]
+    shades = [neuron_texts.shade(value, 8.0) for value in values]
     assert shades == sorted(shades)
     np.testing.assert_allclose(shades, [-s for s in reversed(shades)], atol=1e-12)
-    assert shades[-1] == 1 and figures.shade(100.0, 8.0) == 1
-    assert figures.shade(float("nan"), 8.0) == 0
+    assert shades[-1] == 1 and neuron_texts.shade(100.0, 8.0) == 1
+    assert neuron_texts.shade(float("nan"), 8.0) == 0
 
 
 def test_every_kept_token_says_its_value_to_four_decimals():
     one = neuron_fakes.snippet(6.0, 3)
-    shown = figures.texts_html([one], 8.0, context="full")
+    shown = neuron_texts.texts_html([one], 8.0, context="full")
     titles = re.findall(r'title="([+-]\d+\.\d{4})"', shown)
     assert titles == [f"{value:+.4f}" for value in one.values[:50]]  # the last ten are not kept
     assert ">+6.0000<" in shown
@@ -84,7 +84,7 @@ def test_every_kept_token_says_its_value_to_four_decimals():
 
 def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it():
     one = neuron_fakes.snippet(6.0, 25)
-    head, whole = figures.texts_html([one], 8.0, context="snippet").split("</summary>")
+    head, whole = neuron_texts.texts_html([one], 8.0, context="snippet").split("</summary>")
     shown = re.findall(r"word(\d+)", head)
     assert shown == [str(i) for i in range(9, 42)]
     assert "…" in head and "word59" in whole
@@ -92,7 +92,7 @@ def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it()
 
 def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
     one = neuron_fakes.snippet(6.0, 0, pieces=neuron_fakes.HOSTILE)
-    shown = figures.texts_html([one], 8.0, context="full")
+    shown = neuron_texts.texts_html([one], 8.0, context="full")
     chips = figures.effects_html([(piece, 1.0) for piece in neuron_fakes.HOSTILE])
     for markup in (shown, chips):
         assert "<img" not in markup and "</style" not in markup
@@ -104,8 +104,8 @@ def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
 
 def test_line_breaks_can_be_shown_as_one_sign():
     one = neuron_fakes.snippet(6.0, 0, pieces=["a", "\n", "b"])
-    assert "<br>" in figures.texts_html([one], 8.0, breaks=True)
-    assert "<br>" not in figures.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
+    assert "<br>" in neuron_texts.texts_html([one], 8.0, breaks=True)
+    assert "<br>" not in neuron_texts.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
 
 
 def test_the_histogram_holds_every_token_and_its_marker_stays_inside():

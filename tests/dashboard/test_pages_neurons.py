@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.neurons import shared
-from dashboard.service import follow, resources, results, workspace_facts
+from dashboard.service import follow, neurons, resources, results, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.neurons.search import ConceptUnits, FoundUnit
@@ -22,9 +22,9 @@ TIMEOUT = 60
 def fakes(monkeypatch, tmp_path):
     """Pages over the made-up index; no model is loaded."""
     index = neuron_fakes.FakeIndex()
-    monkeypatch.setattr(shared, "index", lambda: index)
-    monkeypatch.setattr(shared, "read", lambda text: neuron_fakes.read_text(shared.TEXT.check(text)))
-    monkeypatch.setattr(shared, "measure_noise", neuron_fakes.noise_axis)
+    monkeypatch.setattr(neurons, "index", lambda: index)
+    monkeypatch.setattr(neurons, "read", lambda text: neuron_fakes.read_text(neurons.TEXT.check(text)))
+    monkeypatch.setattr(neurons, "measure_noise", neuron_fakes.noise_axis)
     monkeypatch.setattr(workspace_facts, "report", lambda name: neuron_fakes.probing_report() if name == "probing" else None)
     runner = JobRunner()
     monkeypatch.setattr(resources, "runner", lambda: runner)
@@ -64,7 +64,7 @@ def words(at):
 def test_a_text_is_there_at_once_with_its_strongest_unit_previewed(fakes):
     at = open_page()
     assert "Meta-neurons" in at.title[0].value
-    assert at.text_area(key="neurons_text").value == shared.TEXT.default
+    assert at.text_area(key="neurons_text").value == neurons.TEXT.default
     said = words(at)
     assert "<strong>L0 / 0</strong>" in said  # unit 0 is the strongest by construction
     assert "automatic" in said
@@ -167,7 +167,7 @@ def test_without_an_index_the_page_says_which_command_makes_one(fakes, monkeypat
     def missing():
         raise GlpError("No index.")
 
-    monkeypatch.setattr(shared, "index", missing)
+    monkeypatch.setattr(neurons, "index", missing)
     at = open_page()
     assert at.code[0].value == "python -m glp_core index"
 

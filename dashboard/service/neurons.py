@@ -1,0 +1,97 @@
+"""The meta-neurons for all pages: the workspace's index, texts read by every neuron, and a neuron's noise axis. Draws nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.service import follow, resources, results
+from dashboard.widgets import url
+
+if TYPE_CHECKING:
+    from glp_core.neuron_index.reader import NeuronIndex
+    from glp_core.neuron_index.reading import NoiseAxis
+    from glp_core.neurons.over_text import TextUnits
+
+LONGEST_TEXT = 2_000
+"""Characters: what still fits into a URL."""
+MOST_TOKENS = 400
+NOISE_TOKENS = 48
+"""Tokens of a text that the noise axis is measured on: its first ones."""
+
+TEXT = url.text(
+    "neurons_text",
+    "Text",
+    "The pitcher threw a fastball, and the batter hit it over the left field wall. Meanwhile, the central bank raised its interest "
+    "rate by half a percent, because prices in Germany and France had gone up since March 2021.",
+    LONGEST_TEXT,
+)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _index(folder: str, _stamp: float) -> NeuronIndex:
+    from glp_core.neuron_index.reader import NeuronIndex
+
+    return NeuronIndex.open(Path(folder))
+
+
+def index() -> NeuronIndex:
+    """Return the workspace's index, opened again when its files change; raise GlpError when there is none."""
+    folder = resources.workspace().neurons
+    stamp = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) if folder.is_dir() else 0.0
+    return _index(str(folder), stamp)
+
+
+def read(text: str) -> TextUnits:
+    """Return every unit on every token of a text, from the kept results or by the model."""
+    text = TEXT.check(text)
+    workspace, ours = resources.workspace(), index()
+    made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
+    found = results.results().get(*made_from)
+    if found is None:
+
+        def work(_cancelled: object, _report: object) -> TextUnits:
+            from glp_core.neurons.over_text import read_text
+
+            options = {"tails": ours.tails(), "median_norm": workspace.median_norm, "max_tokens": MOST_TOKENS}
+            return read_text(resources.llm(), resources.glp(), workspace.layer, text, ours.reading, **options)
+
+        found = follow.compute("reading the text", work)
+        results.results().put(found, *made_from)
+    return found
+
+
+def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
+    """Return one unit on the text's first tokens at several noise levels and seeds."""
+    ids = units.ids[:NOISE_TOKENS]
+    workspace = resources.workspace()
+    made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, unit)
+    found = results.results().get(*made_from)
+    if found is None:
+
+        def work(_cancelled: object, _report: object) -> NoiseAxis:
+            from glp_core.neuron_index.reading import noise_axis
+
+            llm = resources.llm()
+            acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
+            return noise_axis(resources.glp(), acts, layer, unit)
+
+        found = follow.compute("measuring the noise axis", work)
+        results.results().put(found, *made_from)
+    return found
+
+
+def words_of(row: pd.Series) -> str:
+    """Return a unit's description with who made it, and its best task when that says something."""
+    words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
+    if isinstance(row["best_task"], str) and row["best_auc"] == row["best_auc"]:
+        words += f" · {task_title(row['best_task'])} AUC {row['best_auc']:.2f}"
+    return words
+
+
+def task_title(task: str) -> str:
+    """Return a task's name without its number and with spaces."""
+    return task.split("_", 1)[-1].replace("_", " ").replace("-", " ")
