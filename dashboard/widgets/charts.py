@@ -27,7 +27,8 @@ ARM_COLOURS = {
 }  # fmt: skip
 """The arms keep these colours on every page."""
 ARM_DASHES = {
-    "unsteered": "dot", "raw": "dash", "walk": "solid", "glp": "longdashdot", "norm": "dashdot", "gaussian": "longdash", "prompted": "3px,8px",
+    "unsteered": "dot", "raw": "dash", "walk": "solid", "glp": "longdashdot", "norm": "dashdot", "gaussian": "longdash",
+    "prompted": "3px,8px",
 }  # fmt: skip
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 """For anything else that needs telling apart, in this order."""
