@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.steering import panel, request
+from dashboard.steering import controls, request, results, run
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -27,30 +27,30 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
 params = request.params(directions)
-panel.read_link(params)
+results.read_link(params)
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
-beside = panel.controls(params, directions)
-panel.follow(params, directions)
-run = panel.current()
-live = run is not None and run[1].live
+beside = controls.controls(params, directions)
+run.keep_up(params, directions)
+current = run.current()
+live = current is not None and current.live
 with beside:
-    panel.buttons(params, directions, live=live)
-panel.messages(params)
+    controls.buttons(params, directions, live=live)
+results.messages()
 
-values = panel.widget_values(params)
+values = request.widget_values(params)
 link = {param.key: values[name] for name, param in params.items()}
 with slot:
     frame.share("steering", link)
     address = url.page_link("steering", link)
-    frame.download(panel.files(run, values["colour"], address), key="steering_download")
+    frame.download(results.files(current, values["colour"], address), key="steering_download")
 
-if run is None:
+if current is None:
     st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
 else:
-    panel.colours(params)
-    places = panel.Places()
+    results.colours(params)
+    places = results.Places()
     if live:
-        panel.stream(places, *run, values["colour"])
+        results.stream(places, current, values["colour"])
         st.rerun()
-    panel.results(places, *run, values["colour"])
+    results.ended(places, current, values["colour"])
 frame.how_to_read(HELP)

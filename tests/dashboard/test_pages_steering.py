@@ -16,13 +16,13 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
-from dashboard.steering import board as steering_view
-from dashboard.steering import measured, panel, request
-from dashboard.steering.request import Column, Comparison, Reading, Request, Token
+from dashboard.steering import export, request, results, strength
+from dashboard.steering.comparison import Column, Comparison, Reading
+from dashboard.steering.request import Request
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
-from glp_core.steering.generation import Arm, Sampling, generate
+from glp_core.steering.generation import Arm, Sampling, Step, generate
 from tests.support import pages, tiny
 
 NAN = float("nan")
@@ -191,7 +191,7 @@ def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
     directions = workspace_facts.directions()
     listed = request.params(directions)
     values = {name: param.default for name, param in listed.items()}
-    assert request.request(values, listed, directions).direction == "positive"
+    assert request.checked(values, listed, directions).direction == "positive"
     for name, bad in (
         ("strength", NAN),
         ("direction", "../../etc/passwd"),
@@ -200,7 +200,7 @@ def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
         ("seed", None),
     ):
         with pytest.raises(GlpError, match="wanted"):
-            request.request(values | {name: bad}, listed, directions)
+            request.checked(values | {name: bad}, listed, directions)
 
 
 def test_an_error_of_the_core_is_shown_in_a_box(llm, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
     jobs = [runner.submit(f"session {i}", work, grace=None) for i in range(3)]
     while not jobs[0].events and jobs[0].state == "waiting":
         time.sleep(0.01)
-    told = [panel._waiting_words(job) for job in jobs]
+    told = [results.waiting_words(job) for job in jobs]
     gate.set()
     assert told[0] == "Reading the prompt …"
     assert told[1].startswith("Number 1 in the queue") and told[2].startswith("Number 2 in the queue")
@@ -273,23 +273,23 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
 def measured_report(**settings):
     """Return a report as `steer-sentiment` writes it, of two strengths."""
     rows = [{"arm": "unsteered", "strength": 0.0, "concept": 0.5, "repeated_bigrams": 0.1, "n": 7}]
-    for strength, repeated in ((0.4, 0.2), (2.0, 0.9)):
-        rows += [{"arm": "raw", "strength": strength, "concept": 0.6, "repeated_bigrams": repeated, "n": 7}]
-        rows += [{"arm": "glp", "strength": strength, "concept": 0.8, "repeated_bigrams": repeated / 2, "n": 7}]
+    for push, repeated in ((0.4, 0.2), (2.0, 0.9)):
+        rows += [{"arm": "raw", "strength": push, "concept": 0.6, "repeated_bigrams": repeated, "n": 7}]
+        rows += [{"arm": "glp", "strength": push, "concept": 0.8, "repeated_bigrams": repeated / 2, "n": 7}]
     return {"rows": rows, "settings": {"direction": "positive"} | settings}
 
 
 def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere(llm, workspace):
     workspace.save_report("steering_sentiment", measured_report())
-    assert "concept unsteered 0.50, raw 0.60, GLP 0.80" in measured.words("positive", 0.5)
-    assert "repetition unsteered 10%, raw 90%, GLP 45%" in measured.words("positive", 2.1)
-    assert "strengths 0.4 to 2 of this direction, not here" in measured.words("positive", -0.4)
-    assert measured.words("up", 0.4) == ""
+    assert "concept unsteered 0.50, raw 0.60, GLP 0.80" in strength.measured_words("positive", 0.5)
+    assert "repetition unsteered 10%, raw 90%, GLP 45%" in strength.measured_words("positive", 2.1)
+    assert "strengths 0.4 to 2 of this direction, not here" in strength.measured_words("positive", -0.4)
+    assert strength.measured_words("up", 0.4) == ""
     shown = [re.sub(r"\\(.)", r"\1", one.value) for one in open_page(steering_strength="0.4").caption]
     assert any(words.startswith("Measured at +0.4 on 7 prompts") for words in shown)
     for damaged in ("{", "[]", '{"rows": [{}], "settings": {"direction": "positive"}}'):
         (workspace.folder / "reports" / "steering_sentiment.json").write_text(damaged)
-        assert measured.words("positive", 0.4) == ""
+        assert strength.measured_words("positive", 0.4) == ""
 
 
 def test_a_bug_is_not_swallowed(llm, monkeypatch):
@@ -342,12 +342,12 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202
 @pytest.fixture
 def hostile():
     wanted = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
-    tokens = [Token("raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02) for i, text in enumerate(HOSTILE)]
+    tokens = [Step(i, "raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02, False) for i, text in enumerate(HOSTILE)]
     return Comparison(wanted, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
 
 
 def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
-    page = steering_view.as_html(hostile, "distance", {"LLM": HOSTILE[3]}, "http://127.0.0.1/?a=<b>")
+    page = export.as_html(hostile, "distance", {"LLM": HOSTILE[3]}, "http://127.0.0.1/?a=<b>")
     for words in ("<script", "<img", "\u202e", "\x00"):
         assert words not in page
     assert page.count("</style>") == 1
@@ -355,7 +355,7 @@ def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
 
 
 def test_the_exported_json_holds_every_number_and_no_nan(hostile):
-    told = json.loads(steering_view.as_json(hostile, {"LLM": "x"}), parse_constant=lambda name: pytest.fail(name))
+    told = json.loads(export.as_json(hostile, {"LLM": "x"}), parse_constant=lambda name: pytest.fail(name))
     column = told["columns"][0]
     assert column["text"] == "".join(HOSTILE) and column["concept"] is None
     assert [token["distance"] for token in column["tokens"]] == [2.0, 2.0, None, 2.0]

@@ -1,6 +1,6 @@
-"""What the workspace's own measurement of steering says about a setting, in one line beside the strength.
+"""What the workspace's stored measurements say about a strength, in words beside the slider.
 
-Reads reports/steering_sentiment.json, which tells of one direction and a few strengths; says nothing where nothing was measured.
+Reads reports/steering_sentiment.json, which covers one direction and a few strengths; says nothing where nothing was measured.
 """
 
 from typing import Any
@@ -10,15 +10,15 @@ from glp_core.errors import GlpError
 
 REPORT = "steering_sentiment"
 NEAR = 0.21
-"""A measured strength tells about strengths at most so far from it."""
+"""A measured strength speaks for strengths at most so far from it."""
 
 
-def words(direction: str, strength: float) -> str:
+def measured_words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
     try:
         return _near(workspace_facts.report(REPORT) or {}, direction, strength)
     except (GlpError, KeyError, TypeError, ValueError, AttributeError):
-        return ""  # a damaged report is told where it is shown in full; the page works without it
+        return ""  # a damaged report is reported where it is shown in full; the page works without it
 
 
 def _near(report: dict[str, Any], direction: str, strength: float) -> str:
@@ -29,15 +29,15 @@ def _near(report: dict[str, Any], direction: str, strength: float) -> str:
     nearest = min(measured, key=lambda one: abs(one - strength))
     if abs(nearest - strength) > NEAR:
         return f"Texts were measured at strengths {measured[0]:g} to {measured[-1]:g} of this direction, not here."
-    found = {row["arm"]: row for row in rows if row["strength"] == nearest or row["arm"] == "unsteered"}
-    if not {"unsteered", "raw", "glp"} <= found.keys():
+    rows_by_arm = {row["arm"]: row for row in rows if row["strength"] == nearest or row["arm"] == "unsteered"}
+    if not {"unsteered", "raw", "glp"} <= rows_by_arm.keys():
         return ""
     return (
-        f"Measured at {nearest:+g} on {found['glp']['n']} prompts: concept {_three(found, 'concept', '{:.2f}')}; "
-        f"repetition {_three(found, 'repeated_bigrams', '{:.0%}')}."
+        f"Measured at {nearest:+g} on {rows_by_arm['glp']['n']} prompts: concept {_three(rows_by_arm, 'concept', '{:.2f}')}; "
+        f"repetition {_three(rows_by_arm, 'repeated_bigrams', '{:.0%}')}."
     )
 
 
-def _three(found: dict[str, dict[str, Any]], key: str, form: str) -> str:
-    plain, raw, glp = (form.format(found[arm][key]) for arm in ("unsteered", "raw", "glp"))
+def _three(rows_by_arm: dict[str, dict[str, Any]], key: str, form: str) -> str:
+    plain, raw, glp = (form.format(rows_by_arm[arm][key]) for arm in ("unsteered", "raw", "glp"))
     return f"unsteered {plain}, raw {raw}, GLP {glp}"

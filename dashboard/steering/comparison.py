@@ -1,0 +1,127 @@
+"""What one run has yielded so far: a column of tokens for each arm, and the measures of its text. Plain numbers; draws nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from dashboard.steering.request import Request
+
+if TYPE_CHECKING:
+    from glp_core.steering.generation import Step
+
+
+class Start(NamedTuple):
+    """First event: what the numbers of this run refer to."""
+
+    band: tuple[float, float] | None
+    """Manifold distances between which 90% of real tokens lie; None without a reference."""
+    prompt_tokens: int
+
+
+class Reading(NamedTuple):
+    """What the unsteered model makes of one arm's text; comes when the text has ended."""
+
+    arm: str
+    log_probabilities: list[float]
+    """One a token."""
+    concept: float
+    """Probability that the text shows the concept, by the direction's probe; nan for an empty text."""
+
+
+@dataclass
+class Column:
+    """One arm's text and what was measured on it."""
+
+    arm: str
+    tokens: list[Step] = field(default_factory=list)
+    reading: Reading | None = None
+    """None until the run has finished."""
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def log_probability(self) -> float:
+        """Mean log-probability of a token under the unsteered model; nan until the run has finished."""
+        return mean(self.reading.log_probabilities) if self.reading else math.nan
+
+    @property
+    def repetition(self) -> float:
+        """Share of bigrams that occurred before; nan for fewer than two tokens."""
+        if len(self.tokens) < 2:
+            return math.nan
+        from glp_core.steering.generation import repetition  # there are tokens, so torch has been loaded
+
+        return repetition([token.token for token in self.tokens])
+
+    @property
+    def distance(self) -> float:
+        """Mean manifold distance, massive activations left out."""
+        return mean(token.distance_after for token in self.tokens)
+
+    @property
+    def kept_push(self) -> float:
+        """Mean share of the push that the projection left; nan for arms without projection."""
+        return mean(token.kept_push for token in self.tokens)
+
+    @property
+    def concept(self) -> float:
+        """Probability that the text shows the concept; nan until the run has finished."""
+        return self.reading.concept if self.reading else math.nan
+
+    def surprise(self) -> list[float]:
+        """Return each token's surprise in nats: under the unsteered model when the run has finished, else under the arm itself."""
+        if self.reading and len(self.reading.log_probabilities) == len(self.tokens):
+            return [-value for value in self.reading.log_probabilities]
+        return [-token.log_probability for token in self.tokens]
+
+
+@dataclass
+class Comparison:
+    """Everything that one run has yielded so far."""
+
+    request: Request
+    columns: dict[str, Column]
+    """By arm, left to right."""
+    band: tuple[float, float] | None = None
+    prompt_tokens: int = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether there is any text."""
+        return any(column.tokens for column in self.columns.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the unsteered model has read every arm."""
+        return all(column.reading for column in self.columns.values())
+
+    @property
+    def milliseconds(self) -> float:
+        """Median time of a step, which writes one token of every arm; nan before the first."""
+        tokens = next(iter(self.columns.values())).tokens
+        return 1000 * median(token.seconds for token in tokens) if tokens else math.nan
+
+
+def collect(request: Request, events: Sequence[Start | Step | Reading]) -> Comparison:
+    """Return the comparison that a job's events make up."""
+    comparison = Comparison(request, {arm: Column(arm) for arm in request.arms})
+    for event in events:
+        if isinstance(event, Start):
+            comparison.band, comparison.prompt_tokens = event
+        elif isinstance(event, Reading):
+            comparison.columns[event.arm].reading = event
+        else:
+            comparison.columns[event.arm].tokens.append(event)
+    return comparison
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean of the values that are numbers, nan when there is none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan

@@ -1,0 +1,93 @@
+"""A comparison as files that open anywhere: JSON with every number, and one HTML page that fetches and runs nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from dashboard.steering import board
+from dashboard.steering.comparison import Comparison
+from dashboard.widgets import frame
+
+if TYPE_CHECKING:
+    from glp_core.steering.generation import Step
+
+
+def as_json(comparison: Comparison, facts: dict[str, Any]) -> str:
+    """Return the comparison as JSON: request, every token's numbers, summaries; numbers that are none are null."""
+    columns = [
+        {
+            "arm": column.arm,
+            "text": column.text,
+            "log_probability": column.log_probability,
+            "repetition": column.repetition,
+            "distance": column.distance,
+            "concept": column.concept,
+            "kept_push": column.kept_push,
+            "tokens": [_token(token) for token in column.tokens],
+            "clean_log_probabilities": column.reading.log_probabilities if column.reading else None,
+        }
+        for column in comparison.columns.values()
+    ]
+    value = {
+        "format": "glp-explorer steering 1",
+        "workspace": facts,
+        "request": asdict(comparison.request),
+        "finished": comparison.finished,
+        "band": comparison.band,
+        "milliseconds_per_step": comparison.milliseconds,
+        "columns": columns,
+    }
+    return json.dumps(_no_nan(value), indent=1, ensure_ascii=False)
+
+
+def _token(token: Step) -> dict[str, Any]:
+    """Return a token's numbers under the names that files of before have."""
+    return {
+        "arm": token.arm,
+        "id": token.token,
+        "text": token.text,
+        "log_probability": token.log_probability,
+        "distance_before": token.distance_before,
+        "distance": token.distance_after,
+        "kept": token.kept_push,
+        "seconds": token.seconds,
+    }
+
+
+def _no_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _no_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_no_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_html(comparison: Comparison, colour: str, facts: dict[str, Any], link: str) -> str:
+    """Return one HTML file that opens anywhere: nothing is fetched, nothing runs, every text is escaped."""
+    request = comparison.request
+    settings = [
+        ("Prompt", request.prompt),
+        ("Mode", request.mode),
+        ("Direction", request.title),
+        ("Strength", f"{request.strength:+g} × median norm"),
+        ("Projection", f"noise level {request.noise_level:g}, {request.solver}, {request.steps} steps"),
+        ("Sampling", f"temperature {request.temperature:g}, seed {request.seed}, at most {request.max_tokens} tokens"),
+        *((str(key), str(value)) for key, value in facts.items()),
+        ("Address", link),
+    ]
+    look = frame.STYLE + board.BOARD_STYLE
+    body = (
+        f"<h1>Steering towards “{html.escape(frame.visible(request.title))}”</h1>{frame.facts(settings)}"
+        f"<div class='bar'>{board.legend(colour)}</div>{board.board(comparison, colour)}"
+        f"<h2>Distance by token</h2>{board.picture(comparison)}"
+    )
+    page = "body{font-family:system-ui,sans-serif;max-width:75rem;margin:1.5rem auto;padding:0 1rem;color-scheme:light dark}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>GLP Explorer: steering</title><style>{page}.bar{{margin:1rem 0 .5rem}}{look}</style></head><body>{body}</body></html>"
+    )

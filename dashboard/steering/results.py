@@ -1,0 +1,120 @@
+"""A run on the page: what is wrong with its inputs, its columns while they are written and afterwards, its files to download."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.service import priors, resources, workspace_facts
+from dashboard.service.jobs import Job
+from dashboard.steering import board, export
+from dashboard.steering.request import COLOURINGS
+from dashboard.steering.run import Params, Run, error
+from dashboard.widgets import frame, svg, url
+from glp_core.errors import GlpError
+
+UPDATE = 0.11
+"""Seconds between two updates of the board while a run streams."""
+PROBLEMS = "steering_problems"
+CHART_WORDS = "Manifold distance by token, one line for each column, the range of real tokens shaded."
+
+
+def read_link(params: Params) -> None:
+    """Note once a session what is wrong with the link; before the widgets put it right."""
+    if PROBLEMS not in st.session_state:
+        st.session_state[PROBLEMS] = url.link_problems(list(params.values()))
+
+
+def messages() -> None:
+    """Show what was wrong with the link that opened the page, or with the values of the last Run."""
+    if st.session_state[PROBLEMS]:
+        frame.notice_box("\n".join(st.session_state[PROBLEMS]))
+    if error():
+        frame.error_box(error())
+
+
+def colours(params: Params) -> None:
+    """Draw the choice of what the tokens' colour says, and its legend."""
+    param = params["colour"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        colour = st.segmented_control(
+            "Colour tokens by", COLOURINGS, default=param.default, required=True, label_visibility="collapsed",
+            key=param.key, bind="query-params",
+        )  # fmt: skip
+        st.html(board.legend(str(colour)))
+
+
+class Places:
+    """Where a run is drawn: the same places while it streams and when it has ended, so that nothing jumps."""
+
+    def __init__(self) -> None:
+        self.note, self.board, self.chart = st.empty(), st.empty(), st.empty()
+
+
+def stream(places: Places, run: Run, colour: str) -> None:
+    """Draw a live run until it has ended: an own loop, at most nine updates a second, each of one escaped HTML text."""
+    drawn, loading = -1, resources.warm_up().live
+    while not run.job.wait(UPDATE):
+        if loading and not resources.warm_up().live:
+            st.rerun()  # the sidebar can say now what the models run in; the run goes on and is drawn again
+        count = len(run.job.events)
+        if not count:
+            places.note.info(waiting_words(run.job), icon=":material/hourglass:")
+        if count == drawn:
+            continue
+        if count:
+            places.note.empty()
+        drawn = count
+        comparison = run.comparison()
+        places.board.html(board.board(comparison, colour, live=True))
+        if comparison.band:
+            places.chart.html(svg.image(board.picture(comparison), CHART_WORDS))
+
+
+def waiting_words(job: Job) -> str:
+    """Return why nothing is written yet."""
+    position = resources.runner().position(job)
+    if resources.warm_up().live:
+        return "The models are loading; the run begins by itself …"
+    if position:
+        return f"Number {position} in the queue. The run begins by itself; Stop takes it out."
+    return "Reading the prompt …"
+
+
+def ended(places: Places, run: Run, colour: str) -> None:
+    """Draw an ended run; raise what it raised unless that is fit to be shown."""
+    job, comparison = run.job, run.comparison()
+    if isinstance(job.error, GlpError):
+        with places.note:
+            frame.error_box(job.error)
+    elif job.error is not None:
+        raise job.error
+    elif job.state == "stopped":
+        words = "Stopped. The text so far stays; log-probability and concept are read when a run has finished."
+        places.note.info(words, icon=":material/stop_circle:")
+    if not comparison.started:
+        return
+    places.board.html(f'<div data-run="{job.state}">{board.board(comparison, colour)}</div>')
+    with places.chart:
+        if comparison.band:
+            frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)
+        else:
+            with st.container():
+                frame.empty_report("The reference that distances are measured against", "python -m glp_core evaluate")
+
+
+def files(run: Run | None, colour: str, link: str) -> list[frame.File]:
+    """Return the downloads of an ended run; none before."""
+    if run is None or run.live:
+        return []
+    comparison = run.comparison()
+    if not comparison.started:
+        return []
+    facts, listed = workspace_facts.read(), priors.listed()
+    prior = next((one for one in listed if one.name == run.request.prior), listed[0])
+    made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer}
+    made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
+    made_with["number type"] = resources.number_type()
+    return [
+        frame.File("JSON", "steering.json", lambda: export.as_json(comparison, made_with), "application/json"),
+        frame.File("HTML page", "steering.html", lambda: export.as_html(comparison, colour, made_with, link), "text/html"),
+    ]

@@ -1,0 +1,127 @@
+"""This session's run: the job that compares the arms of a request, and what Run, Stop and Live do to it. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard.service import resources
+from dashboard.service.jobs import Cancelled, Job, Work
+from dashboard.service.workspace_facts import DirectionFacts
+from dashboard.steering.comparison import Comparison, Reading, Start, collect
+from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
+from dashboard.widgets.url import Param
+from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.steering.generation import Arm, Step
+
+RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
+Params = Mapping[str, Param]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One press of Run."""
+
+    request: Request
+    job: Job
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or writes."""
+        return self.job.live
+
+    def comparison(self) -> Comparison:
+        """Return what it has yielded so far."""
+        return collect(self.request, list(self.job.events))
+
+
+def current() -> Run | None:
+    """Return this session's last run."""
+    return st.session_state.get(RUN)
+
+
+def error() -> str:
+    """Return why the last Run could not begin, empty when it did."""
+    return st.session_state.get(ERROR, "")
+
+
+def stop() -> None:
+    """End this session's run, if it has one."""
+    run = current()
+    if run is not None:
+        run.job.stop()
+
+
+def start(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    """Check the widgets' values and queue a run in place of this session's last one; what does not fit is told, nothing is lost."""
+    st.session_state.pop(ERROR, None)
+    st.session_state[TRIED] = _decisive(params)
+    try:
+        request = checked(widget_values(params), params, directions)
+        stop()
+        st.session_state[RUN] = Run(request, resources.submit(work(request), title="steering"))
+    except GlpError as error:
+        st.session_state[ERROR] = str(error)
+
+
+def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    """With Live on, start a run whenever a control that matters has changed since the last one."""
+    if widget_values(params)["live"] is True and st.session_state.get(TRIED) != _decisive(params):
+        start(params, directions)
+
+
+def _decisive(params: Params) -> dict[str, Any]:
+    return {name: value for name, value in widget_values(params).items() if name not in WITHOUT_EFFECT}
+
+
+def work(request: Request) -> Work:
+    """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a Reading for each arm."""
+
+    def run(cancelled: Cancelled) -> Iterator[Start | Step | Reading]:
+        from glp_core.steering.generation import Sampling, clean_reading, generate
+
+        workspace, llm, meter = resources.workspace(), resources.llm(), resources.meter()
+        direction = resources.direction(request.direction)
+        chat = [{"role": "user", "content": request.prompt}]
+        ids = llm.encode_chat(chat) if request.mode == "chat" else llm.encode(request.prompt)
+        yield Start(meter.band() if meter else None, len(ids))
+        written: dict[str, list[int]] = {arm: [] for arm in request.arms}
+        sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
+        arms, norm = _arms(request, direction.vector), workspace.median_norm
+        steps = generate(llm, ids, workspace.layer, arms, sampling, median_norm=norm, meter=meter, cancelled=cancelled)
+        with closing(steps):
+            for step in steps:
+                written[step.arm].append(step.token)
+                yield step
+        if cancelled():
+            return
+        log_probabilities, means = clean_reading(llm, workspace.layer, ids, list(written.values()))
+        for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
+            yield Reading(arm, numbers, concept)
+
+    return run
+
+
+def _arms(request: Request, vector: Any) -> list[Arm]:
+    from glp_core.prior.projection import make_projector
+    from glp_core.steering.generation import Arm
+
+    covariance = resources.workspace().covariance() if "gaussian" in request.arms else None
+    arms = [Arm("unsteered")]
+    for name in request.arms[1:]:
+        projector = make_projector(
+            "none" if name == "raw" else name,
+            glp=resources.prior(request.prior),
+            covariance=covariance,
+            noise_level=request.noise_level,
+            steps=request.steps,
+            solver=request.solver,
+        )
+        arms.append(Arm(name, vector, request.strength, projector))
+    return arms
