@@ -38,9 +38,10 @@ else
 	$(PY) -m pytest $(ARGS)
 endif
 
-lint: $(VENV)/.tests ## Check style and format
+lint: $(VENV)/.ready $(VENV)/.tests ## Check style, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 bench: $(VENV)/.ready $(VENV)/.tests ## Measure speeds and write reports/bench.json
 	$(PY) -m tests.bench $(ARGS)

@@ -17,7 +17,12 @@ from glp_core.errors import GlpError
 Edit = Callable[[Tensor], Tensor]
 """Takes a layer's output (batch, tokens, d), returns the tensor to go on with; never writes in place."""
 
+Output = Tensor | tuple[Tensor, ...]
+"""What a block returns, by family and version of transformers."""
+
 LAYER_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.language_model.layers", "language_model.layers")
+HOOKED = "_glp_core_hooked"
+"""Attribute of a layer that has the permanent hook."""
 
 
 class _Tap(NamedTuple):
@@ -107,13 +112,13 @@ def record(model: nn.Module, layers: list[int], *, stop: bool = False) -> Iterat
 def _with_hook(layer: nn.Module) -> nn.Module:
     """Install the permanent hook once; first in line, so that transformers' own recording sees edited outputs."""
     with _installing:
-        if not getattr(layer, "_glp_core_hooked", False):
+        if not getattr(layer, HOOKED, False):
             layer.register_forward_hook(_run_taps, prepend=True)
-            layer._glp_core_hooked = True
+            setattr(layer, HOOKED, True)
     return layer
 
 
-def _run_taps(layer: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple | None:
+def _run_taps(layer: nn.Module, _inputs: tuple[object, ...], output: Output) -> Output | None:
     mine = [tap for tap in _taps.get() if tap.layer is layer]
     if not mine:
         return None

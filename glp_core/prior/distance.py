@@ -52,8 +52,8 @@ class ManifoldMeter:
 
     def band(self, low: float = 0.05, high: float = 0.95) -> tuple[float, float]:
         """Return the distances between which real activations lie, from quantile `low` to `high`."""
-        ends = (_interpolate(q, self._shares, self._errors) for q in (low, high))
-        return tuple(math.sqrt(error / self.median) for error in ends)
+        near, far = (math.sqrt(_interpolate(q, self._shares, self._errors) / self.median) for q in (low, high))
+        return near, far
 
 
 def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0, layer: int | None = None) -> dict[str, Any]:

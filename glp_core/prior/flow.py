@@ -149,8 +149,8 @@ def two_calls_at(noise_level: float, fitted: Sequence[TwoCalls]) -> TwoCalls:
     part = (noise_level - low.noise_level) / width if width else 0.0
     one, other = asdict(low), asdict(high)
     mixed = {key: one[key] + part * (other[key] - one[key]) for key in ("share", "grow", "reach", "scale")}
-    weights = tuple(a + part * (b - a) for a, b in zip(low.weights, high.weights, strict=True))
-    return TwoCalls(noise_level, weights=weights, **mixed)
+    first, second = (a + part * (b - a) for a, b in zip(low.weights, high.weights, strict=True))
+    return TwoCalls(noise_level, weights=(first, second), **mixed)
 
 
 SOLVERS: dict[str, Callable[[Velocity, Tensor, list[float]], Tensor]] = {

@@ -154,13 +154,18 @@ class GLP(nn.Module):
         """
         z = self._latents(acts, layer)
         flow.check_noise_level(sigma)
-        eps = torch.zeros_like(z) if _is_zero(noise) else self._noise(acts, noise, generator)
-        z = flow.add_noise(z, eps, sigma)
-        layer = self._check_layer(layer)
-        if self._fast is not None and not isinstance(layer, Tensor):
-            hidden = self._fast.neurons(z, float(sigma), layer)
+        if noise is None or isinstance(noise, Tensor):
+            eps = self._noise(acts, noise, generator)
+        elif noise == 0:
+            eps = torch.zeros_like(z)
         else:
-            hidden = self._hidden(z, self._embed(len(z), sigma, layer))
+            raise GlpError(f"noise is {noise!r}, wanted a tensor of the activations' shape, or 0 for none.")
+        z = flow.add_noise(z, eps, sigma)
+        served = self._check_layer(layer)
+        if self._fast is not None and not isinstance(served, Tensor):
+            hidden = self._fast.neurons(z, float(sigma), served)
+        else:
+            hidden = self._hidden(z, self._embed(len(z), sigma, served))
         return hidden.reshape(*acts.shape[:-1], self.n_layers, self.d_mlp)
 
     @torch.no_grad()
@@ -224,7 +229,3 @@ class GLP(nn.Module):
     def _check_layer(self, layer: Tensor | int | None) -> Tensor | int | None:
         depth = self.config.multi_layer_n_layers
         return None if depth is None else checked_layer(layer, depth)
-
-
-def _is_zero(noise: Tensor | float | None) -> bool:
-    return isinstance(noise, int | float) and noise == 0

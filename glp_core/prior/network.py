@@ -4,7 +4,9 @@ Follows Luo et al. 2026 (arXiv 2602.06964); parameter names are those of the rel
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +75,7 @@ class Network(nn.Module):
         super().__init__()
         d = config.d_model
         self.config = config
-        self.layers = nn.ModuleList(Block(d, config.d_mlp) for _ in range(config.n_layers))
+        self.layers = cast("Sequence[Block]", nn.ModuleList(Block(d, config.d_mlp) for _ in range(config.n_layers)))
         self.in_proj = nn.Linear(config.d_input, d)
         self.out_proj = nn.Linear(d, config.d_input)
         self.time_embed = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
@@ -83,10 +85,11 @@ class Network(nn.Module):
 
     def embed(self, sigma: Tensor, layer: Tensor | None = None) -> Tensor:
         """Return conditioning (groups, 1, d_model) for noise levels and LLM layers (groups,)."""
-        dtype = self.time_embed[0].weight.dtype
+        dtype = self.in_proj.weight.dtype
         emb = self.time_embed(sinusoidal(1000 * sigma, self.config.d_model).to(dtype))
-        if layer is not None:
-            depth = layer.float() / (self.config.multi_layer_n_layers - 1)
+        depths = self.config.multi_layer_n_layers
+        if layer is not None and depths is not None:
+            depth = layer.float() / (depths - 1)
             emb = emb + self.layer_embed(sinusoidal(depth, self.config.d_model).to(dtype))
         return emb[:, None]
 
@@ -100,6 +103,10 @@ class Network(nn.Module):
 
 class Normalizer(nn.Module):
     """Standardise activations per dimension with stored statistics, per LLM layer for multi-layer models."""
+
+    mean: Tensor
+    std: Tensor
+    var: Tensor
 
     def __init__(self, mean: Tensor, var: Tensor) -> None:
         super().__init__()
