@@ -1,25 +1,29 @@
-"""`python -m tests.readme` writes the README's measured numbers from the demo's reports, its pages and file tree from docstrings.
+"""`python -m tests.readme` writes the README's measured numbers from the demo's reports, its pages and folders from docstrings.
 
 A test checks that they are up to date, so no number in the README is typed by hand.
 """
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 from glp_core.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-NOTES = {
-    "assets/demo": "the demo workspace: GLP, directions, index, runs, reports, and where they come from (PROVENANCE.md)",
-    "requirements.txt": "exactly what is installed, with the reason for each odd package",
-    "Makefile": "setup, dashboard, test, lint, bench",
-    "pyproject.toml": "linter and test settings",
-    ".streamlit/config.toml": "server settings and themes",
-    ".ci/run": "what continuous integration runs",
-}
+ROOMS = (
+    ("pages", "one short script a page: it calls a page folder's functions in order"),
+    ("dashboard/steering, neurons, concepts, manifold, scaling", "what one page shows, a folder each; none imports another"),
+    ("dashboard/service", None),
+    ("dashboard/widgets", None),
+    ("dashboard", "the app, its server and launcher, the sidebar, the Overview"),
+    *((f"glp_core/{room}", None) for room in ("llm", "prior", "data", "steering", "training", "neuron_index")),
+    *((f"glp_core/{room}", None) for room in ("neurons", "evaluation", "cli")),
+    ("glp_core", "the front door and what all rooms share: errors, files, statistics, workspaces"),
+    ("tests", "tests in the folders of the code they test; fakes in support/, timings in bench/"),
+    ("assets/demo", "the demo workspace: GLP, directions, index, runs, reports, and where they come from"),
+)
+"""Folders of the map with a phrase each; None takes the phrase from the folder's docstring."""
 
 
 def numbers(workspace):
@@ -156,37 +160,19 @@ REPORTS = (
 """Report, the command that makes it, and its rows."""
 
 
-def tracked():
-    """Return the tracked Python files that are on disk; in an export without git, those on disk."""
-    listed = subprocess.run(["git", "ls-files", "--", "*.py"], cwd=ROOT, capture_output=True, text=True)
-    names = listed.stdout.splitlines() if listed.returncode == 0 else []
-    if not names:
-        names = [
-            str(p.relative_to(ROOT)) for top in ("glp_core", "dashboard", "pages", "tests") for p in (ROOT / top).rglob("*.py")
-        ]
-    return sorted(name for name in names if (ROOT / name).is_file())
-
-
 def phrase(path):
     """Return what a file is, from the first sentence of its docstring."""
     words = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
     return re.split(r"(?<=[\w)`])[.;] ", words + " ")[0].strip().rstrip(".")
 
 
-def tree():
-    """Return the file tree, one phrase a file."""
-    lines, folder = [], None
-    names = tracked()
-    width = max(len(Path(name).name) for name in names) + 3
-    for name in sorted(names, key=lambda n: (str(Path(n).parent), n)):
-        path = Path(name)
-        if path.parent != folder:
-            folder = path.parent
-            lines.append(f"{folder}/")
-        words = phrase(ROOT / name)
-        lines.append(f"  {path.name.ljust(width)}{words}".rstrip())
-    lines += [f"{name.ljust(width + 2)}{words}" for name, words in NOTES.items()]
-    return "```\n" + "\n".join(lines) + "\n```"
+def rooms():
+    """Return the map of folders, one phrase each."""
+    lines = ["| Folder | What is in it |", "|---|---|"]
+    for name, words in ROOMS:
+        words = words or phrase(ROOT / name / "__init__.py")
+        lines.append(f"| `{name}` | {words[0].upper()}{words[1:]} |")
+    return "\n".join(lines)
 
 
 def pages():
@@ -213,7 +199,7 @@ def renewed(text, name, body):
 def wanted():
     """Return the README as it should be."""
     text = renewed(README.read_text(), "numbers", numbers(Workspace.open()))
-    return renewed(renewed(text, "pages", pages()), "files", tree())
+    return renewed(renewed(text, "pages", pages()), "rooms", rooms())
 
 
 if __name__ == "__main__":
