@@ -12,6 +12,7 @@ from glp_core.errors import GlpError
 from glp_core.prior import flow
 from glp_core.prior.fast import FastDenoiser
 from glp_core.prior.network import DenoiserConfig, Network, Normalizer, checked_layer
+from glp_core.prior.walk import WalkSettings, walk
 
 
 class GLP(nn.Module):
@@ -135,6 +136,56 @@ class GLP(nn.Module):
         z = self._integrate(solver, z, sigmas, layer)
         return self.denormalize(z, layer).reshape(acts.shape).to(acts)
 
+    def walk(
+        self,
+        acts: Tensor,
+        push: Tensor,
+        noise_level: float = 0.25,
+        pushes: int = 16,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        layer: int | None = None,
+        *,
+        hold: float = 0.0,
+    ) -> Tensor:
+        """Push activations in `pushes` equal parts, each followed by noise to `noise_level` and one denoising call.
+
+        In latent space, with z the clean latent, p the push and s the noise level, `pushes` times:
+        z = z + p / pushes; x = (1 - s) z + s eps_k; z = x - s velocity(x, s), which is the posterior mean.
+        This manifold walk is ours, not the paper's, whose way is `project`: a long push leaves all that the prior has seen, and one
+        projection does not find back; small parts never go that far.
+
+        Args:
+            acts: clean, (..., d_input).
+            push: the whole push, (..., d_input), in units of the activations.
+            noise: standard normal, (pushes, ..., d_input); drawn with `generator` when None.
+            hold: share of what each denoising loses along the push that is put back: 1 holds the push, the prior fills in the rest.
+        Returns:
+            (..., d_input), in the dtype and on the device of acts.
+        Raises:
+            GlpError: wrong width, values that are not finite, a noise level outside [0, 1], no push.
+        """
+        return self.walk_by(WalkSettings(noise_level, pushes, hold), acts, push, noise, generator, layer)
+
+    @torch.no_grad()
+    def walk_by(
+        self,
+        settings: WalkSettings,
+        acts: Tensor,
+        push: Tensor,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        layer: int | None = None,
+    ) -> Tensor:
+        """Do what `walk` does by any settings; noise (settings.draws, ..., d_input)."""
+        z = self._latents(acts, layer)
+        if push.shape != acts.shape:
+            raise GlpError(f"The push has shape {tuple(push.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
+        delta = self._latents_of_push(push, layer)
+        drawn = self._noise(acts, noise, generator, draws=settings.draws)
+        z = walk(lambda x, sigma: self.velocity(x, sigma, layer), z, delta, drawn, settings)
+        return self.denormalize(z, layer).reshape(acts.shape).to(acts)
+
     @torch.no_grad()
     def neurons(
         self,
@@ -212,13 +263,25 @@ class GLP(nn.Module):
             )
         return self.normalize(acts, layer).reshape(-1, self.d_input)
 
-    def _noise(self, acts: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def _latents_of_push(self, push: Tensor, layer: int | None) -> Tensor:
+        """Return how far pushes (..., d_input) move latents, (n, d_input)."""
+        if not torch.isfinite(push).all():
+            raise GlpError("The push holds NaN or infinite values. Reduce the steering strength.")
+        std = self.normalizer.std[self.normalizer.row(layer)]
+        return (push.to(self.device).float() / std).reshape(-1, self.d_input)
+
+    def _noise(
+        self, acts: Tensor, noise: Tensor | None, generator: torch.Generator | None, *, draws: int | None = None
+    ) -> Tensor:
+        """Return noise for activations of n rows, (n, d_input); with `draws`, (draws, n, d_input)."""
+        shape = acts.shape if draws is None else (draws, *acts.shape)
         if noise is None:
             device = generator.device if generator is not None else self.device
-            noise = torch.randn(acts.shape, generator=generator, device=device)
-        elif noise.shape != acts.shape:
-            raise GlpError(f"noise has shape {tuple(noise.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
-        return noise.to(self.device).float().reshape(-1, self.d_input)
+            noise = torch.randn(shape, generator=generator, device=device)
+        elif noise.shape != shape:
+            raise GlpError(f"noise has shape {tuple(noise.shape)}, wanted {tuple(shape)}.")
+        flat = (-1, self.d_input) if draws is None else (draws, -1, self.d_input)
+        return noise.to(self.device).float().reshape(flat)
 
     def _check(self, acts: Tensor) -> None:
         if acts.ndim == 0 or acts.shape[-1] != self.d_input:

@@ -1,10 +1,11 @@
-"""Ways to bring a steered activation back: none, the GLP (SDEdit), its norm restored, or a Gaussian prior (Wiener filter).
+"""Ways to bring a steered activation back: none, the GLP (the manifold walk, or the paper's SDEdit), its norm restored, or a Gaussian
+prior (Wiener filter).
 
 One interface; equal projectors compare equal, so that rows which share one can be projected in one call. Knows activations only.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from glp_core.errors import GlpError
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.glp import GLP
+from glp_core.prior.walk import WalkSettings
 
-Kind = Literal["none", "glp", "norm", "gaussian"]
+Kind = Literal["none", "walk", "glp", "norm", "gaussian"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Projector(Protocol):
@@ -24,13 +27,17 @@ class Projector(Protocol):
     def name(self) -> str:
         """Its kind."""
 
+    @property
+    def draws(self) -> int:
+        """Noise vectors that one activation takes."""
+
     def __call__(
         self,
         edited: Tensor,  # (n, d)
         clean: Tensor,  # (n, d), before the edit
         generator: torch.Generator | None = None,
         *,
-        noise: Tensor | None = None,  # (n, d), standard normal; drawn with the generator when None
+        noise: Tensor | None = None,  # (n, d) or (draws, n, d), standard normal; drawn with the generator when None
     ) -> Tensor:  # (n, d)
         """Return the activations to go on with."""
 
@@ -40,6 +47,7 @@ class NoProjection:
     """Leave the edit as it is."""
 
     name: str = "none"
+    draws: int = 0
 
     def __call__(
         self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
@@ -52,6 +60,7 @@ class NormProjection:
     """Rescale the edited activation to the norm that it had before the edit."""
 
     name: str = "norm"
+    draws: int = 0
 
     def __call__(
         self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
@@ -70,6 +79,7 @@ class GlpProjection:
     solver: flow.Solver = "euler"
     layer: int | None = None
     name: str = "glp"
+    draws: int = 1
 
     def __call__(
         self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
@@ -80,12 +90,34 @@ class GlpProjection:
 
 
 @dataclass(frozen=True)
+class WalkProjection:
+    """Take the whole push, edited - clean, in small parts along the manifold: see `GLP.walk`."""
+
+    glp: GLP
+    settings: WalkSettings = WalkSettings()
+    layer: int | None = None
+    name: str = "walk"
+
+    @property
+    def draws(self) -> int:
+        return self.settings.draws
+
+    def __call__(
+        self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        if noise is not None:
+            noise = noise.reshape(self.draws, *clean.shape)
+        return self.glp.walk_by(self.settings, clean, edited - clean, noise, generator, self.layer)
+
+
+@dataclass(frozen=True)
 class GaussianProjection:
     """Noise the edited activation to `noise_level` and return the mean of what it may have been under a Gaussian prior."""
 
     prior: GaussianPrior
     noise_level: float = 0.5
     name: str = "gaussian"
+    draws: int = 1
 
     def __call__(
         self, edited: Tensor, clean: Tensor, generator: torch.Generator | None = None, *, noise: Tensor | None = None
@@ -104,26 +136,30 @@ def make_projector(
     steps: int = 20,
     solver: flow.Solver = "euler",
     layer: int | None = None,
+    walk: WalkSettings | None = None,
 ) -> Projector:
     """Make a projector.
 
     Args:
-        glp: for glp; for gaussian it gives the mean.
+        glp: for glp and walk; for gaussian it gives the mean.
         covariance: (d, d) of the activations, for gaussian.
         noise_level: the same meaning for glp and gaussian. Euler starts at the released schedule's nearest level below it (0.474
             for 0.5 and 20 steps), so gaussian does as well when `solver` is euler.
         layer: LLM layer, for multi-layer GLPs.
+        walk: how the walk goes; `noise_level`, `steps` and `solver` are not its own.
     Raises:
         GlpError: an unknown kind or solver, a noise level outside [0, 1], or something missing.
     """
-    if kind not in ("none", "glp", "norm", "gaussian"):
-        raise GlpError(f"Projection {kind!r} is not known: use none, glp, norm or gaussian.")
+    if kind not in KINDS:
+        raise GlpError(f"Projection {kind!r} is not known: use {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
     if kind == "none":
         return NoProjection()
     if kind == "norm":
         return NormProjection()
     if glp is None:
         raise GlpError(f"Projection {kind!r} needs a GLP: load one with load_glp.")
+    if kind == "walk":
+        return WalkProjection(glp, walk or WalkSettings(), layer)
     start = flow.solver_plan(solver, noise_level, steps)[0]
     if kind == "glp":
         return GlpProjection(glp, noise_level, steps, solver, layer)

@@ -74,7 +74,7 @@ def check_arms(arms: Sequence[Arm], width: int, layer: int) -> None:
 
 
 class SteeringEdit:
-    """The edit of one request, for `hooks.edit`; call `start` before each forward and `read` after it."""
+    """The edit of one request: `start` gives the edit of one forward, for `hooks.edit`."""
 
     def __init__(
         self,
@@ -88,73 +88,120 @@ class SteeringEdit:
     ) -> None:
         self.median_norm, self.meter, self.device = median_norm, meter, device
         self.n = filled(len(arms))
-        self.edits = torch.tensor([arm.edits for arm in arms] + [False] * (self.n - len(arms)), device=device)
-        self.vectors = torch.zeros(self.n, width, device=device)
-        self.pushes = torch.zeros(self.n, 1, device=device)
-        for row, arm in enumerate(arms):
-            if arm.vector is not None:
-                self.vectors[row] = arm.vector.to(device, torch.float32)
-                self.pushes[row] = torch.tensor(arm.strength * median_norm, dtype=torch.float64)
-        self.groups = _by_projector(arms)
-        self.generators = [torch.Generator().manual_seed(seed + NOISE_STREAM) for seed in seeds]
-        self.free = self.edits
+        spare = self.n - len(arms)
+        self.edits = torch.tensor([arm.edits for arm in arms] + [False] * spare, device=device)
+        vectors = [torch.zeros(width) if arm.vector is None else arm.vector.float().cpu() for arm in arms]
+        self.vectors = torch.stack([*vectors, *[torch.zeros(width)] * spare]).to(device)
+        pushes = [0.0 if arm.vector is None else arm.strength * median_norm for arm in arms]
+        self.pushes = torch.tensor([*pushes, *[0.0] * spare], dtype=torch.float64).float().to(device)[:, None]
+        self.groups = _by_projector(arms, seeds, device)
 
-    def start(self, first: Tensor) -> None:
-        """Prepare one forward; `first` (rows,) marks rows whose position is a text's first token, which is never edited."""
-        self.free = self.edits & ~first
-        self._clean = self._final = None
+    def start(self, first: Tensor) -> "OneEdit":
+        """Return the edit of one forward; `first` (rows,) marks rows at a text's first token, which is never edited."""
+        return OneEdit(self, self.edits & ~first)
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Edit the last position of hidden (rows, tokens, d)."""
-        self._clean = clean = hidden[:, -1].float()
-        self.massive = is_massive(clean, self.median_norm)
-        free = (self.free & ~self.massive)[:, None]
+    def push(self, hidden: Tensor, free: Tensor) -> "Edited":
+        """Push and project the last position of hidden (rows, tokens, d) in rows that are `free`."""
+        clean = hidden[:, -1].float()
+        massive = is_massive(clean, self.median_norm)
+        free = free & ~massive
         pushed = clean + self.pushes * self.vectors
         if not torch.isfinite(pushed).all():
             raise GlpError("The steered activations are not finite numbers: reduce the strength.")
         final = self._project(pushed, clean)
-        self._kept = self._kept_push(clean, pushed, final, free[:, 0])
-        self._final = torch.where(free, final, clean)
-        last = torch.where(free, final.to(hidden.dtype), hidden[:, -1])
-        return torch.cat([hidden[:, :-1], last[:, None]], dim=1)
+        kept = self._kept_push(clean, pushed, final, free)
+        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept)
 
-    def read(self) -> Reading:
-        """Return what the last forward's edit did; distances of massive activations are nan."""
+    def distances(self, edited: "Edited") -> tuple[Tensor, Tensor]:
+        """Return the manifold distances before and after an edit (rows,); nan without a meter and for massive activations."""
         if self.meter is None:
             nothing = torch.full((self.n,), math.nan)
-            return Reading(nothing, nothing, self._kept)
-        distances = self.meter.distance(torch.cat([self._clean, self._final])).masked_fill(self.massive.repeat(2), math.nan)
-        before, after = distances.cpu().chunk(2)
-        return Reading(before, after, self._kept)
+            return nothing, nothing
+        distances = self.meter.distance(torch.cat([edited.clean, edited.final]))
+        before, after = distances.masked_fill(edited.massive.repeat(2).to(distances.device), math.nan).chunk(2)
+        return before, after
 
     def _project(self, pushed: Tensor, clean: Tensor) -> Tensor:
-        if not self.groups:
-            return pushed
-        width = pushed.shape[1]
-        noise = torch.stack([torch.randn(width, generator=generator) for generator in self.generators]).to(self.device)
         final = pushed.clone()
-        for projector, rows in self.groups:
-            where = torch.tensor(rows, device=self.device)
-            final[where] = projector(pushed[where], clean[where], noise=noise[where]).float()
+        for group in self.groups:
+            noise = group.noise(pushed.shape[1], self.device)
+            final[group.rows] = group.projector(pushed[group.rows], clean[group.rows], noise=noise).float()
         return final
 
     def _kept_push(self, clean: Tensor, pushed: Tensor, final: Tensor, free: Tensor) -> Tensor:
         kept = ((final - clean) * self.vectors).sum(-1) / ((pushed - clean) * self.vectors).sum(-1)
         projected = torch.zeros_like(free)
-        for _, rows in self.groups:
-            projected[rows] = True
-        return kept.masked_fill(~(projected & free & (self.pushes[:, 0] != 0)), math.nan).cpu()
+        for group in self.groups:
+            projected[group.rows] = True
+        return kept.masked_fill(~(projected & free & (self.pushes[:, 0] != 0)), math.nan)
 
 
-def _by_projector(arms: Sequence[Arm]) -> list[tuple[Projector, list[int]]]:
-    """Return each different projector with its rows, filled up by repeating the first, so that one call serves them all."""
-    groups: list[tuple[Projector, list[int]]] = []
+class Edited(NamedTuple):
+    """What one forward's edit made of every row's last position."""
+
+    clean: Tensor
+    """(rows, d), what the layer gave out."""
+    final: Tensor
+    """(rows, d), what goes on."""
+    massive: Tensor
+    """(rows,), whether the activation is an attention sink's, which is never edited."""
+    free: Tensor
+    """(rows,), whether it was edited."""
+    kept_push: Tensor
+    """(rows,), share of the push that the projection left, or nan."""
+
+
+class OneEdit:
+    """The edit of one forward, for `hooks.edit`; it can be read once the layer has run."""
+
+    def __init__(self, edit: SteeringEdit, free: Tensor) -> None:
+        self._edit, self._free = edit, free
+        self._edited: Edited | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Edit the last position of hidden (rows, tokens, d)."""
+        self._edited = edited = self._edit.push(hidden, self._free)
+        last = torch.where(edited.free[:, None], edited.final.to(hidden.dtype), hidden[:, -1])
+        return torch.cat([hidden[:, :-1], last[:, None]], dim=1)
+
+    def read(self) -> Reading:
+        """Return what the edit did, on the CPU."""
+        if self._edited is None:
+            raise RuntimeError("The layer has not run: there is no edit to read.")
+        before, after = self._edit.distances(self._edited)
+        return Reading(before.cpu(), after.cpu(), self._edited.kept_push.cpu())
+
+
+class _Group:
+    """Rows that one projector serves in one call, each with noise from its own seed."""
+
+    def __init__(self, projector: Projector, rows: Sequence[int], seeds: Sequence[int], device: torch.device) -> None:
+        self.projector = projector
+        spare = filled(len(rows)) - len(rows)
+        self.rows = torch.tensor([*rows, *[rows[0]] * spare], device=device)
+        streams = {seed: number for number, seed in enumerate(dict.fromkeys(seeds))}
+        self._generators = [torch.Generator().manual_seed(seed + NOISE_STREAM) for seed in streams]
+        self._stream = torch.tensor([streams[seed] for seed in [*seeds, *[seeds[0]] * spare]], device=device)
+
+    def noise(self, width: int, device: torch.device) -> Tensor | None:
+        """Draw every row's next noise (draws, rows, d), or (rows, d) for one draw; rows of the same seed get the same."""
+        draws = self.projector.draws
+        if not draws:
+            return None
+        drawn = torch.stack([torch.randn(draws, width, generator=generator) for generator in self._generators], dim=1)
+        noise = drawn.to(device)[:, self._stream]
+        return noise[0] if draws == 1 else noise
+
+
+def _by_projector(arms: Sequence[Arm], seeds: Sequence[int], device: torch.device) -> list[_Group]:
+    """Return each different projector with its rows."""
+    rows: list[tuple[Projector, list[int]]] = []
     for row, arm in enumerate(arms):
         if arm.projector is None or not arm.edits or arm.projector.name == "none":
             continue
-        rows = next((rows for projector, rows in groups if projector == arm.projector), None)
-        if rows is None:
-            groups.append((arm.projector, [row]))
+        same = next((rows for projector, rows in rows if projector == arm.projector), None)
+        if same is None:
+            rows.append((arm.projector, [row]))
         else:
-            rows.append(row)
-    return [(projector, rows + rows[:1] * (filled(len(rows)) - len(rows))) for projector, rows in groups]
+            same.append(row)
+    return [_Group(projector, same, [seeds[row] for row in same], device) for projector, same in rows]

@@ -156,8 +156,8 @@ class _Batch:
 
     @torch.inference_mode()
     def _forward(self) -> tuple[list[int], list[float], Reading]:
-        self.edit.start(self.context.lengths == 0)
-        with edit(self.llm.model, {self.layer: self.edit}):
+        once = self.edit.start(self.context.lengths == 0)
+        with edit(self.llm.model, {self.layer: once}):
             logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
         if not torch.isfinite(logits[: len(self.rows)]).all():
             raise GlpError(
@@ -165,7 +165,7 @@ class _Batch:
             )
         self.last = self._choose(logits)
         log_probabilities = logits.log_softmax(-1).gather(-1, self.last[:, None])[:, 0]
-        return self.last.tolist(), log_probabilities.tolist(), self.edit.read()
+        return self.last.tolist(), log_probabilities.tolist(), once.read()
 
     def _choose(self, logits: Tensor) -> Tensor:
         drawn = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators]

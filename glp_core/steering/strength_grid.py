@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-ARMS = ("raw", "glp", "norm", "gaussian", "random")
+ARMS = ("raw", "walk", "glp", "norm", "gaussian", "random")
 """random: a random direction of the same length for each prompt."""
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 

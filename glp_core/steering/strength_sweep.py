@@ -36,12 +36,12 @@ class Pushes:
     """Unit vector (d,)."""
     median_norm: float
     projectors: Mapping[str, Projector]
-    """glp, norm and gaussian, as many as are asked for."""
+    """walk, glp, norm and gaussian, as many as are asked for."""
 
-    @cached_property
-    def noise(self) -> Tensor:
-        """The noise of the projections (n, d), the same for all cells."""
-        return torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(0))
+    def noise(self, draws: int) -> Tensor:
+        """Return the noise of a projection (n, d), or (draws, n, d) for several, the same for all cells."""
+        shape = self.clean.shape if draws < 2 else (draws, *self.clean.shape)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     @cached_property
     def random(self) -> Tensor:
@@ -57,7 +57,8 @@ class Pushes:
         pushed = self.clean + length * self.vector.float()
         if arm == "raw":
             return self.meter.distance(pushed)
-        return self.meter.distance(self.projectors[arm](pushed, self.clean, None, noise=self.noise))
+        projector = self.projectors[arm]
+        return self.meter.distance(projector(pushed, self.clean, None, noise=self.noise(projector.draws)))
 
     def spread(self, arm: str, strength: float, raw: Tensor) -> Spread:
         """Measure one cell; `raw` are the raw push's distances at the strength."""
@@ -67,8 +68,8 @@ class Pushes:
 
 
 def projectors(glp: Any, covariance: Tensor) -> dict[str, Projector]:
-    """Return the ways to bring a push back that a sweep compares: noise level 0.5, the released schedule of 20 steps."""
-    return {kind: make_projector(kind, glp=glp, covariance=covariance) for kind in ("glp", "norm", "gaussian")}
+    """Return the ways to bring a push back that a sweep compares: the default walk, and noise level 0.5 for the rest."""
+    return {kind: make_projector(kind, glp=glp, covariance=covariance) for kind in ("walk", "glp", "norm", "gaussian")}
 
 
 def sweep(pushes: Pushes, *, done: AbstractSet[Cell] = frozenset(), cancelled: Callable[[], bool]) -> Iterator[Spread]:

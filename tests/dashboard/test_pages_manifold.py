@@ -132,7 +132,7 @@ def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, mon
     at = open_page(manifold_view="Strength", manifold_prompts="4")
     at.button(key="manifold_run").click().run()
     assert len(measured) == 7
-    assert "Stopped after 7 of 40 points" in said(at)
+    assert "Stopped after 7 of 48 points" in said(at)
     assert at.button(key="manifold_run").label == "Go on"
     at.button(key="manifold_run").click().run()
     assert sorted(measured) == sorted((arm, x) for arm in ARMS for x in STRENGTHS)

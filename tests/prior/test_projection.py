@@ -6,6 +6,7 @@ import torch
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.projection import make_projector
+from glp_core.prior.walk import WalkSettings
 from tests.support import tiny
 
 N = 6
@@ -77,11 +78,22 @@ def test_gaussian_in_one_dimension_is_bayes_rule_on_a_grid():
     assert float(prior.posterior_mean(act, sigma, noise)) == pytest.approx(float((x * weight).sum() / weight.sum()), abs=1e-4)
 
 
+def test_walk_is_the_glps_walk_of_the_whole_push(pair, tiny_glp):
+    edited, clean = pair
+    projector = make_projector("walk", glp=tiny_glp, walk=WalkSettings(0.3, 4))
+    noise = seeded(projector.draws, N, tiny.WIDTH, seed=3)
+    expected = tiny_glp.walk(clean, edited - clean, 0.3, 4, noise)
+    torch.testing.assert_close(projector(edited, clean, noise=noise), expected)
+    assert torch.equal(projector(edited, clean, torch.Generator().manual_seed(3)), projector(edited, clean, noise=noise))
+
+
 def test_equal_projectors_are_equal_and_others_are_not(tiny_glp):
     one, same = (make_projector("glp", glp=tiny_glp, steps=10) for _ in range(2))
     assert one == same
     assert one != make_projector("glp", glp=tiny_glp, steps=12)
     assert one != make_projector("norm")
+    assert make_projector("walk", glp=tiny_glp) == make_projector("walk", glp=tiny_glp)
+    assert make_projector("walk", glp=tiny_glp) != make_projector("walk", glp=tiny_glp, walk=WalkSettings(0.2))
 
 
 def test_noise_level_zero_returns_the_edit(pair, tiny_glp):
@@ -93,8 +105,9 @@ def test_noise_level_zero_returns_the_edit(pair, tiny_glp):
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("wavelet", {}, "use none, glp, norm or gaussian"),
+        ("wavelet", {}, "use none, walk, glp, norm or gaussian"),
         ("glp", {}, "needs a GLP"),
+        ("walk", {}, "needs a GLP"),
         ("gaussian", {"glp": True}, "covariance"),
         ("glp", {"glp": True, "noise_level": 1.5}, "out of range"),
         ("glp", {"glp": True, "noise_level": float("nan")}, "out of range"),

@@ -27,6 +27,7 @@ from glp_core.steering.generation import (
 from tests.support import tiny
 
 LAYER, NORM = 1, 4.0
+CPU = torch.device("cpu")
 PROMPT = "The cat sat on the mat and"
 GREEDY = Sampling(12)
 SAMPLED = Sampling(12, temperature=1.1, top_p=0.9, seed=7)
@@ -52,6 +53,7 @@ def arms(direction, tiny_glp):
         Arm("raw", direction, 1.5),
         Arm("glp", direction, 1.5, projector),
         Arm("norm", direction, 1.5, make_projector("norm")),
+        Arm("walk", direction, 1.5, make_projector("walk", glp=tiny_glp)),
     ]
 
 
@@ -171,14 +173,21 @@ def test_distances_and_kept_push_are_those_of_the_activations_before_and_after(t
     assert math.isnan(raw.kept_push)
 
 
+def test_an_edit_is_read_after_its_layer_has_run(direction):
+    steering = SteeringEdit([Arm("raw", direction, 1.0)], [0], median_norm=NORM, meter=None, device=CPU, width=tiny.WIDTH)
+    once = steering.start(torch.zeros(ROWS, dtype=torch.bool))
+    with pytest.raises(RuntimeError, match="has not run"):
+        once.read()
+
+
 def edit_once(arm, hidden, *, first=False):
-    steering = SteeringEdit([arm], [0], median_norm=NORM, meter=None, device=torch.device("cpu"), width=tiny.WIDTH)
-    steering.start(torch.full((ROWS,), first))
-    return steering(hidden)
+    steering = SteeringEdit([arm], [0], median_norm=NORM, meter=None, device=CPU, width=tiny.WIDTH)
+    return steering.start(torch.full((ROWS,), first))(hidden)
 
 
-def test_massive_activations_and_the_first_token_pass_untouched(direction, tiny_glp):
-    arm = Arm("glp", direction, 1.5, make_projector("glp", glp=tiny_glp))
+@pytest.mark.parametrize("kind", ["glp", "walk"])
+def test_massive_activations_and_the_first_token_pass_untouched(direction, tiny_glp, kind):
+    arm = Arm(kind, direction, 1.5, make_projector(kind, glp=tiny_glp))
     hidden = torch.randn(ROWS, 3, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
     edited = edit_once(arm, hidden)
     assert not torch.equal(edited[0, -1], hidden[0, -1])

@@ -14,7 +14,7 @@ from glp_core.prior.projection import Projector, make_projector
 from glp_core.steering.report import STRENGTHS, TOKENS, measure, summarise
 from glp_core.workspace import DEMO, Workspace
 
-ARMS = ("raw", "glp", "norm", "gaussian")
+ARMS = ("raw", "walk", "glp", "norm", "gaussian")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,98 @@
+"""The manifold walk: a push in small parts, each followed by a little noise and one denoising call, in latent space.
+
+With latent z and push p in K parts, at noise level s:
+
+    repeat K times:  z = z + p / K;  x = (1 - s) z + s eps_k;  z = x - s velocity(x, s)
+
+The last line is the posterior mean E[z | x] under the prior. It is ours, not the paper's: the paper pushes once and projects once
+(`GLP.project`). Knows latents and a velocity; knows nothing of networks or activations.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.prior import flow
+
+
+@dataclass(frozen=True)
+class WalkSettings:
+    """How a walk goes."""
+
+    noise_level: float = 0.25
+    """Of every part, 0 to 1."""
+    pushes: int = 16
+    """Parts of the push; with `part` the most that there may be."""
+    hold: float = 0.0
+    """After each denoising, the share of what is missing along the push that is put back; 1 holds the push exactly."""
+    part: float = 0.0
+    """Longest part, in latent units (at strength 1 a push is about sqrt(d) long); 0 for `pushes` parts at any strength."""
+    fresh: bool = True
+    """Draw noise anew for every part; else one draw serves all."""
+    tilt: float = 0.0
+    """How the noise level changes: from (1 - tilt) times itself at the first part to (1 + tilt) times at the last, -1 to 1."""
+    enough: float = 1.0
+    """Go no further once this share of the whole push is left along it; from 1 on the walk goes its whole way."""
+
+    def __post_init__(self) -> None:
+        flow.check_noise_level(self.noise_level)
+        if type(self.pushes) is not int or self.pushes < 1:
+            raise GlpError(f"A walk has {self.pushes!r} pushes, wanted a whole number of at least 1.")
+        if not 0 <= self.hold <= 1:
+            raise GlpError(f"A walk holds {self.hold} of its push, wanted a share from 0 to 1.")
+        if not self.part >= 0 or not self.enough > 0:
+            raise GlpError(f"A walk's parts are {self.part} long and {self.enough} is enough: wanted numbers above 0.")
+        if not -1 <= self.tilt <= 1 or not self.noise_level * (1 + abs(self.tilt)) <= 1:
+            raise GlpError(f"A walk's noise level {self.noise_level} with tilt {self.tilt} leaves the range from 0 to 1.")
+
+    @property
+    def draws(self) -> int:
+        """Noise vectors that one activation takes."""
+        return self.pushes if self.fresh else 1
+
+    def levels(self) -> list[float]:
+        """Return the noise level of every part."""
+        if not self.tilt or self.pushes == 1:
+            return [self.noise_level] * self.pushes
+        return [self.noise_level * (1 + self.tilt * (2 * k / (self.pushes - 1) - 1)) for k in range(self.pushes)]
+
+
+def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings) -> Tensor:
+    """Walk from latents z (n, d) along their whole pushes (n, d); rows do not influence one another.
+
+    Args:
+        noise: (draws, n, d), standard normal.
+    Returns:
+        (n, d).
+    """
+    length = push.norm(dim=-1, keepdim=True)
+    along = push / length.clamp_min(1e-12)
+    parts = _parts(length, settings)
+    start, going = z, torch.ones_like(parts, dtype=torch.bool)
+    whole = not settings.part and settings.enough >= 1
+    for k, level in enumerate(settings.levels()):
+        if not whole:
+            going = going & (parts > k) & (_share(z - start, along, length) < settings.enough)
+            if not going.any():
+                break
+        x = flow.add_noise(z + push / parts, noise[k if settings.fresh else 0], level)
+        after = x - level * velocity(x, level) if level else x
+        if settings.hold:
+            target = length * (k + 1) / parts
+            after = after + settings.hold * (target - ((after - start) * along).sum(-1, keepdim=True)) * along
+        z = after if whole else torch.where(going, after, z)
+    return z
+
+
+def _parts(length: Tensor, settings: WalkSettings) -> Tensor:
+    """Return the number of parts (n, 1) of pushes of this length (n, 1)."""
+    if not settings.part:
+        return torch.full_like(length, settings.pushes)
+    return (length / settings.part).ceil().clamp(1, settings.pushes)
+
+
+def _share(moved: Tensor, along: Tensor, length: Tensor) -> Tensor:
+    """Return the share of the push (n, 1) that was moved along it."""
+    return (moved * along).sum(-1, keepdim=True) / length.clamp_min(1e-12)

@@ -1,0 +1,161 @@
+"""The manifold walk against a Gaussian prior's closed form, against the formula written out, and row against row."""
+
+import pytest
+import torch
+
+from glp_core import GlpError, load_glp
+from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.projection import make_projector
+from glp_core.prior.walk import WalkSettings, walk
+from tests.support import tiny
+from tests.support.reference import write_released_folder
+
+D, N = 6, 40_000
+
+
+def seeded(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def covariance():
+    """Of latents: unit variances, strong correlations."""
+    factor = seeded(D, D, seed=2, dtype=torch.float64)
+    raw = factor @ factor.T
+    return raw / torch.outer(raw.diagonal().sqrt(), raw.diagonal().sqrt())
+
+
+@pytest.fixture(scope="module")
+def prior(covariance):
+    return GaussianPrior(torch.zeros(D), covariance)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_under_a_gaussian_prior_the_walk_has_its_exact_mean_and_covariance(prior, covariance, fresh):
+    """One part maps z to A (z + p / K) + B eps: A = (1 - s) G, B = s G, with G the Wiener filter of the noised latent."""
+    s, parts = 0.3, 5
+    z, push = seeded(1, D, seed=3, dtype=torch.float64), 4 * seeded(1, D, seed=4, dtype=torch.float64)
+    eye = torch.eye(D, dtype=torch.float64)
+    filtered = (1 - s) * covariance @ torch.linalg.inv((1 - s) ** 2 * covariance + s**2 * eye)
+    a, b = (1 - s) * filtered, s * filtered
+    mean, spread, shared = z[0], torch.zeros(D, D, dtype=torch.float64), torch.zeros(D, D, dtype=torch.float64)
+    for _ in range(parts):
+        mean, spread, shared = a @ (mean + push[0] / parts), a @ spread @ a.T + b @ b.T, a @ shared + b
+    settings = WalkSettings(s, parts, fresh=fresh)
+    noise = seeded(settings.draws, N, D, seed=5)
+    final = walk(prior.velocity, z.float().expand(N, D), push.float().expand(N, D), noise, settings).double()
+    torch.testing.assert_close(final.mean(0), mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.cov(final.T), spread if fresh else shared @ shared.T, atol=0.02, rtol=0.03)
+
+
+def test_the_glps_walk_is_its_formula(tiny_glp):
+    acts, push = seeded(4, tiny.WIDTH), 3 * seeded(4, tiny.WIDTH, seed=1)
+    noise = seeded(3, 4, tiny.WIDTH, seed=2)
+    std = tiny_glp.normalizer.var[0].sqrt()
+    z = (acts - tiny_glp.normalizer.mean[0]) / std
+    for k in range(3):
+        x = 0.8 * (z + push / std / 3) + 0.2 * noise[k]
+        z = x - 0.2 * tiny_glp.velocity(x, 0.2)
+    got = tiny_glp.walk(acts, push, 0.2, 3, noise)
+    torch.testing.assert_close(got, z * std + tiny_glp.normalizer.mean[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_multi_layer_prior_walks_in_its_layers_space(tmp_path):
+    glp = load_glp(write_released_folder(tmp_path, multi=6, statistics="layered"))
+    acts, push, noise = seeded(3, 24), seeded(3, 24, seed=1), seeded(1, 3, 24, seed=2)
+    mean, std = glp.normalizer.mean[4], glp.normalizer.var[4].sqrt()
+    x = 0.7 * (acts + push - mean) / std + 0.3 * noise[0]
+    expected = (x - 0.3 * glp.velocity(x, 0.3, 4)) * std + mean
+    torch.testing.assert_close(glp.walk(acts, push, 0.3, 1, noise, layer=4), expected, atol=1e-4, rtol=1e-4)
+    projector = make_projector("walk", glp=glp, layer=4, walk=WalkSettings(0.3, 1))
+    torch.testing.assert_close(projector(acts + push, acts, noise=noise), expected, atol=1e-3, rtol=1e-3)
+    with pytest.raises(GlpError, match="layers"):
+        glp.walk(acts, push)
+
+
+def test_rows_do_not_know_one_another(tiny_glp):
+    acts, push, noise = seeded(4, tiny.WIDTH), seeded(4, tiny.WIDTH, seed=1), seeded(5, 4, tiny.WIDTH, seed=2)
+    settings = WalkSettings(0.25, 5, hold=0.5, part=0.8, tilt=0.5, enough=0.9)
+    together = tiny_glp.walk_by(settings, acts, push, noise)
+    for i in range(4):
+        alone = tiny_glp.walk_by(settings, acts[i], push[i], noise[:, i])
+        torch.testing.assert_close(alone, together[i], atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_seed_walks_the_same_way_and_another_does_not(tiny_glp):
+    acts, push = seeded(2, 3, tiny.WIDTH), seeded(2, 3, tiny.WIDTH, seed=1)
+    first, again, other = (tiny_glp.walk(acts, push, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_without_noise_a_walk_is_the_whole_push(tiny_glp):
+    acts, push = seeded(4, tiny.WIDTH), seeded(4, tiny.WIDTH, seed=1)
+    torch.testing.assert_close(tiny_glp.walk(acts, push, 0.0), acts + push, atol=1e-4, rtol=1e-4)
+
+
+def test_a_walk_that_is_held_keeps_the_push_and_half_held_keeps_more_than_free(prior):
+    z, push = seeded(200, D, seed=3), 5 * seeded(200, D, seed=4)
+    noise = seeded(8, 200, D, seed=5)
+
+    def share(hold):
+        moved = walk(prior.velocity, z, push, noise, WalkSettings(0.3, 8, hold=hold)) - z
+        return (moved * push).sum(-1) / push.square().sum(-1)
+
+    torch.testing.assert_close(share(1.0), torch.ones(200), atol=1e-4, rtol=1e-4)
+    assert share(0.0).mean() < share(0.5).mean() < 0.99
+
+
+def test_longer_pushes_take_more_parts(prior):
+    """A push of 2.5 with parts of at most 1 is a walk of three; one of 100 is one of all eight."""
+    noise = seeded(8, 2, D, seed=5)
+    z, along = seeded(2, D, seed=3), torch.nn.functional.normalize(seeded(2, D, seed=4))
+    for length, parts in ((2.5, 3), (100.0, 8), (0.5, 1)):
+        by_rule = walk(prior.velocity, z, length * along, noise, WalkSettings(0.3, 8, part=1.0))
+        fixed = walk(prior.velocity, z, length * along, noise[:parts], WalkSettings(0.3, parts))
+        torch.testing.assert_close(by_rule, fixed)
+
+
+def test_a_walk_ends_where_it_has_gone_far_enough(prior):
+    z, push = seeded(50, D, seed=3), 5 * seeded(50, D, seed=4)
+    noise = seeded(8, 50, D, seed=5)
+
+    def share(final):
+        return ((final - z) * push).sum(-1) / push.square().sum(-1)
+
+    ended = walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, enough=0.5))
+    prefixes = [walk(prior.velocity, z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9)]
+    for row in range(50):
+        reached = [k for k in range(8) if share(prefixes[k])[row] >= 0.5]
+        torch.testing.assert_close(ended[row], prefixes[reached[0] if reached else 7][row], atol=1e-4, rtol=1e-4)
+
+
+def test_noise_levels_of_a_tilted_walk_run_from_low_to_high():
+    assert WalkSettings(0.2, 3, tilt=0.5).levels() == pytest.approx([0.1, 0.2, 0.3])
+    assert WalkSettings(0.2, 3).levels() == [0.2] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"noise_level": 1.5}, "out of range"),
+        ({"noise_level": float("nan")}, "out of range"),
+        ({"pushes": 0}, "at least 1"),
+        ({"pushes": 2.5}, "whole number"),
+        ({"hold": 1.2}, "share from 0 to 1"),
+        ({"part": float("nan")}, "above 0"),
+        ({"noise_level": 0.7, "tilt": 0.9}, "leaves the range"),
+    ],
+)
+def test_settings_that_are_no_walk_are_refused(options, words):
+    with pytest.raises(GlpError, match=words):
+        WalkSettings(**options)
+
+
+def test_inputs_that_do_not_fit_are_named(tiny_glp):
+    acts = seeded(4, tiny.WIDTH)
+    with pytest.raises(GlpError, match="push has shape"):
+        tiny_glp.walk(acts, acts[:2])
+    with pytest.raises(GlpError, match="NaN"):
+        tiny_glp.walk(acts, torch.full_like(acts, torch.inf))
+    with pytest.raises(GlpError, match="noise has shape"):
+        tiny_glp.walk(acts, acts, noise=acts)
