@@ -3,7 +3,7 @@
 import html
 from typing import Any, NamedTuple
 
-from dashboard.service import workspace_facts
+from dashboard.service import resources, workspace_facts
 from dashboard.widgets import charts
 
 LIGHT_TEXT, DARK_TEXT = "#31333F", "#E6E8EB"
@@ -89,7 +89,7 @@ def facts(known: workspace_facts.Facts, number_type: str) -> list[tuple[str, str
         ("Validation loss", _loss(known, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
-        ("Device", f"CPU, {number_type}"),
+        ("Device", f"{resources.device_title()}, {number_type}"),
     ]
     return pairs
 

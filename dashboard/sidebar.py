@@ -27,13 +27,13 @@ def _state() -> None:
     loading = resources.warm_up()
     if loading.live:
         words = "next in line" if loading.state == "waiting" else LOADING.get(len(loading.events), "almost there")
-        st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Models", f"{words} …")]))
+        st.html(frame.facts([("Device", resources.device_title()), ("Models", f"{words} …")]))
         return
     if loading.state == "failed":
-        st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Models", "not loaded")]))
+        st.html(frame.facts([("Device", resources.device_title()), ("Models", "not loaded")]))
         frame.error_box(str(loading.error))
         return
     running, waiting = resources.runner().load()
     queue = "free" if not running else f"busy, {waiting} waiting"
-    st.html(frame.facts([("Device", resources.DEVICE.upper()), ("Type", resources.number_type()), ("Queue", queue)]))
+    st.html(frame.facts([("Device", resources.device_title()), ("Type", resources.number_type()), ("Queue", queue)]))
     st.html('<div data-testid="models-ready"></div>')

@@ -36,11 +36,11 @@ DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
 DTYPES = ("auto", "bfloat16", "float32")
 
 
-def torch_dtype(name: str, device: str = "cpu") -> "torch.dtype":
+def torch_dtype(name: str, device: "torch.device | str" = "cpu") -> "torch.dtype":
     """Return the dtype of that name; for auto, bfloat16 where the device multiplies it natively, else float32."""
     import torch
 
-    from glp_core.llm.model import native_dtype
+    from glp_core.devices import native_dtype
 
     return native_dtype(device) if name == "auto" else getattr(torch, name)
 
@@ -51,17 +51,18 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
-def machine() -> dict[str, Any]:
-    """Describe this machine as far as it decides speed."""
+def machine(device: "torch.device | str" = "cpu") -> dict[str, Any]:
+    """Describe this machine, and the device that computed, as far as they decide speed."""
     import torch
 
-    from glp_core.llm.model import native_dtype
+    from glp_core.devices import device_title, native_dtype
 
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "dtype": str(native_dtype()).removeprefix("torch."),
+        "device": device_title(device),
+        "dtype": str(native_dtype(device)).removeprefix("torch."),
         "system": f"{platform.system()} {platform.machine()}",
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
@@ -90,6 +91,8 @@ class Workspace:
     median_norm: float = 0.0
     """Median norm of the layer's activations: the unit of steering strengths."""
     versions: dict[str, str] = field(default_factory=versions)
+    device: str = "cpu"
+    """Where models of this workspace are loaded and compute; not stored."""
 
     def __post_init__(self) -> None:
         where = f"{self.folder}/workspace.json"
@@ -106,8 +109,8 @@ class Workspace:
             )
 
     @classmethod
-    def open(cls, folder: Path | str = DEMO) -> "Workspace":
-        """Read a workspace.
+    def open(cls, folder: Path | str = DEMO, device: str = "cpu") -> "Workspace":
+        """Read a workspace, whose models will compute on `device`.
 
         Raises:
             GlpError: workspace.json is missing, damaged, or lacks something.
@@ -129,24 +132,29 @@ class Workspace:
             raise GlpError(
                 f"{path}: llm is no LLM source: {error}. Wanted kind, name and, as the kind asks, file, sha256, revision."
             ) from error
-        return cls(folder=folder, llm=source, **{key: found[key] for key in wanted - {"llm"}})
+        return cls(folder=folder, llm=source, device=device, **{key: found[key] for key in wanted - {"llm"}})
 
     def save(self) -> None:
         """Write workspace.json."""
         facts = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
         write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
 
-    def load_llm(self, device: str = "cpu") -> "Llm":
-        """Load the language model in the workspace's dtype."""
+    def load_llm(self) -> "Llm":
+        """Load the language model on the workspace's device, in its dtype."""
         from glp_core.llm.model import load_llm
 
-        return load_llm(self.llm, device=device, dtype=torch_dtype(self.dtype, device))
+        return load_llm(self.llm, device=self.device, dtype=self.torch_dtype)
 
-    def load_glp(self, checkpoint: str = "final", device: str = "cpu") -> "GLP":
-        """Load the prior in the workspace's dtype."""
+    def load_glp(self, checkpoint: str = "final") -> "GLP":
+        """Load the prior on the workspace's device, in its dtype."""
         from glp_core.prior.checkpoint import load_glp
 
-        return load_glp(self.folder / "glp", checkpoint, device, torch_dtype(self.dtype, device))
+        return load_glp(self.folder / "glp", checkpoint, self.device, self.torch_dtype)
+
+    @property
+    def torch_dtype(self) -> "torch.dtype":
+        """The number type of the models on the workspace's device."""
+        return torch_dtype(self.dtype, self.device)
 
     def covariance(self) -> "Tensor":
         """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
@@ -179,7 +187,7 @@ class Workspace:
 
     def save_report(self, name: str, value: dict[str, Any]) -> None:
         """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept."""
-        stamp = {**versions(), "machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        stamp = {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
         write_json(self.report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
 
     def report_path(self, name: str) -> Path:

@@ -1,11 +1,13 @@
 """Everything that all sessions share: the workspace, its models, the one job queue of the device.
 
-Heavy imports (torch, transformers) happen in the queue's worker thread, so that the first page is there before them; `warm_up`
-starts it. Call `llm`, `glp`, `meter` and `direction` inside jobs only: one thread runs all inference.
+The device is $GLP_EXPLORER_DEVICE's, an accelerator that is there when it is not set. Heavy imports (torch, transformers) happen in
+the queue's worker thread, so that the first page is there before them; `warm_up` starts it. Call `llm`, `glp`, `meter` and
+`direction` inside jobs only: one thread runs all inference.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
-
-DEVICE = "cpu"
 
 
 def workspace() -> Workspace:
@@ -119,9 +119,10 @@ def _warm_up(folder: Path) -> Job:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _workspace(folder: Path) -> Workspace:
+    from glp_core.devices import choose_device
     from glp_core.workspace import Workspace
 
-    return Workspace.open(folder)
+    return Workspace.open(folder, str(choose_device()))
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -129,7 +130,7 @@ def _llm(folder: Path) -> Llm:
     import torch
 
     with torch.inference_mode(False):
-        return _workspace(folder).load_llm(DEVICE)
+        return _workspace(folder).load_llm()
 
 
 @st.cache_resource(show_spinner=False, max_entries=6)
@@ -137,7 +138,7 @@ def _glp(folder: Path, checkpoint: str) -> GLP:
     import torch
 
     with torch.inference_mode(False):
-        return _workspace(folder).load_glp(checkpoint, DEVICE)
+        return _workspace(folder).load_glp(checkpoint)
 
 
 @st.cache_resource(show_spinner=False, max_entries=3)
@@ -146,10 +147,10 @@ def _run_glp(folder: Path, written: float) -> GLP:
     import torch
 
     from glp_core.prior.checkpoint import load_glp
-    from glp_core.workspace import torch_dtype
 
+    its = _workspace(workspace_facts.folder())
     with torch.inference_mode(False):
-        return load_glp(folder, device=DEVICE, dtype=torch_dtype(_workspace(workspace_facts.folder()).dtype, DEVICE))
+        return load_glp(folder, device=its.device, dtype=its.torch_dtype)
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -165,6 +166,16 @@ def _direction(folder: Path, name: str) -> Direction:
     if neuron_directions.is_unit(name):
         return neuron_directions.make(_workspace(folder), _glp(folder, "final"), name)
     return _workspace(folder).direction(name)
+
+
+def device_title() -> str:
+    """Return the name of the device that computes, or what there is to say before torch is loaded."""
+    job = warm_up()
+    if job.live or job.error:
+        return os.environ.get("GLP_EXPLORER_DEVICE") or "auto"
+    from glp_core.devices import device_title as title
+
+    return title(llm().device)
 
 
 def number_type() -> str:

@@ -113,7 +113,7 @@ def files(run: Run | None, colour: str, link: str) -> list[frame.File]:
     prior = next((one for one in listed if one.name == run.request.prior), listed[0])
     made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer}
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
-    made_with["number type"] = resources.number_type()
+    made_with |= {"device": resources.device_title(), "number type": resources.number_type()}
     return [
         frame.File("JSON", "steering.json", lambda: export.as_json(comparison, made_with), "application/json"),
         frame.File("HTML page", "steering.html", lambda: export.as_html(comparison, colour, made_with, link), "text/html"),

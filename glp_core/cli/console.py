@@ -32,6 +32,25 @@ def add_workspace_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=Path, default=DEMO, metavar="FOLDER", help="the workspace (default: the demo)")
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device, for commands that compute; `open_workspace` and `device_of` read it."""
+    words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
+    parser.add_argument("--device", default=None, metavar="DEVICE", help=words)
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """Return the device that --device names, as torch writes it; the CPU for commands without it.
+
+    Raises:
+        GlpError: a device that is not there.
+    """
+    if not hasattr(args, "device"):
+        return "cpu"
+    from glp_core.devices import choose_device
+
+    return str(choose_device(args.device))
+
+
 def add_numbers(parser: argparse.ArgumentParser, defaults: Any, **words: str) -> None:
     """Add a whole-number option for each field of `defaults` that `words` explains."""
     for name, explained in words.items():
@@ -40,8 +59,8 @@ def add_numbers(parser: argparse.ArgumentParser, defaults: Any, **words: str) ->
 
 
 def open_workspace(args: argparse.Namespace) -> Workspace:
-    """Return the workspace that --workspace names."""
-    return Workspace.open(args.workspace)
+    """Return the workspace that --workspace names, on the device that --device names."""
+    return Workspace.open(args.workspace, device_of(args))
 
 
 def check_counts(args: argparse.Namespace, names: Sequence[str], least: int) -> None:

@@ -180,7 +180,8 @@ def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, again: boo
         row = table.setdefault(seen, {})
         missing = [score for score in scores if score not in row]
         if missing:
-            glp = load_glp(folder, name, dtype=torch_dtype("auto"))
+            device = scorer.workspace.device
+            glp = load_glp(folder, name, device, torch_dtype("auto", device))
             for score in missing:
                 progress(i, len(checkpoints), f"{score} of {seen:,} activations")
                 row |= WAYS[score](scorer, glp)

@@ -16,19 +16,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from glp_core.devices import native_dtype
 from glp_core.errors import GlpError
 from glp_core.llm.hooks import layer_at, layers_of, record
 from glp_core.llm.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
 
-__all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "native_dtype", "wheel_file"]
-
-
-def native_dtype(device: str = "cpu") -> torch.dtype:
-    """Return bfloat16 where the device multiplies it natively, float32 elsewhere."""
-    if device != "cpu":
-        return torch.bfloat16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
+__all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "wheel_file"]
 
 
 class Llm:
@@ -124,7 +117,7 @@ class Llm:
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]
 
 
-def load_llm(source: LlmSource, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Llm:
+def load_llm(source: LlmSource, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Llm:
     """Load the model and its tokenizer in `dtype` (native_dtype when None).
 
     Raises:

@@ -40,7 +40,7 @@ RELEASED = {
 def load_glp(
     path_or_hub_id: str | Path,
     checkpoint: str = "final",
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
     revision: str | None = None,

@@ -10,7 +10,7 @@ import torch
 
 from glp_core.data.corpus import documents
 from glp_core.data.store import is_massive
-from glp_core.llm.model import native_dtype
+from glp_core.devices import native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.prior.checkpoint import load_glp
 from glp_core.workspace import DEMO, Workspace, machine

@@ -34,6 +34,7 @@ def fakes(monkeypatch, tmp_path):
         resources, "workspace", lambda: SimpleNamespace(folder=tmp_path, neurons=tmp_path, layer=1, median_norm=1.0)
     )
     monkeypatch.setattr(resources, "number_type", lambda: "float32")
+    monkeypatch.setattr(resources, "device_title", lambda: "CPU")
     monkeypatch.setattr(resources, "llm", lambda: None)
     monkeypatch.setattr(resources, "glp", lambda: None)
     return index

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from glp_core import GlpError
-from glp_core.llm.model import Llm, LlmSource, converted_gguf, load_llm, native_dtype, wheel_file
+from glp_core.devices import native_dtype
+from glp_core.llm.model import Llm, LlmSource, converted_gguf, load_llm, wheel_file
 from glp_core.llm.sources import SMOLLM2, check_shards
 from tests.support.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_device_argument, add_workspace_argument, device_of, open_workspace, reporter, say, stopping
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore, collect
 from glp_core.errors import GlpError
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to store them (default: the workspace's cache folder)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_device_argument(parser)
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
     new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
@@ -40,13 +40,14 @@ def run(args: argparse.Namespace) -> int:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
         source = llm_source(args.llm)
-        llm = load_llm(source, device=args.device, dtype=torch_dtype(args.dtype, args.device))
+        device = device_of(args)
+        llm = load_llm(source, device=device, dtype=torch_dtype(args.dtype, device))
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)
     else:
         workspace = open_workspace(args)
-        llm = workspace.load_llm(args.device)
+        llm = workspace.load_llm()
     folder = args.out or workspace.store_folder
     store = _collect(llm, workspace.layer, folder, args.activations)
     if store is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -21,6 +21,7 @@ from glp_core.workspace import Workspace
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--activations", type=int, default=16_384, help="held-out activations of the loss (default: 16,384)")
     parser.add_argument("--samples", type=int, default=10_000, help="of the Frechet distance (default: 10,000)")

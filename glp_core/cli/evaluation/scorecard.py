@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
@@ -18,6 +18,7 @@ from glp_core.workspace import Workspace
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument(
         "--sae", type=Path, metavar="FILE", help="sparse autoencoder (default: the workspace's, if there is one)"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
 from glp_core.evaluation import solver_error
 from glp_core.prior.checkpoint import load_glp, save_fitted_steps
@@ -14,6 +14,7 @@ from glp_core.prior.checkpoint import load_glp, save_fitted_steps
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--training", type=int, default=128, help="training activations to fit on (default: 128)")
     parser.add_argument("--held-out", type=int, default=256, help="held-out activations to measure on (default: 256)")
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
     store = ActivationStore(args.store or workspace.store_folder)
-    glp = load_glp(workspace.folder / "glp", dtype=torch.float32)
+    glp = load_glp(workspace.folder / "glp", device=workspace.device, dtype=torch.float32)
     acts = store.rows(0)["acts"]
     chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
     glp.fitted_steps = solver_error.fit(glp, chosen, progress=reporter("fit"))

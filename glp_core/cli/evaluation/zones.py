@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glp_core.cli.console import add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.evaluation import zones
 from glp_core.files import read_json
@@ -21,6 +21,7 @@ from glp_core.workspace import DEMO, Workspace
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
     parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
     parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: six, evenly from all)")

@@ -12,7 +12,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import (
+    add_device_argument,
+    add_numbers,
+    add_workspace_argument,
+    open_workspace,
+    reporter,
+    say,
+    stopping,
+)
 from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
@@ -41,6 +49,7 @@ ROWS_AT_ONCE = 2048
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument(
         "--activations", type=Path, metavar="FOLDER", help="where last-token activations are kept (default: the cache)"
     )

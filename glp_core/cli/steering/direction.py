@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import diff_mean
 
@@ -16,6 +16,7 @@ POSITIVE, NEGATIVE = {"1", "1.0", "true", "yes", "positive", "+"}, {"0", "0.0", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("csv", type=Path, help="a CSV file with a header, a column of texts and one of labels")
     parser.add_argument("--name", required=True, help="small letters, digits and hyphens; also the file's name")
     parser.add_argument("--title", default="", help="the name to show (default: from --name)")

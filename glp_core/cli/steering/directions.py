@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction
 from glp_core.steering.personas import make_persona
@@ -13,6 +13,7 @@ from glp_core.steering.recipes import PERSONAS, RECIPES, Readings, make
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     names = [one.name for one in (*RECIPES, *PERSONAS)]
     parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
 

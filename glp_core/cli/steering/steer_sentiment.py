@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.prior.distance import ManifoldMeter
@@ -20,6 +20,7 @@ ARMS = ("raw", "walk", "glp", "norm", "gaussian")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--direction", default="positive-sentiment", help="(default: positive-sentiment)")
     parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="use the first N prefixes (default: 100)")

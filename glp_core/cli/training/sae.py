@@ -3,7 +3,15 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_numbers, add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import (
+    add_device_argument,
+    add_numbers,
+    add_workspace_argument,
+    open_workspace,
+    reporter,
+    say,
+    stopping,
+)
 from glp_core.data.store import ActivationStore
 from glp_core.llm.model import cache_folder
 from glp_core.training.sae import SaeConfig, save_sae
@@ -14,6 +22,7 @@ from glp_core.workspace import Workspace
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument(
         "--store", type=Path, metavar="FOLDER", help="stored activations (default: the workspace's cache folder)"
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.cli.training.train import publish
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -39,6 +39,7 @@ FEWEST_CHECKPOINTS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=f"of {', '.join(SIZES)}")
     words = f"activations each sees, or SIZE=N for one size (default: {ACTIVATIONS:,})"
     parser.add_argument("--activations", nargs="+", default=[], metavar="N", help=words)

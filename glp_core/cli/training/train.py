@@ -5,7 +5,7 @@ import shutil
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
@@ -18,6 +18,7 @@ from glp_core.workspace import DTYPES, Workspace, torch_dtype
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments: one for each field of TrainConfig."""
     add_workspace_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--run", default="main", help="the run's name (default: main)")
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")

@@ -1,0 +1,76 @@
+"""Which device computes, and in which number type: names as people write them, turned into a torch device that is there.
+
+Knows torch's backends; knows nothing of models.
+"""
+
+import os
+import re
+
+import torch
+
+from glp_core.errors import GlpError
+
+VARIABLE = "GLP_EXPLORER_DEVICE"
+"""Environment variable: the device of the dashboard, and of commands that are given no --device."""
+NAMES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the device of that name; None stands for $GLP_EXPLORER_DEVICE, auto when it is not set.
+
+    Args:
+        name: auto (an accelerator that is there, else the CPU), cpu, cuda, cuda:N or mps.
+    Raises:
+        GlpError: a name of another form, or a device that is not there.
+    """
+    name = (name or os.environ.get(VARIABLE) or "auto").strip().lower()
+    if name == "auto":
+        return torch.device(_accelerator() or "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,4})?", name):
+        raise GlpError(f"The device is {name!r}, wanted {NAMES}.")
+    if name.startswith("cuda"):
+        return _cuda(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise GlpError("The device mps is not available here: it needs an Apple GPU. Use cpu or auto.")
+    return torch.device(name)
+
+
+def _accelerator() -> str | None:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def _cuda(name: str) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        build = "" if torch.backends.cuda.is_built() else f" (torch {torch.__version__} is built without CUDA)"
+        raise GlpError(f"The device {name} is not available here: torch sees no CUDA device{build}. Use cpu or auto.")
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise GlpError(f"The device {name} is not available: torch sees {count} CUDA devices, cuda:0 to cuda:{count - 1}.")
+    return torch.device("cuda", index)
+
+
+def native_dtype(device: torch.device | str = "cpu") -> torch.dtype:
+    """Return bfloat16 where the device multiplies it natively, float32 elsewhere.
+
+    Never float16: it cannot hold the massive activations of some models, nor the prior's largest hidden values.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        native = torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        native = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32
+
+
+def device_title(device: torch.device | str) -> str:
+    """Return a device's name to show: CPU, Apple GPU, or the card's own name and its number."""
+    device = torch.device(device)
+    if device.type == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
+    return {"cpu": "CPU", "mps": "Apple GPU (mps)"}.get(device.type, str(device))

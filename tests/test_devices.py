@@ -1,0 +1,107 @@
+"""Devices: the one that is asked for or a clear word why not; number types; every command that computes can be told where."""
+
+import argparse
+from importlib import import_module
+
+import pytest
+import torch
+
+from glp_core import GlpError, devices
+from glp_core.__main__ import MODULES
+from glp_core.cli import console
+from glp_core.workspace import Workspace
+from tests.support.pages import make_workspace
+
+COMPUTE_NOTHING = {"setup", "scaling", "describe", "map"}
+"""Commands without a model's arithmetic."""
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_cards(monkeypatch):
+    """A torch that claims two CUDA cards; nothing is computed on them."""
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_auto_is_the_cpu_where_there_is_nothing_else_and_an_accelerator_where_there_is(no_accelerator, monkeypatch):
+    assert devices.choose_device() == devices.choose_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.choose_device("auto") == torch.device("mps")
+
+
+def test_auto_takes_the_first_card_and_a_number_names_another(two_cards):
+    assert devices.choose_device() == torch.device("cuda:0")
+    assert devices.choose_device("cuda") == torch.device("cuda:0")
+    assert devices.choose_device(" CUDA:1 ") == torch.device("cuda:1")
+    assert devices.choose_device("cpu") == torch.device("cpu")
+
+
+def test_the_variable_decides_where_no_name_is_given(two_cards, monkeypatch):
+    monkeypatch.setenv(devices.VARIABLE, "cpu")
+    assert devices.choose_device() == torch.device("cpu")
+    assert devices.choose_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cuda", "not available here.*Use cpu or auto"),
+        ("cuda:3", "not available here"),
+        ("mps", "Apple GPU"),
+        ("gpu", "wanted auto, cpu, cuda, cuda:N or mps"),
+        ("cuda:x", "wanted auto"),
+        ("cuda:99999999999999", "wanted auto"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_the_way_out(no_accelerator, name, words):
+    with pytest.raises(GlpError, match=words):
+        devices.choose_device(name)
+
+
+def test_a_card_beyond_the_last_is_refused(two_cards):
+    with pytest.raises(GlpError, match="cuda:2 is not available.*cuda:0 to cuda:1"):
+        devices.choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)])
+def test_a_card_computes_in_bfloat16_where_it_can_and_never_in_float16(two_cards, monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device=None: capability)
+    assert devices.native_dtype("cuda:1") == dtype
+    assert devices.native_dtype("mps") == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"), [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16), ({"bf16": True}, torch.bfloat16)]
+)
+def test_a_processor_computes_in_bfloat16_where_it_can(monkeypatch, flags, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert devices.native_dtype("cpu") == dtype
+
+
+@pytest.mark.parametrize("command", sorted(MODULES.keys() - COMPUTE_NOTHING))
+def test_every_command_that_computes_can_be_told_where(command, no_accelerator):
+    parser = argparse.ArgumentParser()
+    import_module(MODULES[command]).add_arguments(parser)
+    action = next(action for action in parser._actions if action.dest == "device")
+    assert action.default is None
+    with pytest.raises(GlpError, match="Use cpu or auto"):
+        console.device_of(argparse.Namespace(device="cuda"))
+
+
+def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it(tmp_path):
+    made = make_workspace(tmp_path / "ws")
+    workspace = Workspace.open(made.folder, "meta")
+    assert workspace.load_glp().device == torch.device("meta")
+    opened = Workspace.open(made.folder, "cpu")
+    opened.save_report("one", {})
+    assert opened.report("one")["made_by"]["machine"]["device"] == "CPU"
+    opened.save()
+    assert "device" not in (made.folder / "workspace.json").read_text()
