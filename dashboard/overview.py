@@ -1,10 +1,11 @@
 """What the Overview shows: the picture of the data flow, the workspace's facts with their sources, the cards into the pages."""
 
 import html
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import charts
+from glp_core.files import Json
 
 LIGHT_TEXT, DARK_TEXT = "#31333F", "#E6E8EB"
 
@@ -98,7 +99,7 @@ def _count(seen: int | None) -> str:
     return f"{seen / 1e6:.1f} M activations" if seen else "not recorded"
 
 
-def _loss(known: workspace_facts.Facts, evaluate: dict[str, Any]) -> str:
+def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
     loss = evaluate.get("validation_loss", known.validation_loss)
     if loss is None:
         return "not measured; python -m glp_core evaluate does it"
@@ -106,7 +107,7 @@ def _loss(known: workspace_facts.Facts, evaluate: dict[str, Any]) -> str:
     return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
 
 
-def _delta(evaluate: dict[str, Any]) -> str:
+def _delta(evaluate: Json) -> str:
     delta = evaluate.get("delta_lm", {})
     if "glp" not in delta:
         return "not measured; python -m glp_core evaluate does it"
@@ -114,7 +115,7 @@ def _delta(evaluate: dict[str, Any]) -> str:
     return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
 
 
-def _speed(bench: dict[str, Any]) -> str:
+def _speed(bench: Json) -> str:
     times = bench.get("projection", {}).get("fast", {})
     if not times:
         return "not measured; make bench does it"

@@ -13,6 +13,9 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Json = dict[str, Any]
+"""A JSON object: a report, a configuration, a header. Its values are checked where they are read."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json
+from glp_core.files import Json, read_json, write_json
 from glp_core.llm.sources import LlmSource, cache_folder
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
-def machine(device: "torch.device | str" = "cpu") -> dict[str, Any]:
+def machine(device: "torch.device | str" = "cpu") -> Json:
     """Describe this machine, and the device that computed, as far as they decide speed."""
     import torch
 
@@ -180,12 +180,12 @@ class Workspace:
             raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")
         return Direction.load(self.folder / "directions" / f"{name}.safetensors")
 
-    def report(self, name: str) -> dict[str, Any] | None:
+    def report(self, name: str) -> Json | None:
         """Return what a command measured, or None when it has not been run."""
         path = self.report_path(name)
         return read_json(path) if path.is_file() else None
 
-    def save_report(self, name: str, value: dict[str, Any]) -> None:
+    def save_report(self, name: str, value: Json) -> None:
         """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept."""
         stamp = {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
         write_json(self.report_path(name), value | {"made_by": stamp | value.get("made_by", {})})

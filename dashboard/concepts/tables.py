@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.widgets import charts
 from glp_core.errors import GlpError
+from glp_core.files import Json
 
 FEWEST, MOST = 5, 500
 """Texts a class."""
@@ -47,7 +47,7 @@ The last bus leaves at eleven from the station square.
 He trained for the marathon with a group of friends."""
 
 
-def task_table(report: Mapping[str, Any]) -> pd.DataFrame:
+def task_table(report: Json) -> pd.DataFrame:
     """Return a row a task: what it asks, its best unit and the test AUC of the best unit of each kind."""
     rows = []
     for row in report["rows"]:
@@ -73,7 +73,7 @@ def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:
     return table[keep].reset_index(drop=True)
 
 
-def verdict(report: Mapping[str, Any]) -> str:
+def verdict(report: Json) -> str:
     """Say in one sentence who is ahead in the mean, whichever way it falls."""
     means, best = report["mean_auc"], report["best_baseline"]
     low, high = report["paired_difference_ci"]

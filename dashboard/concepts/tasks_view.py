@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from dashboard.service import neurons, resources, workspace_facts
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred
 from dashboard.widgets.starred import unit_name
 from glp_core.errors import GlpError
+from glp_core.files import Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def draw() -> None:
         _task(report, table, _chosen_task(table, found))
 
 
-def _means(report: Mapping[str, Any]) -> None:
+def _means(report: Json) -> None:
     with st.container(horizontal=True):
         for kind, title in tables.KINDS.items():
             low, high = report["ci"][kind]
@@ -125,7 +126,7 @@ def _chose_in_box() -> None:
     _choose(st.session_state["concepts_task_box"])
 
 
-def _task(report: Mapping[str, Any], table: pd.DataFrame, task: str) -> None:
+def _task(report: Json, table: pd.DataFrame, task: str) -> None:
     row = next(row for row in report["rows"] if row["task"] == task)
     best = row["glp"]
     name = f"L{unit_name(best['layer'], best['unit'])}"

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.widgets import charts, frame
+from glp_core.files import Json
 
 FLUENCY = {
     "log_probability": "Mean log-probability of a token (unsteered model)",
@@ -20,8 +20,8 @@ SCORES = 20
 """Concept scores at which the lines are compared."""
 GLP_LOOKS = tuple({"color": charts.ARM_COLOURS["glp"], "dash": dash} for dash in (charts.ARM_DASHES["glp"], "dot"))
 
-Report = Mapping[str, Any]
-Rows = Sequence[Mapping[str, Any]]
+Report = Json
+Rows = Sequence[Json]
 
 
 def draw(reports: Sequence[Report]) -> None:
@@ -65,11 +65,11 @@ def _line(figure: go.Figure, rows: Rows, measure: str, name: str, look: Mapping[
         )
 
 
-def _of(rows: Rows, *arms: str) -> list[Mapping[str, Any]]:
+def _of(rows: Rows, *arms: str) -> list[Json]:
     return sorted((row for row in rows if row["arm"] in arms), key=lambda row: row["strength"])
 
 
-def _bars(rows: Rows, name: str) -> dict[str, Any]:
+def _bars(rows: Rows, name: str) -> Json:
     """Return 95% intervals as thin error bars."""
     found = [row.get(f"{name}_ci") or [row[name], row[name]] for row in rows]
     above = [high - row[name] for row, (_, high) in zip(rows, found, strict=True)]

@@ -1,7 +1,6 @@
 """What stored runs say of projection: does it bring pushed activations nearer, and is its text the more fluent at equal concept?"""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -9,6 +8,7 @@ import streamlit as st
 from dashboard.manifold import concept_fluency
 from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
+from glp_core.files import Json
 
 WANTED = 0.95
 
@@ -29,7 +29,7 @@ def draw() -> None:
         frame.empty_report("Concept against fluency", "python -m glp_core steer-sentiment", "some minutes")
 
 
-def lowered(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+def lowered(rows: Sequence[Json]) -> go.Figure:
     """Draw the share of prompts whose denoising-error percentile projection lowers, by strength, a line for each direction."""
     figure = go.Figure()
     for i, title in enumerate(dict.fromkeys(row["title"] for row in rows)):
@@ -55,7 +55,7 @@ def lowered(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure.update_yaxes(range=[0, 103])
 
 
-def lowered_words(rows: Sequence[Mapping[str, Any]]) -> str:
+def lowered_words(rows: Sequence[Json]) -> str:
     """Say on how many prompts projection lowers the percentile at strengths of 1 and more."""
     strong = [row for row in rows if row["strength"] >= 1]
     if not strong:
@@ -70,7 +70,7 @@ def lowered_words(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def broken(zones: Mapping[str, Any]) -> go.Figure:
+def broken(zones: Json) -> go.Figure:
     """Draw the share of broken texts by mean distance, and where the zones begin."""
     bins = zones["bins"]
     figure = go.Figure()

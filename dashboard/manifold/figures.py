@@ -1,13 +1,13 @@
 """The Manifold page's figures: a text among real tokens, distance by strength, activations on a plane. Numbers in, figures out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.manifold.measure import ARMS, Plane, TextReading
 from dashboard.widgets import charts
+from glp_core.files import Json
 from glp_core.steering.strength_grid import Spread
 
 RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
@@ -47,7 +47,7 @@ def histogram(reading: TextReading, unit: str) -> go.Figure:
 ZONES = (("on the manifold", charts.BAND), ("drifting", charts.AMBER), ("broken", charts.RED))
 
 
-def zone_edges(zones: Mapping[str, Any] | None) -> list[float] | None:
+def zone_edges(zones: Json | None) -> list[float] | None:
     """Return where the drifting and the broken zone begin by a report of zones, as far as it found them; None without one."""
     found = (zones or {}).get("borders")
     if not found:
@@ -56,7 +56,7 @@ def zone_edges(zones: Mapping[str, Any] | None) -> list[float] | None:
     return [value for value in values if value is not None] if values[0] is not None else []
 
 
-def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Mapping[str, Any] | None = None) -> go.Figure:
+def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Json | None = None) -> go.Figure:
     """Draw the median distance by strength of each arm with the band of half of the prompts, over the zones.
 
     Without a report of zones the range of real tokens is shaded instead.

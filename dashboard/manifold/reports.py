@@ -1,7 +1,6 @@
 """What reports say of the manifold: which off activations each measure detects, and the GLP's scorecard beside other methods."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +9,7 @@ import streamlit as st
 from dashboard.manifold.measure import MEASURES
 from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame
+from glp_core.files import Json
 
 DETECT, SCORECARD = "python -m glp_core detect", "python -m glp_core scorecard"
 NAMES = {inner: outer for outer, inner in MEASURES.items()}
@@ -49,7 +49,7 @@ def _scorecard() -> None:
     )
 
 
-def _scores(row: Mapping[str, Any]) -> dict[str, str]:
+def _scores(row: Json) -> dict[str, str]:
     test = row["neighbour"]
     return {
         "method": row["method"],
@@ -90,7 +90,7 @@ def _detection() -> None:
     frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
 
 
-def roc(report: Mapping[str, Any], kind: str) -> go.Figure:
+def roc(report: Json, kind: str) -> go.Figure:
     """Draw each measure's ROC curve for one kind of off activations."""
     figure = go.Figure()
     dashes = ("solid", "dash", "dot", "dashdot", "longdash")

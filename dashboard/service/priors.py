@@ -5,12 +5,12 @@ Read from small JSON files and file headers; loads nothing.
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 
 NAME = re.compile(r"[\w][\w.-]{0,63}")
 OWN = "workspace"
@@ -58,7 +58,7 @@ def _prior(name: str, folder: Path) -> Prior:
     )
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path) -> Json:
     """Return a GLP's shape and what is known of its training; empty when its configuration is missing or damaged."""
     try:
         found = read_json(folder / "config.json")

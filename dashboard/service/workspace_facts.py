@@ -6,9 +6,9 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 
 FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
 """Environment variable that names another workspace folder."""
@@ -81,7 +81,7 @@ def read() -> Facts:
         raise GlpError(f"{where / 'workspace.json'} lacks or garbles {error}. Make the workspace again.") from error
 
 
-def report(name: str) -> dict[str, Any] | None:
+def report(name: str) -> Json | None:
     """Return what a command measured (reports/<name>.json), or None when it has not been run."""
     path = folder() / "reports" / f"{name}.json"
     return _json(path) if path.is_file() else None
@@ -107,7 +107,7 @@ def parameters(path: Path) -> int:
         return 0
 
 
-def header(path: Path) -> dict[str, Any]:
+def header(path: Path) -> Json:
     """Return the header of a safetensors file."""
     try:
         with path.open("rb") as file:
@@ -119,7 +119,7 @@ def header(path: Path) -> dict[str, Any]:
         raise GlpError(f"{path} is no readable safetensors file: {error}.") from error
 
 
-def _json(path: Path, *, needed: bool = True) -> dict[str, Any]:
+def _json(path: Path, *, needed: bool = True) -> Json:
     if not path.is_file():
         if needed:
             raise GlpError(f"No {path.name} in {path.parent}. Set {FOLDER_VARIABLE} to a workspace folder.")

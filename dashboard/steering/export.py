@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from dashboard.steering import board
 from dashboard.steering.comparison import Comparison
 from dashboard.widgets import frame
+from glp_core.files import Json
 
 if TYPE_CHECKING:
     from glp_core.steering.generation import Step
 
 
-def as_json(comparison: Comparison, facts: dict[str, Any]) -> str:
+def as_json(comparison: Comparison, facts: Json) -> str:
     """Return the comparison as JSON: request, every token's numbers, summaries; numbers that are none are null."""
     columns = [
         {
@@ -44,7 +45,7 @@ def as_json(comparison: Comparison, facts: dict[str, Any]) -> str:
     return json.dumps(_no_nan(value), indent=1, ensure_ascii=False)
 
 
-def _token(token: Step) -> dict[str, Any]:
+def _token(token: Step) -> Json:
     """Return a token's numbers under the names that files of before have."""
     return {
         "arm": token.arm,
@@ -66,7 +67,7 @@ def _no_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def as_html(comparison: Comparison, colour: str, facts: dict[str, Any], link: str) -> str:
+def as_html(comparison: Comparison, colour: str, facts: Json, link: str) -> str:
     """Return one HTML file that opens anywhere: nothing is fetched, nothing runs, every text is escaped."""
     request = comparison.request
     settings = [

@@ -16,6 +16,7 @@ from dashboard.steering.comparison import Comparison, Reading, Start, collect
 from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
+from glp_core.files import Json
 
 if TYPE_CHECKING:
     from glp_core.steering.generation import Arm, Step
@@ -76,7 +77,7 @@ def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:
         start(params, directions)
 
 
-def _decisive(params: Params) -> dict[str, Any]:
+def _decisive(params: Params) -> Json:
     return {name: value for name, value in widget_values(params).items() if name not in WITHOUT_EFFECT}
 
 

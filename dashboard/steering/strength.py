@@ -3,10 +3,9 @@
 Reads reports/steering_sentiment.json, which covers one direction and a few strengths; says nothing where nothing was measured.
 """
 
-from typing import Any
-
 from dashboard.service import workspace_facts
 from glp_core.errors import GlpError
+from glp_core.files import Json
 
 REPORT = "steering_sentiment"
 NEAR = 0.21
@@ -21,7 +20,7 @@ def measured_words(direction: str, strength: float) -> str:
         return ""  # a damaged report is reported where it is shown in full; the page works without it
 
 
-def _near(report: dict[str, Any], direction: str, strength: float) -> str:
+def _near(report: Json, direction: str, strength: float) -> str:
     settings, rows = report.get("settings", {}), report.get("rows", [])
     if settings.get("direction") != direction or not rows:
         return ""
@@ -38,6 +37,6 @@ def _near(report: dict[str, Any], direction: str, strength: float) -> str:
     )
 
 
-def _three(rows_by_arm: dict[str, dict[str, Any]], key: str, form: str) -> str:
+def _three(rows_by_arm: dict[str, Json], key: str, form: str) -> str:
     plain, raw, glp = (form.format(rows_by_arm[arm][key]) for arm in ("unsteered", "raw", "glp"))
     return f"unsteered {plain}, raw {raw}, GLP {glp}"

@@ -6,7 +6,6 @@ how the bank was made). No GLP was trained on any of it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -15,7 +14,7 @@ from torch import Tensor
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json, write_tensors
+from glp_core.files import Json, read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.prior.checkpoint import check_safetensors
 from glp_core.prior.glp import GLP
@@ -35,7 +34,7 @@ class Bank:
     """(n,), number of the held-out document."""
     contexts: list[tuple[str, str, str]]
     """Text before the token, the token, text after it."""
-    facts: dict[str, Any]
+    facts: Json
     """LLM, layer, number of documents."""
 
     def __len__(self) -> int:

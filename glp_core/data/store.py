@@ -7,7 +7,6 @@ Massive tokens (attention sinks, norm above 10 x the median) and each text's fir
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json, write_tensors
+from glp_core.files import Json, read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.progress import Progress, quiet
 
@@ -80,7 +79,7 @@ class ActivationStore:
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
             raise GlpError(f"No activations in {self.folder}. Make them with `python -m glp_core collect`.")
-        self.manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
+        self.manifest: Json = read_json(self.folder / "manifest.json")
 
     @property
     def median_norm(self) -> float:
@@ -155,7 +154,7 @@ class ActivationStore:
         return load_file(self.shards[shard])
 
 
-def _open_manifest(llm: Llm, layer: int, folder: Path, documents: Sequence[Document]) -> dict[str, Any]:
+def _open_manifest(llm: Llm, layer: int, folder: Path, documents: Sequence[Document]) -> Json:
     path = folder / "manifest.json"
     made_by = {"llm": llm.title, "layer": layer, "dtype": str(llm.dtype).removeprefix("torch."), "d_input": llm.d_model}
     if path.is_file():
@@ -187,9 +186,7 @@ def _activations(
         yield batch, acts
 
 
-def _write_shard(
-    llm: Llm, layer: int, documents: Sequence[Document], first: int, path: Path, median_norm: float
-) -> dict[str, Any]:
+def _write_shard(llm: Llm, layer: int, documents: Sequence[Document], first: int, path: Path, median_norm: float) -> Json:
     parts: list[dict[str, Tensor]] = []
     massive = 0
     for rows, acts in _activations(llm, layer, documents, first):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +19,7 @@ from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.evaluation.runs import SCORES
-from glp_core.files import read_json, replacing, write_json
+from glp_core.files import Json, read_json, replacing, write_json
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
 from glp_core.neurons import probing_score
@@ -62,7 +61,7 @@ class Scorer:
     progress: Progress = quiet
     """Told how far texts are that have to be run first."""
 
-    def settings(self, score: str) -> dict[str, Any]:
+    def settings(self, score: str) -> Json:
         """Return what decides a score's value besides the checkpoint, for evals.json."""
         caps = probing_score.CAPS
         return {

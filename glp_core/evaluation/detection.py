@@ -5,7 +5,7 @@ Knows activations and measures; reads and writes no files.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures
+from glp_core.files import Json
 from glp_core.llm.model import Llm
 from glp_core.progress import Progress, quiet
 
@@ -107,13 +108,13 @@ def detection_report(
     *,
     most: Mapping[str, int] | None = None,
     progress: Progress = quiet,
-) -> dict[str, Any]:
+) -> Json:
     """Return AUROC and ROC curve of each measure for each kind of off activations against real ones (m, d) of documents `own` (m,).
 
     Args:
         most: how many activations a slow measure is given, of each kind and of the real ones; spread evenly.
     """
-    table: list[dict[str, Any]] = []
+    table: list[Json] = []
     for i, name in enumerate(names):
         limit = (most or {}).get(name, len(real))
         kept = _spread(len(real), limit)

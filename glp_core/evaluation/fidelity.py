@@ -6,7 +6,6 @@ Knows models and activations; reads and writes no files.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
 from glp_core.prior import flow
@@ -36,7 +36,7 @@ class Estimate:
     n: int
     """Independent units that the interval is over."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
 
 
@@ -98,12 +98,12 @@ def generated_latents(glp: GLP, n: int, steps: int, median_norm: float, *, seed:
 
 def frechet_report(
     glp: GLP, prior: GaussianPrior, held_out: Tensor, median_norm: float, *, n: int = 10_000, progress: Progress = quiet
-) -> dict[str, Any]:
+) -> Json:
     """Return Frechet distances in latent space between n generated and n real activations, and between two real sets of n."""
     n = min(n, len(held_out) // 2)
     order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))
     real, other = (glp.normalize(held_out[order[i * n : (i + 1) * n]]).cpu() for i in range(2))
-    report: dict[str, Any] = {"n": n, "real_real": frechet_distance(real, other)}
+    report: Json = {"n": n, "real_real": frechet_distance(real, other)}
     drawn = glp.normalize(prior.sample(n, torch.Generator().manual_seed(1))).cpu()
     report["gaussian_real"] = frechet_distance(drawn, real)
     for i, steps in enumerate((1, 20, 50)):
@@ -187,11 +187,11 @@ def delta_lm_report(
     *,
     noise_levels: Sequence[float] = (0.25, 0.5, 0.75),
     progress: Progress = quiet,
-) -> dict[str, Any]:
+) -> Json:
     """Return by how much the LLM's loss rises when `layer` is noised and denoised, per method and noise level, over ids (n, tokens)."""
     base = document_losses(llm, layer, ids, None, median_norm)
     ablated = estimate(document_losses(llm, layer, ids, mean_ablation(glp), median_norm) - base)
-    by_level: dict[str, dict[str, Any]] = {}
+    by_level: dict[str, Json] = {}
     for i, level in enumerate(noise_levels):
         progress(i, len(noise_levels), f"loss of the LLM at noise level {level}")
         ways = replacements(glp, prior, level)

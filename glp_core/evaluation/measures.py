@@ -4,10 +4,10 @@ Every measure is larger for what is farther off, always gives the same value for
 quantiles on the bank. Knows activations, a GLP and a bank; knows nothing of tokens.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glp_core.data.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.prior.distance import ManifoldMeter, fixed_noise
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.likelihood import LogLikelihood, log_likelihood, velocity_of
@@ -113,9 +114,7 @@ def open_measures(workspace: "Workspace", meter: ManifoldMeter | None = None) ->
     return Measures(meter, workspace.covariance(), Bank.load(workspace.folder / "bank"))
 
 
-def reference(
-    measures: Measures, names: tuple[str, ...] = NAMES, *, n: int = 2000, progress: Progress = quiet
-) -> dict[str, Any]:
+def reference(measures: Measures, names: tuple[str, ...] = NAMES, *, n: int = 2000, progress: Progress = quiet) -> Json:
     """Return each measure's quantiles over `n` of the bank's activations, a tenth of them for the slow likelihood."""
     bank, report = measures.bank, {}
     for i, name in enumerate(names):
@@ -128,7 +127,7 @@ def reference(
     return report
 
 
-def percentiles(values: Tensor, found: Mapping[str, Any] | None) -> np.ndarray:
+def percentiles(values: Tensor, found: Json | None) -> np.ndarray:
     """Return for each value (n,) the share of real activations that are less far off, by a measure's entry in the reference."""
     quantiles = np.asarray((found or {}).get("quantiles", []), dtype=float)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():

@@ -12,13 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
 from glp_core.evaluation.scaling_law import frontier
+from glp_core.files import Json
 
 NEEDED = ("activations", "flops", "validation_loss")
 OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")
@@ -49,7 +50,7 @@ class Run:
     evaluated. `old_end`: the run had ended there, its learning rate fallen, and was then made longer."""
     age: float
     """Seconds since the log was last written."""
-    measured: dict[str, dict[str, Any]]
+    measured: dict[str, Json]
     """By score, the settings that it was measured with; empty where unknown."""
 
     @property
@@ -176,7 +177,7 @@ def _old_ends(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]"
     return ~_warming(checkpoints, log) & (now < FALLEN * rate.max()) & (pd.Series(later, index=checkpoints.index) > 2 * now)
 
 
-def _measured(folder: Path) -> dict[str, dict[str, Any]]:
+def _measured(folder: Path) -> dict[str, Json]:
     """Return what evals.json says; a person's own run need not have one, and a damaged one says nothing."""
     path = folder / "evals.json"
     if not path.is_file() or path.stat().st_size > LARGEST_FILE:
@@ -219,7 +220,7 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd
     return numbers.astype(np.float64)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> Json:
     """Return run.json, or config.json; a GLP's own config.json, which tells no plan, is read last."""
     for name in ("run.json", "config.json"):
         path = folder / name
@@ -236,6 +237,6 @@ def _config(folder: Path) -> dict[str, Any]:
     raise GlpError(f"No config.json (or run.json) in {folder}: the run's configuration says what was planned.")
 
 
-def _shape(train: dict[str, Any]) -> str:
+def _shape(train: Json) -> str:
     width, hidden, depth = (train.get(name) for name in ("d_model", "d_mlp", "n_layers"))
     return f"{depth} blocks, {width} wide, {hidden} units" if all(isinstance(x, int) for x in (width, hidden, depth)) else ""

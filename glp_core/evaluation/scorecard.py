@@ -6,7 +6,7 @@ output is replaced. Reconstructions of one half of the documents are compared wi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from glp_core.data.store import is_massive
 from glp_core.evaluation.fidelity import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
 from glp_core.evaluation.two_sample import Accuracy, logistic_test, neighbour_test
+from glp_core.files import Json
 from glp_core.llm.model import Llm
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
@@ -66,7 +67,7 @@ def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> tuple[R
     return one, other
 
 
-def frechet(one: Rows, other: Rows) -> dict[str, Any]:
+def frechet(one: Rows, other: Rows) -> Json:
     """Return the Frechet distance of two samples with a 95% interval: a jackknife that leaves out a tenth of the groups at a time.
 
     (A bootstrap would be biased: repeated rows make a sample look farther off.)
@@ -90,7 +91,7 @@ def components_for(rise: Callable[[int], float], budget: float, d: int) -> int:
     return low
 
 
-def scorecard(contest: Contest, sae: Sae | None, *, progress: Progress = quiet) -> dict[str, Any]:
+def scorecard(contest: Contest, sae: Sae | None, *, progress: Progress = quiet) -> Json:
     """Return a row for each method and way (drawn from noise, or given back), and what k of PCA is."""
     losses = _Losses(contest, progress)
     glp = replacements(contest.glp, contest.prior, NOISE_LEVEL)
@@ -136,7 +137,7 @@ class _Losses:
         self.contest, self.progress, self.asked = contest, progress, 0
         self.base = self._of(None)
 
-    def rise(self, replace: Replace) -> dict[str, Any]:
+    def rise(self, replace: Replace) -> Json:
         """Return by how much the loss rises, with its interval over documents."""
         return estimate(self._of(replace) - self.base).to_json()
 
@@ -175,7 +176,7 @@ def _given_back(contest: Contest, replace: Replace) -> Rows:
     return Rows(torch.cat([replace(part, its).float().cpu() for part, its in parts]), groups)
 
 
-def _row(contest: Contest, method: str, way: str, sample: Rows) -> dict[str, Any]:
+def _row(contest: Contest, method: str, way: str, sample: Rows) -> Json:
     """Compare a sample with the other half's real activations, in latent space."""
     latents = contest.glp.normalize(sample.acts).cpu()
     real = contest.glp.normalize(contest.halves[1].acts).cpu()
@@ -185,5 +186,5 @@ def _row(contest: Contest, method: str, way: str, sample: Rows) -> dict[str, Any
     return row | {"logistic": _plain(logistic_test(*seen)), "neighbour": _plain(neighbour_test(*seen))}
 
 
-def _plain(found: Accuracy) -> dict[str, Any]:
+def _plain(found: Accuracy) -> Json:
     return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n, "drawn": found.first, "real": found.second}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glp_core.files import Json
 from glp_core.prior import flow
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
@@ -94,7 +95,7 @@ def two_call_bound(trial: Trial, step: TwoCalls) -> float:
     return trial.error(trial.start + (columns @ best)[..., 0])
 
 
-def table(glp: GLP, acts: Tensor, *, most: int = 10, progress: Progress = quiet) -> dict[str, Any]:
+def table(glp: GLP, acts: Tensor, *, most: int = 10, progress: Progress = quiet) -> Json:
     """Return every solver's error by network calls on held-out activations (n, d), all from the same noise level."""
     sigma = flow.projection_schedule(0.5, START)[0]
     progress(0, 1, f"{EXACT_CALLS}-call solution of {len(acts)} activations")

@@ -7,12 +7,13 @@ them, a model; knows no files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
@@ -146,7 +147,7 @@ def borders(distance: NDArray, broken: NDArray, weights: NDArray | None = None) 
     return {name: float(np.exp((np.log(p / (1 - p)) - start) / slope * scale + centre)) for name, p in SHARES.items()}
 
 
-def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
+def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: int = 0) -> Json:
     """Return the zones' borders, the AUROC of distance for broken texts, and the share of broken texts by distance and by arm.
 
     Intervals (95%) are bootstrapped over prefixes and directions at once, since texts that share one are not independent.
@@ -179,7 +180,7 @@ def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: in
     }
 
 
-def _border(value: float, drawn: NDArray, reach: tuple[float, float]) -> dict[str, Any]:
+def _border(value: float, drawn: NDArray, reach: tuple[float, float]) -> Json:
     """Return a border with its interval; null where it lies beyond the distances that were seen."""
     ends = np.sort(drawn)[[round(share * (len(drawn) - 1)) for share in (0.025, 0.975)]]
     inside = np.isfinite(value) and reach[0] <= value <= reach[1]
@@ -197,7 +198,7 @@ def _resampled(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> I
         yield (first[prefix] * np.append(second, 1)[direction]).astype(float)
 
 
-def _bins(distance: NDArray, broken: NDArray) -> list[dict[str, Any]]:
+def _bins(distance: NDArray, broken: NDArray) -> list[Json]:
     """Return the share of broken texts in groups of equally many by distance."""
     return [
         {"distance": float(np.median(distance[rows])), "broken": float(broken[rows].mean()), "n": len(rows)}
@@ -206,7 +207,7 @@ def _bins(distance: NDArray, broken: NDArray) -> list[dict[str, Any]]:
     ]
 
 
-def _by_arm(texts: Sequence[Text], broken: NDArray) -> list[dict[str, Any]]:
+def _by_arm(texts: Sequence[Text], broken: NDArray) -> list[Json]:
     """Return the share of broken texts and the median distance of every arm at every strength."""
     table: dict[tuple[str, float], list[int]] = {}
     for i, text in enumerate(texts):

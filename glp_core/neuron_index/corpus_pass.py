@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from glp_core.data.corpus import Document
 from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.llm.batching import by_length
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.reading import Reading, read_units
@@ -34,7 +35,7 @@ SAME_TEXT = 300
 class Source(Protocol):
     """Where a pass gets its activations from."""
 
-    facts: dict[str, Any]
+    facts: Json
     """What identifies them: LLM, layer, number format."""
 
     def chunks(self, block: int) -> Iterator[Chunk]:
@@ -122,7 +123,7 @@ def index_part(
     blocks: range,
     path: Path,
     *,
-    identity: dict[str, Any],
+    identity: Json,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> UnitStatistics | None:
@@ -152,7 +153,7 @@ def index_part(
     return statistics
 
 
-def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, dict[str, Any]]:
+def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, Json]:
     """Add up finished parts that cover blocks 0 to the last without gaps; return the whole and its facts.
 
     Raises:
@@ -180,7 +181,7 @@ def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, dict[str, Any]]:
     return whole, facts
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> Json:
     """Return what a part's file says about itself."""
     from safetensors import SafetensorError, safe_open
 
@@ -199,11 +200,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save(statistics: UnitStatistics, path: Path, wanted: dict[str, Any], done: int) -> None:
+def _save(statistics: UnitStatistics, path: Path, wanted: Json, done: int) -> None:
     statistics.save(path, {"state": json.dumps(wanted | {"done": done})})
 
 
-def _open_state(path: Path, wanted: dict[str, Any], glp: GLP) -> tuple[UnitStatistics, int]:
+def _open_state(path: Path, wanted: Json, glp: GLP) -> tuple[UnitStatistics, int]:
     if not path.is_file():
         return UnitStatistics(glp.n_layers * glp.d_mlp), 0
     state = read_state(path)

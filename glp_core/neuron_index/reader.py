@@ -5,14 +5,13 @@ Arrays stay on disk and are read by slices. Knows files and numbers; needs neith
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 from glp_core.neuron_index.format import (
     EFFECT_NOTE,
     HISTOGRAM_BINS,
@@ -38,9 +37,9 @@ class NeuronIndex:
 
     EFFECT_NOTE = EFFECT_NOTE
 
-    def __init__(self, folder: Path, head: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, head: Json) -> None:
         self.folder = folder
-        self.facts: dict[str, Any] = head["facts"]
+        self.facts: Json = head["facts"]
         self._units = safe_open(folder / "units.safetensors", "np")
         self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
         lengths = self._texts.lengths
@@ -152,7 +151,7 @@ class NeuronIndex:
         return found if len(found) else None
 
     @property
-    def map_facts(self) -> dict[str, Any]:
+    def map_facts(self) -> Json:
         """Return the parameters and seed of the stored maps."""
         path = self.folder / "maps.json"
         return read_json(path) if path.is_file() else {}

@@ -4,13 +4,14 @@ The noise of a reading is drawn once from its seed and shared by all activations
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.prior.glp import GLP
 
 MOST_DRAWS = 64
@@ -39,11 +40,11 @@ class Reading:
         draws = {0: "no noise", 1: "one draw"}.get(self.draws, f"mean of {self.draws} draws")
         return f"sigma {self.sigma:g}, {draws}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> "Reading":
+    def from_json(value: Json) -> "Reading":
         return Reading(float(value["sigma"]), int(value["draws"]), int(value["seed"]))
 
 

@@ -13,9 +13,9 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.neuron_index.reader import NeuronIndex, Snippet, Unit
 from glp_core.progress import Progress, quiet
 
@@ -70,7 +70,7 @@ def describe_by_server(
     progress: Progress = quiet,
     sleep: Callable[[float], None] = time.sleep,
     cancelled: Callable[[], bool] = lambda: False,
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, Json]:
     """Describe `units`, one JSON line each in `path`; units that stand there already are not asked again.
 
     Returns:
@@ -104,9 +104,9 @@ def describe_by_server(
     return found
 
 
-def read_answers(path: Path) -> dict[int, dict[str, Any]]:
+def read_answers(path: Path) -> dict[int, Json]:
     """Return the answers kept so far; a last line that was cut off by a kill is left out."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Json] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
@@ -123,7 +123,7 @@ def prompt(unit: Unit) -> str:
     return f"{INSTRUCTIONS}\n\nHIGHEST\n{high}\n\nLOWEST\n{low}\n"
 
 
-def parse_answer(text: str) -> dict[str, Any]:
+def parse_answer(text: str) -> Json:
     """Read explanation, consistency and complexity from an answer, which may hold words or fences around the JSON.
 
     Raises:
@@ -150,7 +150,7 @@ def clean(text: object) -> str:
     return " ".join(kept.split())[:LONGEST_EXPLANATION]
 
 
-def _ask_patiently(server: Server, message: str, sleep: Callable[[float], None]) -> dict[str, Any] | None:
+def _ask_patiently(server: Server, message: str, sleep: Callable[[float], None]) -> Json | None:
     for attempt in range(server.attempts):
         try:
             return _ask(server, message)
@@ -160,7 +160,7 @@ def _ask_patiently(server: Server, message: str, sleep: Callable[[float], None])
     return None
 
 
-def _ask(server: Server, message: str) -> dict[str, Any]:
+def _ask(server: Server, message: str) -> Json:
     body = {"model": server.model, "messages": [{"role": "user", "content": message}], "temperature": 0, "max_tokens": 300}
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {server.key}"} if server.key else {})
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked in Server

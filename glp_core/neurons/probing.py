@@ -5,13 +5,14 @@ The same protocol for the GLP's units and for the baselines: layer output, raw M
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from glp_core.data.corpus import Task
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.neurons.probes import auc, auc_interval, bootstrap_mean, fit_logistic, roc, standardised_difference
 from glp_core.progress import Progress, quiet
 
@@ -109,7 +110,7 @@ def _candidates(features: Features, rows: TaskRows) -> tuple[np.ndarray, np.ndar
 
 def summary(
     tasks: Sequence[Task], rows: Mapping[str, TaskRows], results: Mapping[str, Mapping[str, TaskResult]], *, d_mlp: int
-) -> dict[str, Any]:
+) -> Json:
     """Return the report: means with 95% bootstrap intervals over tasks, and one row a task.
 
     Args:
@@ -133,9 +134,9 @@ def summary(
     }
 
 
-def _report_row(task: Task, rows: TaskRows, found: Mapping[str, TaskResult], d_mlp: int) -> dict[str, Any]:
+def _report_row(task: Task, rows: TaskRows, found: Mapping[str, TaskResult], d_mlp: int) -> Json:
     positive = int(rows.test_labels.sum())
-    row: dict[str, Any] = {
+    row: Json = {
         "task": task.name,
         "title": task.title,
         "asks": task.asks,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json, write_tensors
+from glp_core.files import Json, read_json, write_json, write_tensors
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
@@ -69,9 +69,7 @@ def load_glp(
     return glp.to(device).prepare()
 
 
-def save_glp(
-    glp: GLP, folder: Path, *, checkpoint: str = "final", about: dict[str, Any], covariance: Tensor | None = None
-) -> None:
+def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: Json, covariance: Tensor | None = None) -> None:
     """Write config.json, statistics.safetensors and `checkpoint`.safetensors; the folder alone loads again.
 
     Args:
@@ -138,7 +136,7 @@ def read_statistics(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def check_safetensors(path: Path) -> dict[str, Any]:
+def check_safetensors(path: Path) -> Json:
     """Return the header of a safetensors file after checking that it is one, whole, with a header of sane size."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -161,7 +159,7 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     return header
 
 
-def _end_of(entry: dict[str, Any]) -> int:
+def _end_of(entry: Json) -> int:
     """Return where a tensor's bytes end, after checking that its header entry has the right form."""
     numbers = [*entry["shape"], *entry["data_offsets"]]
     if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(entry["dtype"], str):
@@ -170,7 +168,7 @@ def _end_of(entry: dict[str, Any]) -> int:
     return end
 
 
-def _checked_names(path: Path, header: dict[str, Any], wanted: dict[str, Tensor]) -> dict[str, str]:
+def _checked_names(path: Path, header: Json, wanted: dict[str, Tensor]) -> dict[str, str]:
     """Return the stored name of every parameter, after checking names, shapes and number formats against the configuration."""
     names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header}
     missing, extra = sorted(wanted.keys() - names.keys()), sorted(names.keys() - wanted.keys())

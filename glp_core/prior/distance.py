@@ -6,13 +6,12 @@ has the same distance. Knows activations and a GLP; knows nothing of tokens.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.prior.glp import GLP
 
 SHARES = (*(i / 200 for i in range(200)), 0.998, 0.999, 0.9995, 0.9999, 1.0)
@@ -23,7 +22,7 @@ BATCH = 1024
 class ManifoldMeter:
     """Measures distances with a GLP against a reference of held-out real activations; 1 is a typical real token."""
 
-    def __init__(self, glp: GLP, reference: Mapping[str, Any], *, layer: int | None = None) -> None:
+    def __init__(self, glp: GLP, reference: Json, *, layer: int | None = None) -> None:
         self.glp, self.layer = glp, layer
         try:
             self.sigma = float(reference["sigma"])
@@ -56,7 +55,7 @@ class ManifoldMeter:
         return near, far
 
 
-def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0, layer: int | None = None) -> dict[str, Any]:
+def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0, layer: int | None = None) -> Json:
     """Return what a ManifoldMeter needs, from held-out real activations (n, d)."""
     if len(acts) < 2:
         raise GlpError(f"Got {len(acts)} held-out activations, wanted at least 2.")

@@ -4,12 +4,13 @@ What it asks: does projecting a steered activation keep the concept while the te
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
@@ -114,7 +115,7 @@ def _measured(
     return outcomes
 
 
-def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: str = "glp", seed: int = 0) -> dict[str, Any]:
+def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: str = "glp", seed: int = 0) -> Json:
     """Return a row for each arm and strength, and at each strength `compared` against `baseline`, with 95% intervals.
 
     Intervals are bootstrapped over prefixes; comparisons are paired by prefix. A measure that has no value is null.
@@ -124,7 +125,7 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: s
         table.setdefault((outcome.arm, outcome.strength), []).append(outcome)
     rows = []
     for (arm, strength), cell in table.items():
-        row: dict[str, Any] = {"arm": arm, "strength": strength}
+        row: Json = {"arm": arm, "strength": strength}
         for name in MEASURES:
             values = _column(cell, name)
             row[name] = _value(np.nanmean(values)) if np.isfinite(values).any() else None
@@ -140,9 +141,9 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: s
     return {"rows": rows, "comparisons": comparisons, "examples": [{key: one[key] for key in keep} for one in examples]}
 
 
-def _compare(ours: Sequence[Outcome], theirs: Sequence[Outcome], seed: int) -> dict[str, Any]:
+def _compare(ours: Sequence[Outcome], theirs: Sequence[Outcome], seed: int) -> Json:
     """Return the ratio of repetitions and the difference of concepts and log-probabilities, ours against theirs."""
-    result: dict[str, Any] = {}
+    result: Json = {}
     a, b = _column(ours, "repetition"), _column(theirs, "repetition")
     result["repetition_ratio"] = _value(a.mean() / b.mean()) if b.mean() > 0 else None
     top, bottom = _resampled(a, seed), _resampled(b, seed)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector, make_projector
@@ -99,7 +100,7 @@ def last_activations(llm: Llm, layer: int, texts: Sequence[str], median_norm: fl
     return acts[~is_massive(acts, median_norm)]
 
 
-def lowered(pushes: Pushes, strengths: Sequence[float]) -> list[dict[str, Any]]:
+def lowered(pushes: Pushes, strengths: Sequence[float]) -> list[Json]:
     """Return how often projection with the GLP brings the pushed activation nearer, at each strength.
 
     `lower_percentile` counts prompts whose percentile among real activations falls; it cannot where both lie beyond all real ones.

@@ -5,13 +5,12 @@ Knows files, not training: whatever was being written when a run was killed is m
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json, replacing, write_json, write_tensors
+from glp_core.files import Json, read_json, replacing, write_json, write_tensors
 
 COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
 
@@ -22,7 +21,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def configuration(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    def configuration(self, wanted: Json) -> Json | None:
         """Return the kept configuration, None in a new folder; only how many activations it is to see may differ from `wanted`.
 
         Raises:
@@ -36,7 +35,7 @@ class RunFolder:
             raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
         return kept
 
-    def write_configuration(self, configuration: dict[str, Any]) -> None:
+    def write_configuration(self, configuration: Json) -> None:
         """Write run.json, also where the run is killed before its first row."""
         write_json(self.path / "run.json", configuration)
 

@@ -6,7 +6,6 @@ Knows activations only; training is in sae_training.py.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.errors import GlpError
-from glp_core.files import write_tensors
+from glp_core.files import Json, write_tensors
 from glp_core.prior.checkpoint import check_safetensors
 
 
@@ -105,7 +104,7 @@ class Sae(nn.Module):
         return float(error.square().sum() / (x - x.mean(0)).square().sum())
 
 
-def save_sae(sae: Sae, path: Path, facts: dict[str, Any]) -> None:
+def save_sae(sae: Sae, path: Path, facts: Json) -> None:
     """Write weights in float16, with the facts in the metadata."""
     tensors = {
         name: tensor.detach().half() if tensor.ndim > 1 else tensor.detach() for name, tensor in sae.state_dict().items()
@@ -113,7 +112,7 @@ def save_sae(sae: Sae, path: Path, facts: dict[str, Any]) -> None:
     write_tensors(path, tensors, {"sae": json.dumps(facts | {"k": sae.k})})
 
 
-def load_sae(path: Path) -> tuple[Sae, dict[str, Any]]:
+def load_sae(path: Path) -> tuple[Sae, Json]:
     """Read an autoencoder and its facts; raise GlpError when the file is missing or is none."""
     if not path.is_file():
         raise GlpError(f"No sparse autoencoder at {path}. Make it with `python -m glp_core sae`.")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import write_tensors
+from glp_core.files import Json, write_tensors
 from glp_core.progress import Progress, quiet
 from glp_core.training.sae import Sae, SaeConfig
 
@@ -73,7 +72,7 @@ class _Training:
         self.in_epoch += 1
         return error
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """Return what is to be known of the finished autoencoder."""
         return {
             "config": asdict(self.config),
@@ -93,7 +92,7 @@ def train_sae(
     state: Path | None = None,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[Sae, dict[str, Any]] | None:
+) -> tuple[Sae, Json] | None:
     """Train on a store; return the autoencoder and what is to be known of it, or None when cancelled.
 
     Args:

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 from glp_core.prior.distance import make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.prior.glp import GLP
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {workspace.layer}.")
     glp, about = workspace.load_glp(), read_json(workspace.folder / "glp" / "config.json").get("about", {})
     prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
-    report: dict[str, Any] = {"n_activations_trained": about.get("activations_seen"), "about": about}
+    report: Json = {"n_activations_trained": about.get("activations_seen"), "about": about}
     say("Held-out loss and the reference of manifold distance ...")
     report |= loss_report(workspace, store, glp, args.activations)
     held_out = store.validation()
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> dict[str, Any]:
+def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> Json:
     """Return the loss on held-out activations (interval over documents) beside that of the best linear denoiser."""
     rows = store.validation_rows(n)
     errors = fidelity.held_out_errors(glp, rows["acts"])
@@ -80,7 +79,7 @@ def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) 
     }
 
 
-def summary(report: dict[str, Any]) -> str:
+def summary(report: Json) -> str:
     """Return the headline numbers in one line."""
     delta, frechet = report["delta_lm"], report["frechet"]
     return (

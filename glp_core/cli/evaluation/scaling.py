@@ -1,7 +1,6 @@
 """Fit the scaling law to the workspace's runs and relate the loss to the other scores; write reports/scaling.json."""
 
 import argparse
-from typing import Any
 
 import pandas as pd
 
@@ -9,6 +8,7 @@ from glp_core.cli.console import add_workspace_argument, open_workspace, say
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
 from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
+from glp_core.files import Json
 from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(f"{workspace.folder / 'runs'} holds no run. Make some with `python -m glp_core sweep`.")
     runs = read_runs(workspace.folder / "runs")
     table = points(runs)
-    report: dict[str, Any] = {"n_runs": len(runs), "n_checkpoints": len(table), "warming_left_out": int(table["warming"].sum())}
+    report: Json = {"n_runs": len(runs), "n_checkpoints": len(table), "warming_left_out": int(table["warming"].sum())}
     on_frontier = fit_points(runs, "frontier")
     report |= law(fit_law(on_frontier["flops"], on_frontier["validation_loss"])) | {"points": "frontier"}
     everything = fit_points(runs, "all")
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def law(fit: ScalingFit) -> dict[str, Any]:
+def law(fit: ScalingFit) -> Json:
     """Return the fitted law as plain numbers."""
     return {
         "E": _plain(fit.e),
@@ -55,7 +55,7 @@ def law(fit: ScalingFit) -> dict[str, Any]:
     }
 
 
-def facts(run: Run) -> dict[str, Any]:
+def facts(run: Run) -> Json:
     """Return what a run is and where it ended."""
     return {
         "name": run.name,
@@ -69,7 +69,7 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
-def correlation(table: pd.DataFrame, score: str) -> dict[str, Any] | None:
+def correlation(table: pd.DataFrame, score: str) -> Json | None:
     """Return the rank correlation of a score with the loss, or None when too few checkpoints have it."""
     if score not in table:
         return None
@@ -80,5 +80,5 @@ def correlation(table: pd.DataFrame, score: str) -> dict[str, Any] | None:
     return _plain(found) | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
 
 
-def _plain(found: Interval) -> dict[str, Any]:
+def _plain(found: Interval) -> Json:
     return {"value": found.value, "ci": [found.low, found.high]}

@@ -2,12 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.evaluation import zones
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
@@ -59,7 +58,7 @@ def calibrated(
     directions: list[Direction],
     prefixes: list[str],
     args: argparse.Namespace,
-) -> dict[str, Any]:
+) -> Json:
     """Return the zones from texts that are written now: the model's own ones for the limits, steered ones for the borders."""
     layer, norm = workspace.layer, workspace.median_norm
     prompts = [llm.encode(text) for text in prefixes]
@@ -81,7 +80,7 @@ def calibrated(
 
 def projection(
     workspace: Workspace, llm: Llm, meter: ManifoldMeter, directions: list[Direction], prefixes: list[str]
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Return, for each direction and strength, on how many prompts projection brings the last token's activation nearer."""
     clean = strength_sweep.last_activations(llm, workspace.layer, prefixes, workspace.median_norm)
     ways = strength_sweep.projectors(meter.glp, workspace.covariance())

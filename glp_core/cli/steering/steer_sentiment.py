@@ -2,11 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _projector(arm: str, workspace: Workspace, glp: GLP, options: dict[str, Any]) -> Projector | None:
+def _projector(arm: str, workspace: Workspace, glp: GLP, options: Json) -> Projector | None:
     if arm == "raw":
         return None
     covariance = workspace.covariance() if arm == "gaussian" else None
