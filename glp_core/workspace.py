@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from glp_core.llm.model import Llm
+    from glp_core.llm.site import Site
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
 
@@ -144,6 +145,12 @@ class Workspace:
         from glp_core.llm.model import load_llm
 
         return load_llm(self.llm, device=self.device, dtype=self.torch_dtype)
+
+    def site(self, llm: "Llm") -> "Site":
+        """Return the layer of `llm`, this workspace's model, that is looked at."""
+        from glp_core.llm.site import Site
+
+        return Site(llm, self.layer, self.median_norm)
 
     def load_glp(self, checkpoint: str = "final") -> "GLP":
         """Load the prior on the workspace's device, in its dtype."""

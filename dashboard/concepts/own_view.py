@@ -77,7 +77,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
         from glp_core.neurons.search import find_units
 
         return find_units(
-            resources.llm(), resources.glp(), workspace.layer, positive, negative, index.reading,
+            resources.site(), resources.glp(), positive, negative, index.reading,
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 

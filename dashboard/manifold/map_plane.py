@@ -32,7 +32,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     """Lay out everything; the plane is that of the real activations alone."""
     import torch
 
-    from glp_core.data.store import is_massive
+    from glp_core.llm.site import is_massive
     from glp_core.neurons.activation_map import pca_map, umap_map
 
     ours, workspace = measure.measures(), resources.workspace()

@@ -138,16 +138,15 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     """Measure a text's tokens."""
     import torch
 
-    from glp_core.data.store import is_massive
     from glp_core.evaluation.measures import QUICK, percentiles
 
-    ours, workspace, llm = measures(), resources.workspace(), resources.llm()
+    ours, site = measures(), resources.site()
     found = reference().get(measure)
-    ids = llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
+    ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
     if len(ids) < 2:
         raise GlpError("The text has no tokens: write some words.")
-    acts = llm.activations([ids], workspace.layer)[0].float().cpu()
-    massive = is_massive(acts, workspace.median_norm)
+    acts = site.activations([ids])[0].float().cpu()
+    massive = site.is_massive(acts)
     kept = [i for i in range(1, len(ids)) if not massive[i]]
     values, shares, errors = (torch.full((len(ids),), torch.nan) for _ in range(3))
     if measure == "likelihood":
@@ -165,7 +164,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     positions = [i for i in range(1, len(ids)) if massive[i]]
     n_real, quantiles = int(found["n"]), list(found["quantiles"])
     lists = (values.tolist(), shares.tolist(), errors.tolist())
-    return TextReading(llm.pieces(ids), *lists, positions, quantiles, n_real, others)
+    return TextReading(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
 
 
 def prompts(n: int) -> tuple[str, ...]:
@@ -182,7 +181,7 @@ def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Iterat
     from glp_core.steering import strength_sweep
 
     ours, workspace = measures(), resources.workspace()
-    clean = strength_sweep.last_activations(resources.llm(), workspace.layer, request.prompts, workspace.median_norm)
+    clean = strength_sweep.last_activations(resources.site(), request.prompts)
     vector = resources.direction(request.direction).vector
     ways = strength_sweep.projectors(ours.meter.glp, ours.covariance)
     pushes = strength_sweep.Pushes(ours.meter, clean, vector, workspace.median_norm, ways)

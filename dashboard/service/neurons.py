@@ -56,8 +56,8 @@ def read(text: str) -> TextUnits:
         def work(_cancelled: object, _report: object) -> TextUnits:
             from glp_core.neurons.over_text import read_text
 
-            options = {"tails": ours.tails(), "median_norm": workspace.median_norm, "max_tokens": MOST_TOKENS}
-            return read_text(resources.llm(), resources.glp(), workspace.layer, text, ours.reading, **options)
+            options = {"tails": ours.tails(), "max_tokens": MOST_TOKENS}
+            return read_text(resources.site(), resources.glp(), text, ours.reading, **options)
 
         found = follow.compute("reading the text", work)
         results.results().put(found, *made_from)

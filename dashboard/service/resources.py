@@ -23,6 +23,7 @@ from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.llm.model import Llm
+    from glp_core.llm.site import Site
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
@@ -37,6 +38,11 @@ def workspace() -> Workspace:
 def llm() -> Llm:
     """Return the language model."""
     return _llm(workspace_facts.folder())
+
+
+def site() -> Site:
+    """Return the language model and the layer that is looked at."""
+    return workspace().site(llm())
 
 
 def glp(checkpoint: str = "final") -> GLP:

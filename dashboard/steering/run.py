@@ -87,22 +87,22 @@ def work(request: Request) -> Work:
     def run(cancelled: Cancelled) -> Iterator[Start | Step | Reading]:
         from glp_core.steering.generation import Sampling, clean_reading, generate
 
-        workspace, llm, meter = resources.workspace(), resources.llm(), resources.meter()
+        site, meter = resources.site(), resources.meter()
         direction = resources.direction(request.direction)
         chat = [{"role": "user", "content": request.prompt}]
-        ids = llm.encode_chat(chat) if request.mode == "chat" else llm.encode(request.prompt)
+        ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
         yield Start(meter.band() if meter else None, len(ids))
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
-        arms, norm = _arms(request, direction.vector), workspace.median_norm
-        steps = generate(llm, ids, workspace.layer, arms, sampling, median_norm=norm, meter=meter, cancelled=cancelled)
+        arms = _arms(request, direction.vector)
+        steps = generate(site, ids, arms, sampling, meter=meter, cancelled=cancelled)
         with closing(steps):
             for step in steps:
                 written[step.arm].append(step.token)
                 yield step
         if cancelled():
             return
-        log_probabilities, means = clean_reading(llm, workspace.layer, ids, list(written.values()))
+        log_probabilities, means = clean_reading(site, ids, list(written.values()))
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield Reading(arm, numbers, concept)
 

@@ -21,7 +21,7 @@ from glp_core.errors import GlpError
 from glp_core.files import write_tensors
 from glp_core.llm.batching import by_length
 from glp_core.llm.hooks import layer_at, record
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
 TEXTS_PER_PART = 2048
@@ -92,20 +92,20 @@ class ProbeActivations:
 
 
 def collect_probe_activations(
-    llm: Llm, layer: int, rows: pd.DataFrame, folder: Path, *, max_tokens: int, progress: Progress = quiet
+    site: Site, rows: pd.DataFrame, folder: Path, *, max_tokens: int, progress: Progress = quiet
 ) -> ProbeActivations:
     """Run the texts of `rows` (text, key, rank) that the folder lacks, part by part; an interrupted call goes on where it was.
 
     Low ranks come first, so what an interrupted call leaves is all that smaller caps need.
     """
-    made_by = f"{llm.title}, layer {layer}"
+    made_by = f"{site.llm.title}, layer {site.layer}"
     have = ProbeActivations(folder, made_by)
     wanted = rows.sort_values("rank", kind="stable").drop_duplicates("key")
     todo = wanted[~wanted["key"].isin(have.row)]
     total = len(wanted)
     for start in range(0, len(todo), TEXTS_PER_PART):
         part = todo.iloc[start : start + TEXTS_PER_PART]
-        tensors = last_token_activations(llm, layer, part["text"].tolist(), max_tokens=max_tokens)
+        tensors = last_token_activations(site, part["text"].tolist(), max_tokens=max_tokens)
         tensors["keys"] = torch.tensor(part["key"].tolist())
         number = have.n_parts + start // TEXTS_PER_PART
         write_tensors(folder / f"part-{number:05d}.safetensors", tensors, {"made_by": made_by})
@@ -114,8 +114,9 @@ def collect_probe_activations(
 
 
 @torch.inference_mode()
-def last_token_activations(llm: Llm, layer: int, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
+def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
     """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden units at each text's last token."""
+    llm, layer = site.llm, site.layer
     ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
     order, outputs, neurons = [], [], []
     for batch in by_length([len(row) for row in ids], TOKENS_PER_BATCH):

@@ -17,18 +17,12 @@ from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json, write_tensors
 from glp_core.llm.model import Llm
+from glp_core.llm.site import MASSIVE, Site
 from glp_core.progress import Progress, quiet
 
-MASSIVE = 10.0
-"""Tokens above this many median norms are attention sinks, not content (design.md, section 5)."""
 TOKENS_PER_DOCUMENT = 128
 DOCUMENTS_PER_SHARD = 1024
 TOKENS_PER_BATCH = 1536
-
-
-def is_massive(acts: Tensor, median_norm: float) -> Tensor:
-    """Return for each activation (..., d) whether it is a massive one."""
-    return acts.float().norm(dim=-1) > MASSIVE * median_norm
 
 
 def collect(
@@ -47,11 +41,9 @@ def collect(
         GlpError: the folder holds activations of another model or layer, or the disk is full.
     """
     manifest = _open_manifest(llm, layer, folder, train)
-    path = folder / "manifest.json"
+    site, path = Site(llm, layer, manifest["median_norm"]), folder / "manifest.json"
     if "validation" not in manifest:
-        manifest["validation"] = _write_shard(
-            llm, layer, validation, 0, folder / "validation.safetensors", manifest["median_norm"]
-        )
+        manifest["validation"] = _write_shard(site, validation, 0, folder / "validation.safetensors")
         write_json(path, manifest)
     stored = sum(shard["activations"] for shard in manifest["shards"])
     while stored < n_activations:
@@ -60,7 +52,7 @@ def collect(
         batch = train[first : first + DOCUMENTS_PER_SHARD]
         if not batch:
             raise GlpError(f"The corpus ends after {stored:,} activations; {n_activations:,} were asked for. Ask for fewer.")
-        shard = _write_shard(llm, layer, batch, first, folder / f"train-{number:05d}.safetensors", manifest["median_norm"])
+        shard = _write_shard(site, batch, first, folder / f"train-{number:05d}.safetensors")
         manifest["shards"].append(shard)
         write_json(path, manifest)
         stored += shard["activations"]
@@ -186,17 +178,17 @@ def _activations(
         yield batch, acts
 
 
-def _write_shard(llm: Llm, layer: int, documents: Sequence[Document], first: int, path: Path, median_norm: float) -> Json:
+def _write_shard(site: Site, documents: Sequence[Document], first: int, path: Path) -> Json:
     parts: list[dict[str, Tensor]] = []
     massive = 0
-    for rows, acts in _activations(llm, layer, documents, first):
+    for rows, acts in _activations(site.llm, site.layer, documents, first):
         part = {
             "acts": acts.cpu(),
             "tokens": torch.tensor([i for _, ids in rows for i in ids[1:]], dtype=torch.int32),
             "documents": torch.tensor([n for n, ids in rows for _ in ids[1:]], dtype=torch.int32),
             "positions": torch.tensor([p for _, ids in rows for p in range(1, len(ids))], dtype=torch.int16),
         }
-        keep = ~is_massive(part["acts"], median_norm)
+        keep = ~site.is_massive(part["acts"])
         massive += int((~keep).sum())
         parts.append({name: values[keep] for name, values in part.items()})
     tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

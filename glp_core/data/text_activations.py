@@ -9,10 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.batching import by_length
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
 Pooling = Literal["last", "mean"]
@@ -25,39 +24,37 @@ TOKENS_PER_BATCH = 2048
 class TextReading:
     """What the model makes of texts at one layer: last-token and mean activations, float32."""
 
-    def __init__(self, last: Tensor, mean: Tensor, norms: Tensor) -> None:
-        self.last, self.mean, self.norms = last, mean, norms
+    def __init__(self, last: Tensor, mean: Tensor) -> None:
+        self.last, self.mean = last, mean
 
     @staticmethod
-    def of(llm: Llm, layer: int, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
+    def of(site: Site, texts: Sequence[str], *, progress: Progress = quiet) -> "TextReading":
         """Read texts, cut to TOKENS_PER_TEXT; first tokens and massive activations are left out.
 
         One massive activation would outweigh hundreds of texts; a text that has no others (a lone word) gives nan.
         """
-        rows = [llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
+        rows = [site.llm.encode(text, max_tokens=TOKENS_PER_TEXT) for text in texts]
         short = next((text for text, row in zip(texts, rows, strict=True) if len(row) < 2), None)
         if short is not None:
             raise GlpError(f"The text {short!r} has no tokens: leave empty texts out.")
-        return TextReading.of_spans(llm, layer, rows, [1] * len(rows), progress=progress)
+        return TextReading.of_spans(site, rows, [1] * len(rows), progress=progress)
 
     @staticmethod
     def of_spans(
-        llm: Llm, layer: int, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
+        site: Site, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
     ) -> "TextReading":
         """Read rows of token ids, each from its position `start` on."""
         spans: list[Tensor] = [torch.empty(0)] * len(rows)
         done = 0
         for batch in by_length([len(row) for row in rows], TOKENS_PER_BATCH):
-            for i, acts in zip(batch, llm.activations([rows[i] for i in batch], layer), strict=True):
+            for i, acts in zip(batch, site.activations([rows[i] for i in batch]), strict=True):
                 spans[i] = acts[starts[i] :].float().cpu()
             done += len(batch)
             progress(done, len(rows), "texts read")
-        norms = torch.cat(spans).norm(dim=-1)
-        median = float(norms.median())
-        kept = [span[~is_massive(span, median)] for span in spans]
-        nothing = torch.full((llm.d_model,), torch.nan)
+        kept = [span[~site.is_massive(span)] for span in spans]
+        nothing = torch.full((site.llm.d_model,), torch.nan)
         last, means = ([pool(span) if len(span) else nothing for span in kept] for pool in (_last, _mean))
-        return TextReading(torch.stack(last), torch.stack(means), norms)
+        return TextReading(torch.stack(last), torch.stack(means))
 
     def pooled(self, pooling: Pooling) -> Tensor:
         """Return one activation for each text (n, d)."""
@@ -65,12 +62,12 @@ class TextReading:
 
     def first(self, n: int) -> "TextReading":
         """Return the reading of the first `n` texts."""
-        return TextReading(self.last[:n], self.mean[:n], self.norms)
+        return TextReading(self.last[:n], self.mean[:n])
 
     @staticmethod
     def joined(parts: Sequence["TextReading"]) -> "TextReading":
         """Return several readings as one."""
-        return TextReading(*(torch.cat([getattr(part, name) for part in parts]) for name in ("last", "mean", "norms")))
+        return TextReading(*(torch.cat([getattr(part, name) for part in parts]) for name in ("last", "mean")))
 
 
 def _last(span: Tensor) -> Tensor:

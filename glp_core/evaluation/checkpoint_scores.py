@@ -20,7 +20,7 @@ from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.evaluation.runs import SCORES
 from glp_core.files import Json, read_json, replacing, write_json
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.llm.sources import cache_folder
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, read_statistics
@@ -80,19 +80,19 @@ class Scorer:
         return acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: 2 * self.samples]]
 
     @cached_property
-    def llm(self) -> Llm:
-        """The language model."""
-        return self.workspace.load_llm()
+    def site(self) -> Site:
+        """The language model and its layer."""
+        return self.workspace.site(self.workspace.load_llm())
 
     @cached_property
     def ids(self) -> torch.Tensor:
         """Token ids (documents, tokens) of held-out texts."""
-        return fidelity.long_rows(self.llm, [d.text for d in documents("validation")], self.n_documents, self.tokens)
+        return fidelity.long_rows(self.site.llm, [d.text for d in documents("validation")], self.n_documents, self.tokens)
 
     @cached_property
     def base(self) -> torch.Tensor:
         """The LLM's own loss on each document (documents,)."""
-        return fidelity.document_losses(self.llm, self.workspace.layer, self.ids, None, self.store.median_norm)
+        return fidelity.document_losses(self.site, self.ids, None)
 
     def frechet(self, glp: GLP) -> dict[str, float]:
         """Return the Frechet distance in latent space of samples to real activations, and that of two real sets beside it."""
@@ -107,7 +107,7 @@ class Scorer:
         """Return by how much the LLM's loss rises when the layer is noised to 0.5 and denoised by the checkpoint."""
         prior = GaussianPrior(glp.normalizer.mean[0], self._covariance)
         replace = fidelity.replacements(glp, prior, NOISE_LEVEL, STEPS)["glp"]
-        losses = fidelity.document_losses(self.llm, self.workspace.layer, self.ids, replace, self.store.median_norm)
+        losses = fidelity.document_losses(self.site, self.ids, replace)
         return {"delta_lm": float((losses - self.base).mean())}
 
     def probing_auc(self, glp: GLP) -> dict[str, float]:
@@ -116,7 +116,7 @@ class Scorer:
 
     def steering(self, glp: GLP) -> dict[str, float]:
         """Return the steering score: concept and fluency over strengths above 1."""
-        given = (self.llm, self.steered_direction, glp, self.texts, self.unsteered)
+        given = (self.site.llm, self.steered_direction, glp, self.texts, self.unsteered)
         return {"steering": text_scores.steering_score(*given, strengths=self.strengths)}
 
     @cached_property
@@ -127,7 +127,7 @@ class Scorer:
     def probing_set(self) -> probing_score.ProbingSet:
         """The tasks' activations."""
         folder = self.probing or cache_folder() / "probing" / self.workspace.store_folder.name
-        return probing_score.probing_set(folder, lambda: self.llm, self.workspace.layer, progress=self.progress)
+        return probing_score.probing_set(folder, lambda: self.site, progress=self.progress)
 
     @cached_property
     def steered_direction(self) -> Direction:
@@ -140,7 +140,7 @@ class Scorer:
     @cached_property
     def unsteered(self) -> list[Outcome]:
         """The prefixes' unsteered texts, measured."""
-        return text_scores.unsteered(self.llm, self.steered_direction, self.texts)
+        return text_scores.unsteered(self.site.llm, self.steered_direction, self.texts)
 
     @cached_property
     def texts(self) -> list[str]:

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures
 from glp_core.files import Json
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
@@ -78,20 +77,18 @@ def random_directions(n: int, d: int, seed: int = 0) -> list[Tensor]:
     return list(drawn / drawn.norm(dim=1, keepdim=True))
 
 
-def other_activations(
-    llm: Llm, layer: int, texts: Sequence[str], n: int, median_norm: float, *, shuffled: bool = False, seed: int = 0
-) -> "Off":
-    """Return n activations of `layer` over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
+def other_activations(site: Site, texts: Sequence[str], n: int, *, shuffled: bool = False, seed: int = 0) -> "Off":
+    """Return n activations of the site over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
     rng = np.random.default_rng(seed)
-    rows = [llm.encode(text, max_tokens=64) for text in texts]
+    rows = [site.llm.encode(text, max_tokens=64) for text in texts]
     if shuffled:
         rows = [[row[0], *rng.permutation(row[1:]).tolist()] for row in rows]
     parts = []
     for start in range(0, len(rows), 16):
-        parts += [acts[1:].float().cpu() for acts in llm.activations(rows[start : start + 16], layer)]
+        parts += [acts[1:].float().cpu() for acts in site.activations(rows[start : start + 16])]
     acts = torch.cat(parts)
     documents = torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])
-    kept = ~is_massive(acts, median_norm)
+    kept = ~site.is_massive(acts)
     acts, documents = acts[kept], documents[kept]
     if len(acts) < n:
         raise GlpError(f"The texts give {len(acts)} activations, wanted {n}: give more texts.")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
+from glp_core.llm.site import Site, is_massive
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
@@ -145,30 +145,28 @@ def long_rows(llm: Llm, texts: Sequence[str], documents: int, tokens: int) -> Te
 
 
 @torch.inference_mode()
-def document_losses(
-    llm: Llm, layer: int, ids: Tensor, replace: Replace | None, median_norm: float, *, seed: int = 0, batch: int = 8
-) -> Tensor:
-    """Return each document's mean next-token loss (documents,) with `layer`'s output replaced, for ids (documents, tokens).
+def document_losses(site: Site, ids: Tensor, replace: Replace | None, *, seed: int = 0, batch: int = 8) -> Tensor:
+    """Return each document's mean next-token loss (documents,) with the site's output replaced, for ids (documents, tokens).
 
     The first token and massive activations pass untouched. The same seed gives every replacement the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for rows in ids.split(batch):
-        noise = torch.randn(*rows.shape, llm.d_model, generator=generator)
-        edits = {} if replace is None else {layer: replacing_edit(replace, noise, median_norm)}
-        with edit(llm.model, edits):
-            logits = llm.model(input_ids=rows, use_cache=False).logits[:, :-1].float()
+        noise = torch.randn(*rows.shape, site.llm.d_model, generator=generator)
+        edits = {} if replace is None else {site.layer: replacing_edit(site, replace, noise)}
+        with edit(site.llm.model, edits):
+            logits = site.llm.model(input_ids=rows, use_cache=False).logits[:, :-1].float()
         token_losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
         losses.append(token_losses.view(len(rows), -1).mean(1))
     return torch.cat(losses).double().cpu()
 
 
-def replacing_edit(replace: Replace, noise: Tensor, median_norm: float) -> Callable[[Tensor], Tensor]:
+def replacing_edit(site: Site, replace: Replace, noise: Tensor) -> Callable[[Tensor], Tensor]:
     """Return an edit of a layer's output (batch, tokens, d) that puts `replace` in place of all but first and massive tokens."""
 
     def apply(hidden: Tensor) -> Tensor:
-        chosen = ~is_massive(hidden, median_norm)
+        chosen = ~site.is_massive(hidden)
         chosen[:, 0] = False
         out = hidden.clone()
         out[chosen] = replace(hidden[chosen], noise.to(hidden.device)[chosen]).to(hidden.dtype)
@@ -178,25 +176,23 @@ def replacing_edit(replace: Replace, noise: Tensor, median_norm: float) -> Calla
 
 
 def delta_lm_report(
-    llm: Llm,
-    layer: int,
+    site: Site,
     glp: GLP,
     prior: GaussianPrior,
     ids: Tensor,
-    median_norm: float,
     *,
     noise_levels: Sequence[float] = (0.25, 0.5, 0.75),
     progress: Progress = quiet,
 ) -> Json:
-    """Return by how much the LLM's loss rises when `layer` is noised and denoised, per method and noise level, over ids (n, tokens)."""
-    base = document_losses(llm, layer, ids, None, median_norm)
-    ablated = estimate(document_losses(llm, layer, ids, mean_ablation(glp), median_norm) - base)
+    """Return by how much the LLM's loss rises when the site is noised and denoised, per method and noise level, over ids (n, tokens)."""
+    base = document_losses(site, ids, None)
+    ablated = estimate(document_losses(site, ids, mean_ablation(glp)) - base)
     by_level: dict[str, Json] = {}
     for i, level in enumerate(noise_levels):
         progress(i, len(noise_levels), f"loss of the LLM at noise level {level}")
         ways = replacements(glp, prior, level)
         by_level[f"{level:g}"] = {
-            name: estimate(document_losses(llm, layer, ids, way, median_norm) - base).to_json() for name, way in ways.items()
+            name: estimate(document_losses(site, ids, way) - base).to_json() for name, way in ways.items()
         }
     middle = by_level.get("0.5", by_level[f"{noise_levels[0]:g}"])
     return {

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.data.store import is_massive
 from glp_core.evaluation.fidelity import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
 from glp_core.evaluation.two_sample import Accuracy, logistic_test, neighbour_test
 from glp_core.files import Json
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
@@ -42,11 +41,9 @@ class Rows(NamedTuple):
 class Contest:
     """What the methods are compared on."""
 
-    llm: Llm
-    layer: int
+    site: Site
     glp: GLP
     prior: GaussianPrior
-    median_norm: float
     ids: Tensor
     """(documents, tokens), of the LLM's loss."""
     halves: tuple[Rows, Rows]
@@ -145,7 +142,7 @@ class _Losses:
         c = self.contest
         self.asked += 1
         self.progress(self.asked, 18, "loss of the LLM")
-        return document_losses(c.llm, c.layer, c.ids, replace, c.median_norm)
+        return document_losses(c.site, c.ids, replace)
 
 
 def _pca(contest: Contest, components: int) -> Replace:
@@ -164,7 +161,7 @@ def _drawn(contest: Contest, k: int) -> dict[tuple[str, str], Rows]:
     }
     found[f"PCA, {k} components", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0), components=k)
     found["Gaussian", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0))
-    kept = {key: acts[~is_massive(acts, contest.median_norm)] for key, acts in found.items()}
+    kept = {key: acts[~contest.site.is_massive(acts)] for key, acts in found.items()}
     return {key: Rows(acts, torch.arange(len(acts))) for key, acts in kept.items()}
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
@@ -63,12 +63,10 @@ class Limits(NamedTuple):
 
 
 def write(
-    llm: Llm,
-    layer: int,
+    site: Site,
     jobs: Sequence[tuple[Text, Row]],
     sampling: Sampling,
     *,
-    median_norm: float,
     meter: ManifoldMeter | None = None,
     progress: Progress = quiet,
 ) -> list[Text]:
@@ -80,11 +78,11 @@ def write(
         rows = [row for _, row in part]
         written: list[list[int]] = [[] for _ in rows]
         distances: list[list[float]] = [[] for _ in rows]
-        for i, step in decode(llm, rows, layer, sampling, median_norm=median_norm, meter=meter):
-            if step.token not in llm.stop_ids:
+        for i, step in decode(site, rows, sampling, meter=meter):
+            if step.token not in site.llm.stop_ids:
                 written[i].append(step.token)
                 distances[i].append(step.distance_after)
-        read, _ = read_texts(llm, layer, [row.prompt for row in rows], written)
+        read, _ = read_texts(site, [row.prompt for row in rows], written)
         for (text, _), ids, chances, far in zip(part, written, read, distances, strict=True):
             known = [value for value in far if value == value]
             if ids and (known or meter is None):

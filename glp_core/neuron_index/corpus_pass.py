@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from glp_core.data.corpus import Document
-from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore, is_massive
+from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.batching import by_length
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neuron_index.statistics import Chunk, UnitStatistics
 from glp_core.prior.glp import GLP
@@ -88,22 +88,22 @@ class StoreSource:
 class TextSource:
     """Activations that the LLM computes on the way."""
 
-    def __init__(self, llm: Llm, layer: int, documents: Sequence[Document], listed: np.ndarray, median_norm: float) -> None:
-        self.llm, self.layer, self.documents, self.listed, self.median_norm = llm, layer, documents, listed, median_norm
-        self.facts = {"llm": llm.title, "layer": layer, "dtype": str(llm.dtype).removeprefix("torch.")}
+    def __init__(self, site: Site, documents: Sequence[Document], listed: np.ndarray) -> None:
+        self.site, self.documents, self.listed = site, documents, listed
+        self.facts = {"llm": site.llm.title, "layer": site.layer, "dtype": str(site.llm.dtype).removeprefix("torch.")}
         self.blocks = -(-len(documents) // DOCUMENTS_PER_SHARD)
 
     def chunks(self, block: int) -> Iterator[Chunk]:
         first = block * DOCUMENTS_PER_SHARD
         texts = self.documents[first : first + DOCUMENTS_PER_SHARD]
-        rows = [(first + i, self.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
+        rows = [(first + i, self.site.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
         rows = [row for row in rows if len(row[1]) > 1]
         for places in by_length([len(ids) for _, ids in rows], TOKENS_PER_CHUNK):
             batch = [rows[place] for place in places]
-            yield self._chunk(batch, self.llm.activations([ids for _, ids in batch], self.layer))
+            yield self._chunk(batch, self.site.activations([ids for _, ids in batch]))
 
     def _chunk(self, batch: Sequence[tuple[int, list[int]]], acts: Sequence[Tensor]) -> Chunk:
-        kept = [~is_massive(a[1:], self.median_norm) for a in acts]
+        kept = [~self.site.is_massive(a[1:]) for a in acts]
         lengths = [int(k.sum()) for k in kept]
         documents = np.array([number for number, _ in batch], np.int64)
         return Chunk(

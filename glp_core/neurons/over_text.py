@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neuron_index.write_directions import write_direction
 from glp_core.prior.glp import GLP
@@ -100,29 +99,26 @@ def _largest(strength: np.ndarray, k: int) -> np.ndarray:
 
 
 def read_text(
-    llm: Llm,
+    site: Site,
     glp: GLP,
-    layer: int,
     text: str | Sequence[int],
     reading: Reading,
     *,
     tails: np.ndarray | None = None,
-    median_norm: float,
     max_tokens: int = MOST_TOKENS,
 ) -> TextUnits:
     """Read all units on all tokens of a text (or of token ids that begin with the first token).
 
     Args:
         tails: (n_units, 2) from NeuronIndex.tails(); the text's own extremes when None.
-        median_norm: of the layer's activations: tells massive ones.
     Raises:
         GlpError: the text has no tokens.
     """
-    ids = llm.encode(text, max_tokens=max_tokens + 1) if isinstance(text, str) else list(text)[: max_tokens + 1]
+    ids = site.llm.encode(text, max_tokens=max_tokens + 1) if isinstance(text, str) else list(text)[: max_tokens + 1]
     if len(ids) < 2:
         raise GlpError("The text has no tokens: type some words.")
-    acts = llm.activations([ids], layer)[0][1:]
-    massive = is_massive(acts, median_norm).cpu().numpy()
+    acts = site.activations([ids])[0][1:]
+    massive = site.is_massive(acts).cpu().numpy()
     values = read_units(glp, acts, reading).cpu().numpy()
     values[massive] = np.nan
     if tails is None:
@@ -130,7 +126,7 @@ def read_text(
         tails = np.stack([np.minimum(seen.min(0), 0), np.maximum(seen.max(0), 0)], axis=1)
     low, high = (np.where(np.abs(side) > NO_TAIL, np.abs(side), np.inf).astype(np.float32) for side in tails.T)
     normalised = np.where(values > 0, values / high, values / low)
-    return TextUnits(ids[1:], llm.pieces(ids)[1:], massive, values, normalised, glp.d_mlp)
+    return TextUnits(ids[1:], site.llm.pieces(ids)[1:], massive, values, normalised, glp.d_mlp)
 
 
 def save_unit_direction(workspace: "Workspace", layer: int, unit: int) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_units
 from glp_core.neurons.probing import TaskRows, probe_task
 from glp_core.prior.glp import GLP
@@ -41,15 +41,13 @@ class ProbingSet(NamedTuple):
     """Of each task, places in `acts`."""
 
 
-def probing_set(
-    folder: Path, llm: Callable[[], Llm], layer: int, *, caps: Caps = CAPS, progress: Progress = quiet
-) -> ProbingSet:
-    """Return the subset's activations from a folder of `probe`; the LLM is asked for, and run, only for texts that it lacks."""
+def probing_set(folder: Path, site: Callable[[], Site], *, caps: Caps = CAPS, progress: Progress = quiet) -> ProbingSet:
+    """Return the subset's activations from a folder of `probe`; the site is asked for, and the LLM run, only for texts that it lacks."""
     frames = [sampled_rows(task, caps) for task in subset()]
     every = pd.concat(frames)
     have = ProbeActivations(folder)
     if not set(every["key"]) <= have.row.keys():
-        have = collect_probe_activations(llm(), layer, every, folder, max_tokens=caps.max_tokens, progress=progress)
+        have = collect_probe_activations(site(), every, folder, max_tokens=caps.max_tokens, progress=progress)
     used = np.unique(have.rows(every["key"].tolist()))
     place = np.full(len(have.layer), -1)
     place[used] = np.arange(len(used))

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import rankdata
 
 from glp_core.errors import GlpError
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neurons.probes import auc_of_ranks
 from glp_core.prior.glp import GLP
@@ -63,9 +63,8 @@ class ConceptUnits:
 
 
 def find_units(
-    llm: Llm,
+    site: Site,
     glp: GLP,
-    layer: int,
     positive: Sequence[str],
     negative: Sequence[str],
     reading: Reading,
@@ -97,7 +96,7 @@ def find_units(
         progress(done, total, words)
 
     texts = [*positive, *negative]
-    acts = TextReading.of(llm, layer, texts, progress=reading_progress).last
+    acts = TextReading.of(site, texts, progress=reading_progress).last
     unread = acts.isnan().any(1).nonzero()[:, 0].tolist()
     if unread:
         raise GlpError(f"{texts[unread[0]][:60]!r} has nothing but massive activations, which are not read: leave it out.")

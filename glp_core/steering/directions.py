@@ -17,6 +17,7 @@ from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
 from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import check_safetensors
 from glp_core.progress import Progress, quiet
 
@@ -53,6 +54,10 @@ class Direction:
     probe_auroc: float = float("nan")
     """Of the concept probe, on texts that it was not made from."""
 
+    def site(self, llm: Llm) -> Site:
+        """Return the layer of `llm` that the direction was made for."""
+        return Site(llm, self.layer, self.median_norm)
+
     def concept(self, acts_mean: Tensor) -> Tensor:
         """Return for mean clean activations of texts (n, d) the probability that they show the concept, (n,)."""
         return torch.sigmoid(acts_mean.float() @ self.probe_weight.to(acts_mean.device) + self.probe_bias)
@@ -87,15 +92,13 @@ class Direction:
 
 
 def diff_mean(
-    llm: Llm,
-    layer: int,
+    site: Site,
     positive: Sequence[str],
     negative: Sequence[str],
     *,
     name: str = "direction",
     title: str = "",
     how: str = "",
-    median_norm: float | None = None,
     test: tuple[Sequence[str], Sequence[str]] | None = None,
     pooling: Pooling = "last",
     seed: int = 0,
@@ -106,7 +109,6 @@ def diff_mean(
     Args:
         test: positive and negative texts to measure it on; a quarter of each class is held out when None.
         pooling: mean for the average over each text's tokens instead.
-        median_norm: the unit of strength; measured on these texts when None.
         seed: of the choice of held-out texts.
     Raises:
         GlpError: fewer than four texts in a class, or a text without tokens.
@@ -118,7 +120,7 @@ def diff_mean(
     counts = [len(positive), len(negative), len(test_positive), len(test_negative)]
     if min(counts) < 2:
         raise GlpError(f"Got {counts} texts (train +, train -, test +, test -), wanted at least two of each.")
-    reading = TextReading.of(llm, layer, [*positive, *negative, *test_positive, *test_negative], progress=progress)
+    reading = TextReading.of(site, [*positive, *negative, *test_positive, *test_negative], progress=progress)
     n_train, n_test = counts[0] + counts[1], counts[2] + counts[3]
     labels = np.repeat([1, 0, 1, 0], counts)
     return direction_from(
@@ -128,8 +130,8 @@ def diff_mean(
         n_train=n_train,
         name=name,
         title=title or name.replace("-", " "),
-        layer=layer,
-        median_norm=median_norm or float(reading.norms.median()),
+        layer=site.layer,
+        median_norm=site.median_norm,
         how=how or f"DiffMean of {POOLED[pooling]} of {n_train} texts; measured on {n_test} others",
     )
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import filled
+from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 
@@ -76,23 +76,14 @@ def check_arms(arms: Sequence[Arm], width: int, layer: int) -> None:
 class SteeringEdit:
     """The edit of one request: `start` gives the edit of one forward, for `hooks.edit`."""
 
-    def __init__(
-        self,
-        arms: Sequence[Arm],
-        seeds: Sequence[int],
-        *,
-        median_norm: float,
-        meter: ManifoldMeter | None,
-        device: torch.device,
-        width: int,
-    ) -> None:
-        self.median_norm, self.meter, self.device = median_norm, meter, device
+    def __init__(self, site: Site, arms: Sequence[Arm], seeds: Sequence[int], *, meter: ManifoldMeter | None) -> None:
+        self.site, self.meter, self.device = site, meter, site.llm.device
         self.n = filled(len(arms))
-        spare = self.n - len(arms)
+        spare, device, nothing = self.n - len(arms), self.device, torch.zeros(site.llm.d_model)
         self.edits = torch.tensor([arm.edits for arm in arms] + [False] * spare, device=device)
-        vectors = [torch.zeros(width) if arm.vector is None else arm.vector.float().cpu() for arm in arms]
-        self.vectors = torch.stack([*vectors, *[torch.zeros(width)] * spare]).to(device)
-        pushes = [0.0 if arm.vector is None else arm.strength * median_norm for arm in arms]
+        vectors = [nothing if arm.vector is None else arm.vector.float().cpu() for arm in arms]
+        self.vectors = torch.stack([*vectors, *[nothing] * spare]).to(device)
+        pushes = [0.0 if arm.vector is None else arm.strength * site.median_norm for arm in arms]
         self.pushes = torch.tensor([*pushes, *[0.0] * spare], dtype=torch.float64).float().to(device)[:, None]
         self.groups = _by_projector(arms, seeds, device)
 
@@ -103,7 +94,7 @@ class SteeringEdit:
     def push(self, hidden: Tensor, free: Tensor) -> "Edited":
         """Push and project the last position of hidden (rows, tokens, d) in rows that are `free`."""
         clean = hidden[:, -1].float()
-        massive = is_massive(clean, self.median_norm)
+        massive = self.site.is_massive(clean)
         free = free & ~massive
         pushed = clean + self.pushes * self.vectors
         if not torch.isfinite(pushed).all():

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.data.store import MASSIVE
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
 from glp_core.llm.hooks import edit, layer_at, record
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.edit import Arm, Reading, SteeringEdit, check_arms
 
@@ -61,50 +60,45 @@ class Row(NamedTuple):
 
 
 def generate(
-    llm: Llm,
+    site: Site,
     ids: Sequence[int],
-    layer: int,
     arms: Sequence[Arm],
     sampling: Sampling,
     *,
-    median_norm: float,
     meter: ManifoldMeter | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Step]:
     """Write a continuation of one prompt for each arm, side by side; yield every token as it comes.
 
     Args:
+        site: whose output is edited.
         ids: the prompt, from `llm.encode` or `llm.encode_chat`.
-        layer: whose output is edited.
-        median_norm: of the layer's activations, the unit of strength.
         meter: measures distances when given (one more GLP call a step).
         cancelled: asked before every step; when it says yes, the iterator ends.
     Raises:
         GlpError: an empty or too long prompt, a bad strength or direction, or steering so strong that the model breaks.
     """
     rows = [Row(ids, arm, sampling.seed) for arm in arms]
-    for _, step in decode(llm, rows, layer, sampling, median_norm=median_norm, meter=meter, cancelled=cancelled):
+    for _, step in decode(site, rows, sampling, meter=meter, cancelled=cancelled):
         yield step
 
 
 def decode(
-    llm: Llm,
+    site: Site,
     rows: Sequence[Row],
-    layer: int,
     sampling: Sampling,
     *,
-    median_norm: float,
     meter: ManifoldMeter | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Step]]:
     """Do what `generate` does for rows with prompts of their own; yield each token with its row's number."""
-    layer_at(llm.model, layer)
-    check_arms([row.arm for row in rows], llm.d_model, layer)
+    layer_at(site.llm.model, site.layer)
+    check_arms([row.arm for row in rows], site.llm.d_model, site.layer)
     for row in rows:
-        check_prompt(llm, row.prompt, sampling.max_tokens)
+        check_prompt(site.llm, row.prompt, sampling.max_tokens)
     if cancelled():
         return
-    batch = _Batch(llm, rows, layer, sampling, median_norm, meter)
+    batch = _Batch(site, rows, sampling, meter)
     for step in range(sampling.max_tokens):
         if not batch.open or cancelled():
             return
@@ -114,21 +108,13 @@ def decode(
 class _Batch:
     """The state of one request's decode loop."""
 
-    def __init__(
-        self, llm: Llm, rows: Sequence[Row], layer: int, sampling: Sampling, median_norm: float, meter: ManifoldMeter | None
-    ) -> None:
-        self.llm, self.rows, self.layer, self.sampling = llm, rows, layer, sampling
+    def __init__(self, site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None) -> None:
+        self.site, self.rows, self.sampling = site, rows, sampling
+        llm = site.llm
         spare = filled(len(rows)) - len(rows)
         prompts = [list(row.prompt) for row in rows] + [list(rows[0].prompt)] * spare
         with torch.inference_mode():
-            self.edit = SteeringEdit(
-                [row.arm for row in rows],
-                [row.seed for row in rows],
-                median_norm=median_norm,
-                meter=meter,
-                device=llm.device,
-                width=llm.d_model,
-            )
+            self.edit = SteeringEdit(site, [row.arm for row in rows], [row.seed for row in rows], meter=meter)
             self.context = Context(llm, prompts)
             self.last = torch.tensor([prompt[-1] for prompt in prompts], device=llm.device)
         self.streams = [TextStream(llm, row.prompt) for row in rows]
@@ -157,7 +143,7 @@ class _Batch:
     @torch.inference_mode()
     def _forward(self) -> tuple[list[int], list[float], Reading]:
         once = self.edit.start(self.context.lengths == 0)
-        with edit(self.llm.model, {self.layer: once}):
+        with edit(self.site.llm.model, {self.site.layer: once}):
             logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
         if not torch.isfinite(logits[: len(self.rows)]).all():
             raise GlpError(
@@ -174,31 +160,31 @@ class _Batch:
 
 
 def clean_reading(
-    llm: Llm, layer: int, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    site: Site, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> tuple[list[list[float]], Tensor]:
     """Read continuations of one prompt with the unsteered model.
 
     Returns:
-        Every token's log-probability, a list for each continuation, and the mean activation at `layer` over its tokens (n, d),
+        Every token's log-probability, a list for each continuation, and the mean activation at the site over its tokens (n, d),
         massive ones left out; nan for an empty continuation.
     """
-    return read_texts(llm, layer, [prompt_ids] * len(continuations), continuations)
+    return read_texts(site, [prompt_ids] * len(continuations), continuations)
 
 
 def read_texts(
-    llm: Llm, layer: int, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
 ) -> tuple[list[list[float]], Tensor]:
     """Do what `clean_reading` does for continuations with prompts of their own."""
-    layer_at(llm.model, layer)
+    layer_at(site.llm.model, site.layer)
     for prompt, continuation in zip(prompts, continuations, strict=True):
-        check_prompt(llm, prompt, len(continuation))
+        check_prompt(site.llm, prompt, len(continuation))
     log_probabilities: list[list[float]] = []
-    means: list[Tensor] = [torch.zeros(0, llm.d_model)]
+    means: list[Tensor] = [torch.zeros(0, site.llm.d_model)]
     longest = max((len(c) for c in continuations), default=0)
     size = max(1, TOKENS_PER_READING // (1 + longest))
     for first in range(0, len(continuations), size):
         part = slice(first, first + size)
-        read, mean = _read_batch(llm, layer, prompts[part], continuations[part])
+        read, mean = _read_batch(site, prompts[part], continuations[part])
         log_probabilities += read
         means.append(mean)
     return log_probabilities, torch.cat(means)
@@ -206,24 +192,24 @@ def read_texts(
 
 @torch.inference_mode()
 def _read_batch(
-    llm: Llm, layer: int, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
 ) -> tuple[list[list[float]], Tensor]:
+    llm = site.llm
     context = Context(llm, prompts)
     ids, _ = llm.pad([[prompt[-1], *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
-    with record(llm.model, [layer]) as acts:
+    with record(llm.model, [site.layer]) as acts:
         logits = context.feed(ids)
     log_probabilities, means = [], []
     for row, continuation in enumerate(continuations):
         n = len(continuation)
         chosen = logits[row, :n].float().log_softmax(-1).gather(-1, ids[row, 1 : n + 1, None])
         log_probabilities.append(chosen[:, 0].tolist())
-        means.append(_mean_activation(acts[layer][row, 1 : n + 1].float().cpu()))
+        means.append(_mean_activation(site, acts[site.layer][row, 1 : n + 1].float().cpu()))
     return log_probabilities, torch.stack(means)
 
 
-def _mean_activation(acts: Tensor) -> Tensor:
-    norms = acts.norm(dim=-1)
-    return acts[norms <= MASSIVE * norms.median()].mean(0) if len(acts) else torch.full(acts.shape[1:], torch.nan)
+def _mean_activation(site: Site, acts: Tensor) -> Tensor:
+    return acts[~site.is_massive(acts)].mean(0)
 
 
 def repetition(ids: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction, direction_from
 from glp_core.steering.edit import Arm
@@ -76,11 +76,9 @@ QUESTIONS = (
 
 
 def make_persona(
-    llm: Llm,
-    layer: int,
+    site: Site,
     persona: Persona,
     *,
-    median_norm: float,
     questions: Sequence[str] = QUESTIONS,
     progress: Progress = quiet,
 ) -> Direction:
@@ -94,36 +92,37 @@ def make_persona(
     asked = [question for question, held_out in zip(questions, test, strict=True) if not held_out]
     held_out = [question for question, held_out in zip(questions, test, strict=True) if held_out]
     blocks = [(asked, persona.system), (asked, persona.opposite), (held_out, persona.system), (held_out, persona.opposite)]
+    llm = site.llm
     rows = [(question, system) for block, system in blocks for question in block]
     prompts = [llm.encode_chat([{"role": "system", "content": system}, {"role": "user", "content": q}]) for q, system in rows]
-    answers = _answers(llm, layer, prompts, median_norm, progress)
+    answers = _answers(site, prompts, progress)
     labels = np.repeat([1, 0, 1, 0], [len(block) for block, _ in blocks])
     bare = [llm.encode_chat([{"role": "user", "content": q}]) for q, _ in rows]
     return direction_from(
-        _read(llm, layer, prompts, answers).mean,
-        _read(llm, layer, bare, answers).mean,
+        _read(site, prompts, answers).mean,
+        _read(site, bare, answers).mean,
         labels,
         n_train=2 * len(asked),
         name=persona.name,
         title=persona.title,
-        layer=layer,
-        median_norm=median_norm,
+        layer=site.layer,
+        median_norm=site.median_norm,
         how=f"Mean activation over {ANSWER_TOKENS}-token greedy answers to {len(asked)} questions, "
         f'system prompt "{persona.system}" against "{persona.opposite}"',
     )
 
 
-def _answers(llm: Llm, layer: int, prompts: Sequence[Sequence[int]], median_norm: float, progress: Progress) -> list[list[int]]:
+def _answers(site: Site, prompts: Sequence[Sequence[int]], progress: Progress) -> list[list[int]]:
     answers: list[list[int]] = [[] for _ in prompts]
     for first in range(0, len(prompts), ROWS_PER_BATCH):
         rows = [Row(prompt, Arm("answer")) for prompt in prompts[first : first + ROWS_PER_BATCH]]
-        for row, step in decode(llm, rows, layer, Sampling(ANSWER_TOKENS), median_norm=median_norm):
-            if step.token not in llm.stop_ids or not answers[first + row]:
+        for row, step in decode(site, rows, Sampling(ANSWER_TOKENS)):
+            if step.token not in site.llm.stop_ids or not answers[first + row]:
                 answers[first + row].append(step.token)
         progress(first + len(rows), len(prompts), "answers written")
     return answers
 
 
-def _read(llm: Llm, layer: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> TextReading:
+def _read(site: Site, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> TextReading:
     rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    return TextReading.of_spans(llm, layer, rows, [len(prompt) for prompt in prompts])
+    return TextReading.of_spans(site, rows, [len(prompt) for prompt in prompts])

@@ -11,7 +11,7 @@ import numpy as np
 from glp_core.data.corpus import Split, task, task_rows
 from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction, direction_from
 
@@ -145,8 +145,8 @@ PERSONAS = (
 class Readings:
     """Reads pools of texts with the model, each only once."""
 
-    def __init__(self, llm: Llm, layer: int, *, progress: Progress = quiet) -> None:
-        self.llm, self.layer, self.progress = llm, layer, progress
+    def __init__(self, site: Site, *, progress: Progress = quiet) -> None:
+        self.site, self.progress = site, progress
         self._read: dict[tuple[Pool, Split], TextReading] = {}
 
     def of(self, pools: Sequence[Pool], split: Split, n: int) -> TextReading:
@@ -159,7 +159,7 @@ class Readings:
         known = self._read.get((pool, split))
         done = len(known.mean) if known else 0
         if done < len(texts):
-            more = TextReading.of(self.llm, self.layer, texts[done:], progress=self.progress)
+            more = TextReading.of(self.site, texts[done:], progress=self.progress)
             known = self._read[pool, split] = TextReading.joined([known, more] if known else [more])
         return known.first(len(texts))
 
@@ -172,7 +172,7 @@ class Readings:
         return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
 
 
-def make(recipe: Recipe, readings: Readings, median_norm: float) -> Direction:
+def make(recipe: Recipe, readings: Readings) -> Direction:
     """Make a direction from its recipe."""
     parts = [
         readings.of(pools, split, n)
@@ -188,7 +188,7 @@ def make(recipe: Recipe, readings: Readings, median_norm: float) -> Direction:
         n_train=counts[0] + counts[1],
         name=recipe.name,
         title=recipe.title,
-        layer=readings.layer,
-        median_norm=median_norm,
+        layer=readings.site.layer,
+        median_norm=readings.site.median_norm,
         how=f"DiffMean of {POOLED[recipe.pooling]}: {recipe.about}; {', '.join(dict.fromkeys(p.task for p in recipe.positive))}",
     )

@@ -100,12 +100,13 @@ def _measured(
     written: list[list[int]] = [[] for _ in rows]
     texts = [""] * len(rows)
     seen: list[list[tuple[float, float]]] = [[] for _ in rows]
-    for i, step in decode(llm, rows, direction.layer, Sampling(tokens), median_norm=direction.median_norm, meter=meter):
+    site = direction.site(llm)
+    for i, step in decode(site, rows, Sampling(tokens), meter=meter):
         if step.token not in llm.stop_ids:
             written[i].append(step.token)
         texts[i] += step.text
         seen[i].append((step.distance_after, step.kept_push))
-    read, means = read_texts(llm, direction.layer, [row.prompt for row in rows], written)
+    read, means = read_texts(site, [row.prompt for row in rows], written)
     concepts = direction.concept(means).tolist()
     outcomes = []
     for i, (prefix, arm, strength) in enumerate(batch):

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glp_core.data.store import is_massive
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
@@ -86,18 +85,18 @@ def sweep(pushes: Pushes, *, done: AbstractSet[Cell] = frozenset(), cancelled: C
             yield pushes.spread(arm, strength, raw)
 
 
-def last_activations(llm: Llm, layer: int, texts: Sequence[str], median_norm: float) -> Tensor:
+def last_activations(site: Site, texts: Sequence[str]) -> Tensor:
     """Return each text's last-token activation (n, d), massive ones left out.
 
     Raises:
         GlpError: fewer than two texts have words.
     """
-    rows = [row for row in (llm.encode(text, max_tokens=LONGEST_PROMPT) for text in texts) if len(row) > 1]
+    rows = [row for row in (site.llm.encode(text, max_tokens=LONGEST_PROMPT) for text in texts) if len(row) > 1]
     if len(rows) < 2:
         raise GlpError("Fewer than two prompts have words: write at least two lines.")
-    parts = [acts[-1:] for i in range(0, len(rows), 32) for acts in llm.activations(rows[i : i + 32], layer)]
+    parts = [acts[-1:] for i in range(0, len(rows), 32) for acts in site.activations(rows[i : i + 32])]
     acts = torch.cat(parts).float().cpu()
-    return acts[~is_massive(acts, median_norm)]
+    return acts[~site.is_massive(acts)]
 
 
 def lowered(pushes: Pushes, strengths: Sequence[float]) -> list[Json]:

@@ -9,7 +9,6 @@ import sys
 import torch
 
 from glp_core.data.corpus import documents
-from glp_core.data.store import is_massive
 from glp_core.devices import native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.prior.checkpoint import load_glp
@@ -17,11 +16,11 @@ from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole
 
 
-def held_out_activations(llm, layer, median_norm, n):
+def held_out_activations(site, n):
     """Return real activations (n, d) of held-out documents, first and massive tokens left out."""
-    rows = [llm.encode(document.text, max_tokens=64) for document in documents("validation")[: n // 8]]
-    acts = torch.cat([one[1:] for first in range(0, len(rows), 8) for one in llm.activations(rows[first : first + 8], layer)])
-    acts = acts[~is_massive(acts, median_norm)]
+    rows = [site.llm.encode(document.text, max_tokens=64) for document in documents("validation")[: n // 8]]
+    acts = torch.cat([one[1:] for first in range(0, len(rows), 8) for one in site.activations(rows[first : first + 8])])
+    acts = acts[~site.is_massive(acts)]
     return acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[:n]].float()
 
 
@@ -45,7 +44,7 @@ def main():
 
 def measure_projection(workspace, llm, native):
     exact = load_glp(workspace.folder / "glp")
-    acts = held_out_activations(llm, workspace.layer, workspace.median_norm, 256)
+    acts = held_out_activations(workspace.site(llm), 256)
     few = {PAGE_SOLVER: PAGE_CALLS} | ({"fitted": 2} if native.fitted_steps else {})
     found = projection.errors(exact, native, acts, few)
     fast = projection.quickest(found)
@@ -57,7 +56,7 @@ def measure_projection(workspace, llm, native):
 
 
 def measure_compare(workspace, llm, native):
-    ratio, seconds = whole.compare_vs_generate(llm, native, workspace.layer, workspace.median_norm, PAGE_SOLVER, PAGE_CALLS)
+    ratio, seconds = whole.compare_vs_generate(workspace.site(llm), native, PAGE_SOLVER, PAGE_CALLS)
     return {"compare_vs_generate": ratio, "compare_seconds": seconds}
 
 

@@ -89,8 +89,8 @@ def main():
     texts = documents("train")[: args.documents]
     listed = first_of_text(texts)
     native_llm, native_glp = workspace.load_llm(), workspace.load_glp()
-    source = TextSource(native_llm, workspace.layer, texts, listed, workspace.median_norm)
-    warm = TextSource(native_llm, workspace.layer, texts[:64], listed, workspace.median_norm)
+    source = TextSource(workspace.site(native_llm), texts, listed)
+    warm = TextSource(workspace.site(native_llm), texts[:64], listed)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as three:
         one_pass(native_llm, native_glp, warm, one)
         begun = time.perf_counter()

@@ -15,7 +15,7 @@ import torch
 
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import documents
-from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, is_massive
+from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT
 from glp_core.llm.model import load_llm
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.format import KEPT
@@ -44,7 +44,7 @@ def scan(llm, glp, workspace, reading, texts, units):
         if len(ids) < 2:
             continue
         acts = llm.activations([ids], workspace.layer)[0][1:]
-        acts = acts[~is_massive(acts, workspace.median_norm)]
+        acts = acts[~workspace.site(llm).is_massive(acts)]
         tokens += len(acts)
         key = " ".join(document.text.split()).casefold()[:300]
         repeated = key in seen
@@ -77,7 +77,7 @@ def differences(index, unit, highs, lows):
 
 def check_scan(llm, glp, workspace, reading, texts, n_units):
     """Index documents and compare with the scan; return facts and what is wrong."""
-    source = TextSource(llm, workspace.layer, texts, first_of_text(texts), workspace.median_norm)
+    source = TextSource(workspace.site(llm), texts, first_of_text(texts))
     blocks = range(-(-len(texts) // DOCUMENTS_PER_SHARD))
     flat = np.sort(np.random.default_rng(0).choice(glp.n_layers * glp.d_mlp, n_units, replace=False))
     with tempfile.TemporaryDirectory() as folder:
@@ -102,8 +102,8 @@ def check_shipped(workspace, n_units):
     for number in np.random.default_rng(1).choice(index.n_units, n_units, replace=False).tolist():
         unit = index.unit(*divmod(number, index.d_mlp))
         for listed in [*unit.top[:REREAD], *unit.bottom[:REREAD]]:
-            options = {"median_norm": workspace.median_norm, "max_tokens": TOKENS_PER_DOCUMENT - 1}
-            read = read_text(llm, glp, workspace.layer, corpus[listed.document].text, index.reading, **options)
+            words, longest = corpus[listed.document].text, TOKENS_PER_DOCUMENT - 1
+            read = read_text(workspace.site(llm), glp, words, index.reading, max_tokens=longest)
             same = read.pieces == listed.pieces
             foreign += not same
             off.append(abs(float(read.values[listed.peak, number]) - listed.value) / unit.scale if same else 0.0)

@@ -90,7 +90,7 @@ def main():
     llm, glp = workspace.load_llm(), workspace.load_glp()
     rows, report = [], reporter("concepts")
     for name, asks, positive, negative in concepts():
-        found = find_units(llm, glp, workspace.layer, positive, negative, index.reading)
+        found = find_units(workspace.site(llm), glp, positive, negative, index.reading)
         rows.append(evidence(index, name, asks, found))
         report(len(rows), 10, name)
     facts = {"reading": index.reading.to_json(), "glp": index.facts["glp"], "index_tokens": index.n_tokens}

@@ -15,8 +15,9 @@ from tests.bench.timing import interleaved
 TOKENS = 64
 
 
-def compare_vs_generate(llm, glp, layer, median_norm, solver, calls, repeats=3):
+def compare_vs_generate(site, glp, solver, calls, repeats=3):
     """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes."""
+    llm = site.llm
     ids = llm.encode("The weather this week has been")
     projector = make_projector("glp", glp=glp, steps=calls, solver=solver)
     direction = torch.nn.functional.normalize(torch.randn(glp.d_input, generator=torch.Generator().manual_seed(0)), dim=0)
@@ -29,7 +30,7 @@ def compare_vs_generate(llm, glp, layer, median_norm, solver, calls, repeats=3):
     llm.stop_ids = frozenset()  # every arm writes all its tokens, as the plain run does with min_new_tokens
 
     def three_columns():
-        steps = sum(1 for _ in generate(llm, ids, layer, arms, Sampling(max_tokens=TOKENS), median_norm=median_norm))
+        steps = sum(1 for _ in generate(site, ids, arms, Sampling(max_tokens=TOKENS)))
         assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
 
     def plain():

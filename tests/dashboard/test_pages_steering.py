@@ -20,6 +20,7 @@ from dashboard.steering import export, request, results, strength
 from dashboard.steering.comparison import Column, Comparison, Reading
 from dashboard.steering.request import Request
 from glp_core.errors import GlpError
+from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, Step, generate
@@ -81,7 +82,7 @@ def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
         Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="midpoint")),
     ]
     wanted = {arm.name: "" for arm in arms}
-    for step in generate(llm, llm.encode("The cat"), 2, arms, Sampling(12), median_norm=5.0):
+    for step in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(12)):
         wanted[step.arm] += step.text
     shown = board(at)
     assert list(shown) == ["unsteered", "raw", "glp"]

@@ -6,6 +6,7 @@ import pytest
 
 from dashboard.service import priors, resources, workspace_facts
 from glp_core.errors import GlpError
+from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, generate
@@ -30,7 +31,7 @@ def written(workspace, llm, glp):
     direction = workspace.direction("positive")
     projector = make_projector("glp", glp=glp, noise_level=0.5, steps=3, solver="radau")
     arms = [Arm("glp", direction.vector, 2.0, projector)]
-    return "".join(step.text for step in generate(llm, llm.encode("The cat"), 2, arms, Sampling(12), median_norm=5.0))
+    return "".join(step.text for step in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(12)))
 
 
 def test_the_link_chooses_the_glp_that_projects(workspace):

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from glp_core import GlpError
 from glp_core.data import store as activations
 from glp_core.data.corpus import Document
-from glp_core.data.store import ActivationStore, collect, is_massive
+from glp_core.data.store import ActivationStore, collect
+from glp_core.llm.site import is_massive
 from glp_core.workspace import Workspace
 from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model
 

@@ -11,6 +11,7 @@ from glp_core.data.store import collect
 from glp_core.errors import GlpError
 from glp_core.evaluation import checkpoint_scores
 from glp_core.evaluation.checkpoint_scores import Scorer, score_run
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import NOISE_FREE, read_units
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp
@@ -142,12 +143,12 @@ def test_the_probing_set_runs_only_texts_that_the_folder_lacks(tiny_llm, tmp_pat
     frame["key"] = [digest(text) for text in texts]
     monkeypatch.setattr(probing_score, "subset", lambda: (Task("1_a", "a", "a.csv"), Task("2_b", "b", "b.csv")))
     monkeypatch.setattr(probing_score, "sampled_rows", lambda task, _caps: frame if task.name == "1_a" else frame.iloc[::-1])
-    found = probing_score.probing_set(tmp_path, lambda: tiny_llm, 2, caps=Caps(12, 6, 6))
+    found = probing_score.probing_set(tmp_path, lambda: Site(tiny_llm, 2, 1e9), caps=Caps(12, 6, 6))
     assert len(found.acts) == 24 and len(ProbeActivations(tmp_path).row) == 24
-    alone = last_token_activations(tiny_llm, 2, [texts[13]], max_tokens=128)["layer"]
+    alone = last_token_activations(Site(tiny_llm, 2, 1e9), [texts[13]], max_tokens=128)["layer"]
     place = found.rows[0].validation[1]
     torch.testing.assert_close(found.acts[place : place + 1], alone, atol=1e-5, rtol=1e-4)
-    again = probing_score.probing_set(tmp_path, lambda: pytest.fail("the LLM is not needed"), 2, caps=Caps(12, 6, 6))
+    again = probing_score.probing_set(tmp_path, lambda: pytest.fail("the LLM is not needed"), caps=Caps(12, 6, 6))
     assert again.acts.equal(found.acts) and (again.rows[1].test == found.rows[1].test).all()
 
 
@@ -188,9 +189,9 @@ def test_the_steering_score_is_of_texts_written_with_the_checkpoint(made, scorer
         numbers = []
         for i, prefix in enumerate(scorer.texts):
             ids = llm.encode(prefix)
-            steps = list(generate(llm, ids, 2, [arm], Sampling(24, seed=i), median_norm=direction.median_norm))
+            steps = list(generate(direction.site(llm), ids, [arm], Sampling(24, seed=i)))
             tokens = [step.token for step in steps if step.token not in llm.stop_ids]
-            (read,), mean = clean_reading(llm, 2, ids, [tokens])
+            (read,), mean = clean_reading(direction.site(llm), ids, [tokens])
             numbers.append((float(direction.concept(mean)), np.mean(read), repeated_share(tokens, 2)))
         cells[name] = np.mean(numbers, axis=0)
     (c0, l0, r0), (c1, l1, r1) = cells["plain"], cells["glp"]

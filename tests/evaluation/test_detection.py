@@ -12,6 +12,7 @@ from glp_core.errors import GlpError
 from glp_core.evaluation import detection
 from glp_core.evaluation.measures import NAMES, Measures, percentiles, reference
 from glp_core.evaluation.two_sample import logistic_test, neighbour_test
+from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from tests.support import tiny
 
@@ -175,12 +176,12 @@ def test_a_bank_survives_its_files_and_damage_is_told(measures, tmp_path):
 def test_shuffled_and_other_texts_leave_first_tokens_out():
     llm = tiny.make_tiny_llm()
     texts = ["The cat sat on the mat.", "A model of the mind is not the mind."] * 4
-    straight = detection.other_activations(llm, 1, texts, 30, 1e9)
-    shuffled = detection.other_activations(llm, 1, texts, 30, 1e9, shuffled=True)
+    straight = detection.other_activations(Site(llm, 1, 1e9), texts, 30)
+    shuffled = detection.other_activations(Site(llm, 1, 1e9), texts, 30, shuffled=True)
     assert straight.acts.shape == shuffled.acts.shape == (30, tiny.WIDTH)
     assert not torch.allclose(straight.acts, shuffled.acts)
     assert set(straight.documents.tolist()) <= set(range(8))
     first = llm.activations([llm.encode(texts[0])], 1)[0][0]
     assert (torch.cdist(first[None].float(), straight.acts) > 1e-3).all()
     with pytest.raises(GlpError, match="give more texts"):
-        detection.other_activations(llm, 1, texts, 10_000, 1e9)
+        detection.other_activations(Site(llm, 1, 1e9), texts, 10_000)

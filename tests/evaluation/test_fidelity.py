@@ -9,6 +9,7 @@ from glp_core import GlpError
 from glp_core.evaluation import fidelity, solver_error
 from glp_core.evaluation.fidelity import document_losses, estimate, frechet_distance, mean_by
 from glp_core.llm.hooks import layer_at
+from glp_core.llm.site import Site
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from tests.bench.projection import quickest
 from tests.support.tiny import tiny_glp
@@ -117,12 +118,12 @@ def ids(tiny_llm):
 
 def test_document_losses_are_transformers_own(tiny_llm, ids):
     wanted = [float(tiny_llm.model(input_ids=row[None], labels=row[None]).loss) for row in ids]
-    assert document_losses(tiny_llm, 2, ids, None, 1.0).tolist() == pytest.approx(wanted, rel=1e-5)
+    assert document_losses(Site(tiny_llm, 2, 1.0), ids, None).tolist() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_mean_ablation_is_a_hand_made_hook(tiny_llm, ids):
     glp = tiny_glp(tiny_llm.d_model)
-    got = document_losses(tiny_llm, 2, ids, fidelity.mean_ablation(glp), 1e9)
+    got = document_losses(Site(tiny_llm, 2, 1e9), ids, fidelity.mean_ablation(glp))
 
     def hook(_module, _inputs, output):
         replaced = output.clone()
@@ -135,7 +136,7 @@ def test_mean_ablation_is_a_hand_made_hook(tiny_llm, ids):
     finally:
         handle.remove()
     assert got.tolist() == pytest.approx(wanted, rel=1e-5)
-    assert got.tolist() != pytest.approx(document_losses(tiny_llm, 2, ids, None, 1e9).tolist(), rel=1e-3)
+    assert got.tolist() != pytest.approx(document_losses(Site(tiny_llm, 2, 1e9), ids, None).tolist(), rel=1e-3)
 
 
 def test_massive_and_first_tokens_pass_untouched_and_noise_is_the_same_for_every_method(tiny_llm, ids):
@@ -145,18 +146,18 @@ def test_massive_and_first_tokens_pass_untouched_and_noise_is_the_same_for_every
         seen.append(noise)
         return acts * 100
 
-    assert torch.equal(document_losses(tiny_llm, 2, ids, keep, 1e-9), document_losses(tiny_llm, 2, ids, None, 1.0))
+    assert torch.equal(document_losses(Site(tiny_llm, 2, 1e-9), ids, keep), document_losses(Site(tiny_llm, 2, 1.0), ids, None))
     assert all(len(noise) == 0 for noise in seen)
     seen.clear()
-    document_losses(tiny_llm, 2, ids, keep, 1e9)
-    document_losses(tiny_llm, 2, ids, keep, 1e9)
+    document_losses(Site(tiny_llm, 2, 1e9), ids, keep)
+    document_losses(Site(tiny_llm, 2, 1e9), ids, keep)
     assert seen[0].shape == (3 * 11, tiny_llm.d_model) and torch.equal(seen[0], seen[1])
 
 
 def test_the_delta_lm_report_has_every_method_at_every_level(tiny_llm, ids):
     glp = tiny_glp(tiny_llm.d_model)
     prior = GaussianPrior(glp.normalizer.mean[0], torch.eye(tiny_llm.d_model))
-    report = fidelity.delta_lm_report(tiny_llm, 2, glp, prior, ids, 1e9, noise_levels=(0.0, 0.5))
+    report = fidelity.delta_lm_report(Site(tiny_llm, 2, 1e9), glp, prior, ids, noise_levels=(0.0, 0.5))
     assert set(report["by_noise_level"]) == {"0", "0.5"}
     for found in report["by_noise_level"].values():
         assert set(found) == {"glp", "gaussian_mean", "gaussian_sample"}

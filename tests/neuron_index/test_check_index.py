@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from glp_core.data.corpus import Document
+from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading
@@ -28,11 +29,11 @@ def texts():
 @pytest.fixture(scope="module")
 def workspace(texts, tiny_llm, tiny_glp, tmp_path_factory):
     folder = tmp_path_factory.mktemp("neurons")
-    source = TextSource(tiny_llm, LAYER, texts, first_of_text(texts), 1e9)
+    source = TextSource(Site(tiny_llm, LAYER, 1e9), texts, first_of_text(texts))
     statistics = index_part(tiny_glp, READING, source, range(1), folder / "part.safetensors", identity={})
     finish(statistics, tiny_glp, tiny_llm, READING, texts, folder, facts={})
     models = {"load_llm": lambda: tiny_llm, "load_glp": lambda: tiny_glp}
-    return SimpleNamespace(layer=LAYER, median_norm=1e9, neurons=folder, **models)
+    return SimpleNamespace(layer=LAYER, median_norm=1e9, neurons=folder, site=lambda llm: Site(llm, LAYER, 1e9), **models)
 
 
 def test_an_index_that_is_right_passes_both_checks(texts, workspace, tiny_llm, tiny_glp, monkeypatch):

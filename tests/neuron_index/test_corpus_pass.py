@@ -9,6 +9,7 @@ from scipy import stats
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
+from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
 from glp_core.neuron_index.counting import bin_values
 from glp_core.neuron_index.format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
@@ -55,7 +56,7 @@ def brute(documents, tiny_llm, tiny_glp):
 
 @pytest.fixture(scope="module")
 def source(documents, tiny_llm):
-    return TextSource(tiny_llm, LAYER, documents, first_of_text(documents), median_norm=1e9)
+    return TextSource(Site(tiny_llm, LAYER, 1e9), documents, first_of_text(documents))
 
 
 @pytest.fixture(scope="module")

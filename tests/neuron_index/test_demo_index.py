@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core.data.store import is_massive
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import draw_noise
 from glp_core.neurons.over_text import read_text
@@ -30,14 +29,12 @@ def test_the_index_is_of_this_glp_and_counts_every_token_of_every_unit(index, de
 
 def test_values_on_the_page_equal_the_glps_neurons(index, demo, demo_llm, demo_glp):
     reading = index.reading
-    read = read_text(
-        demo_llm, demo_glp, demo.layer, TEXT, reading, tails=index.tails(), median_norm=demo.median_norm, max_tokens=400
-    )
+    read = read_text(demo.site(demo_llm), demo_glp, TEXT, reading, tails=index.tails(), max_tokens=400)
     acts = demo_llm.activations([demo_llm.encode(TEXT)], demo.layer)[0][1:]
     draws = draw_noise(demo_glp, reading) if reading.draws else torch.zeros(1, demo_glp.d_input)
     values = [demo_glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)) for noise in draws]
     expected = torch.stack(values).mean(0).flatten(1).numpy()
-    massive = is_massive(acts, demo.median_norm).numpy()
+    massive = demo.site(demo_llm).is_massive(acts).numpy()
     assert "".join(read.pieces) == TEXT and not massive.all()
     np.testing.assert_allclose(read.values[~massive], expected[~massive], rtol=1e-3, atol=1e-4)
 

@@ -17,6 +17,7 @@ from glp_core.data.probe_activations import (
     sampled_rows,
 )
 from glp_core.errors import GlpError
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neurons.over_text import read_text
 from glp_core.neurons.probes import auc, auc_interval, auc_of_ranks, bootstrap_mean, fit_logistic, roc, standardised_difference
@@ -155,7 +156,7 @@ def test_rows_are_balanced_capped_and_keep_their_split(monkeypatch):
 
 def test_last_token_activations_are_those_of_each_text_alone(tiny_llm, tmp_path):
     texts = ["The cat sat", "on the mat and looked at the rain, then again at the mat", "a"]
-    found = last_token_activations(tiny_llm, 2, texts, max_tokens=12)
+    found = last_token_activations(Site(tiny_llm, 2, 1e9), texts, max_tokens=12)
     block = tiny_llm.model.model.layers[2]
     for i, text in enumerate(texts):
         ids = torch.tensor([tiny_llm.encode(text, max_tokens=12)])
@@ -176,15 +177,17 @@ def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        collect_probe_activations(tiny_llm, 2, rows, tmp_path, max_tokens=16, progress=die)
+        collect_probe_activations(Site(tiny_llm, 2, 1e9), rows, tmp_path, max_tokens=16, progress=die)
     assert len(ProbeActivations(tmp_path).row) == 2
     steps = []
-    have = collect_probe_activations(tiny_llm, 2, rows, tmp_path, max_tokens=16, progress=lambda *s: steps.append(s[:2]))
+    have = collect_probe_activations(
+        Site(tiny_llm, 2, 1e9), rows, tmp_path, max_tokens=16, progress=lambda *s: steps.append(s[:2])
+    )
     assert steps == [(4, 4)] and len(have.row) == 4
     place = have.rows([digest("three")])
     with pytest.raises(GlpError, match="Choose another folder"):
-        collect_probe_activations(tiny_llm, 1, rows, tmp_path, max_tokens=16)
-    alone = last_token_activations(tiny_llm, 2, ["three"], max_tokens=16)
+        collect_probe_activations(Site(tiny_llm, 1, 1e9), rows, tmp_path, max_tokens=16)
+    alone = last_token_activations(Site(tiny_llm, 2, 1e9), ["three"], max_tokens=16)
     torch.testing.assert_close(have.layer[place], alone["layer"], atol=1e-5, rtol=1e-4)
 
 
@@ -216,23 +219,23 @@ def test_find_units_reads_last_tokens_and_refuses_bad_groups(tiny_llm, tiny_glp)
     positive = [f"the cat sat on mat {i}" for i in range(6)]
     negative = [f"she said that film was dull {i}" for i in range(7)]
     reading = Reading()
-    found = find_units(tiny_llm, tiny_glp, 2, [*positive, " "], negative, reading, permutations=50)
+    found = find_units(Site(tiny_llm, 2, 1e9), tiny_glp, [*positive, " "], negative, reading, permutations=50)
     assert (found.n_positive, found.n_negative, len(found.units), len(found.labels)) == (6, 7, 10, 13)
     best = found.units[0]
     acts = tiny_llm.activations([tiny_llm.encode(positive[0])], 2)[0][-1:]
     expected = read_units(tiny_glp, acts, reading)[0, best.layer * tiny_glp.d_mlp + best.unit]
     assert best.values[0] == pytest.approx(float(expected), abs=1e-4)
     with pytest.raises(GlpError, match="wanted at least 5"):
-        find_units(tiny_llm, tiny_glp, 2, positive[:4], negative, reading)
+        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive[:4], negative, reading)
     with pytest.raises(GlpError, match="stand in both groups"):
-        find_units(tiny_llm, tiny_glp, 2, positive, [*negative, positive[0]], reading)
+        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive, [*negative, positive[0]], reading)
     with pytest.raises(GlpError, match="Stopped"):
-        find_units(tiny_llm, tiny_glp, 2, positive, negative, reading, cancelled=lambda: True)
+        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive, negative, reading, cancelled=lambda: True)
 
 
 def test_units_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp):
     text = "the naïve cat 🙂 sat on the mat"
-    units = read_text(tiny_llm, tiny_glp, 2, text, Reading(), median_norm=1e9)
+    units = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading())
     acts = tiny_llm.activations([tiny_llm.encode(text)], 2)[0][1:]
     expected = tiny_glp.neurons(acts, sigma=0.2, noise=0).flatten(1)
     np.testing.assert_allclose(units.values, expected.numpy(), atol=1e-5)
@@ -240,7 +243,7 @@ def test_units_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp):
     assert np.abs(units.normalised).max() == pytest.approx(1.0)
     tails = np.tile(np.array([[-2.0, 1.0]], np.float32), (128, 1))
     tails[5] = 0
-    scaled = read_text(tiny_llm, tiny_glp, 2, text, Reading(), tails=tails, median_norm=1e9)
+    scaled = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading(), tails=tails)
     v = expected.numpy()
     by_hand = np.where(v > 0, v, v / 2)
     by_hand[:, 5] = 0
@@ -260,13 +263,13 @@ def test_massive_tokens_have_no_values(tiny_llm, tiny_glp):
     text = "the cat sat on the mat"
     acts = tiny_llm.activations([tiny_llm.encode(text)], 2)[0][1:]
     norm = float(acts.norm(dim=-1).median())
-    units = read_text(tiny_llm, tiny_glp, 2, text, Reading(), median_norm=norm / 10)
+    units = read_text(Site(tiny_llm, 2, norm / 10), tiny_glp, text, Reading())
     assert units.massive.any() and not units.massive.all()
     assert np.isnan(units.values[units.massive]).all() and np.isfinite(units.values[~units.massive]).all()
     assert units.per_token()[int(units.massive.argmax())] == []
     assert units.strongest([int(units.massive.argmax())]) == []
     with pytest.raises(GlpError, match="no tokens"):
-        read_text(tiny_llm, tiny_glp, 2, "", Reading(), median_norm=1.0)
+        read_text(Site(tiny_llm, 2, 1.0), tiny_glp, "", Reading())
 
 
 def test_scores_that_were_not_made_are_asked_for(tmp_path):

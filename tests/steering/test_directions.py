@@ -16,6 +16,7 @@ from glp_core.cli.steering.direction import read_classes
 from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
+from glp_core.llm.site import Site
 from glp_core.steering.directions import Direction, diff_mean, direction_from, fit_probe
 from glp_core.steering.personas import ANSWER_TOKENS, make_persona
 from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, Readings, make
@@ -32,7 +33,7 @@ def seeded(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def direction(tiny_llm):
-    return diff_mean(tiny_llm, LAYER, GOOD[:8], BAD[:8], name="good", median_norm=4.0, test=(GOOD[8:], BAD[8:]))
+    return diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD[:8], BAD[:8], name="good", test=(GOOD[8:], BAD[8:]))
 
 
 def last_tokens(llm, texts):
@@ -73,25 +74,23 @@ def test_auroc_is_measured_on_rows_that_the_vector_was_not_made_from():
 def test_means_leave_out_the_first_token_and_massive_activations(tiny_llm):
     text = GOOD[0]
     acts = tiny_llm.activations([tiny_llm.encode(text)], LAYER)[0][1:]
-    torch.testing.assert_close(TextReading.of(tiny_llm, LAYER, [text]).mean[0], acts.mean(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(TextReading.of(Site(tiny_llm, LAYER, 4.0), [text]).mean[0], acts.mean(0), atol=1e-4, rtol=1e-3)
 
 
 def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
-    monkeypatch.setattr(
-        "glp_core.data.text_activations.is_massive", lambda acts, _median: torch.full((len(acts),), len(acts) == 1)
-    )
+    monkeypatch.setattr(Site, "is_massive", lambda _site, acts: torch.full((len(acts),), len(acts) == 1))
     lone = tiny_llm.tokenizer.decode([9])
-    reading = TextReading.of(tiny_llm, LAYER, [GOOD[0], lone])
+    reading = TextReading.of(Site(tiny_llm, LAYER, 4.0), [GOOD[0], lone])
     assert reading.mean[1].isnan().all() and torch.isfinite(reading.mean[0]).all()
-    made = diff_mean(tiny_llm, LAYER, [*GOOD[:8], lone], BAD[:8], test=(GOOD[8:], BAD[8:]), median_norm=4.0)
+    made = diff_mean(Site(tiny_llm, LAYER, 4.0), [*GOOD[:8], lone], BAD[:8], test=(GOOD[8:], BAD[8:]))
     assert made.n_train == 16 and torch.isfinite(made.vector).all()
 
 
 def test_reading_many_texts_at_once_is_reading_each(tiny_llm, monkeypatch):
     texts = ["He", *GOOD[:3], "A model of the mind is not the mind, but it may be useful."]
-    together = TextReading.of(tiny_llm, LAYER, texts)
+    together = TextReading.of(Site(tiny_llm, LAYER, 4.0), texts)
     monkeypatch.setattr("glp_core.data.text_activations.TOKENS_PER_BATCH", 1)
-    alone = TextReading.of(tiny_llm, LAYER, texts)
+    alone = TextReading.of(Site(tiny_llm, LAYER, 4.0), texts)
     torch.testing.assert_close(together.last, alone.last, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(together.mean, alone.mean, atol=1e-4, rtol=1e-3)
 
@@ -142,9 +141,9 @@ def test_files_that_are_no_direction_are_refused(direction, tmp_path, damage):
 
 
 def test_a_quarter_is_held_out_when_no_test_texts_are_given(tiny_llm):
-    made = diff_mean(tiny_llm, LAYER, GOOD, BAD)
+    made = diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD, BAD)
     assert (made.n_train, made.n_test) == (18, 6)
-    assert torch.equal(made.vector, diff_mean(tiny_llm, LAYER, GOOD, BAD).vector)
+    assert torch.equal(made.vector, diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD, BAD).vector)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +152,13 @@ def test_a_quarter_is_held_out_when_no_test_texts_are_given(tiny_llm):
 )
 def test_texts_that_make_no_direction_are_refused(tiny_llm, positive, negative, words):
     with pytest.raises(GlpError, match=words):
-        diff_mean(tiny_llm, LAYER, positive, negative, test=(GOOD[:2], BAD[:2]))
+        diff_mean(Site(tiny_llm, LAYER, 4.0), positive, negative, test=(GOOD[:2], BAD[:2]))
 
 
 def test_a_persona_is_the_difference_of_mean_answer_activations(tiny_llm):
     persona = Persona("odd", "Odd", "You are a cat.", "You are a film.")
     questions = [f"What of {word}?" for word in ("rain", "mat", "mind", "film", "cat", "model")]
-    made = make_persona(tiny_llm, LAYER, persona, median_norm=4.0, questions=questions)
+    made = make_persona(Site(tiny_llm, LAYER, 4.0), persona, questions=questions)
     means = []
     for system in (persona.system, persona.opposite):
         spans = []
@@ -195,11 +194,9 @@ def test_recipes_have_names_of_their_own_and_tasks_that_exist():
 def test_a_recipe_reads_train_rows_to_make_and_test_rows_to_measure(tiny_llm, monkeypatch):
     read = []
     reading_of = TextReading.of
-    monkeypatch.setattr(
-        TextReading, "of", lambda llm, layer, texts, **kw: read.append(list(texts)) or reading_of(llm, layer, texts)
-    )
+    monkeypatch.setattr(TextReading, "of", lambda site, texts, **kw: read.append(list(texts)) or reading_of(site, texts))
     recipe = replace(next(one for one in RECIPES if one.name == "positive-sentiment"), n_train=12, n_test=6)
-    made = make(recipe, Readings(tiny_llm, LAYER), 4.0)
+    made = make(recipe, Readings(Site(tiny_llm, LAYER, 4.0)))
     one = corpus.task("92_glue_sst2")
     for texts, split, label in zip(read, ("train", "train", "test", "test"), (1, 0, 1, 0), strict=True):
         rows = corpus.task_rows(one, split)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from glp_core.data.store import MASSIVE
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
+from glp_core.llm.site import MASSIVE, Site
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
 from glp_core.steering.edit import SteeringEdit
@@ -27,7 +27,6 @@ from glp_core.steering.generation import (
 from tests.support import tiny
 
 LAYER, NORM = 1, 4.0
-CPU = torch.device("cpu")
 PROMPT = "The cat sat on the mat and"
 GREEDY = Sampling(12)
 SAMPLED = Sampling(12, temperature=1.1, top_p=0.9, seed=7)
@@ -59,7 +58,7 @@ def arms(direction, tiny_glp):
 
 def run(llm, arms, sampling, meter=None, prompt=PROMPT) -> dict[str, list[Step]]:
     steps: dict[str, list[Step]] = {arm.name: [] for arm in arms}
-    for step in generate(llm, llm.encode(prompt), LAYER, arms, sampling, median_norm=NORM, meter=meter):
+    for step in generate(Site(llm, LAYER, NORM), llm.encode(prompt), arms, sampling, meter=meter):
         steps[step.arm].append(step)
     return steps
 
@@ -86,7 +85,7 @@ def test_without_edits_it_writes_what_transformers_generate_writes(family):
     llm = tiny.make_tiny_llm(family)
     ids = llm.encode(PROMPT)
     expected = llm.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=20)[0, len(ids) :].tolist()
-    tokens = [step.token for step in generate(llm, ids, LAYER, [Arm("plain")], Sampling(20), median_norm=NORM)]
+    tokens = [step.token for step in generate(Site(llm, LAYER, NORM), ids, [Arm("plain")], Sampling(20))]
     assert tokens == expected
 
 
@@ -119,7 +118,7 @@ def test_two_threads_at_once_each_write_what_they_write_alone(tiny_llm, arms, me
 def test_two_generators_taken_in_turns_do_not_mix(tiny_llm, arms):
     alone = [numbers(run(tiny_llm, [arm], GREEDY)[arm.name]) for arm in arms[1:3]]
     ids = tiny_llm.encode(PROMPT)
-    open_ones = [generate(tiny_llm, ids, LAYER, [arm], GREEDY, median_norm=NORM) for arm in arms[1:3]]
+    open_ones = [generate(Site(tiny_llm, LAYER, NORM), ids, [arm], GREEDY) for arm in arms[1:3]]
     turns = list(zip(*open_ones, strict=True))
     assert [numbers(steps) for steps in zip(*turns, strict=True)] == alone
 
@@ -173,44 +172,44 @@ def test_distances_and_kept_push_are_those_of_the_activations_before_and_after(t
     assert math.isnan(raw.kept_push)
 
 
-def test_an_edit_is_read_after_its_layer_has_run(direction):
-    steering = SteeringEdit([Arm("raw", direction, 1.0)], [0], median_norm=NORM, meter=None, device=CPU, width=tiny.WIDTH)
+def test_an_edit_is_read_after_its_layer_has_run(tiny_llm, direction):
+    steering = SteeringEdit(Site(tiny_llm, LAYER, NORM), [Arm("raw", direction, 1.0)], [0], meter=None)
     once = steering.start(torch.zeros(ROWS, dtype=torch.bool))
     with pytest.raises(RuntimeError, match="has not run"):
         once.read()
 
 
-def edit_once(arm, hidden, *, first=False):
-    steering = SteeringEdit([arm], [0], median_norm=NORM, meter=None, device=CPU, width=tiny.WIDTH)
+def edit_once(llm, arm, hidden, *, first=False):
+    steering = SteeringEdit(Site(llm, LAYER, NORM), [arm], [0], meter=None)
     return steering.start(torch.full((ROWS,), first))(hidden)
 
 
 @pytest.mark.parametrize("kind", ["glp", "walk"])
-def test_massive_activations_and_the_first_token_pass_untouched(direction, tiny_glp, kind):
+def test_massive_activations_and_the_first_token_pass_untouched(tiny_llm, direction, tiny_glp, kind):
     arm = Arm(kind, direction, 1.5, make_projector(kind, glp=tiny_glp))
     hidden = torch.randn(ROWS, 3, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
-    edited = edit_once(arm, hidden)
+    edited = edit_once(tiny_llm, arm, hidden)
     assert not torch.equal(edited[0, -1], hidden[0, -1])
     assert torch.equal(edited[0, :-1], hidden[0, :-1]), "only the last position is edited"
     assert torch.equal(edited[1:], hidden[1:]), "rows without an edit stay bit-equal"
-    assert torch.equal(edit_once(arm, hidden, first=True), hidden)
+    assert torch.equal(edit_once(tiny_llm, arm, hidden, first=True), hidden)
     massive = hidden * (1.01 * MASSIVE * NORM / hidden[0, -1].norm())
-    assert torch.equal(edit_once(arm, massive), massive)
+    assert torch.equal(edit_once(tiny_llm, arm, massive), massive)
 
 
 def test_rows_with_prompts_of_their_own_write_what_they_write_alone(tiny_llm, arms):
     prompts = ["The cat", "A model of the mind is not the mind, but", "She said", "He", "It was dull and he said that"]
     rows = [Row(tiny_llm.encode(prompt), arm, i) for i, prompt in enumerate(prompts) for arm in arms]
     texts: list[list[int]] = [[] for _ in rows]
-    for row, step in decode(tiny_llm, rows, LAYER, GREEDY, median_norm=NORM):
+    for row, step in decode(Site(tiny_llm, LAYER, NORM), rows, GREEDY):
         texts[row].append(step.token)
     for row, text in zip(rows, texts, strict=True):
-        assert text == [step.token for _, step in decode(tiny_llm, [row], LAYER, GREEDY, median_norm=NORM)]
+        assert text == [step.token for _, step in decode(Site(tiny_llm, LAYER, NORM), [row], GREEDY)]
 
 
 def test_a_prompt_of_the_first_token_alone_is_gone_on_from(tiny_llm, direction):
-    plain = [s.token for s in generate(tiny_llm, [1], LAYER, [Arm("plain")], GREEDY, median_norm=NORM)]
-    steered = [s.token for s in generate(tiny_llm, [1], LAYER, [Arm("raw", direction, 2.0)], GREEDY, median_norm=NORM)]
+    plain = [s.token for s in generate(Site(tiny_llm, LAYER, NORM), [1], [Arm("plain")], GREEDY)]
+    steered = [s.token for s in generate(Site(tiny_llm, LAYER, NORM), [1], [Arm("raw", direction, 2.0)], GREEDY)]
     assert plain == tiny_llm.model.generate(torch.tensor([[1]]), do_sample=False, max_new_tokens=12)[0, 1:].tolist()
     assert steered[0] == plain[0], "the first token is never edited"
 
@@ -232,7 +231,7 @@ def test_a_stop_token_ends_its_row_and_not_the_others(tiny_llm, arms, monkeypatc
 def test_cancel_stops_before_the_next_step(tiny_llm, arms):
     asked = iter([False, False, False, True])
     ids = tiny_llm.encode(PROMPT)
-    steps = list(generate(tiny_llm, ids, LAYER, arms, GREEDY, median_norm=NORM, cancelled=lambda: next(asked)))
+    steps = list(generate(Site(tiny_llm, LAYER, NORM), ids, arms, GREEDY, cancelled=lambda: next(asked)))
     assert {step.step for step in steps} == {0, 1}, "asked once before the prompt is read and once before each step"
 
 
@@ -240,7 +239,7 @@ def test_log_probabilities_and_activations_of_a_clean_reading_equal_a_full_forwa
     ids = tiny_llm.encode(PROMPT)
     continuations = [[s.token for s in steps] for steps in run(tiny_llm, arms, GREEDY).values()]
     continuations[1] = continuations[1][:5]
-    read, means = clean_reading(tiny_llm, LAYER, ids, continuations)
+    read, means = clean_reading(Site(tiny_llm, LAYER, NORM), ids, continuations)
     for continuation, got, mean in zip(continuations, read, means, strict=True):
         whole = torch.tensor([[*ids, *continuation]])
         expected = tiny_llm.model(whole).logits[0].log_softmax(-1)
@@ -253,17 +252,17 @@ def test_log_probabilities_and_activations_of_a_clean_reading_equal_a_full_forwa
 def test_an_unsteered_texts_clean_reading_is_its_own_log_probability(tiny_llm):
     ids = tiny_llm.encode(PROMPT)
     steps = run(tiny_llm, [Arm("plain")], SAMPLED)["plain"]
-    (read,), _ = clean_reading(tiny_llm, LAYER, ids, [[s.token for s in steps]])
+    (read,), _ = clean_reading(Site(tiny_llm, LAYER, NORM), ids, [[s.token for s in steps]])
     assert read == pytest.approx([s.log_probability for s in steps], abs=1e-4)
 
 
 def test_reading_texts_in_batches_of_different_prompts_changes_nothing(tiny_llm, monkeypatch):
     prompts = [tiny_llm.encode(text) for text in ("The cat", "She said that the film", "He")]
     continuations = [[20, 30, 40], [50, 60], []]
-    read, means = read_texts(tiny_llm, LAYER, prompts, continuations)
+    read, means = read_texts(Site(tiny_llm, LAYER, NORM), prompts, continuations)
     assert read[2] == [] and means[2].isnan().all()
     monkeypatch.setattr("glp_core.steering.generation.TOKENS_PER_READING", 1)
-    again, means_again = read_texts(tiny_llm, LAYER, prompts, continuations)
+    again, means_again = read_texts(Site(tiny_llm, LAYER, NORM), prompts, continuations)
     assert again[0] == pytest.approx(read[0], abs=1e-4) and again[1] == pytest.approx(read[1], abs=1e-4)
     torch.testing.assert_close(means, means_again, atol=1e-4, rtol=1e-4, equal_nan=True)
 
@@ -374,7 +373,7 @@ def test_what_a_user_can_get_wrong_is_said(tiny_llm, direction, change, words):
     arm = Arm("raw", change.get("vector", direction), change.get("strength", 1.0))
     ids = change.get("ids", tiny_llm.encode(PROMPT))
     with pytest.raises(GlpError, match=words):
-        list(generate(tiny_llm, ids, change.get("layer", LAYER), change.get("arms", [arm]), GREEDY, median_norm=NORM))
+        list(generate(Site(tiny_llm, change.get("layer", LAYER), NORM), ids, change.get("arms", [arm]), GREEDY))
 
 
 @pytest.mark.parametrize(
@@ -389,4 +388,4 @@ def test_logits_that_are_no_numbers_are_reported_as_too_strong_steering(directio
     llm = tiny.make_tiny_llm()
     llm.model.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(GlpError, match="steering that is too strong"):
-        list(generate(llm, llm.encode(PROMPT), LAYER, [Arm("raw", direction, 1.0)], GREEDY, median_norm=NORM))
+        list(generate(Site(llm, LAYER, NORM), llm.encode(PROMPT), [Arm("raw", direction, 1.0)], GREEDY))

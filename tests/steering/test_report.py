@@ -8,6 +8,7 @@ import torch
 
 from glp_core.errors import GlpError
 from glp_core.files import read_json
+from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
@@ -38,11 +39,11 @@ def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, dir
         projector = make_projector("glp", glp=tiny_glp) if outcome.arm == "glp" else None
         arm = Arm("a", direction.vector if outcome.strength else None, outcome.strength, projector)
         ids = tiny_llm.encode(PREFIXES[outcome.prefix])
-        steps = list(generate(tiny_llm, ids, LAYER, [arm], Sampling(8, seed=outcome.prefix), median_norm=NORM))
+        steps = list(generate(Site(tiny_llm, LAYER, NORM), ids, [arm], Sampling(8, seed=outcome.prefix)))
         tokens = [s.token for s in steps if s.token not in tiny_llm.stop_ids]
         assert outcome.text == "".join(s.text for s in steps)
         assert outcome.repetition == pytest.approx(1 - len(set(tokens)) / len(tokens))
-        (read,), mean = clean_reading(tiny_llm, LAYER, ids, [tokens])
+        (read,), mean = clean_reading(Site(tiny_llm, LAYER, NORM), ids, [tokens])
         assert outcome.log_probability == pytest.approx(np.mean(read), abs=1e-4)
         assert outcome.concept == pytest.approx(float(direction.concept(mean)), abs=1e-4)
 

@@ -9,6 +9,7 @@ from glp_core.data.corpus import documents
 from glp_core.evaluation import detection
 from glp_core.evaluation.detection import Off
 from glp_core.evaluation.measures import NAMES, QUICK, Measures, open_measures
+from glp_core.llm.site import Site
 from glp_core.workspace import Workspace
 
 
@@ -53,6 +54,6 @@ def off_manifold(workspace: Workspace, measures: Measures, n: int) -> tuple[dict
     texts = [document.text for document in documents("validation")[: max(40, n // 4)]]
     for other in (layer - 1, layer + 1):
         if 0 <= other < llm.n_layers:
-            kinds[f"layer {other}"] = detection.other_activations(llm, other, texts, len(real), median)
-    kinds["shuffled text"] = detection.other_activations(llm, layer, texts, len(real), median, shuffled=True)
+            kinds[f"layer {other}"] = detection.other_activations(Site(llm, other, median), texts, len(real))
+    kinds["shuffled text"] = detection.other_activations(workspace.site(llm), texts, len(real), shuffled=True)
     return kinds, real, own

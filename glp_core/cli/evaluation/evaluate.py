@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     llm = workspace.load_llm()
     ids = fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens)
-    report["delta_lm"] = fidelity.delta_lm_report(
-        llm, workspace.layer, glp, prior, ids, workspace.median_norm, progress=reporter("delta LM")
-    )
+    report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
     return 0

@@ -40,11 +40,9 @@ def run(args: argparse.Namespace) -> int:
     glp, llm, sae = workspace.load_glp(), workspace.load_llm(), _sae(workspace, args.sae)
     rows = store.validation_rows()
     contest = Contest(
-        llm,
-        workspace.layer,
+        workspace.site(llm),
         glp,
         gaussian_prior(glp.normalizer.mean[0], workspace.covariance()),
-        workspace.median_norm,
         fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens),
         halves(rows["acts"], rows["documents"], args.samples),
         args.tested,

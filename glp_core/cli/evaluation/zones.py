@@ -60,16 +60,14 @@ def calibrated(
     args: argparse.Namespace,
 ) -> Json:
     """Return the zones from texts that are written now: the model's own ones for the limits, steered ones for the borders."""
-    layer, norm = workspace.layer, workspace.median_norm
+    site = workspace.site(llm)
     prompts = [llm.encode(text) for text in prefixes]
-    options = {"median_norm": norm, "meter": meter}
-    sampled = zones.write(
-        llm, layer, zones.plan(prompts), Sampling(args.tokens, 1.0), **options, progress=reporter("own, temperature 1")
-    )
-    greedy = zones.write(llm, layer, zones.plan(prompts), Sampling(args.tokens), **options, progress=reporter("own, greedy"))
+    drawn, likeliest = Sampling(args.tokens, 1.0), Sampling(args.tokens)
+    sampled = zones.write(site, zones.plan(prompts), drawn, meter=meter, progress=reporter("own, temperature 1"))
+    greedy = zones.write(site, zones.plan(prompts), likeliest, meter=meter, progress=reporter("own, greedy"))
     ways = {"raw": None, "glp": strength_sweep.projectors(meter.glp, workspace.covariance())["glp"]}
     jobs = zones.plan(prompts[: args.steered], directions, zones.STRENGTHS, ways)
-    steered = zones.write(llm, layer, jobs, Sampling(args.tokens), **options, progress=reporter("steered"))
+    steered = zones.write(site, jobs, likeliest, meter=meter, progress=reporter("steered"))
     found = zones.limits(sampled, greedy)
     unsteered = [text for text in greedy if text.prefix < args.steered]
     report = zones.report(unsteered + steered, found)
@@ -82,7 +80,7 @@ def projection(
     workspace: Workspace, llm: Llm, meter: ManifoldMeter, directions: list[Direction], prefixes: list[str]
 ) -> list[Json]:
     """Return, for each direction and strength, on how many prompts projection brings the last token's activation nearer."""
-    clean = strength_sweep.last_activations(llm, workspace.layer, prefixes, workspace.median_norm)
+    clean = strength_sweep.last_activations(workspace.site(llm), prefixes)
     ways = strength_sweep.projectors(meter.glp, workspace.covariance())
     rows = []
     for direction in directions:

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         source = StoreSource(ActivationStore(args.store), listed)
         _check_store(source, workspace)
     else:
-        source = TextSource(llm, workspace.layer, corpus, listed, workspace.median_norm)
+        source = TextSource(workspace.site(llm), corpus, listed)
     wanted = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_SHARD if args.store else MOST
     blocks = -(-wanted // DOCUMENTS_PER_SHARD)
     if not 0 < blocks <= source.blocks:

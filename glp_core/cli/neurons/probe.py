@@ -107,11 +107,9 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
     have = ProbeActivations(folder, f"{workspace.llm.title or workspace.llm.name}, layer {workspace.layer}")
     if set(rows["key"]) <= have.row.keys():
         return have
-    llm = workspace.load_llm()
+    site = workspace.site(workspace.load_llm())
     with stopping(at_once=True):
-        return collect_probe_activations(
-            llm, workspace.layer, rows, folder, max_tokens=caps.max_tokens, progress=reporter("activations")
-        )
+        return collect_probe_activations(site, rows, folder, max_tokens=caps.max_tokens, progress=reporter("activations"))
 
 
 def read_units_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:

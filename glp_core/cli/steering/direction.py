@@ -35,13 +35,11 @@ def run(args: argparse.Namespace) -> int:
     positive, negative = read_classes(args.csv, args.text, args.label)
     workspace = open_workspace(args)
     direction = diff_mean(
-        workspace.load_llm(),
-        workspace.layer,
+        workspace.site(workspace.load_llm()),
         positive,
         negative,
         name=args.name,
         title=args.title,
-        median_norm=workspace.median_norm,
         pooling=args.pooling,
         seed=args.seed,
         progress=reporter("read"),

@@ -24,15 +24,15 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise GlpError(f"There are no recipes for {', '.join(sorted(unknown))}; see --help.")
     workspace = open_workspace(args)
-    llm = workspace.load_llm()
-    readings = Readings(llm, workspace.layer)
+    site = workspace.site(workspace.load_llm())
+    readings = Readings(site)
     for recipe in RECIPES:
         if recipe.name in args.only:
-            _keep(make(recipe, readings, workspace.median_norm), workspace.folder / "directions")
+            _keep(make(recipe, readings), workspace.folder / "directions")
     for persona in PERSONAS:
         if persona.name in args.only:
             progress = reporter(persona.name)
-            direction = make_persona(llm, workspace.layer, persona, median_norm=workspace.median_norm, progress=progress)
+            direction = make_persona(site, persona, progress=progress)
             _keep(direction, workspace.folder / "directions")
     return 0
 

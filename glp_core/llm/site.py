@@ -1,0 +1,38 @@
+"""The place that is looked at: one layer of one language model, with the norm that tells massive activations and scales pushes.
+
+Knows a model and a number; knows nothing of priors or of what is done at the place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from glp_core.llm.model import Llm
+
+MASSIVE = 10.0
+"""Tokens above this many median norms are attention sinks, not content."""
+
+
+def is_massive(acts: Tensor, median_norm: float) -> Tensor:
+    """Return for each activation (..., d) whether it is a massive one."""
+    return acts.float().norm(dim=-1) > MASSIVE * median_norm
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One layer of one language model."""
+
+    llm: Llm
+    layer: int
+    """Block whose output is read and edited, counted from 0."""
+    median_norm: float
+    """Of the layer's activations: the unit of strength."""
+
+    def activations(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return each row's activations (tokens, d) for rows of token ids; the forward ends at the layer."""
+        return self.llm.activations(rows, self.layer)
+
+    def is_massive(self, acts: Tensor) -> Tensor:
+        """Return for each activation (..., d) whether it is a massive one."""
+        return is_massive(acts, self.median_norm)
