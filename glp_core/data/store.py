@@ -131,10 +131,11 @@ class ActivationStore:
     def _mixed(self, chosen: list[int], epoch: int, size: int, wanted: range) -> Iterator[Tensor]:
         """Read shards and yield the batches `wanted` of their rows in random order, as copies."""
         counts = [self.manifest["shards"][i]["activations"] for i in chosen]
-        acts = None
+        acts = torch.empty(0)
         for i, end in zip(chosen, accumulate(counts), strict=True):
             part = load_file(self.shards[i])["acts"]
-            acts = part.new_empty(sum(counts), part.shape[1]) if acts is None else acts
+            if end == len(part):  # the first one says width and dtype
+                acts = part.new_empty(sum(counts), part.shape[1])
             acts[end - len(part) : end] = part
         generator = torch.Generator().manual_seed(1_000_003 * (epoch + 1) + chosen[0])
         order = torch.randperm(len(acts), generator=generator)
@@ -196,16 +197,19 @@ def _write_shard(site: Site, documents: Sequence[Document], first: int, path: Pa
     return {"file": path.name, "documents": len(documents), "activations": len(tensors["acts"]), "massive_left_out": massive}
 
 
+def _acts(shard: Path) -> Tensor:
+    with safe_open(shard, "pt") as file:
+        return file.get_tensor("acts").float()
+
+
 def _statistics(store: ActivationStore) -> dict[str, Tensor]:
     """Accumulate mean and covariance around the first shard's mean, so that float32 sums lose nothing."""
-    shift, total, outer, n = None, None, None, 0
+    shift = _acts(store.shards[0]).mean(0)
+    total = torch.zeros_like(shift, dtype=torch.float64)
+    outer = torch.zeros(len(shift), len(shift), dtype=torch.float64)
+    n = 0
     for path in store.shards:
-        with safe_open(path, "pt") as file:
-            acts = file.get_tensor("acts").float()
-        if shift is None:
-            shift = acts.mean(0)
-            total = torch.zeros_like(shift, dtype=torch.float64)
-            outer = torch.zeros(len(shift), len(shift), dtype=torch.float64)
+        acts = _acts(path)
         centred = acts - shift
         total += centred.double().sum(0)
         outer += (centred.T @ centred).double()

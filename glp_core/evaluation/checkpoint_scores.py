@@ -64,12 +64,13 @@ class Scorer:
     def settings(self, score: str) -> Json:
         """Return what decides a score's value besides the checkpoint, for evals.json."""
         caps = probing_score.CAPS
-        return {
+        settings: dict[str, Json] = {
             "frechet": {"samples": self.samples, "steps": STEPS},
             "delta_lm": {"documents": self.n_documents, "tokens": self.tokens, "noise_level": NOISE_LEVEL, "steps": STEPS},
             "probing": {"every": probing_score.EVERY, "rows_a_task": caps.train + caps.validation + caps.test},
             "steering": {"direction": self.direction, "prefixes": self.prefixes, "strengths": list(self.strengths)},
-        }[score]
+        }
+        return settings[score]
 
     @cached_property
     def held_out(self) -> torch.Tensor:

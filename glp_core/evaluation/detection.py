@@ -41,7 +41,7 @@ class Off(NamedTuple):
     """(n,), numbered as the bank's: a neighbour from the own document would give the answer away."""
 
 
-def auroc(off: NDArray, real: NDArray) -> Auroc:
+def auroc(off: NDArray[np.float64], real: NDArray[np.float64]) -> Auroc:
     """Return the AUROC of values of off (n,) and real (m,) activations; ties count half."""
     n, m = len(off), len(real)
     if not n or not m:
@@ -54,7 +54,7 @@ def auroc(off: NDArray, real: NDArray) -> Auroc:
     return Auroc(a, max(0.0, a - half), min(1.0, a + half))
 
 
-def roc(off: NDArray, real: NDArray) -> list[float]:
+def roc(off: NDArray[np.float64], real: NDArray[np.float64]) -> list[float]:
     """Return the share of off values (n,) that are found at each of RATES, on the straight-line ROC curve through all thresholds."""
     thresholds = np.unique(np.concatenate([off, real]))[::-1]
     found = (np.sort(off), np.sort(real))

@@ -201,7 +201,7 @@ def _checked(compute: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _refuse_noise(y: Floats, residuals: Floats) -> None:
-    share = 1 - np.var(residuals) / np.var(y)
+    share = float(1 - np.var(residuals) / np.var(y))
     if share < 0.6:
         raise GlpError(
             f"The scatter hides the trend: a power law explains {100 * max(share, 0):.0f}% of the variance of log loss."

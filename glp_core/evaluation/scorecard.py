@@ -177,7 +177,7 @@ def _row(contest: Contest, method: str, way: str, sample: Rows) -> Json:
     """Compare a sample with the other half's real activations, in latent space."""
     latents = contest.glp.normalize(sample.acts).cpu()
     real = contest.glp.normalize(contest.halves[1].acts).cpu()
-    row = {"method": method, "way": way, "delta_lm": None}
+    row: Json = {"method": method, "way": way, "delta_lm": None}
     row["frechet"] = frechet(Rows(latents, sample.groups), Rows(real, contest.halves[1].groups))
     seen = (latents[: contest.tested].numpy(), real[: contest.tested].numpy())
     return row | {"logistic": _plain(logistic_test(*seen)), "neighbour": _plain(neighbour_test(*seen))}

@@ -32,7 +32,7 @@ class Accuracy(NamedTuple):
     """Share of the second sample's rows that are right."""
 
 
-def logistic_test(one: NDArray, other: NDArray, *, seed: int = 0) -> Accuracy:
+def logistic_test(one: NDArray[np.float32], other: NDArray[np.float32], *, seed: int = 0) -> Accuracy:
     """Return the accuracy of a regularised logistic regression on the held-out half of two samples (n, d) and (m, d)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -45,7 +45,7 @@ def logistic_test(one: NDArray, other: NDArray, *, seed: int = 0) -> Accuracy:
     return _accuracy(model.predict(scaler.transform(test)) == y_test, y_test)
 
 
-def neighbour_test(one: NDArray, other: NDArray) -> Accuracy:
+def neighbour_test(one: NDArray[np.float32], other: NDArray[np.float32]) -> Accuracy:
     """Return how often a row's nearest other row is of its own sample, over two samples (n, d) and (m, d) of equal size."""
     import torch
 
@@ -60,7 +60,7 @@ def neighbour_test(one: NDArray, other: NDArray) -> Accuracy:
     return _accuracy(torch.cat(right).numpy(), labels)
 
 
-def _pooled(one: NDArray, other: NDArray) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _pooled(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return rows of equally many of both samples and their labels."""
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
         raise GlpError(f"Got samples of shapes {one.shape} and {other.shape}, wanted two (n, d) of one width.")

@@ -87,8 +87,8 @@ def write(
             known = [value for value in far if value == value]
             if ids and (known or meter is None):
                 distance = float(np.mean(known)) if known else float("nan")
-                numbers = {"log_probability": float(np.mean(chances)), "repetition": repetition(ids), "distance": distance}
-                found.append(text._replace(**numbers))
+                likely = float(np.mean(chances))
+                found.append(text._replace(log_probability=likely, repetition=repetition(ids), distance=distance))
     progress(len(jobs), len(jobs), "")
     return found
 
@@ -126,7 +126,9 @@ def limits(sampled: Sequence[Text], greedy: Sequence[Text]) -> Limits:
     return Limits(float(low), float(np.quantile([text.repetition for text in greedy], 1 - EDGE)))
 
 
-def borders(distance: NDArray, broken: NDArray, weights: NDArray | None = None) -> dict[str, float]:
+def borders(
+    distance: NDArray[np.float64], broken: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> dict[str, float]:
     """Return the distance at which each zone begins, by a logistic regression on the logarithm of distance (n,).
 
     Infinite where texts do not break more often as distance grows.
@@ -178,14 +180,14 @@ def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: in
     }
 
 
-def _border(value: float, drawn: NDArray, reach: tuple[float, float]) -> Json:
+def _border(value: float, drawn: NDArray[np.float64], reach: tuple[float, float]) -> Json:
     """Return a border with its interval; null where it lies beyond the distances that were seen."""
     ends = np.sort(drawn)[[round(share * (len(drawn) - 1)) for share in (0.025, 0.975)]]
     inside = np.isfinite(value) and reach[0] <= value <= reach[1]
     return {"value": value if inside else None, "ci": [float(end) if np.isfinite(end) else None for end in ends]}
 
 
-def _resampled(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> Iterator[NDArray]:
+def _resampled(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
     """Yield the weight of every text when prefixes and directions are drawn with replacement; unsteered texts go with their prefix."""
     _, prefix = np.unique([text.prefix for text in texts], return_inverse=True)
     names = sorted({text.direction for text in texts} - {""})
@@ -196,7 +198,7 @@ def _resampled(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> I
         yield (first[prefix] * np.append(second, 1)[direction]).astype(float)
 
 
-def _bins(distance: NDArray, broken: NDArray) -> list[Json]:
+def _bins(distance: NDArray[np.float64], broken: NDArray[np.bool_]) -> list[Json]:
     """Return the share of broken texts in groups of equally many by distance."""
     return [
         {"distance": float(np.median(distance[rows])), "broken": float(broken[rows].mean()), "n": len(rows)}
@@ -205,7 +207,7 @@ def _bins(distance: NDArray, broken: NDArray) -> list[Json]:
     ]
 
 
-def _by_arm(texts: Sequence[Text], broken: NDArray) -> list[Json]:
+def _by_arm(texts: Sequence[Text], broken: NDArray[np.bool_]) -> list[Json]:
     """Return the share of broken texts and the median distance of every arm at every strength."""
     table: dict[tuple[str, float], list[int]] = {}
     for i, text in enumerate(texts):

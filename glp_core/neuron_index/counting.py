@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 FINEST = (127 - 16) << 7
 """bfloat16 bits of 2^-16: smaller values count as 0."""
@@ -21,7 +22,16 @@ def bin_values() -> np.ndarray:
 
 
 @njit(nogil=True)
-def count_values(values, bits, starts, first, last, counts, lows, highs):  # noqa: ANN001, ANN201 - compiled
+def count_values(
+    values: NDArray[np.float32],
+    bits: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    first: int,
+    last: int,
+    counts: NDArray[np.int32],
+    lows: NDArray[np.float32],
+    highs: NDArray[np.float32],
+) -> None:
     """Count units first..last of values (n, units), and reduce each document.
 
     Goes in blocks of units that stay in the cache; bins are found for a whole block before any is counted, so that finding them

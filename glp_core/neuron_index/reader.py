@@ -95,13 +95,14 @@ class NeuronIndex:
         index = layer * self.d_mlp + unit
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
+        low, high = map(float, self._one("range", index))
         description, described_by = self._descriptions[index] if self._descriptions else ("", "")
         best_task, best_auc = self._tasks.best(index)
         return Unit(
             layer, unit, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
             counts=self._one("counts", index).astype(np.int64),
-            edges=np.linspace(*self._one("range", index), HISTOGRAM_BINS + 1, dtype=np.float32),
+            edges=np.linspace(low, high, HISTOGRAM_BINS + 1, dtype=np.float32),
             quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
             top=self._list("top", index, 0, REACH, scale),
             bottom=self._list("top", index, 1, REACH, scale),
@@ -233,7 +234,7 @@ class NeuronIndex:
     def peak_tokens(self, k: int = TOP_TOKENS) -> tuple[list[str], list[str]]:
         """Return for every unit its up to `k` most frequent peak tokens of the top and of the bottom texts, " · " between."""
         tokens = self._texts.tokens_at(self._all("top_documents"), self._all("top_peaks").astype(np.int64) - 1)
-        return tuple([self._frequent(row[side], k) for row in tokens] for side in (0, 1))
+        return [self._frequent(row[0], k) for row in tokens], [self._frequent(row[1], k) for row in tokens]
 
     def _frequent(self, tokens: np.ndarray, k: int) -> str:
         counted: dict[str, int] = {}

@@ -57,10 +57,10 @@ def read_units(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
     """Return all units (n, n_layers * d_mlp), float32 and signed, of activations (n, d)."""
     if reading.draws == 0:
         return glp.neurons(acts, sigma=reading.sigma, noise=0).flatten(1)
-    total = None
-    for noise in draw_noise(glp, reading):
-        units = glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)).flatten(1)
-        total = units if total is None else total.add_(units)
+    draws = iter(draw_noise(glp, reading))
+    total = glp.neurons(acts, sigma=reading.sigma, noise=next(draws).expand(acts.shape)).flatten(1)
+    for noise in draws:
+        total.add_(glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)).flatten(1))
     return total.div_(reading.draws)
 
 

@@ -52,6 +52,7 @@ def _final_norm_weight(model: nn.Module) -> Tensor | float:
         found: object = model
         for name in path.split("."):
             found = getattr(found, name, None)
-        if isinstance(found, nn.Module):
-            return found.weight.float()
+        weight = getattr(found, "weight", None)
+        if isinstance(weight, Tensor):
+            return weight.float()
     return 1.0

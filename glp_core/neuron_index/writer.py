@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.data.corpus import Document
 from glp_core.data.store import TOKENS_PER_DOCUMENT
-from glp_core.files import write_json, write_tensors
+from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.distributions import distributions
 from glp_core.neuron_index.format import (
@@ -36,6 +36,9 @@ from glp_core.progress import Progress, quiet
 CORRELATED_TOKENS = 8192
 NOISE_TOKENS = 2048
 
+Tables = dict[str, Any]
+"""Name to array or tensor, a row a neuron: what is written."""
+
 
 def finish(
     statistics: UnitStatistics,
@@ -45,13 +48,13 @@ def finish(
     documents: Sequence[Document],
     folder: Path,
     *,
-    facts: dict[str, Any],
+    facts: Json,
     progress: Progress = quiet,
 ) -> None:
     """Write the index of a whole pass to `folder`."""
     steps = 6
     progress(0, steps, "distributions")
-    tables = distributions(statistics)
+    tables: Tables = dict(distributions(statistics))
     progress(1, steps, "sample of documents")
     tables |= _sample_tables(statistics, glp, reading, tables)
     progress(2, steps, "write directions")
@@ -92,7 +95,7 @@ def nearest(rows: Tensor, k: int = NEIGHBOURS) -> tuple[Tensor, Tensor]:
     return torch.cat(found), torch.cat(similarity)
 
 
-def _sample_tables(statistics: UnitStatistics, glp: GLP, reading: Reading, tables: dict[str, Any]) -> dict[str, Any]:
+def _sample_tables(statistics: UnitStatistics, glp: GLP, reading: Reading, tables: Tables) -> Tables:
     """Read the sampled documents again: interval texts, correlated units, share of variance that is due to the noise seed."""
     sample = statistics.sample()
     units = torch.cat([read_units(glp, part, reading) for part in sample.acts.split(2048)])
@@ -158,7 +161,7 @@ def _as_bfloat16(values: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.ascontiguousarray(values)).bfloat16().float().numpy()
 
 
-def _referred(statistics: UnitStatistics, tables: dict[str, Any]) -> np.ndarray:
+def _referred(statistics: UnitStatistics, tables: Tables) -> np.ndarray:
     """Return the numbers of all documents in lists, ascending."""
     listed = statistics.documents[statistics.values > -torch.inf].numpy()
     sampled = tables["interval_documents"]
@@ -167,11 +170,12 @@ def _referred(statistics: UnitStatistics, tables: dict[str, Any]) -> np.ndarray:
 
 def _texts(
     llm: Llm, documents: Sequence[Document], numbers: np.ndarray, effects: Tensor
-) -> tuple[dict[str, Any], list[str], list[str]]:
+) -> tuple[Tables, list[str], list[str]]:
     """Return the documents' tokens as numbers of pieces, the table of pieces, and that of sources."""
     pieces: dict[str, int] = {}
     sources: dict[str, int] = {}
-    tokens, lengths, source = [], [], []
+    tokens: list[int] = []
+    lengths, source = [], []
     for number in numbers.tolist():
         ids = llm.encode(documents[number].text, max_tokens=TOKENS_PER_DOCUMENT)
         words = llm.pieces(ids)[1:]
@@ -195,7 +199,7 @@ def _texts(
     return made, list(pieces), list(sources)
 
 
-def _compact(statistics: UnitStatistics, tables: dict[str, Any], numbers: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+def _compact(statistics: UnitStatistics, tables: Tables, numbers: np.ndarray, lengths: np.ndarray) -> Tables:
     """Replace document numbers by places in the table of texts, and windows by 8-bit values without the empty ends."""
     found = statistics.values > -torch.inf
     place = np.where(found, np.searchsorted(numbers, statistics.documents.numpy()), -1)
@@ -228,7 +232,7 @@ def _pack(
     return encode(windows[kept], unit)
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: Tensor | np.ndarray) -> Tensor:
     return (value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))).contiguous()
 
 

@@ -41,7 +41,7 @@ class Pca:
         return (rows - self.mean) @ self.axes.T
 
 
-def pca_map(real: Floats, others: Mapping[str, Floats]) -> tuple[Floats, dict[str, Floats], NDArray]:
+def pca_map(real: Floats, others: Mapping[str, Floats]) -> tuple[Floats, dict[str, Floats], Floats]:
     """Return the plane of real rows, that of the others by name, and the share of variance of both axes."""
     pca = Pca(real)
     return pca.transform(real), {name: pca.transform(rows) for name, rows in others.items()}, pca.explained

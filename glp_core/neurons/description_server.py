@@ -16,7 +16,8 @@ from pathlib import Path
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.neuron_index.reader import NeuronIndex, Snippet, Unit
+from glp_core.neuron_index.neuron_data import Snippet, Unit
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
 
 LONGEST_ANSWER = 200_000

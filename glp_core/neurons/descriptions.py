@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glp_core.files import write_json
-from glp_core.neuron_index.reader import NeuronIndex, Snippet
+from glp_core.neuron_index.neuron_data import Snippet
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
 
 AUTOMATIC = "automatic"

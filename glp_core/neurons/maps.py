@@ -111,16 +111,17 @@ def run_umap(
             if child.poll() is None:
                 child.kill()
             child.wait()
-            child.stdout.close()
+            if child.stdout is not None:
+                child.stdout.close()
         if child.returncode or not (folder / "layout.npy").is_file():
             last = (folder / "errors").read_text().strip().splitlines()[-1:] or ["no message"]
             raise GlpError(f"UMAP failed: {last[0]}.")
         return np.load(folder / "layout.npy", allow_pickle=False)
 
 
-def _follow(child: subprocess.Popen, epochs: int, progress: Progress, cancelled: Callable[[], bool]) -> None:
+def _follow(child: subprocess.Popen[str], epochs: int, progress: Progress, cancelled: Callable[[], bool]) -> None:
     """Pass on the child's progress lines until it ends; look for cancellation at each, of which there are several a second."""
-    for line in child.stdout:
+    for line in child.stdout or ():
         if cancelled():
             raise GlpError("Stopped.")
         done, _, words = line.strip().partition(" ")

@@ -74,7 +74,8 @@ def bootstrap_mean(values: np.ndarray, *, draws: int = 10_000, seed: int = 0) ->
     """Return the 95% bootstrap interval of the mean of values (n,)."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
-    return tuple(float(v) for v in np.quantile(means, (0.025, 0.975)))
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def auc_interval(value: float, n_positive: int, n_negative: int) -> tuple[float, float]:

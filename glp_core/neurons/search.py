@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
+from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_units
 from glp_core.neurons.probes import auc_of_ranks
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
-from glp_core.steering.directions import TextReading
 
 FEWEST = 5
 PERMUTATIONS_AT_ONCE = 100

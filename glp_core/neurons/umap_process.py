@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -15,7 +16,7 @@ import numpy as np
 class _Progress:
     """Stands in for stdout while UMAP runs: turns its words and bars into progress lines, and repeats the last one as a heartbeat."""
 
-    def __init__(self, out) -> None:  # noqa: ANN001 - a text stream
+    def __init__(self, out: TextIO) -> None:
         self.out, self.line = out, "0 starting"
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.beat = threading.Thread(target=self._repeat, daemon=True)

@@ -6,6 +6,7 @@ Also holds the concept probe: a logistic regression on a text's mean activation,
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -113,14 +114,15 @@ def diff_mean(
     Raises:
         GlpError: fewer than four texts in a class, or a text without tokens.
     """
+    train = (positive, negative)
     if test is None:
-        (positive, test_positive), (negative, test_negative) = (_hold_out(texts, seed) for texts in (positive, negative))
-    else:
-        test_positive, test_negative = test
-    counts = [len(positive), len(negative), len(test_positive), len(test_negative)]
+        (train_positive, test_positive), (train_negative, test_negative) = (_hold_out(side, seed) for side in train)
+        train, test = (train_positive, train_negative), (test_positive, test_negative)
+    texts = (*train, *test)
+    counts = [len(side) for side in texts]
     if min(counts) < 2:
         raise GlpError(f"Got {counts} texts (train +, train -, test +, test -), wanted at least two of each.")
-    reading = TextReading.of(site, [*positive, *negative, *test_positive, *test_negative], progress=progress)
+    reading = TextReading.of(site, list(chain.from_iterable(texts)), progress=progress)
     n_train, n_test = counts[0] + counts[1], counts[2] + counts[3]
     labels = np.repeat([1, 0, 1, 0], counts)
     return direction_from(

@@ -134,8 +134,9 @@ class _Batch:
             finished = stopped or step == self.sampling.max_tokens - 1
             stream = self.streams[row]
             text = stream.flush() if stopped else stream.push(token, last=finished)
-            numbers = (log_probabilities[row], *(float(values[row]) for values in reading))
-            steps.append((row, Step(step, self.rows[row].arm.name, token, text, *numbers, seconds, finished)))
+            before, after, kept_push = (float(values[row]) for values in reading)
+            arm, chance = self.rows[row].arm.name, log_probabilities[row]
+            steps.append((row, Step(step, arm, token, text, chance, before, after, kept_push, seconds, finished)))
             if finished:
                 self.open.discard(row)
         return steps

@@ -156,17 +156,17 @@ class Readings:
 
     def _first(self, pool: Pool, split: Split, n: int) -> TextReading:
         texts = self._texts(pool, split)[:n]
-        known = self._read.get((pool, split))
-        done = len(known.mean) if known else 0
+        parts = [self._read[pool, split]] if (pool, split) in self._read else []
+        done = sum(len(part.mean) for part in parts)
         if done < len(texts):
-            more = TextReading.of(self.site, texts[done:], progress=self.progress)
-            known = self._read[pool, split] = TextReading.joined([known, more] if known else [more])
-        return known.first(len(texts))
+            parts.append(TextReading.of(self.site, texts[done:], progress=self.progress))
+            self._read[pool, split] = TextReading.joined(parts)
+        return self._read[pool, split].first(len(texts))
 
     def _texts(self, pool: Pool, split: Split) -> list[str]:
         rows = task_rows(task(pool.task), split)
-        texts = rows["text"] if pool.label is None else rows["text"][rows["label"] == pool.label]
-        texts = [text for text in texts if text.strip()]
+        chosen = rows["text"] if pool.label is None else rows["text"][rows["label"] == pool.label]
+        texts = [text for text in chosen if text.strip()]
         if not texts:
             raise GlpError(f"Task {pool.task} has no texts of label {pool.label} for {split}.")
         return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
@@ -174,11 +174,8 @@ class Readings:
 
 def make(recipe: Recipe, readings: Readings) -> Direction:
     """Make a direction from its recipe."""
-    parts = [
-        readings.of(pools, split, n)
-        for split, n in (("train", recipe.n_train), ("test", recipe.n_test))
-        for pools in (recipe.positive, recipe.negative)
-    ]
+    sizes: dict[Split, int] = {"train": recipe.n_train, "test": recipe.n_test}
+    parts = [readings.of(pools, split, n) for split, n in sizes.items() for pools in (recipe.positive, recipe.negative)]
     counts = [len(part.mean) for part in parts]
     reading = TextReading.joined(parts)
     return direction_from(

@@ -15,13 +15,15 @@ import numpy as np
 
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
+from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
 from glp_core.steering.report import TOKENS, UNSTEERED, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
-SOLVER, CALLS, NOISE_LEVEL = "ab2", 4, 0.5
+SOLVER: Solver = "ab2"
+CALLS, NOISE_LEVEL = 4, 0.5
 """As the Steering page projects."""
 
 

@@ -55,6 +55,9 @@ class SaeConfig:
 class Sae(nn.Module):
     """Encode activations, scaled to norm sqrt(d) on average around their mean, into k active latents and back."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, d_input: int, n_latents: int, k: int, mean: Tensor, scale: float, seed: int = 0) -> None:
         super().__init__()
         if k > n_latents:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if not directions:
         raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
     llm, meter = workspace.load_llm(), ManifoldMeter(workspace.load_glp(), reference)
-    report = {"projection": projection(workspace, llm, meter, directions, prefixes)}
+    report: Json = {"projection": projection(workspace, llm, meter, directions, prefixes)}
     report |= calibrated(workspace, llm, meter, directions, prefixes, args)
     workspace.save_report("zones", report)
     for name in zones.SHARES:

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     corpus = documents("train")
     listed = first_of_text(corpus)
     llm, glp = workspace.load_llm(), workspace.load_glp()
+    source: StoreSource | TextSource
     if args.store:
         source = StoreSource(ActivationStore(args.store), listed)
         _check_store(source, workspace)

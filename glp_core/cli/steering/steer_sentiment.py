@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
@@ -9,11 +10,11 @@ from glp_core.files import Json, read_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
-from glp_core.prior.projection import Projector, make_projector
+from glp_core.prior.projection import Kind, Projector, make_projector
 from glp_core.steering.report import STRENGTHS, TOKENS, measure, summarise
 from glp_core.workspace import DEMO, Workspace
 
-ARMS = ("raw", "walk", "glp", "norm", "gaussian")
+ARMS: tuple[Kind | Literal["raw"], ...] = ("raw", "walk", "glp", "norm", "gaussian")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _projector(arm: str, workspace: Workspace, glp: GLP, options: Json) -> Projector | None:
+def _projector(arm: Kind | Literal["raw"], workspace: Workspace, glp: GLP, options: Json) -> Projector | None:
     if arm == "raw":
         return None
     covariance = workspace.covariance() if arm == "gaussian" else None
