@@ -27,13 +27,13 @@ PAGES = (
         "neurons",
         "Meta-neurons",
         ":material/hub:",
-        "The GLP's hidden units: which fire on a text, and on what else each one fires.",
+        "The GLP's hidden neurons: which fire on a text, and on what else each one fires.",
     ),
     (
         "concepts",
         "Concepts",
         ":material/category:",
-        "The unit that detects each of 113 concepts best, and the one for your own.",
+        "The neuron that detects each of 113 concepts best, and the one for your own.",
     ),
     (
         "scaling",

@@ -46,14 +46,14 @@ CARDS = (
     Card(
         "neurons",
         "Browse meta-neurons",
-        "Hidden units of the prior: which of them fire on a text, and on what else?",
+        "Hidden neurons of the prior: which of them fire on a text, and on what else?",
         ":material/hub:",
         {},
     ),
     Card(
         "concepts",
-        "Find a concept's unit",
-        "113 concepts, each with the unit that detects it best, against three baselines.",
+        "Find a concept's neuron",
+        "113 concepts, each with the neuron that detects it best, against three baselines.",
         ":material/category:",
         {},
     ),
@@ -145,7 +145,7 @@ def picture(layer: int, *, dark: bool) -> str:
         )
     for (x, *_), width, (after, *_) in zip(boxes, widths, boxes[1:], strict=False):
         parts.append(f'<path d="M{x + width + 3} 129H{after - 6}" stroke="{ink}" stroke-width="2" marker-end="url(#tip)"/>')
-    reads = [(465, "Manifold distance", "how far from a real activation?"), (675, "Meta-neurons", "the GLP's hidden units")]
+    reads = [(465, "Manifold distance", "how far from a real activation?"), (675, "Meta-neurons", "the GLP's hidden neurons")]
     for x, title, words in reads:
         parts.append(f'<path d="M{x} 94V66" stroke="{ink}" stroke-width="1.5" stroke-dasharray="4 4" marker-end="url(#tip)"/>')
         parts.append(_words(x, 32, title, ink, bold=True) + _words(x, 52, words, ink))

@@ -1,4 +1,4 @@
-"""Concepts: the unit that detects one, with the evidence; 113 tasks, and a concept of one's own."""
+"""Concepts: the neuron that detects one, with the evidence; 113 tasks, and a concept of one's own."""
 
 import streamlit as st
 
@@ -7,18 +7,18 @@ from dashboard.widgets import frame
 
 PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
 HOW_TO_READ = """
-- Each **task** asks for one property of a text. Every kind of unit is searched for the one that tells the classes apart best: 512
+- Each **task** asks for one property of a text. Every kind of neuron is searched for the one that tells the classes apart best: 512
   candidates on training texts, the choice on validation texts, and the **AUC** reported once, on test texts. 0.5 is chance, 1 is perfect.
-- A dot a kind: **GLP unit** (hidden unit of the generative prior), **raw MLP neuron** and **layer dimension** of the LLM itself, **SAE
-  latent** of a sparse autoencoder trained on the same activations. The bar is the GLP unit's 95% interval (Hanley and McNeil).
-- **Your own concept**: the best unit on some of the texts is tested on the others (cross-validation), and the labels are shuffled many
-  times to see how often chance finds as good a unit among all of them (p-value).
+- A dot a kind: **GLP neuron** (hidden neuron of the generative prior), **raw MLP neuron** and **layer dimension** of the LLM itself, **SAE
+  latent** of a sparse autoencoder trained on the same activations. The bar is the GLP neuron's 95% interval (Hanley and McNeil).
+- **Your own concept**: the best neuron on some of the texts is tested on the others (cross-validation), and the labels are shuffled many
+  times to see how often chance finds as good a neuron among all of them (p-value).
 """
 
 
 def draw() -> None:
     """Draw the page."""
-    slot = frame.page_frame("Concepts", "Is there a unit for my concept?")
+    slot = frame.page_frame("Concepts", "Is there a neuron for my concept?")
     part = st.segmented_control(
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",

@@ -1,4 +1,4 @@
-"""Meta-neurons: which units fire on a text, what one unit is, the map of all, and lists of some."""
+"""Meta-neurons: which neurons fire on a text, what one neuron is, the map of all, and lists of some."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dashboard.widgets import frame, neuron_texts
 from dashboard.widgets.frame import GlpError
 
 QUESTIONS = {
-    "text": "Which units fire here, and on what?",
-    "unit": "What is this unit, in both directions?",
-    "map": "Which units are alike?",
-    "lists": "Which units do I want to keep?",
+    "text": "Which neurons fire here, and on what?",
+    "unit": "What is this neuron, in both directions?",
+    "map": "Which neurons are alike?",
+    "lists": "Which neurons do I want to keep?",
 }
 VIEWS = {"text": over_text, "unit": one_neuron, "map": map_view, "lists": lists_view}
 HOW_TO_READ = """
-- A **meta-neuron** is a hidden unit of the GLP, named layer/unit, for example L1/1044. Its values are signed and rarely zero, so
+- A **meta-neuron** is a hidden neuron of the GLP, named layer/neuron, for example L1/1044. Its values are signed and rarely zero, so
   every list here has two ends.
-- **value / tail**: the value divided by the unit's own extreme over the corpus (its 1-in-10,000 quantile, on either side). +1 means:
-  as strong as one token in ten thousand. It makes units comparable.
-- **Colour**: orange is positive, blue negative. One unit's lists share one scale, logarithmic so that weak values show; hover for the
+- **value / tail**: the value divided by the neuron's own extreme over the corpus (its 1-in-10,000 quantile, on either side). +1 means:
+  as strong as one token in ten thousand. It makes neurons comparable.
+- **Colour**: orange is positive, blue negative. One neuron's lists share one scale, logarithmic so that weak values show; hover for the
   value to four decimals.
-- **automatic** descriptions are made from the unit's own extreme tokens and texts, without any model's opinion. Check them.
+- **automatic** descriptions are made from the neuron's own extreme tokens and texts, without any model's opinion. Check them.
 - **Massive activations** (attention sinks) and each text's first token are not read.
-- The reading in use is said under the page's title; other noise levels are on the unit's noise axis.
+- The reading in use is said under the page's title; other noise levels are on the neuron's noise axis.
 """
 
 
@@ -59,7 +59,7 @@ def _choice(view: str, index: neurons.NeuronIndex) -> None:
             label_visibility="collapsed",
         )  # fmt: skip
         stars = len(shared.starred())
-        made = f"read at {index.reading.title} · {index.n_units:,} units · {index.n_tokens:,} tokens"
+        made = f"read at {index.reading.title} · {index.n_neurons:,} neurons · {index.n_tokens:,} tokens"
         st.caption(f"{made} · {stars} starred" if stars else made)
 
 

@@ -10,7 +10,7 @@ frame.page_frame("GLP Explorer", "What is this, and where do I begin?")
 st.markdown(
     "A **generative latent prior** is a diffusion model that has learned which activations a language model really produces at one of "
     "its layers. It can bring a steered activation back to what the model could have thought, measure how far any activation is from "
-    "that, and its hidden units, the **meta-neurons**, detect concepts. Everything here runs live on the models named below, and every "
+    "that, and its hidden neurons, the **meta-neurons**, detect concepts. Everything here runs live on the models named below, and every "
     "number was measured on them."
 )
 known = workspace_facts.read()

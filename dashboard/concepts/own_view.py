@@ -1,4 +1,4 @@
-"""The Concepts page's second half: texts that have a concept and texts that have not, and the units that tell them apart."""
+"""The Concepts page's second half: texts that have a concept and texts that have not, and the neurons that tell them apart."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
 from dashboard.widgets import frame
 from dashboard.widgets.neuron_links import neuron_links
-from dashboard.widgets.neuron_rows import UnitRow, unit_rows
-from dashboard.widgets.starred import unit_name
+from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.starred import neuron_name
 from dashboard.widgets.url_text import url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
-    from glp_core.neurons.search import ConceptUnits, FoundUnit
+    from glp_core.neurons.search import ConceptNeurons, FoundNeuron
 
 FITS_URL = 3_000
 """Characters of one box of texts up to which the link holds it."""
 
 
 def draw() -> None:
-    """Draw the search for units of a concept that is given by texts."""
+    """Draw the search for neurons of a concept that is given by texts."""
     index = neurons.index()
     uploaded = _upload()
     boxes = []
@@ -37,7 +37,7 @@ def draw() -> None:
             boxes.append(url_text_area(label, key=f"concepts_{title}", param=title, default=example, fits=FITS_URL, height=190))
     positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
     with st.container(horizontal=True, vertical_alignment="center"):
-        run = st.button("Find units", type="primary", icon=":material/search:", key="concepts_find")
+        run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")
         source = "from the file" if uploaded else "from the boxes"
         st.caption(
             f"{len(positive)} positive and {len(negative)} negative texts {source}, cut to 48 tokens and read at the last one"
@@ -49,7 +49,9 @@ def draw() -> None:
         frame.error_box(error)
         return
     if found is None:
-        st.info("Press Find units: the ten best of all units, with cross-validated AUC and p-values.", icon=":material/search:")
+        st.info(
+            "Press Find neurons: the ten best of all neurons, with cross-validated AUC and p-values.", icon=":material/search:"
+        )
         return
     _found(index, found)
 
@@ -66,55 +68,61 @@ def _upload() -> tuple[list[str], list[str]] | None:
         return None
 
 
-def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptUnits | None:
+def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:
     workspace = resources.workspace()
     made_from = ("concept", str(workspace.folder), index.facts["glp"], index.reading, tuple(positive), tuple(negative))
     found = results.results().get(*made_from)
     if found is not None or not run:
         return found
 
-    def work(cancelled: Any, report: Any) -> ConceptUnits:
-        from glp_core.neurons.search import find_units
+    def work(cancelled: Any, report: Any) -> ConceptNeurons:
+        from glp_core.neurons.search import find_neurons
 
-        return find_units(
+        return find_neurons(
             resources.site(), resources.glp(), positive, negative, index.reading,
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 
-    found = follow.compute("finding units", work, stop=True)
+    found = follow.compute("finding neurons", work, stop=True)
     results.results().put(found, *made_from)
     return found
 
 
-def _found(index: NeuronIndex, found: ConceptUnits) -> None:
+def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
     st.markdown(
-        f"Choosing the best of {index.n_units:,} units on four fifths of the texts and testing it on the rest: "
+        f"Choosing the best of {index.n_neurons:,} neurons on four fifths of the texts and testing it on the rest: "
         f"**AUC {found.cross_validated_auc:.3f}** (95% CI {found.cv_low:.3f} to {found.cv_high:.3f}), "
         f"**p = {found.p_value:.3g}** by {found.permutations:,} permutations of the labels."
     )
-    names = [unit_name(one.layer, one.unit) for one in found.units]
+    names = [neuron_name(one.layer, one.neuron) for one in found.neurons]
     asked = st.query_params.get("found", "")
-    chosen = found.units[names.index(asked) if asked in names else 0]
+    chosen = found.neurons[names.index(asked) if asked in names else 0]
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        rows = [_found_row(index, one) for one in found.units]
-        unit_rows(
-            rows, label="Best units", key="concepts_found", on_choose=_choose_found, chosen=unit_name(chosen.layer, chosen.unit)
+        rows = [_found_row(index, one) for one in found.neurons]
+        neuron_rows(
+            rows,
+            label="Best neurons",
+            key="concepts_found",
+            on_choose=_choose_found,
+            chosen=neuron_name(chosen.layer, chosen.neuron),
         )
-        st.caption("Number: AUC on all texts (the choice among all units flatters it; the cross-validated one above does not).")
+        st.caption(
+            "Number: AUC on all texts (the choice among all neurons flatters it; the cross-validated one above does not)."
+        )
     with right, st.container(border=True):
-        name = f"L{unit_name(chosen.layer, chosen.unit)}"
+        name = f"L{neuron_name(chosen.layer, chosen.neuron)}"
         chart = tables.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
         frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
-            st.caption("This unit is low on the positive texts: steer with negative strengths to push towards the concept.")
-        neuron_links(chosen.layer, chosen.unit)
+            st.caption("This neuron is low on the positive texts: steer with negative strengths to push towards the concept.")
+        neuron_links(chosen.layer, chosen.neuron)
 
 
-def _found_row(index: NeuronIndex, one: FoundUnit) -> UnitRow:
-    words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.unit])
+def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:
+    words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.neuron])
     evidence = f"p = {one.p_value:.3g}, in {one.folds} folds · {words}"
-    return UnitRow(unit_name(one.layer, one.unit), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
+    return NeuronRow(neuron_name(one.layer, one.neuron), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
 
 
 def _choose_found(name: str) -> None:

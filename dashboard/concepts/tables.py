@@ -19,7 +19,7 @@ LARGEST_UPLOAD = 2_000_000
 LONGEST_TEXT = 2_000
 """Characters of one text."""
 
-KINDS = {"glp": "GLP unit", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
+KINDS = {"glp": "GLP neuron", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
 
 EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
 Simmer the sauce over low heat for twenty minutes, stirring often.
@@ -48,7 +48,7 @@ He trained for the marathon with a group of friends."""
 
 
 def task_table(report: Json) -> pd.DataFrame:
-    """Return a row a task: what it asks, its best unit and the test AUC of the best unit of each kind."""
+    """Return a row a task: what it asks, its best neuron and the test AUC of the best neuron of each kind."""
     rows = []
     for row in report["rows"]:
         best = row["glp"]
@@ -63,7 +63,7 @@ def task_table(report: Json) -> pd.DataFrame:
 
 
 def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:
-    """Return the rows that hold every word in their name, question, example or unit."""
+    """Return the rows that hold every word in their name, question, example or neuron."""
     text = (
         table["task"] + " " + table["title"] + " " + table["asks"] + " " + table["example"] + " " + table["unit"]
     ).str.lower()
@@ -80,10 +80,10 @@ def verdict(report: Json) -> str:
     against = f"the best baseline, {KINDS[best]}s ({means[best]:.3f})"
     numbers = f"mean paired difference {report['paired_difference']:+.3f}, 95% CI {low:+.3f} to {high:+.3f}, {report['n_tasks']} tasks"
     if low > 0:
-        return f"GLP units ({means['glp']:.3f}) are ahead of {against}: {numbers}."
+        return f"GLP neurons ({means['glp']:.3f}) are ahead of {against}: {numbers}."
     if high < 0:
-        return f"GLP units ({means['glp']:.3f}) are behind {against}: {numbers}."
-    return f"GLP units ({means['glp']:.3f}) and {against} cannot be told apart: {numbers}."
+        return f"GLP neurons ({means['glp']:.3f}) are behind {against}: {numbers}."
+    return f"GLP neurons ({means['glp']:.3f}) and {against} cannot be told apart: {numbers}."
 
 
 def dots_figure(rows: pd.DataFrame) -> go.Figure:
@@ -115,7 +115,7 @@ def dots_figure(rows: pd.DataFrame) -> go.Figure:
 
 
 def scores_figure(values: np.ndarray, labels: np.ndarray, *, name: str) -> go.Figure:
-    """Return the histogram of a unit's values, a colour a class, shares of each class."""
+    """Return the histogram of a neuron's values, a colour a class, shares of each class."""
     figure = go.Figure()
     edges = np.histogram_bin_edges(values[np.isfinite(values)], bins=40)
     bins = {"start": float(edges[0]), "end": float(edges[-1]), "size": float(edges[1] - edges[0])}

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard.concepts import tables
 from dashboard.service import neurons, resources, workspace_facts
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred
-from dashboard.widgets.starred import unit_name
+from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 from glp_core.files import Json
 
@@ -67,13 +67,13 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         frame.notice_box(f"No task holds all of these words: {words}")
         return found
-    st.caption(f"{len(found)} of {len(table)} tasks, best GLP unit first · click one")
+    st.caption(f"{len(found)} of {len(table)} tasks, best GLP neuron first · click one")
     if show == "table":
         _table(found)
         return found
     with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(found)), border=False):
         frame.figure(
-            tables.dots_figure(found), key="concepts_dots", alt="Test AUC of the best unit of each kind, a line a task",
+            tables.dots_figure(found), key="concepts_dots", alt="Test AUC of the best neuron of each kind, a line a task",
             on_select=_clicked_dot, selection_mode="points",
         )  # fmt: skip
     return found
@@ -91,7 +91,7 @@ def _table(found: pd.DataFrame) -> None:
         starred.safe_cells(found), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
         on_select=_clicked_row, selection_mode="single-row",
         column_order=["title", "asks", "unit", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
-        column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best unit of each kind",
+        column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best neuron of each kind",
     )  # fmt: skip
 
 
@@ -129,12 +129,12 @@ def _chose_in_box() -> None:
 def _task(report: Json, table: pd.DataFrame, task: str) -> None:
     row = next(row for row in report["rows"] if row["task"] == task)
     best = row["glp"]
-    name = f"L{unit_name(best['layer'], best['unit'])}"
+    name = f"L{neuron_name(best['layer'], best['unit'])}"
     st.html(f"<div>{html.escape(frame.visible(row['asks']))}</div>")
     frame.figure(tables.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
     side = "high" if best["sign"] > 0 else "low"
     st.caption(
-        f"Best GLP unit {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
+        f"Best GLP neuron {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
         f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
         f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
     )
@@ -147,11 +147,11 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
             tables.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
         )
     _examples(row["examples"])
-    _unit_texts(best["layer"], best["unit"])
+    _neuron_texts(best["layer"], best["unit"])
 
 
 def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
-    """Return the best unit's values on the test rows, their labels, and the ROC on its side; None when they were not stored."""
+    """Return the best neuron's values on the test rows, their labels, and the ROC on its side; None when they were not stored."""
     from glp_core.neurons.probing import roc, task_scores
 
     try:
@@ -170,9 +170,9 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
                 st.text(frame.visible(text[:600]))
 
 
-def _unit_texts(layer: int, unit: int) -> None:
+def _neuron_texts(layer: int, neuron: int) -> None:
     try:
-        found = neurons.index().unit(layer, unit)
+        found = neurons.index().neuron(layer, neuron)
     except GlpError as error:
         frame.notice_box(str(error))
         return

@@ -1,4 +1,4 @@
-"""One unit in pictures: its signed histogram, the tokens that it promotes, its noise axis. Draws nothing itself."""
+"""One neuron in pictures: its signed histogram, the tokens that it promotes, its noise axis. Draws nothing itself."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from dashboard.widgets import charts
 from dashboard.widgets.frame import visible
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.reader import Unit
+    from glp_core.neuron_index.reader import Neuron
     from glp_core.neuron_index.reading import NoiseAxis
 
 NOISE_LINES = 6
-"""Tokens drawn on the noise axis: those where the unit is strongest."""
+"""Tokens drawn on the noise axis: those where the neuron is strongest."""
 
 
 def effects_html(effects: Sequence[tuple[str, float]]) -> str:
@@ -29,29 +29,29 @@ def effects_html(effects: Sequence[tuple[str, float]]) -> str:
     return f'<div class="glp-effects">{"".join(chips)}</div>'
 
 
-def histogram(unit: "Unit", *, log: bool, markers: Mapping[str, float]) -> go.Figure:
-    """Return the unit's signed histogram over the corpus, with a labelled line for every marker."""
-    left, right = unit.edges[:-1], unit.edges[1:]
-    centres, total = (left + right) / 2, int(unit.counts.sum())
+def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> go.Figure:
+    """Return the neuron's signed histogram over the corpus, with a labelled line for every marker."""
+    left, right = neuron.edges[:-1], neuron.edges[1:]
+    centres, total = (left + right) / 2, int(neuron.counts.sum())
     colours = [charts.ORANGE if centre >= 0 else charts.BLUE for centre in centres]
     hover = [
         f"{low:+.3f} to {high:+.3f}<br>{int(count):,} of {total:,} tokens"
-        for low, high, count in zip(left, right, unit.counts, strict=True)
+        for low, high, count in zip(left, right, neuron.counts, strict=True)
     ]
     figure = go.Figure()
     # on a log axis an empty bin has no place: leave it out
-    heights = np.where(unit.counts > 0, unit.counts, np.nan) if log else unit.counts
+    heights = np.where(neuron.counts > 0, neuron.counts, np.nan) if log else neuron.counts
     figure.add_bar(
         x=centres, y=heights, width=right - left, marker={"color": colours, "line": {"width": 0}},
         text=hover, textposition="none", hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     for i, (words, value) in enumerate(markers.items()):
-        inside = min(max(value, float(unit.edges[0])), float(unit.edges[-1]))
+        inside = min(max(value, float(neuron.edges[0])), float(neuron.edges[-1]))
         figure.add_vline(
             x=inside, line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
             annotation={"text": f"{charts.plain(visible(words))} {value:+.2f}", "yshift": 0 if i == 0 else -14, "font": {"size": 11}},
         )  # fmt: skip
-    charts.layout(figure, x="value of the unit", y="tokens", height=230, log_y=log, legend=False)
+    charts.layout(figure, x="value of the neuron", y="tokens", height=230, log_y=log, legend=False)
     figure.update_layout(bargap=0, margin={"t": 22})
     if log:
         figure.update_yaxes(dtick=1, exponentformat="power")
@@ -81,7 +81,7 @@ def noise_figure(axis: "NoiseAxis", pieces: Sequence[str]) -> go.Figure:
 
 
 def heat_map(pieces: Sequence[str], names: Sequence[str], normalised: np.ndarray) -> go.Figure:
-    """Return tokens x units (units, tokens) as a heat map of value / tail, blue to orange around 0."""
+    """Return tokens x neurons (neurons, tokens) as a heat map of value / tail, blue to orange around 0."""
     words = [charts.plain(visible(piece).replace("\n", "↵")) for piece in pieces]
     figure = go.Figure(
         go.Heatmap(

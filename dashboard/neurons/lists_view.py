@@ -1,4 +1,4 @@
-"""The view "lists": starred units, their name, and the list as a link or a file."""
+"""The view "lists": starred neurons, their name, and the list as a link or a file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import streamlit as st
 from dashboard.neurons import shared
 from dashboard.service import neurons
 from dashboard.widgets import frame, starred
-from dashboard.widgets.neuron_rows import UnitRow, unit_rows
-from dashboard.widgets.starred import unit_name
+from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -19,47 +19,47 @@ if TYPE_CHECKING:
 
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return the list as files to download."""
-    name, units = st.columns([1, 2])
+    name, members = st.columns([1, 2])
     with name:
-        st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my units")
-    with units:
-        st.session_state["lists_units"] = ", ".join(unit_name(*unit) for unit in shared.starred())
-        st.text_input("Starred units, layer/unit", key="lists_units", on_change=_edited, placeholder="0/12, 1/1044")
+        st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my neurons")
+    with members:
+        st.session_state["lists_neurons"] = ", ".join(neuron_name(*neuron) for neuron in shared.starred())
+        st.text_input("Starred neurons, layer/neuron", key="lists_neurons", on_change=_edited, placeholder="0/12, 1/1044")
     if problem := st.session_state.pop("lists_problem", None):
         frame.error_box(problem)
     rows = starred.list_rows(shared.starred(), index.table())
     if rows.empty:
         st.info(
-            "Nothing is starred yet: press Star on a unit, or begin with the most interesting ones.", icon=":material/star:"
+            "Nothing is starred yet: press Star on a neuron, or begin with the most interesting ones.", icon=":material/star:"
         )
         st.button(
-            "Star the ten most interesting units", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
+            "Star the ten most interesting neurons", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
         )
         return []
     listed = [
-        UnitRow(unit_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
+        NeuronRow(neuron_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
         for _, row in rows.iterrows()
     ]
-    st.caption(f"{len(listed)} units · number: kurtosis · click one to open it · the address of this page holds the list")
-    unit_rows(listed, label="Starred units", key="lists_rows", on_choose=shared.open_named)
+    st.caption(f"{len(listed)} neurons · number: kurtosis · click one to open it · the address of this page holds the list")
+    neuron_rows(listed, label="Starred neurons", key="lists_rows", on_choose=shared.open_named)
     st.button("Clear the list", key="lists_clear", on_click=shared.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):
-        st.dataframe(starred.safe_cells(rows), hide_index=True, alt="Starred units")
-    title = st.session_state.get("neurons_list") or "my units"
+        st.dataframe(starred.safe_cells(rows), hide_index=True, alt="Starred neurons")
+    title = st.session_state.get("neurons_list") or "my neurons"
     return [
-        frame.File("JSON", "units.json", starred.as_json(title, rows), "application/json"),
-        frame.File("CSV", "units.csv", starred.as_csv(rows), "text/csv"),
+        frame.File("JSON", "neurons.json", starred.as_json(title, rows), "application/json"),
+        frame.File("CSV", "neurons.csv", starred.as_csv(rows), "text/csv"),
     ]
 
 
 def _edited() -> None:
     try:
-        units = starred.parse_units(st.session_state["lists_units"])
+        neurons = starred.parse_neurons(st.session_state["lists_neurons"])
     except GlpError as error:
         st.session_state["lists_problem"] = str(error)
         return
-    shared.keep_stars(starred.format_units(units))
+    shared.keep_stars(starred.format_neurons(neurons))
 
 
-def _star_interesting(units: list[starred.UnitId]) -> None:
-    shared.keep_stars(starred.format_units(units))
+def _star_interesting(neurons: list[starred.NeuronId]) -> None:
+    shared.keep_stars(starred.format_neurons(neurons))

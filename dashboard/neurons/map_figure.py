@@ -1,4 +1,4 @@
-"""The map of all units as a WebGL scatter: points coloured by a property, those that a search misses dimmed."""
+"""The map of all neurons as a WebGL scatter: points coloured by a property, those that a search misses dimmed."""
 
 from collections.abc import Collection
 from typing import Any, Literal
@@ -16,7 +16,7 @@ NAMED_TASKS = 8
 
 
 def hover_texts(frame: pd.DataFrame) -> list[str]:
-    """Return what a point says under the pointer: unit, description, strongest tokens; safe for Plotly."""
+    """Return what a point says under the pointer: neuron, description, strongest tokens; safe for Plotly."""
     texts = []
     for row in frame.itertuples():
         lines = [f"L{row.layer}/{row.unit} · kurtosis {row.kurtosis:.0f}", charts.plain(str(row.description)[:90])]
@@ -29,7 +29,7 @@ def map_figure(frame: pd.DataFrame, colouring: Colouring, matches: Collection[in
     """Return the map.
 
     Args:
-        frame: a row a unit with x, y and the index table's columns.
+        frame: a row a neuron with x, y and the index table's columns.
         matches: positions in `frame` that a search found; the others are dimmed. None: no search.
     """
     lit = np.ones(len(frame), dtype=bool)
@@ -62,7 +62,7 @@ def _groups(rows: pd.DataFrame, colouring: Colouring) -> list[tuple[str, pd.Data
     if colouring == "kurtosis":
         bar = {"title": "kurtosis", "tickvals": [0, 1, 2, 3], "ticktext": ["1", "10", "100", "1,000"], "thickness": 12}
         values = np.log10(rows["kurtosis"].clip(lower=1))
-        return [("units", rows, {"color": values, "colorscale": charts.SEQUENTIAL_SCALE, "showscale": True, "colorbar": bar})]
+        return [("neurons", rows, {"color": values, "colorscale": charts.SEQUENTIAL_SCALE, "showscale": True, "colorbar": bar})]
     key = rows["layer"].map("layer {}".format) if colouring == "layer" else rows["best_task"].fillna("none")
     if colouring == "best task":
         named = key[key != "none"].value_counts().index[:NAMED_TASKS]

@@ -1,4 +1,4 @@
-"""The view "map": all units by concept profile or write direction; search, click, lasso, and maps computed anew."""
+"""The view "map": all neurons by concept profile or write direction; search, click, lasso, and maps computed anew."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dashboard.neurons import map_figure, shared
 from dashboard.service import follow, neurons, resources, results
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
-from dashboard.widgets.neuron_rows import UnitRow, unit_rows
-from dashboard.widgets.starred import unit_name
+from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.starred import neuron_name
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
@@ -26,7 +26,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     """Draw the view; return the points as a file to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
-            "Units that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.get, default="concepts",
+            "Neurons that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.get, default="concepts",
             required=True, key="map_kind", bind="query-params",
         )  # fmt: skip
         colouring = st.segmented_control(
@@ -46,12 +46,12 @@ def draw(index: NeuronIndex) -> list[components.File]:
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")
     matches = _matches(index, frame, words)
     chart = map_figure.map_figure(frame, colouring if colouring in COLOURINGS else "layer", matches)
-    count = f"{len(frame):,} units" if matches is None else f"{len(matches):,} of {len(frame):,} units match"
-    st.caption(f"{count} · {made} · click a point to open its unit; drag to lasso some; the toolbar zooms")
+    count = f"{len(frame):,} neurons" if matches is None else f"{len(matches):,} of {len(frame):,} neurons match"
+    st.caption(f"{count} · {made} · click a point to open its neuron; drag to lasso some; the toolbar zooms")
     event = components.figure(
         chart,
         key="map_figure",
-        alt=f"Map of {len(frame):,} units",
+        alt=f"Map of {len(frame):,} neurons",
         on_select=_clicked,
         selection_mode=("points", "box", "lasso"),
     )
@@ -113,13 +113,13 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 
 
 def _clicked() -> None:
-    units = _selected(st.session_state["map_figure"])
-    if len(units) == 1:
-        shared.open_unit(*units[0])
+    neurons = _selected(st.session_state["map_figure"])
+    if len(neurons) == 1:
+        shared.open_neuron(*neurons[0])
 
 
-def _selected(event: Any) -> list[starred.UnitId]:
-    """Return the units that a click or lasso took, from what every point carries."""
+def _selected(event: Any) -> list[starred.NeuronId]:
+    """Return the neurons that a click or lasso took, from what every point carries."""
     points = event.get("selection", {}).get("points", []) if event else []
     found = []
     for point in points:
@@ -129,18 +129,22 @@ def _selected(event: Any) -> list[starred.UnitId]:
     return list(dict.fromkeys(found))
 
 
-def _listed(frame: pd.DataFrame, units: list[starred.UnitId], where: str) -> None:
-    rows = frame.set_index(["layer", "unit"], drop=False).loc[units]
+def _listed(frame: pd.DataFrame, members: list[starred.NeuronId], where: str) -> None:
+    rows = frame.set_index(["layer", "unit"], drop=False).loc[members]
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.markdown(f"**{len(units):,} units {where}**" + (f", the first {MOST_LISTED}" if len(units) > MOST_LISTED else ""))
-    right.button("Star them all", key="map_star", on_click=_star_all, args=(units[:MOST_LISTED],))
+    left.markdown(
+        f"**{len(members):,} neurons {where}**" + (f", the first {MOST_LISTED}" if len(members) > MOST_LISTED else "")
+    )
+    right.button("Star them all", key="map_star", on_click=_star_all, args=(members[:MOST_LISTED],))
     listed = [
-        UnitRow(unit_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict())))
+        NeuronRow(
+            neuron_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict()))
+        )
         for row in rows.head(MOST_LISTED).itertuples(index=False)
     ]
-    unit_rows(listed, label=f"Units {where} (number: kurtosis)", key="map_units", on_choose=shared.open_named, height=400)
+    neuron_rows(listed, label=f"Neurons {where} (number: kurtosis)", key="map_neurons", on_choose=shared.open_named, height=400)
 
 
-def _star_all(units: list[starred.UnitId]) -> None:
-    merged = list(dict.fromkeys([*shared.starred(), *units]))[: starred.LONGEST_LIST]
-    shared.keep_stars(starred.format_units(merged))
+def _star_all(neurons: list[starred.NeuronId]) -> None:
+    merged = list(dict.fromkeys([*shared.starred(), *neurons]))[: starred.LONGEST_LIST]
+    shared.keep_stars(starred.format_neurons(merged))

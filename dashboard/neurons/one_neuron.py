@@ -1,4 +1,4 @@
-"""The view "one unit": what it is, in both directions."""
+"""The view "one neuron": what it is, in both directions."""
 
 from __future__ import annotations
 
@@ -12,61 +12,65 @@ from dashboard.neurons import figures, over_text, shared
 from dashboard.service import neurons
 from dashboard.widgets import charts, frame, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
-from dashboard.widgets.neuron_rows import UnitRow, unit_rows
-from dashboard.widgets.starred import unit_name
+from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.starred import neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glp_core.neuron_index.reader import Neighbour, NeuronIndex, Unit
-    from glp_core.neurons.over_text import TextUnits
+    from glp_core.neuron_index.reader import Neighbour, Neuron, NeuronIndex
+    from glp_core.neurons.over_text import TextNeurons
 
 CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 
 
 def draw(index: NeuronIndex) -> list[frame.File]:
-    """Draw the view for the unit that the URL names, or the most interesting one; return its page as a file to download."""
-    unit = index.unit(*(shared.unit_in_url() or index.interesting(1)[0]))
-    _header(index, unit)
+    """Draw the view for the neuron that the URL names, or the most interesting one; return its page as a file to download."""
+    neuron = index.neuron(*(shared.neuron_in_url() or index.interesting(1)[0]))
+    _header(index, neuron)
     left, right = st.columns([2, 3], gap="medium")
     with right:
-        units, position = _own_text(unit)
+        reading, position = _own_text(neuron)
     with left:
-        _histogram(unit, units, position)
-    context, breaks = _list_controls(unit)
+        _histogram(neuron, reading, position)
+    context, breaks = _list_controls(neuron)
     for column, snippets, title in zip(
-        st.columns(2, gap="medium"), (unit.top, unit.bottom), ("Most positive", "Most negative"), strict=True
+        st.columns(2, gap="medium"), (neuron.top, neuron.bottom), ("Most positive", "Most negative"), strict=True
     ):
         with column:
             st.markdown(f"**{title}** · {len(snippets)} texts")
             with st.container(height=560 if len(snippets) > 5 else "content", border=False):
-                st.html(neuron_texts.texts_html(snippets, unit.scale, context=context, breaks=breaks))
+                st.html(neuron_texts.texts_html(snippets, neuron.scale, context=context, breaks=breaks))
     left, middle, right = st.columns([5, 3, 4], gap="medium")
     with left:
-        _noise_axis(unit, units)
+        _noise_axis(neuron, reading)
     with middle:
-        _effects(index, unit)
+        _effects(index, neuron)
     with right:
-        _neighbours(index, unit)
-    _intervals(unit, context, breaks)
-    return [frame.File("Unit, JSON", f"unit-{unit.layer}-{unit.unit}.json", starred.unit_json(unit), "application/json")]
+        _neighbours(index, neuron)
+    _intervals(neuron, context, breaks)
+    return [
+        frame.File(
+            "Neuron, JSON", f"neuron-{neuron.layer}-{neuron.neuron}.json", starred.neuron_json(neuron), "application/json"
+        )
+    ]
 
 
-def _header(index: NeuronIndex, unit: Unit) -> None:
+def _header(index: NeuronIndex, neuron: Neuron) -> None:
     title, go = st.columns([3, 4], vertical_alignment="bottom")
     with title:
-        st.subheader(f"L{unit.layer} / {unit.unit}", anchor=False)
+        st.subheader(f"L{neuron.layer} / {neuron.neuron}", anchor=False)
     with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
-        _ways(index, unit)
-    st.html(f'<div style="font-size:1.05rem">{neuron_texts.description_html(unit)}</div>')
-    row = index.table().iloc[unit.index]
+        _ways(index, neuron)
+    st.html(f'<div style="font-size:1.05rem">{neuron_texts.description_html(neuron)}</div>')
+    row = index.table().iloc[neuron.index]
     facts = [
-        f"kurtosis {unit.kurtosis:,.1f}",
-        f"skewness {unit.skewness:+.2f}",
-        f"standard deviation {unit.std:.3g}",
-        f"noise share {unit.noise_share:.0%}",
+        f"kurtosis {neuron.kurtosis:,.1f}",
+        f"skewness {neuron.skewness:+.2f}",
+        f"standard deviation {neuron.std:.3g}",
+        f"noise share {neuron.noise_share:.0%}",
         f"fires on {row['active_share']:.1%} of tokens",
         f"1e-4 tails {row['low']:+.2f}, {row['high']:+.2f}",
     ]
@@ -74,110 +78,114 @@ def _header(index: NeuronIndex, unit: Unit) -> None:
         st.caption(
             " · ".join(facts),
             help="Kurtosis: excess, 0 for a normal distribution; high: rare and strong. Noise share: part of the variance that is due "
-            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the unit's tail.",
+            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the neuron's tail.",
         )
-        if unit.best_task is not None and unit.best_auc is not None:
-            words = f"Best task: {neurons.task_title(unit.best_task)}, test AUC {unit.best_auc:.2f}"
+        if neuron.best_task is not None and neuron.best_auc is not None:
+            words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
             st.page_link(
-                "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": unit.best_task}
+                "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": neuron.best_task}
             )
     with st.container(horizontal=True, vertical_alignment="center"):
-        steer_link(unit.layer, unit.unit)
-        shared.star_button(unit.layer, unit.unit, key="unit_star")
+        steer_link(neuron.layer, neuron.neuron)
+        shared.star_button(neuron.layer, neuron.neuron, key="neuron_star")
 
 
-def _ways(index: NeuronIndex, unit: Unit) -> None:
-    """Draw the ways to other units: previous, next, random, interesting, by number."""
-    st.session_state["unit_layer_box"], st.session_state["unit_unit_box"] = unit.layer, unit.unit
-    st.number_input("Layer", 0, index.n_layers - 1, key="unit_layer_box", on_change=_go_to_boxes, width=110)
-    st.number_input("Unit", 0, index.d_mlp - 1, key="unit_unit_box", on_change=_go_to_boxes, width=130)
-    before, after = (unit.index - 1) % index.n_units, (unit.index + 1) % index.n_units
-    options = {"on_click": shared.open_unit}
-    st.button("◀", key="unit_previous", help="Previous unit", args=divmod(before, index.d_mlp), **options)
-    st.button("▶", key="unit_next", help="Next unit", args=divmod(after, index.d_mlp), **options)
-    st.button("Random", key="unit_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
+def _ways(index: NeuronIndex, neuron: Neuron) -> None:
+    """Draw the ways to other neurons: previous, next, random, interesting, by number."""
+    st.session_state["neuron_layer_box"], st.session_state["neuron_number_box"] = neuron.layer, neuron.neuron
+    st.number_input("Layer", 0, index.n_layers - 1, key="neuron_layer_box", on_change=_go_to_boxes, width=110)
+    st.number_input("Neuron", 0, index.d_mlp - 1, key="neuron_number_box", on_change=_go_to_boxes, width=130)
+    before, after = (neuron.index - 1) % index.n_neurons, (neuron.index + 1) % index.n_neurons
+    options = {"on_click": shared.open_neuron}
+    st.button("◀", key="neuron_previous", help="Previous neuron", args=divmod(before, index.d_mlp), **options)
+    st.button("▶", key="neuron_next", help="Next neuron", args=divmod(after, index.d_mlp), **options)
+    st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
     with st.popover("Interesting"):
-        st.caption("Units with the highest kurtosis: rare and strong.")
+        st.caption("Neurons with the highest kurtosis: rare and strong.")
         table = index.table()
         rows = []
         for layer, number in index.interesting(50):
             row = table.iloc[layer * index.d_mlp + number]
-            rows.append(UnitRow(unit_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
-        unit_rows(rows, label="Interesting units", key="unit_interesting", on_choose=shared.open_named, height=420)
+            rows.append(NeuronRow(neuron_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
+        neuron_rows(rows, label="Interesting neurons", key="neuron_interesting", on_choose=shared.open_named, height=420)
 
 
 def _go_to_boxes() -> None:
-    shared.open_unit(st.session_state["unit_layer_box"], st.session_state["unit_unit_box"])
+    shared.open_neuron(st.session_state["neuron_layer_box"], st.session_state["neuron_number_box"])
 
 
 def _go_to_random(n_layers: int, d_mlp: int) -> None:
-    shared.open_unit(random.randrange(n_layers), random.randrange(d_mlp))
+    shared.open_neuron(random.randrange(n_layers), random.randrange(d_mlp))
 
 
-def _own_text(unit: Unit) -> tuple[TextUnits | None, int | None]:
-    """Draw the test box; return the text read by all units and the chosen (or strongest) token."""
+def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
+    """Draw the test box; return the text read by all neurons and the chosen (or strongest) token."""
     text = over_text.text_box()
-    examples = {"Most positive": unit.top, "Most negative": unit.bottom}
+    examples = {"Most positive": neuron.top, "Most negative": neuron.bottom}
     with st.container(horizontal=True, vertical_alignment="center"):
         for name, snippets in examples.items():
             if snippets:
                 text_of = "".join(snippets[0].pieces).strip()[: neurons.LONGEST_TEXT]
                 st.button(
                     f"Its {name.lower()} text",
-                    key=f"unit_try_{name}",
+                    key=f"neuron_try_{name}",
                     type="tertiary",
                     on_click=over_text.use_text,
                     args=(text_of,),
                 )
     try:
-        units = neurons.read(text)
+        reading = neurons.read(text)
     except GlpError as error:
         frame.error_box(error)
         return None, None
-    values = units.values[:, unit.index]
+    values = reading.values[:, neuron.index]
     if not np.isfinite(values).any():
         frame.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
         return None, None
     chosen = over_text.picked_tokens(len(values))[-1:]
     tokens = [
         PickToken(
-            piece, "massive activation, not read" if massive else f"{value:+.4f}", neuron_texts.shade(float(value), unit.scale)
+            piece,
+            "massive activation, not read" if massive else f"{value:+.4f}",
+            neuron_texts.shade(float(value), neuron.scale),
         )
-        for piece, massive, value in zip(units.pieces, units.massive, values, strict=True)
+        for piece, massive, value in zip(reading.pieces, reading.massive, values, strict=True)
     ]
-    token_picker(tokens, chosen, label="Your text, read by this unit", key="unit_tokens", on_change=_pick_token, several=False)
+    token_picker(
+        tokens, chosen, label="Your text, read by this neuron", key="neuron_tokens", on_change=_pick_token, several=False
+    )
     strongest = int(np.nanargmax(np.abs(values)))
     position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
     st.caption(
         f"Token {position + 1} of {len(values)}: {values[position]:+.4f} (green line in the histogram). Click a token to move it; "
         "same colours as in the lists below."
     )
-    return units, position
+    return reading, position
 
 
 def _pick_token() -> None:
-    over_text.keep_picked(picked("unit_tokens"))
+    over_text.keep_picked(picked("neuron_tokens"))
 
 
-def _histogram(unit: Unit, units: TextUnits | None, position: int | None) -> None:
+def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None) -> None:
     head, switch = st.columns([3, 2], vertical_alignment="center")
-    head.markdown(f"**Values over {int(unit.counts.sum()):,} tokens**")
+    head.markdown(f"**Values over {int(neuron.counts.sum()):,} tokens**")
     log = switch.toggle("log y", value=True, key="unit_log", bind="query-params")
     markers = {}
-    if units is not None and position is not None:
-        word = frame.visible(units.pieces[position]).strip()[:16] or "␣"
-        markers = {word: float(units.values[position, unit.index])}
-    chart = figures.histogram(unit, log=log, markers=markers)
-    frame.figure(chart, key="unit_histogram", alt=f"Signed histogram of unit {unit.layer}/{unit.unit}, 50 bins")
+    if reading is not None and position is not None:
+        word = frame.visible(reading.pieces[position]).strip()[:16] or "␣"
+        markers = {word: float(reading.values[position, neuron.index])}
+    chart = figures.histogram(neuron, log=log, markers=markers)
+    frame.figure(chart, key="neuron_histogram", alt=f"Signed histogram of neuron {neuron.layer}/{neuron.neuron}, 50 bins")
     with st.expander("Quantiles"):
-        st.html(frame.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in unit.quantiles]))
-    if unit.tasks:
+        st.html(frame.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in neuron.quantiles]))
+    if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
-            st.caption("Test AUC of this unit alone; below 0.5 it is high on the negative class.")
-            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in unit.tasks]))
+            st.caption("Test AUC of this neuron alone; below 0.5 it is high on the negative class.")
+            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in neuron.tasks]))
 
 
-def _list_controls(unit: Unit) -> tuple[neuron_texts.Context, bool]:
+def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = st.segmented_control(
             "Context", list(CONTEXTS), format_func=CONTEXTS.get, default="snippet", required=True, key="unit_context", bind="query-params",
@@ -185,67 +193,67 @@ def _list_controls(unit: Unit) -> tuple[neuron_texts.Context, bool]:
         )  # fmt: skip
         breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
         words = "one scale for all lists, log(1 + 9 |v| / max):"
-        st.html(frame.legend(f"−{unit.scale:.2f}", f"+{unit.scale:.2f}", diverging=True, words=words))
+        st.html(frame.legend(f"−{neuron.scale:.2f}", f"+{neuron.scale:.2f}", diverging=True, words=words))
         st.caption("click a text to open all of it")
     return (context if context in CONTEXTS else "snippet"), breaks
 
 
-def _noise_axis(unit: Unit, units: TextUnits | None) -> None:
+def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
     st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
-    if units is None:
+    if reading is None:
         return
     wanted = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
     if not wanted:
         return
-    axis = neurons.measure_noise(units, unit.layer, unit.unit)
-    pieces = units.pieces[: axis.noise_free.shape[1]]
+    axis = neurons.measure_noise(reading, neuron.layer, neuron.neuron)
+    pieces = reading.pieces[: axis.noise_free.shape[1]]
     chart = figures.noise_figure(axis, pieces)
-    frame.figure(chart, key="unit_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
+    frame.figure(chart, key="neuron_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):
         mean, spread = values.mean(0), values.std(0, ddof=1)
         titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
-        shades = [neuron_texts.shade(float(m), unit.scale) for m in mean]
+        shades = [neuron_texts.shade(float(m), neuron.scale) for m in mean]
         st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
         st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
 
 
-def _effects(index: NeuronIndex, unit: Unit) -> None:
+def _effects(index: NeuronIndex, neuron: Neuron) -> None:
     st.markdown("**What it writes** · tokens, approximately", help=frame.plain_markdown(index.EFFECT_NOTE))
-    for title, effects in (("promoted", unit.promoted), ("suppressed", unit.suppressed)):
+    for title, effects in (("promoted", neuron.promoted), ("suppressed", neuron.suppressed)):
         st.caption(title)
         st.html(figures.effects_html([(effect.text, effect.score) for effect in effects]))
     st.caption(frame.plain_markdown(index.EFFECT_NOTE))
 
 
-def _neighbours(index: NeuronIndex, unit: Unit) -> None:
-    st.markdown("**Nearest units**")
-    kinds = {"write": ("by write direction", unit.nearest_write), "activation": ("by activation", unit.nearest_activation)}
+def _neighbours(index: NeuronIndex, neuron: Neuron) -> None:
+    st.markdown("**Nearest neurons**")
+    kinds = {"write": ("by write direction", neuron.nearest_write), "activation": ("by activation", neuron.nearest_activation)}
     kind = st.segmented_control(
-        "Nearest", list(kinds), format_func=lambda one: kinds[one][0], default="write", required=True, key="unit_nearest",
+        "Nearest", list(kinds), format_func=lambda one: kinds[one][0], default="write", required=True, key="neuron_nearest",
         bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
     st.caption("cosine of what they write" if kind == "write" else "correlation of their values over the corpus")
     rows = _neighbour_rows(index, kinds.get(kind, kinds["write"])[1])
-    unit_rows(rows, label="Nearest units", key="unit_neighbours", on_choose=shared.open_named)
+    neuron_rows(rows, label="Nearest neurons", key="neuron_neighbours", on_choose=shared.open_named)
 
 
-def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list[UnitRow]:
+def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list[NeuronRow]:
     table = index.table()
     return [
-        UnitRow(
-            unit_name(one.layer, one.unit), one.similarity, f"{one.similarity:+.2f}", "",
-            neurons.words_of(table.iloc[one.layer * index.d_mlp + one.unit]),
+        NeuronRow(
+            neuron_name(one.layer, one.neuron), one.similarity, f"{one.similarity:+.2f}", "",
+            neurons.words_of(table.iloc[one.layer * index.d_mlp + one.neuron]),
         )
         for one in neighbours
     ]  # fmt: skip
 
 
-def _intervals(unit: Unit, context: neuron_texts.Context, breaks: bool) -> None:
+def _intervals(neuron: Neuron, context: neuron_texts.Context, breaks: bool) -> None:
     st.markdown("**Interval samples** · five random texts from each fifth of its values, from most negative to most positive")
-    names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in unit.intervals]
-    for name, interval in zip(names, unit.intervals, strict=True):
-        colour = charts.diverging(neuron_texts.shade((interval.low + interval.high) / 2, unit.scale))
+    names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in neuron.intervals]
+    for name, interval in zip(names, neuron.intervals, strict=True):
+        colour = charts.diverging(neuron_texts.shade((interval.low + interval.high) / 2, neuron.scale))
         st.html(
             f'<div class="glp-interval" style="background:{colour}">{name}: values {interval.low:+.3f} to {interval.high:+.3f}</div>'
-            + neuron_texts.texts_html(interval.texts, unit.scale, context=context, breaks=breaks)
+            + neuron_texts.texts_html(interval.texts, neuron.scale, context=context, breaks=breaks)
         )

@@ -1,4 +1,4 @@
-"""The view "over text": which units fire on which token of a text, and what each of them is."""
+"""The view "over text": which neurons fire on which token of a text, and what each of them is."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from dashboard.neurons import figures, shared
 from dashboard.service import neurons
 from dashboard.widgets import frame, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
-from dashboard.widgets.neuron_rows import unit_rows
-from dashboard.widgets.starred import UnitId, unit_name
+from dashboard.widgets.neuron_rows import neuron_rows
+from dashboard.widgets.starred import NeuronId, neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from dashboard.widgets.url_text import keep, url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.reader import NeuronIndex, Unit
-    from glp_core.neurons.over_text import Firing, TextUnits
+    from glp_core.neuron_index.reader import Neuron, NeuronIndex
+    from glp_core.neurons.over_text import Firing, TextNeurons
 
 RANKED = 40
-HEAT_UNITS = 12
+HEAT_NEURONS = 12
 PREVIEW_TEXTS = 3
 
 
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return its files to download."""
     text = text_box()
-    units = neurons.read(text)
+    reading = neurons.read(text)
     table = index.table()
     layers, hidden = _filters(index, table)
-    chosen_tokens = picked_tokens(len(units.pieces))
-    firings = units.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
+    chosen_tokens = picked_tokens(len(reading.pieces))
+    firings = reading.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
     if not firings:
-        frame.notice_box("No unit is left: choose at least one layer, or show the units that fire everywhere.")
+        frame.notice_box("No neuron is left: choose at least one layer, or show the neurons that fire everywhere.")
         return []
-    unit = shared.unit_in_url() or (firings[0].layer, firings[0].unit)
-    second = _compared(index, unit)
-    each = units.per_token(3, layers=layers, hidden=hidden)
-    _strip(index, units, each, unit, second, chosen_tokens)
+    neuron = shared.neuron_in_url() or (firings[0].layer, firings[0].neuron)
+    second = _compared(index, neuron)
+    each = reading.per_token(3, layers=layers, hidden=hidden)
+    _strip(index, reading, each, neuron, second, chosen_tokens)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        _ranking(firings, table, units, unit, chosen_tokens)
+        _ranking(firings, table, reading, neuron, chosen_tokens)
     with right, st.container(border=True):
-        _preview(index.unit(*unit), second)
-    _heat_map(index, units, firings, unit, second)
-    tokens = _token_table(units, each)
+        _preview(index.neuron(*neuron), second)
+    _heat_map(index, reading, firings, neuron, second)
+    tokens = _token_table(reading, each)
     with st.expander(
-        "Every token's strongest units", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
+        "Every token's strongest neurons", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
     ) as panel:
         if panel.open:
-            st.dataframe(tokens, hide_index=True, height=320, alt="Every token's three strongest units")
+            st.dataframe(tokens, hide_index=True, height=320, alt="Every token's three strongest neurons")
     return [
-        frame.File("Every token's units, CSV", "tokens.csv", starred.as_csv(tokens), "text/csv"),
-        frame.File("Ranked units, CSV", "units.csv", starred.as_csv(_ranking_table(firings, table, index)), "text/csv"),
+        frame.File("Every token's neurons, CSV", "tokens.csv", starred.as_csv(tokens), "text/csv"),
+        frame.File("Ranked neurons, CSV", "neurons.csv", starred.as_csv(_ranking_table(firings, table, index)), "text/csv"),
     ]
 
 
@@ -89,19 +89,19 @@ def _forget_tokens() -> None:
 
 
 def _filters(index: NeuronIndex, table: pd.DataFrame) -> tuple[list[int], np.ndarray | None]:
-    """Draw the filters; return the layers wanted and which units are hidden."""
+    """Draw the filters; return the layers wanted and which neurons are hidden."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = [f"L{layer}" for layer in range(index.n_layers)]
         layers = st.pills("Layers", names, default=names, selection_mode="multi", key="neurons_layers", bind="query-params")
         everywhere = int((table["active_share"] > shared.FIRES_EVERYWHERE).sum())
         hide = st.toggle(
-            f"Hide the {everywhere:,} units that fire everywhere",
+            f"Hide the {everywhere:,} neurons that fire everywhere",
             value=True,
             key="neurons_hide",
             bind="query-params",
-            help=f"Units beyond a quarter of their own tail on more than {shared.FIRES_EVERYWHERE:.0%} of the corpus's tokens.",
+            help=f"Neurons beyond a quarter of their own tail on more than {shared.FIRES_EVERYWHERE:.0%} of the corpus's tokens.",
         )
-    return [int(name[1:]) for name in layers if name in names], shared.hidden_units(table, hide)
+    return [int(name[1:]) for name in layers if name in names], shared.hidden_neurons(table, hide)
 
 
 def picked_tokens(n: int) -> list[int]:
@@ -110,38 +110,43 @@ def picked_tokens(n: int) -> list[int]:
     return sorted({int(word) for word in words if word.isascii() and word.isdigit() and int(word) < n})
 
 
-def _compared(index: NeuronIndex, unit: UnitId) -> UnitId | None:
-    """Return the second unit of a comparison, when the URL names one."""
+def _compared(index: NeuronIndex, neuron: NeuronId) -> NeuronId | None:
+    """Return the second neuron of a comparison, when the URL names one."""
     with suppress(GlpError):
-        second = starred.parse_unit(st.query_params.get("compare", ""))
-        index.unit(*second)
-        return second if second != unit else None
+        second = starred.parse_neuron(st.query_params.get("compare", ""))
+        index.neuron(*second)
+        return second if second != neuron else None
     return None
 
 
 def _strip(
-    index: NeuronIndex, units: TextUnits, each: list[list[Firing]], unit: UnitId, second: UnitId | None, chosen: list[int]
+    index: NeuronIndex,
+    reading: TextNeurons,
+    each: list[list[Firing]],
+    neuron: NeuronId,
+    second: NeuronId | None,
+    chosen: list[int],
 ) -> None:
-    """Draw the text's tokens, coloured by the chosen unit, and by the compared one in their lower half."""
-    first, other = shared.flat(index, unit), shared.flat(index, second) if second else None
+    """Draw the text's tokens, coloured by the chosen neuron, and by the compared one in their lower half."""
+    first, other = shared.flat(index, neuron), shared.flat(index, second) if second else None
     tokens = []
-    for i, piece in enumerate(units.pieces):
-        if units.massive[i]:
+    for i, piece in enumerate(reading.pieces):
+        if reading.massive[i]:
             tokens.append(
                 PickToken(piece, "massive activation: an attention sink, not read", 0.0, None if other is None else 0.0)
             )
             continue
-        tip = [f"{_named(unit)} {units.values[i, first]:+.4f} = {units.normalised[i, first]:+.2f} of its tail"]
+        tip = [f"{_named(neuron)} {reading.values[i, first]:+.4f} = {reading.normalised[i, first]:+.2f} of its tail"]
         if other is not None:
-            tip.append(f"{_named(second)} {units.values[i, other]:+.4f} = {units.normalised[i, other]:+.2f} of its tail")
-        tip.append("strongest here: " + ", ".join(f"L{unit_name(f.layer, f.unit)} {f.normalised:+.2f}" for f in each[i]))
-        below = None if other is None else float(units.normalised[i, other])
-        tokens.append(PickToken(piece, "\n".join(tip), float(units.normalised[i, first]), below))
-    words = f"Colour: {_named(unit)}" + (f" above, {_named(second)} below" if second else "") + ", value / tail"
+            tip.append(f"{_named(second)} {reading.values[i, other]:+.4f} = {reading.normalised[i, other]:+.2f} of its tail")
+        tip.append("strongest here: " + ", ".join(f"L{neuron_name(f.layer, f.neuron)} {f.normalised:+.2f}" for f in each[i]))
+        below = None if other is None else float(reading.normalised[i, other])
+        tokens.append(PickToken(piece, "\n".join(tip), float(reading.normalised[i, first]), below))
+    words = f"Colour: {_named(neuron)}" + (f" above, {_named(second)} below" if second else "") + ", value / tail"
     legend = frame.legend("−1", "+1", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(legend)
-        note = f"{len(units.pieces)} tokens · click tokens to rank the units by them"
+        note = f"{len(reading.pieces)} tokens · click tokens to rank the neurons by them"
         st.caption(f"{len(chosen)} of {note}" if chosen else note)
         if chosen:
             st.button("All tokens", key="neurons_all_tokens", on_click=_forget_tokens, type="tertiary")
@@ -150,8 +155,8 @@ def _strip(
     token_picker(tokens, chosen, label="Tokens of the text", key="neurons_tokens", on_change=_pick_tokens)
 
 
-def _named(unit: UnitId) -> str:
-    return f"L{unit_name(*unit)}"
+def _named(neuron: NeuronId) -> str:
+    return f"L{neuron_name(*neuron)}"
 
 
 def _pick_tokens() -> None:
@@ -170,79 +175,83 @@ def _end_comparison() -> None:
     st.query_params.pop("compare", None)
 
 
-def _ranking(firings: list[Firing], table: pd.DataFrame, units: TextUnits, unit: UnitId, chosen: list[int]) -> None:
+def _ranking(firings: list[Firing], table: pd.DataFrame, reading: TextNeurons, neuron: NeuronId, chosen: list[int]) -> None:
     on = (
         "ranked by the mean over the chosen tokens; number and token: the strongest of them"
         if chosen
         else "at its strongest token"
     )
-    st.markdown(f"**Units by value / tail** ({on})")
-    rows = shared.firing_rows(firings, table, units.pieces)
-    unit_rows(
+    st.markdown(f"**Neurons by value / tail** ({on})")
+    rows = shared.firing_rows(firings, table, reading.pieces)
+    neuron_rows(
         rows,
-        label="Units, strongest first",
+        label="Neurons, strongest first",
         key="neurons_ranking",
-        on_choose=shared.choose_unit,
-        chosen=unit_name(*unit),
+        on_choose=shared.choose_neuron,
+        chosen=neuron_name(*neuron),
         height=520,
     )
 
 
-def _preview(unit: Unit, second: UnitId | None) -> None:
-    st.html(f"<strong>L{unit.layer} / {unit.unit}</strong> {neuron_texts.description_html(unit)}")
+def _preview(neuron: Neuron, second: NeuronId | None) -> None:
+    st.html(f"<strong>L{neuron.layer} / {neuron.neuron}</strong> {neuron_texts.description_html(neuron)}")
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Open unit", key="neurons_open", type="primary", on_click=shared.open_unit, args=(unit.layer, unit.unit))
-        steer_link(unit.layer, unit.unit, label="Steer")
-        shared.star_button(unit.layer, unit.unit, key="neurons_star")
+        st.button(
+            "Open neuron", key="neurons_open", type="primary", on_click=shared.open_neuron, args=(neuron.layer, neuron.neuron)
+        )
+        steer_link(neuron.layer, neuron.neuron, label="Steer")
+        shared.star_button(neuron.layer, neuron.neuron, key="neurons_star")
         if second is None:
             st.button(
-                "Compare", key="neurons_compare", on_click=_compare, args=(unit,),
-                icon=":material/compare:", help="Keep this unit in the lower half of the tokens; then choose another one.",
+                "Compare", key="neurons_compare", on_click=_compare, args=(neuron,),
+                icon=":material/compare:", help="Keep this neuron in the lower half of the tokens; then choose another one.",
             )  # fmt: skip
-    chart = figures.histogram(unit, log=True, markers={})
+    chart = figures.histogram(neuron, log=True, markers={})
     chart.update_layout(height=150)
     chart.update_yaxes(dtick=2)
-    frame.figure(chart, key="neurons_preview", alt=f"Histogram of unit {unit.layer}/{unit.unit} over the corpus")
+    frame.figure(chart, key="neurons_preview", alt=f"Histogram of neuron {neuron.layer}/{neuron.neuron} over the corpus")
     st.caption("Strongest positive")
-    st.html(neuron_texts.texts_html(unit.top[:PREVIEW_TEXTS], unit.scale))
+    st.html(neuron_texts.texts_html(neuron.top[:PREVIEW_TEXTS], neuron.scale))
     st.caption("Strongest negative")
-    st.html(neuron_texts.texts_html(unit.bottom[:PREVIEW_TEXTS], unit.scale))
+    st.html(neuron_texts.texts_html(neuron.bottom[:PREVIEW_TEXTS], neuron.scale))
 
 
-def _compare(unit: Unit) -> None:
-    st.query_params["compare"] = unit_name(unit.layer, unit.unit)
+def _compare(neuron: Neuron) -> None:
+    st.query_params["compare"] = neuron_name(neuron.layer, neuron.neuron)
 
 
-def _heat_map(index: NeuronIndex, units: TextUnits, firings: list[Firing], unit: UnitId, second: UnitId | None) -> None:
-    ranked = [(f.layer, f.unit) for f in firings]
+def _heat_map(
+    index: NeuronIndex, reading: TextNeurons, firings: list[Firing], neuron: NeuronId, second: NeuronId | None
+) -> None:
+    ranked = [(f.layer, f.neuron) for f in firings]
     stars = [one for one in shared.starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
-    with st.expander("Heat map: tokens × units", icon=":material/grid_on:", on_change="rerun", key="neurons_heat") as panel:
+    with st.expander("Heat map: tokens × neurons", icon=":material/grid_on:", on_change="rerun", key="neurons_heat") as panel:
         if not panel.open:
             return
-        first = [unit, *([second] if second else []), *ranked]
-        options = [unit_name(*one) for one in dict.fromkeys([*first, *stars])]
-        default = options[:HEAT_UNITS]
-        names = st.multiselect("Units", options, default=default, key=f"neurons_heat_units_{'_'.join(default)}")
+        first = [neuron, *([second] if second else []), *ranked]
+        options = [neuron_name(*one) for one in dict.fromkeys([*first, *stars])]
+        default = options[:HEAT_NEURONS]
+        names = st.multiselect("Neurons", options, default=default, key=f"neurons_heat_{'_'.join(default)}")
         if names:
-            flat = [shared.flat(index, starred.parse_unit(name)) for name in names]
-            chart = figures.heat_map(units.pieces, [f"L{name}" for name in names], units.normalised[:, flat].T)
-            frame.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen units on every token")
+            flat = [shared.flat(index, starred.parse_neuron(name)) for name in names]
+            chart = figures.heat_map(reading.pieces, [f"L{name}" for name in names], reading.normalised[:, flat].T)
+            frame.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen neurons on every token")
 
 
-def _token_table(units: TextUnits, each: list[list[Firing]]) -> pd.DataFrame:
-    """Return every token with its strongest units; no cell is a formula."""
+def _token_table(reading: TextNeurons, each: list[list[Firing]]) -> pd.DataFrame:
+    """Return every token with its strongest neurons; no cell is a formula."""
     rows = []
-    for i, (piece, strongest) in enumerate(zip(units.pieces, each, strict=True)):
+    for i, (piece, strongest) in enumerate(zip(reading.pieces, each, strict=True)):
         row = {"position": i, "token": frame.visible(piece).replace("\n", "↵")}
         for rank, firing in enumerate(strongest, 1):
-            name = f"L{unit_name(firing.layer, firing.unit)}"
-            row |= {f"unit {rank}": name, f"value {rank}": firing.value, f"value / tail {rank}": firing.normalised}
+            name = f"L{neuron_name(firing.layer, firing.neuron)}"
+            row |= {f"neuron {rank}": name, f"value {rank}": firing.value, f"value / tail {rank}": firing.normalised}
         rows.append(row)
     return starred.safe_cells(pd.DataFrame(rows))
 
 
 def _ranking_table(firings: list[Firing], table: pd.DataFrame, index: NeuronIndex) -> pd.DataFrame:
-    """Return the ranked units with their values and descriptions."""
-    facts = table.iloc[[shared.flat(index, (f.layer, f.unit)) for f in firings]]
+    """Return the ranked neurons with their values and descriptions."""
+    facts = table.iloc[[shared.flat(index, (f.layer, f.neuron)) for f in firings]]
     ranked = pd.DataFrame([{"token": f.token, "value": f.value, "value / tail": f.normalised} for f in firings])
     return pd.concat([facts[list(starred.EXPORTED)].reset_index(drop=True), ranked], axis=1)

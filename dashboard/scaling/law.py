@@ -39,7 +39,7 @@ LOGARITHMIC = ("compute", "activations", "parameters", "loss", "frechet")
 SCORE_WORDS = {
     "frechet": "between generated and real latents; it sees mean and covariance only",
     "delta_lm": "rise of the LLM's loss when the layer is noised and denoised",
-    "probing": "of the single unit that validation rows choose, mean over tasks",
+    "probing": "of the single neuron that validation rows choose, mean over tasks",
     "steering": "mean of concept and fluency against unsteered text, each 0 to 1; 0.5 is what doing nothing gets",
 }
 """What each score is."""

@@ -1,4 +1,4 @@
-"""A meta-neuron's write direction as a direction to steer along: named unit:<layer>/<unit>, made when it is asked for, never stored."""
+"""A meta-neuron's write direction as a direction to steer along: named unit:<layer>/<neuron>, made when it is asked for, never stored."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ PREFIX = "unit:"
 HOW = "Where the meta-neuron pushes the denoised activation, carried linearly through the GLP's output."
 
 
-def name_of(layer: int, unit: int) -> str:
-    """Return the name of a unit's direction, which is its title too."""
-    return f"{PREFIX}{starred.unit_name(layer, unit)}"
+def name_of(layer: int, neuron: int) -> str:
+    """Return the name of a neuron's direction, which is its title too."""
+    return f"{PREFIX}{starred.neuron_name(layer, neuron)}"
 
 
 def asked(key: str) -> list[DirectionFacts]:
-    """Return the unit direction that the URL or the widget `key` asks for, or asked for earlier in this session; else nothing."""
+    """Return the neuron direction that the URL or the widget `key` asks for, or asked for earlier in this session; else nothing."""
     remembered = f"{key}_unit"
     for name in (st.session_state.get(key), st.query_params.get(key)):
-        if is_unit(name):
+        if is_neuron(name):
             st.session_state[remembered] = name
     name = st.session_state.get(remembered)
     return [DirectionFacts(name, name, math.nan, HOW)] if name else []
 
 
-def is_unit(name: object) -> bool:
-    """Say whether a direction's name is that of a unit."""
+def is_neuron(name: object) -> bool:
+    """Say whether a direction's name is that of a neuron."""
     if not isinstance(name, str) or not name.startswith(PREFIX):
         return False
     try:
-        return name == name_of(*starred.parse_unit(name.removeprefix(PREFIX)))
+        return name == name_of(*starred.parse_neuron(name.removeprefix(PREFIX)))
     except GlpError:
         return False
 
 
 def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
-    """Return a unit's direction; it has no probe, so the concept of a text is unknown (nan).
+    """Return a neuron's direction; it has no probe, so the concept of a text is unknown (nan).
 
     Raises:
-        GlpError: the GLP has no such unit.
+        GlpError: the GLP has no such neuron.
     """
     import torch
 
     from glp_core.neuron_index.write_directions import write_direction
     from glp_core.steering.directions import Direction
 
-    vector = torch.as_tensor(write_direction(glp, *starred.parse_unit(name.removeprefix(PREFIX)))).float()
+    vector = torch.as_tensor(write_direction(glp, *starred.parse_neuron(name.removeprefix(PREFIX)))).float()
     unknown = torch.full_like(vector, math.nan)
     return Direction(name, name, vector, workspace.layer, workspace.median_norm, math.nan, HOW, 0, 0, unknown, math.nan)

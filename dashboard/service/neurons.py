@@ -14,7 +14,7 @@ from dashboard.widgets import url
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neuron_index.reading import NoiseAxis
-    from glp_core.neurons.over_text import TextUnits
+    from glp_core.neurons.over_text import TextNeurons
 
 LONGEST_TEXT = 2_000
 """Characters: what still fits into a URL."""
@@ -45,15 +45,15 @@ def index() -> NeuronIndex:
     return _index(str(folder), stamp)
 
 
-def read(text: str) -> TextUnits:
-    """Return every unit on every token of a text, from the kept results or by the model."""
+def read(text: str) -> TextNeurons:
+    """Return every neuron on every token of a text, from the kept results or by the model."""
     text = TEXT.check(text)
     workspace, ours = resources.workspace(), index()
     made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
     found = results.results().get(*made_from)
     if found is None:
 
-        def work(_cancelled: object, _report: object) -> TextUnits:
+        def work(_cancelled: object, _report: object) -> TextNeurons:
             from glp_core.neurons.over_text import read_text
 
             options = {"tails": ours.tails(), "max_tokens": MOST_TOKENS}
@@ -64,11 +64,11 @@ def read(text: str) -> TextUnits:
     return found
 
 
-def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
-    """Return one unit on the text's first tokens at several noise levels and seeds."""
-    ids = units.ids[:NOISE_TOKENS]
+def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
+    """Return one neuron on the text's first tokens at several noise levels and seeds."""
+    ids = reading.ids[:NOISE_TOKENS]
     workspace = resources.workspace()
-    made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, unit)
+    made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, neuron)
     found = results.results().get(*made_from)
     if found is None:
 
@@ -77,7 +77,7 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
 
             llm = resources.llm()
             acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
-            return noise_axis(resources.glp(), acts, layer, unit)
+            return noise_axis(resources.glp(), acts, layer, neuron)
 
         found = follow.compute("measuring the noise axis", work)
         results.results().put(found, *made_from)
@@ -85,7 +85,7 @@ def measure_noise(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
 
 
 def words_of(row: pd.Series) -> str:
-    """Return a unit's description with who made it, and its best task when that says something."""
+    """Return a neuron's description with who made it, and its best task when that says something."""
     words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
     if isinstance(row["best_task"], str) and row["best_auc"] == row["best_auc"]:
         words += f" · {task_title(row['best_task'])} AUC {row['best_auc']:.2f}"

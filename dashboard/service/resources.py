@@ -169,7 +169,7 @@ def _meter(folder: Path) -> ManifoldMeter | None:
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _direction(folder: Path, name: str) -> Direction:
-    if neuron_directions.is_unit(name):
+    if neuron_directions.is_neuron(name):
         return neuron_directions.make(_workspace(folder), _glp(folder, "final"), name)
     return _workspace(folder).direction(name)
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 KEPT_RESULTS = 6
-"""One is at most some 25 MB: a text read by every unit."""
+"""One is at most some 25 MB: a text read by every neuron."""
 
 
 class Results:

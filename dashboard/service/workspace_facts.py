@@ -47,7 +47,7 @@ class Facts:
     d_input: int
     glp_parameters: int
     glp_shape: str
-    """Blocks and units in words."""
+    """Blocks and neurons in words."""
     activations_seen: int | None
     validation_loss: float | None
 
@@ -73,7 +73,9 @@ def read() -> Facts:
             median_norm=float(about["median_norm"]),
             d_input=int(shape.get("d_input", 0)),
             glp_parameters=parameters(where / "glp" / "final.safetensors"),
-            glp_shape=f"{shape.get('n_layers', '?')} blocks × {shape.get('d_mlp', '?'):,} units" if shape else "unknown shape",
+            glp_shape=f"{shape.get('n_layers', '?')} blocks × {shape.get('d_mlp', '?'):,} neurons"
+            if shape
+            else "unknown shape",
             activations_seen=seen.get("activations_seen"),
             validation_loss=seen.get("validation_loss"),
         )

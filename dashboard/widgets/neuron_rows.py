@@ -1,4 +1,4 @@
-"""A list of units to choose from: one button a row with the unit's name, a signed bar, its token and its description.
+"""A list of neurons to choose from: one button a row with the neuron's name, a signed bar, its token and its description.
 
 Streamlit does not sanitise components: texts get onto the page by `textContent` alone, and colours are made from numbers.
 """
@@ -13,15 +13,15 @@ from dashboard.widgets.frame import visible
 
 
 @dataclass(frozen=True)
-class UnitRow:
-    """One unit of the list."""
+class NeuronRow:
+    """One neuron of the list."""
 
-    unit: str
-    """Its name, layer/unit."""
+    neuron: str
+    """Its name, layer/neuron."""
     bar: float | None
     """-1 to 1: length, side and colour of the bar; None: no bar."""
     number: str
-    """What the bar shows, in figures, or another number of the unit."""
+    """What the bar shows, in figures, or another number of the neuron."""
     token: str
     """The token where it is strongest, or ""."""
     words: str
@@ -78,19 +78,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
     whole.append(fill)
     return whole
   }
-  const focused = parentElement.activeElement?.dataset?.unit
+  const focused = parentElement.activeElement?.dataset?.neuron
   const buttons = data.rows.map((row) => {
     const button = document.createElement("button")
-    button.dataset.unit = row.unit
+    button.dataset.neuron = row.neuron
     button.setAttribute("role", "option")
-    button.setAttribute("aria-selected", row.unit === data.chosen)
+    button.setAttribute("aria-selected", row.neuron === data.chosen)
     button.title = row.words
-    button.append(part("name", `L${row.unit}`))
+    button.append(part("name", `L${row.neuron}`))
     if (row.bar !== null) button.append(bar(row.bar))
     button.append(part("number", row.number))
     if (row.token) button.append(part("token", row.token))
     button.append(part("words", row.words))
-    button.onclick = () => setTriggerValue("chosen", row.unit)
+    button.onclick = () => setTriggerValue("chosen", row.neuron)
     return button
   })
   buttons.forEach((button, i) => {
@@ -102,20 +102,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   })
   rows.replaceChildren(...buttons)
-  buttons.find((button) => button.dataset.unit === focused)?.focus({ preventScroll: true })
+  buttons.find((button) => button.dataset.neuron === focused)?.focus({ preventScroll: true })
 }
 """
 
-_rows = st.components.v2.component("unit_rows", html=_HTML, css=_CSS, js=_JS)
+_rows = st.components.v2.component("neuron_rows", html=_HTML, css=_CSS, js=_JS)
 
 
-def unit_rows(
-    rows: Sequence[UnitRow], *, label: str, key: str, on_choose: Callable[[str], None], chosen: str = "", height: int = 0
+def neuron_rows(
+    rows: Sequence[NeuronRow], *, label: str, key: str, on_choose: Callable[[str], None], chosen: str = "", height: int = 0
 ) -> None:
-    """Draw the list; a click runs `on_choose` with the unit's name, before the page runs again.
+    """Draw the list; a click runs `on_choose` with the neuron's name, before the page runs again.
 
     Args:
-        chosen: name of the unit to mark.
+        chosen: name of the neuron to mark.
         height: pixels from which on the list scrolls; 0: never.
     """
 
@@ -124,7 +124,7 @@ def unit_rows(
         if name in names:
             on_choose(name)
 
-    names = {row.unit for row in rows}
+    names = {row.neuron for row in rows}
     _rows(
         key=key,
         data={

@@ -1,4 +1,4 @@
-"""Lists of starred units: as text for the URL, as rows, and as files that a spreadsheet opens safely."""
+"""Lists of starred neurons: as text for the URL, as rows, and as files that a spreadsheet opens safely."""
 
 import csv
 import json
@@ -13,58 +13,58 @@ import pandas as pd
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.neuron_data import Unit
+    from glp_core.neuron_index.neuron_data import Neuron
 
-UnitId = tuple[int, int]
-"""(layer, unit), both counted from 0."""
+NeuronId = tuple[int, int]
+"""(layer, neuron), both counted from 0."""
 
 LONGEST_LIST = 200
-"""Units a list may hold, so that it still fits into a URL."""
+"""Neurons a list may hold, so that it still fits into a URL."""
 
 EXPORTED = ("layer", "unit", "description", "described_by", "best_task", "best_auc", "kurtosis", "low", "high")
 
-_UNIT = re.compile(r"\s*L?(\d{1,4})\s*/\s*(\d{1,6})\s*", re.ASCII)
+_NEURON = re.compile(r"\s*L?(\d{1,4})\s*/\s*(\d{1,6})\s*", re.ASCII)
 
 
-def unit_name(layer: int, unit: int) -> str:
-    """Return a unit's name in text and URLs, for example 1/1044."""
-    return f"{layer}/{unit}"
+def neuron_name(layer: int, neuron: int) -> str:
+    """Return a neuron's name in text and URLs, for example 1/1044."""
+    return f"{layer}/{neuron}"
 
 
-def parse_unit(text: str) -> UnitId:
-    """Return (layer, unit) of a name like 1/1044 or L1/1044; raise GlpError for anything else."""
-    found = _UNIT.fullmatch(text)
+def parse_neuron(text: str) -> NeuronId:
+    """Return (layer, neuron) of a name like 1/1044 or L1/1044; raise GlpError for anything else."""
+    found = _NEURON.fullmatch(text)
     if not found:
-        raise GlpError(f"{text[:40]!r} is not a unit: write layer/unit, for example 1/1044.")
+        raise GlpError(f"{text[:40]!r} is not a neuron: write layer/neuron, for example 1/1044.")
     return int(found[1]), int(found[2])
 
 
-def parse_units(text: str) -> list[UnitId]:
-    """Return the units of a comma-separated list, each once, in order."""
-    units = [parse_unit(part) for part in text.split(",") if part.strip()]
-    unique = list(dict.fromkeys(units))
+def parse_neurons(text: str) -> list[NeuronId]:
+    """Return the neurons of a comma-separated list, each once, in order."""
+    neurons = [parse_neuron(part) for part in text.split(",") if part.strip()]
+    unique = list(dict.fromkeys(neurons))
     if len(unique) > LONGEST_LIST:
-        raise GlpError(f"The list names {len(unique)} units, wanted at most {LONGEST_LIST}: split it into two lists.")
+        raise GlpError(f"The list names {len(unique)} neurons, wanted at most {LONGEST_LIST}: split it into two lists.")
     return unique
 
 
-def format_units(units: Sequence[UnitId]) -> str:
-    """Return a list as text that parse_units reads back."""
-    return ",".join(unit_name(*unit) for unit in units)
+def format_neurons(neurons: Sequence[NeuronId]) -> str:
+    """Return a list as text that parse_neurons reads back."""
+    return ",".join(neuron_name(*neuron) for neuron in neurons)
 
 
-def toggled(text: str, unit: UnitId) -> str:
-    """Return the list with the unit taken out when it is in, added at the end when not."""
-    units = parse_units(text)
-    kept = [one for one in units if one != unit]
-    return format_units(kept if len(kept) < len(units) else [*units, unit])
+def toggled(text: str, neuron: NeuronId) -> str:
+    """Return the list with the neuron taken out when it is in, added at the end when not."""
+    neurons = parse_neurons(text)
+    kept = [one for one in neurons if one != neuron]
+    return format_neurons(kept if len(kept) < len(neurons) else [*neurons, neuron])
 
 
-def list_rows(units: Sequence[UnitId], table: pd.DataFrame) -> pd.DataFrame:
-    """Return the listed units' rows of the index table, in the list's order; units that the index lacks are left out."""
-    by_unit = table.set_index(["layer", "unit"], drop=False)
-    known = [unit for unit in units if unit in by_unit.index]
-    return by_unit.loc[known, list(EXPORTED)].reset_index(drop=True)
+def list_rows(neurons: Sequence[NeuronId], table: pd.DataFrame) -> pd.DataFrame:
+    """Return the listed neurons' rows of the index table, in the list's order; neurons that the index lacks are left out."""
+    by_neuron = table.set_index(["layer", "unit"], drop=False)
+    known = [neuron for neuron in neurons if neuron in by_neuron.index]
+    return by_neuron.loc[known, list(EXPORTED)].reset_index(drop=True)
 
 
 def safe_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -87,10 +87,10 @@ def as_json(name: str, table: pd.DataFrame) -> str:
     return json.dumps({"name": name, "units": json.loads(table.to_json(orient="records"))}, indent=1, ensure_ascii=False)
 
 
-def unit_json(unit: "Unit") -> str:
-    """Return all that the index knows of a unit as JSON; values that were not kept are null."""
+def neuron_json(neuron: "Neuron") -> str:
+    """Return all that the index knows of a neuron as JSON; values that were not kept are null."""
 
     def listed(value: np.ndarray) -> list[float | None]:
         return [None if number != number else number for number in value.tolist()]
 
-    return json.dumps(asdict(unit), default=listed, indent=1, ensure_ascii=False)
+    return json.dumps(asdict(neuron), default=listed, indent=1, ensure_ascii=False)

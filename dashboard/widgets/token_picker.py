@@ -23,7 +23,7 @@ class PickToken:
     value: float = 0.0
     """-1 (blue) to 1 (orange)."""
     second: float | None = None
-    """Value of a second unit, which then has the lower half of the token."""
+    """Value of a second neuron, which then has the lower half of the token."""
 
 
 _HTML = """

@@ -115,7 +115,7 @@ def collect_probe_activations(
 
 @torch.inference_mode()
 def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
-    """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden units at each text's last token."""
+    """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden neurons at each text's last token."""
     llm, layer = site.llm, site.layer
     ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
     order, outputs, neurons = [], [], []

@@ -1,4 +1,4 @@
-"""Score a run's kept checkpoints beyond their loss: what their samples, projections, units and steered texts are worth.
+"""Score a run's kept checkpoints beyond their loss: what their samples, projections, neurons and steered texts are worth.
 
 Written to evals.csv after each checkpoint, with how it was measured in evals.json. Every checkpoint gets the same held-out
 activations, documents, tasks, prefixes and noise, so that differences are the checkpoints'. A score that is there already is not

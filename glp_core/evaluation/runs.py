@@ -40,7 +40,7 @@ class Run:
     """The folder's name."""
     folder: Path
     shape: str
-    """Width, hidden units and blocks in words; empty when the configuration has none."""
+    """Width, hidden neurons and blocks in words; empty when the configuration has none."""
     planned: int | None
     """Activations that the run is to see."""
     log: pd.DataFrame
@@ -239,4 +239,4 @@ def _config(folder: Path) -> Json:
 
 def _shape(train: Json) -> str:
     width, hidden, depth = (train.get(name) for name in ("d_model", "d_mlp", "n_layers"))
-    return f"{depth} blocks, {width} wide, {hidden} units" if all(isinstance(x, int) for x in (width, hidden, depth)) else ""
+    return f"{depth} blocks, {width} wide, {hidden} neurons" if all(isinstance(x, int) for x in (width, hidden, depth)) else ""

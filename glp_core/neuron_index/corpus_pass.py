@@ -1,4 +1,4 @@
-"""One pass over the corpus for the index of meta-neurons: documents in, statistics of every unit out, in parts that can be merged.
+"""One pass over the corpus for the index of meta-neurons: documents in, statistics of every neuron out, in parts that can be merged.
 
 A part is a range of blocks of documents. Its state is saved about once a minute, and a killed pass goes on from there. Activations
 come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the same index.
@@ -21,8 +21,8 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_units
-from glp_core.neuron_index.statistics import Chunk, UnitStatistics
+from glp_core.neuron_index.reading import Reading, read_neurons
+from glp_core.neuron_index.statistics import Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 
@@ -126,7 +126,7 @@ def index_part(
     identity: Json,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
-) -> UnitStatistics | None:
+) -> NeuronStatistics | None:
     """Pass over `blocks`, with the state in `path`; go on where an earlier call stopped. Return None when cancelled,
     which is looked for between blocks.
 
@@ -143,7 +143,7 @@ def index_part(
             _save(statistics, path, wanted, done)
             return None
         for chunk in source.chunks(block):
-            statistics.add(read_units(glp, chunk.acts, reading), chunk)
+            statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
         done += 1
         progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_SHARD} documents, {statistics.n_tokens:,} tokens")
         if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and done < len(blocks):
@@ -153,7 +153,7 @@ def index_part(
     return statistics
 
 
-def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, Json]:
+def merge_parts(paths: Sequence[Path]) -> tuple[NeuronStatistics, Json]:
     """Add up finished parts that cover blocks 0 to the last without gaps; return the whole and its facts.
 
     Raises:
@@ -170,7 +170,7 @@ def merge_parts(paths: Sequence[Path]) -> tuple[UnitStatistics, Json]:
         mine = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
         if whole is not None and mine != facts:
             raise GlpError(f"{path.name} was made of something else than the parts before it: {mine} against {facts}.")
-        statistics, _ = UnitStatistics.load(path)
+        statistics, _ = NeuronStatistics.load(path)
         if whole is None:
             whole, facts = statistics, mine
         else:
@@ -200,16 +200,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _save(statistics: UnitStatistics, path: Path, wanted: Json, done: int) -> None:
+def _save(statistics: NeuronStatistics, path: Path, wanted: Json, done: int) -> None:
     statistics.save(path, {"state": json.dumps(wanted | {"done": done})})
 
 
-def _open_state(path: Path, wanted: Json, glp: GLP) -> tuple[UnitStatistics, int]:
+def _open_state(path: Path, wanted: Json, glp: GLP) -> tuple[NeuronStatistics, int]:
     if not path.is_file():
-        return UnitStatistics(glp.n_layers * glp.d_mlp), 0
+        return NeuronStatistics(glp.n_layers * glp.d_mlp), 0
     state = read_state(path)
     got = {key: value for key, value in state.items() if key != "done"}
     if got != json.loads(json.dumps(wanted)):
         differing = sorted(key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key))
         raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
-    return UnitStatistics.load(path)[0], state["done"]
+    return NeuronStatistics.load(path)[0], state["done"]

@@ -1,4 +1,4 @@
-"""Count values of many units in fine bins of bfloat16 precision, compiled: what moments, quantiles and histograms are made from."""
+"""Count values of many neurons in fine bins of bfloat16 precision, compiled: what moments, quantiles and histograms are made from."""
 
 import numpy as np
 from numba import njit
@@ -10,7 +10,7 @@ LARGEST = ((127 + 8) << 7) - 1
 """bfloat16 bits of the last value below 2^8: larger ones count as this."""
 MAGNITUDES = LARGEST - FINEST + 1
 BINS = 2 * MAGNITUDES - 1
-UNITS_AT_ONCE = 64
+NEURONS_AT_ONCE = 64
 
 
 def bin_values() -> np.ndarray:
@@ -32,14 +32,14 @@ def count_values(
     lows: NDArray[np.float32],
     highs: NDArray[np.float32],
 ) -> None:
-    """Count units first..last of values (n, units), and reduce each document.
+    """Count neurons first..last of values (n, neurons), and reduce each document.
 
-    Goes in blocks of units that stay in the cache; bins are found for a whole block before any is counted, so that finding them
+    Goes in blocks of neurons that stay in the cache; bins are found for a whole block before any is counted, so that finding them
     is vectorised, which takes all integers to be 32 bits wide.
     """
-    bins = np.empty(UNITS_AT_ONCE, np.int32)
-    for begin in range(first, last, UNITS_AT_ONCE):
-        n = min(UNITS_AT_ONCE, last - begin)
+    bins = np.empty(NEURONS_AT_ONCE, np.int32)
+    for begin in range(first, last, NEURONS_AT_ONCE):
+        n = min(NEURONS_AT_ONCE, last - begin)
         for d in range(len(starts) - 1):
             lows[d, begin : begin + n] = np.inf
             highs[d, begin : begin + n] = -np.inf

@@ -1,4 +1,4 @@
-"""Moments, quantiles, histograms and active shares of every unit, as exact functions of the counts of a pass."""
+"""Moments, quantiles, histograms and active shares of every neuron, as exact functions of the counts of a pass."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from glp_core.neuron_index.counting import bin_values
 from glp_core.neuron_index.format import ACTIVE, HISTOGRAM_BINS, INTERVAL_EDGES, QUANTILES, TAILS
-from glp_core.neuron_index.statistics import UnitStatistics
+from glp_core.neuron_index.statistics import NeuronStatistics
 
-UNITS_AT_ONCE = 256
+NEURONS_AT_ONCE = 256
 
 
-def distributions(statistics: UnitStatistics) -> dict[str, np.ndarray]:
-    """Return moments, quantiles, histograms and active shares of every unit, from the counts."""
+def distributions(statistics: NeuronStatistics) -> dict[str, np.ndarray]:
+    """Return moments, quantiles, histograms and active shares of every neuron, from the counts."""
     values = bin_values()
     n = max(1, statistics.n_tokens)
     made: dict[str, list[np.ndarray]] = {
         name: [] for name in ("moments", "quantiles", "edges", "counts", "range", "active_share")
     }
-    for first in range(0, statistics.n_units, UNITS_AT_ONCE):
-        counts = statistics.counts[first : first + UNITS_AT_ONCE]
+    for first in range(0, statistics.n_neurons, NEURONS_AT_ONCE):
+        counts = statistics.counts[first : first + NEURONS_AT_ONCE]
         used = np.flatnonzero(counts.any(0))
         span = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
         counts, at = counts[:, span].astype(np.float64), values[span]
@@ -39,7 +39,7 @@ def distributions(statistics: UnitStatistics) -> dict[str, np.ndarray]:
 
 
 def _moments(counts: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
-    """Return mean, standard deviation, skewness and excess kurtosis (units, 4); the last two are 0 for constants."""
+    """Return mean, standard deviation, skewness and excess kurtosis (neurons, 4); the last two are 0 for constants."""
     mean = counts @ at / n
     centred = at - mean[:, None]
     second, third, fourth = ((counts * centred**power).sum(1) / n for power in (2, 3, 4))
@@ -49,13 +49,13 @@ def _moments(counts: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
 
 
 def _quantiles(below: np.ndarray, at: np.ndarray, shares: Sequence[float], n: int) -> np.ndarray:
-    """Return the smallest values that at least a share of the tokens do not exceed (units, shares)."""
+    """Return the smallest values that at least a share of the tokens do not exceed (neurons, shares)."""
     ranks = np.maximum(1, np.ceil(np.array(shares) * n - 1e-9))
     return at[np.stack([np.argmax(below >= rank, axis=1) for rank in ranks], 1)]
 
 
 def _histograms(counts: np.ndarray, at: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return counts in HISTOGRAM_BINS equal bins from low to high (units, bins)."""
+    """Return counts in HISTOGRAM_BINS equal bins from low to high (neurons, bins)."""
     width = np.where(high > low, high - low, 1.0)
     where = np.clip((at - low[:, None]) / width[:, None] * HISTOGRAM_BINS, 0, HISTOGRAM_BINS - 1).astype(int)
     flat = (where + np.arange(len(counts))[:, None] * HISTOGRAM_BINS).ravel()

@@ -1,4 +1,4 @@
-"""What the index of meta-neurons keeps of a unit, and how values around an extreme token are packed; numpy only."""
+"""What the index of meta-neurons keeps of a neuron, and how values around an extreme token are packed; numpy only."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ QUANTILES = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.95, 0.99, 
 TAILS = (1e-4, 0.9999)
 """Quantiles that values are normalised by."""
 ACTIVE = 0.25
-"""A token counts as active above this share of the unit's tail."""
+"""A token counts as active above this share of the neuron's tail."""
 HISTOGRAM_BINS = 50
 INTERVAL_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Quantiles between which random texts are kept."""
@@ -20,7 +20,7 @@ INTERVAL_REACH = 16
 NEIGHBOURS = 10
 NO_VALUE = -128
 EFFECT_NOTE = (
-    "An approximation: the unit's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
+    "An approximation: the neuron's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
     "skipping both rescalings and all LLM layers in between."
 )
 

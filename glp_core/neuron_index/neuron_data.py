@@ -1,4 +1,4 @@
-"""What a page shows of one unit, as plain values."""
+"""What a page shows of one neuron, as plain values."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Snippet:
-    """One text on a unit's page."""
+    """One text on a neuron's page."""
 
     document: int
     """Its number in the corpus."""
     source: str
     """Its data set."""
     value: float
-    """The unit's value at the peak token."""
+    """The neuron's value at the peak token."""
     peak: int
     """Index of that token in pieces."""
     pieces: list[str]
     """The document's tokens; joined they are its text."""
     values: np.ndarray
-    """The unit's values (len(pieces),), float32; nan where they were not kept."""
+    """The neuron's values (len(pieces),), float32; nan where they were not kept."""
     start: int
     """First piece of the kept window."""
     stop: int
@@ -40,28 +40,28 @@ class Interval:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A similar unit."""
+    """A similar neuron."""
 
     layer: int
-    unit: int
+    neuron: int
     similarity: float
     """Cosine or correlation, signed."""
 
 
 @dataclass(frozen=True)
 class TokenEffect:
-    """A token of the LLM that a unit promotes or suppresses."""
+    """A token of the LLM that a neuron promotes or suppresses."""
 
     text: str
     score: float
 
 
 @dataclass(frozen=True)
-class Unit:
-    """All that a unit's page shows."""
+class Neuron:
+    """All that a neuron's page shows."""
 
     layer: int
-    unit: int
+    neuron: int
     index: int
     description: str
     described_by: str

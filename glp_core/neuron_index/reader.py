@@ -1,4 +1,4 @@
-"""Read the index of meta-neurons: one unit's page without loading the rest, the table of all units, neighbours, maps.
+"""Read the index of meta-neurons: one neuron's page without loading the rest, the table of all neurons, neighbours, maps.
 
 Arrays stay on disk and are read by slices. Knows files and numbers; needs neither the LLM nor the GLP.
 """
@@ -22,13 +22,13 @@ from glp_core.neuron_index.format import (
     decode,
     window_span,
 )
-from glp_core.neuron_index.neuron_data import Interval, Neighbour, Snippet, StoredDocument, TokenEffect, Unit
+from glp_core.neuron_index.neuron_data import Interval, Neighbour, Neuron, Snippet, StoredDocument, TokenEffect
 from glp_core.neuron_index.reading import Reading
-from glp_core.neuron_index.tasks import UnitTasks
+from glp_core.neuron_index.tasks import NeuronTasks
 from glp_core.neuron_index.texts import StoredTexts
 
 LEAST_SPREAD = 0.02
-"""Units whose tails are nearer to 0 than this are never called interesting."""
+"""Neurons whose tails are nearer to 0 than this are never called interesting."""
 TOP_TOKENS = 5
 
 
@@ -40,14 +40,14 @@ class NeuronIndex:
     def __init__(self, folder: Path, head: Json) -> None:
         self.folder = folder
         self.facts: Json = head["facts"]
-        self._units = safe_open(folder / "units.safetensors", "np")
+        self._neurons = safe_open(folder / "units.safetensors", "np")
         self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
         lengths = self._texts.lengths
         self._window_starts = {
             "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, REACH),
             "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
         }
-        self._tasks = UnitTasks(folder)
+        self._tasks = NeuronTasks(folder)
         descriptions = folder / "descriptions.json"
         self._descriptions: list[list[str]] = read_json(descriptions)["units"] if descriptions.is_file() else []
 
@@ -81,25 +81,27 @@ class NeuronIndex:
         return self.facts["d_mlp"]
 
     @property
-    def n_units(self) -> int:
+    def n_neurons(self) -> int:
         return self.n_layers * self.d_mlp
 
     @property
     def n_tokens(self) -> int:
         return self.facts["tokens"]
 
-    def unit(self, layer: int, unit: int) -> Unit:
-        """Return one unit's page; raise GlpError when there is no such unit."""
-        if not (0 <= layer < self.n_layers and 0 <= unit < self.d_mlp):
-            raise GlpError(f"There is no unit {layer}/{unit}: layers go to {self.n_layers - 1}, units to {self.d_mlp - 1}.")
-        index = layer * self.d_mlp + unit
+    def neuron(self, layer: int, neuron: int) -> Neuron:
+        """Return one neuron's page; raise GlpError when there is no such neuron."""
+        if not (0 <= layer < self.n_layers and 0 <= neuron < self.d_mlp):
+            raise GlpError(
+                f"There is no neuron {layer}/{neuron}: layers go to {self.n_layers - 1}, neurons to {self.d_mlp - 1}."
+            )
+        index = layer * self.d_mlp + neuron
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
         low, high = map(float, self._one("range", index))
         description, described_by = self._descriptions[index] if self._descriptions else ("", "")
         best_task, best_auc = self._tasks.best(index)
-        return Unit(
-            layer, unit, index, description, described_by, mean, std, skewness, kurtosis,
+        return Neuron(
+            layer, neuron, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
             counts=self._one("counts", index).astype(np.int64),
             edges=np.linspace(low, high, HISTOGRAM_BINS + 1, dtype=np.float32),
@@ -118,17 +120,17 @@ class NeuronIndex:
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
-        """Return one row for every unit, in flat order; treat it as read-only, it is kept."""
+        """Return one row for every neuron, in flat order; treat it as read-only, it is kept."""
         return self._table
 
     def tails(self) -> np.ndarray:
-        """Return the 1e-4 and 1 - 1e-4 quantiles (n_units, 2), float32, low <= 0 <= high: what values are normalised by."""
+        """Return the 1e-4 and 1 - 1e-4 quantiles (n_neurons, 2), float32, low <= 0 <= high: what values are normalised by."""
         columns = [QUANTILES.index(q) for q in TAILS]
         low, high = self._all("quantiles")[:, columns].T
         return np.stack([np.minimum(low, 0), np.maximum(high, 0)], axis=1)
 
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
-        """Return the units of highest kurtosis among those with a real spread."""
+        """Return the neurons of highest kurtosis among those with a real spread."""
         table = self._table
         spread = table[np.maximum(-table["low"], table["high"]) > LEAST_SPREAD]
         best = spread.nlargest(n, "kurtosis")
@@ -143,7 +145,7 @@ class NeuronIndex:
         return self._texts.all()
 
     def map(self, kind: str) -> pd.DataFrame | None:
-        """Return the stored map (layer, unit, x, y) of kind "concepts" or "writes", or None when it was not made."""
+        """Return the stored map (layer, neuron, x, y) of kind "concepts" or "writes", or None when it was not made."""
         path = self.folder / "maps.parquet"
         if not path.is_file():
             return None
@@ -158,27 +160,27 @@ class NeuronIndex:
         return read_json(path) if path.is_file() else {}
 
     def task_aucs(self, name: str) -> np.ndarray | None:
-        """Return every unit's test AUC (n_units,) on a task; below 0.5 it fires on the negative class. None when not probed."""
+        """Return every neuron's test AUC (n_neurons,) on a task; below 0.5 it fires on the negative class. None when not probed."""
         return self._tasks.aucs(name)
 
     def search(self, text: str) -> list[int]:
-        """Return the flat numbers of units whose description, tokens or best task contain all words of `text`."""
+        """Return the flat numbers of neurons whose description, tokens or best task contain all words of `text`."""
         words = text.casefold().split()
         haystack = self._haystack
         return [i for i, line in enumerate(haystack) if all(word in line for word in words)] if words else []
 
     def _all(self, name: str) -> np.ndarray:
-        return self._units.get_tensor(name)
+        return self._neurons.get_tensor(name)
 
     def _one(self, name: str, index: int) -> np.ndarray:
-        return self._units.get_slice(name)[index]
+        return self._neurons.get_slice(name)[index]
 
     def _snippet(self, kind: str, entry: int, place: int, peak: int, value: float, reach: int, scale: float) -> Snippet:
         pieces = self._texts.words(place)
         start, stop = (int(v) for v in window_span(np.array(peak), np.array(len(pieces)), reach))
         first = int(self._window_starts[kind][entry])
         values = np.full(len(pieces), np.nan, np.float32)
-        values[start:stop] = decode(self._units.get_slice(f"{kind}_windows")[first : first + stop - start], scale)
+        values[start:stop] = decode(self._neurons.get_slice(f"{kind}_windows")[first : first + stop - start], scale)
         values[peak - 1] = value
         return Snippet(self._texts.number(place), self._texts.source(place), value, peak - 1, pieces, values, start, stop)
 
@@ -208,13 +210,13 @@ class NeuronIndex:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        layer, unit = np.divmod(np.arange(self.n_units), self.d_mlp)
+        layer, neuron = np.divmod(np.arange(self.n_neurons), self.d_mlp)
         moments, tails = self._all("moments"), self.tails()
-        described = self._descriptions or [["", ""]] * self.n_units
+        described = self._descriptions or [["", ""]] * self.n_neurons
         table = pd.DataFrame(
             {
                 "layer": layer,
-                "unit": unit,
+                "unit": neuron,
                 "description": [words for words, _ in described],
                 "described_by": [by for _, by in described],
                 "kurtosis": moments[:, 3],
@@ -232,7 +234,7 @@ class NeuronIndex:
         return table
 
     def peak_tokens(self, k: int = TOP_TOKENS) -> tuple[list[str], list[str]]:
-        """Return for every unit its up to `k` most frequent peak tokens of the top and of the bottom texts, " · " between."""
+        """Return for every neuron its up to `k` most frequent peak tokens of the top and of the bottom texts, " · " between."""
         tokens = self._texts.tokens_at(self._all("top_documents"), self._all("top_peaks").astype(np.int64) - 1)
         return [self._frequent(row[0], k) for row in tokens], [self._frequent(row[1], k) for row in tokens]
 

@@ -19,7 +19,7 @@ MOST_DRAWS = 64
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the units of a GLP."""
+    """One way to read the neurons of a GLP."""
 
     sigma: float = 0.2
     """Noise level of the one forward."""
@@ -53,8 +53,8 @@ PAPER = Reading(sigma=0.1, draws=1)
 NOISE_FREE = Reading(sigma=0.2)
 
 
-def read_units(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
-    """Return all units (n, n_layers * d_mlp), float32 and signed, of activations (n, d)."""
+def read_neurons(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
+    """Return all neurons (n, n_layers * d_mlp), float32 and signed, of activations (n, d)."""
     if reading.draws == 0:
         return glp.neurons(acts, sigma=reading.sigma, noise=0).flatten(1)
     draws = iter(draw_noise(glp, reading))
@@ -71,7 +71,7 @@ def draw_noise(glp: GLP, reading: Reading) -> Tensor:
 
 
 class NoiseAxis(NamedTuple):
-    """One unit on the same activations at several noise levels."""
+    """One neuron on the same activations at several noise levels."""
 
     sigmas: np.ndarray
     """Noise levels (S,)."""
@@ -82,15 +82,15 @@ class NoiseAxis(NamedTuple):
 
 
 def noise_axis(
-    glp: GLP, acts: Tensor, layer: int, unit: int, sigmas: tuple[float, ...] = (0.05, 0.1, 0.3, 0.5), seeds: int = 8
+    glp: GLP, acts: Tensor, layer: int, neuron: int, sigmas: tuple[float, ...] = (0.05, 0.1, 0.3, 0.5), seeds: int = 8
 ) -> NoiseAxis:
-    """Read one unit of activations (n, d) at `sigmas`, without noise and with `seeds` draws each."""
+    """Read one neuron of activations (n, d) at `sigmas`, without noise and with `seeds` draws each."""
     free, noisy = [], []
     for sigma in sigmas:
-        free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, unit].numpy())
+        free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, neuron].numpy())
         draws = []
         for seed in range(seeds):
             generator = torch.Generator().manual_seed(seed)
-            draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, unit].numpy())
+            draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, neuron].numpy())
         noisy.append(draws)
     return NoiseAxis(np.array(sigmas), np.array(free), np.array(noisy))

@@ -1,4 +1,4 @@
-"""What one pass over a corpus keeps of every unit: a count of every value, the most extreme texts, a sample of documents.
+"""What one pass over a corpus keeps of every neuron: a count of every value, the most extreme texts, a sample of documents.
 
 Memory is bounded whatever the corpus's length, and parts add up exactly. Values are counted at bfloat16 precision, so moments,
 quantiles and histograms are exact functions of the counts. Knows numbers only: no model, no text.
@@ -51,18 +51,18 @@ class Sample(NamedTuple):
     acts: Tensor
 
 
-class UnitStatistics:
-    """Statistics of all units over the chunks added so far."""
+class NeuronStatistics:
+    """Statistics of all neurons over the chunks added so far."""
 
-    def __init__(self, n_units: int) -> None:
-        self.n_units = n_units
-        self.counts = np.zeros((n_units, BINS), np.int32)
-        self.values = torch.full((n_units, 2, KEPT), -torch.inf)
+    def __init__(self, n_neurons: int) -> None:
+        self.n_neurons = n_neurons
+        self.counts = np.zeros((n_neurons, BINS), np.int32)
+        self.values = torch.full((n_neurons, 2, KEPT), -torch.inf)
         """Extreme values of the highest (0) and lowest (1) texts, the latter negated, best first."""
-        self.documents = torch.full((n_units, 2, KEPT), LAST_DOCUMENT, dtype=torch.int64)
-        self.peaks = torch.zeros(n_units, 2, KEPT, dtype=torch.int16)
+        self.documents = torch.full((n_neurons, 2, KEPT), LAST_DOCUMENT, dtype=torch.int64)
+        self.peaks = torch.zeros(n_neurons, 2, KEPT, dtype=torch.int16)
         """Position of the extreme token in its document."""
-        self.windows = torch.full((n_units, 2, KEPT, WINDOW), torch.nan, dtype=torch.bfloat16)
+        self.windows = torch.full((n_neurons, 2, KEPT, WINDOW), torch.nan, dtype=torch.bfloat16)
         """Values around the extreme token, which is in the middle; nan where there is no token."""
         self.n_tokens = 0
         self.n_documents = 0
@@ -70,23 +70,23 @@ class UnitStatistics:
         self._sample: dict[int, tuple[int, Tensor, Tensor]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
-    def add(self, units: Tensor, chunk: Chunk) -> None:
-        """Take in the units (n, n_units), float32, of a chunk."""
-        lows, highs = self._count(units, chunk.starts)
+    def add(self, neurons: Tensor, chunk: Chunk) -> None:
+        """Take in the neurons (n, n_neurons), float32, of a chunk."""
+        lows, highs = self._count(neurons, chunk.starts)
         listed = torch.from_numpy(chunk.listed)
         for side, extremes in ((0, highs), (1, lows.neg_())):
             extremes[~listed] = -torch.inf
-            self._rank(side, extremes, units, chunk)
+            self._rank(side, extremes, neurons, chunk)
         self._take_sample(chunk)
-        self.n_tokens += len(units)
+        self.n_tokens += len(neurons)
         self.n_documents += len(chunk.documents)
         self.n_massive += chunk.massive
 
-    def merge(self, other: "UnitStatistics") -> None:
+    def merge(self, other: "NeuronStatistics") -> None:
         """Add the statistics of other documents; the result is that of one pass over both."""
-        if other.n_units != self.n_units:
+        if other.n_neurons != self.n_neurons:
             raise GlpError(
-                f"Cannot merge an index of {other.n_units} units into one of {self.n_units}: they are of different GLPs."
+                f"Cannot merge an index of {other.n_neurons} neurons into one of {self.n_neurons}: they are of different GLPs."
             )
         self.counts += other.counts
         keys = torch.cat([_order(self.values, self.documents), _order(other.values, other.documents)], dim=2)
@@ -133,12 +133,12 @@ class UnitStatistics:
         )
 
     @staticmethod
-    def load(path: Path) -> tuple["UnitStatistics", dict[str, str]]:
+    def load(path: Path) -> tuple["NeuronStatistics", dict[str, str]]:
         """Read back what `save` wrote."""
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
             facts = file.metadata() or {}
-        made = UnitStatistics(len(tensors["values"]))
+        made = NeuronStatistics(len(tensors["values"]))
         low, made.n_tokens, made.n_documents, made.n_massive = tensors["totals"].tolist()
         counts = tensors["counts"].numpy()
         made.counts[:, low : low + counts.shape[1]] = counts
@@ -149,15 +149,15 @@ class UnitStatistics:
             made._keep_sample(number, tensors["sample_positions"][start:stop], tensors["sample_acts"][start:stop])
         return made, facts
 
-    def _count(self, units: Tensor, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Count every value; return each document's lowest and highest (documents, n_units)."""
+    def _count(self, neurons: Tensor, starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Count every value; return each document's lowest and highest (documents, n_neurons)."""
         threads = torch.get_num_threads()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(threads)
-        values = units.contiguous().numpy()
-        shape = (len(starts) - 1, self.n_units)
+        values = neurons.contiguous().numpy()
+        shape = (len(starts) - 1, self.n_neurons)
         lows, highs = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        edges = np.linspace(0, self.n_units, threads + 1).astype(int)
+        edges = np.linspace(0, self.n_neurons, threads + 1).astype(int)
         jobs = [
             self._pool.submit(count_values, values, values.view(np.int32), starts, first, last, self.counts, lows, highs)
             for first, last in zip(edges, edges[1:], strict=False)
@@ -166,7 +166,7 @@ class UnitStatistics:
             job.result()
         return torch.from_numpy(lows), torch.from_numpy(highs)
 
-    def _rank(self, side: int, extremes: Tensor, units: Tensor, chunk: Chunk) -> None:
+    def _rank(self, side: int, extremes: Tensor, neurons: Tensor, chunk: Chunk) -> None:
         """Let the chunk's documents into one side's lists where they belong."""
         entering = (extremes >= self.values[:, side, -1]) & (extremes > -torch.inf)
         who = entering.any(0).nonzero()[:, 0]
@@ -183,15 +183,15 @@ class UnitStatistics:
             index = old if kept.ndim == 2 else old[..., None].expand(-1, -1, WINDOW)
             getattr(self, name)[who, side] = kept.gather(1, index)
         row, slot = from_chunk.nonzero(as_tuple=True)
-        unit, which = who[row], best[row, slot] - KEPT
-        self.values[unit, side, slot] = extremes[which, unit]
-        self.documents[unit, side, slot] = documents[which]
+        neuron, which = who[row], best[row, slot] - KEPT
+        self.values[neuron, side, slot] = extremes[which, neuron]
+        self.documents[neuron, side, slot] = documents[which]
         sign = 1 if side == 0 else -1
-        for part in range(0, len(unit), WINDOWS_AT_ONCE):
+        for part in range(0, len(neuron), WINDOWS_AT_ONCE):
             some = slice(part, part + WINDOWS_AT_ONCE)
-            peaks, windows = _windows(units, chunk, unit[some], which[some], sign)
-            self.peaks[unit[some], side, slot[some]] = peaks
-            self.windows[unit[some], side, slot[some]] = windows
+            peaks, windows = _windows(neurons, chunk, neuron[some], which[some], sign)
+            self.peaks[neuron[some], side, slot[some]] = peaks
+            self.windows[neuron[some], side, slot[some]] = windows
 
     def _take_sample(self, chunk: Chunk) -> None:
         order = _priority(chunk.documents)
@@ -219,20 +219,20 @@ def _order(values: Tensor, documents: Tensor) -> Tensor:
     return (ascending << 32) + (LAST_DOCUMENT - documents)
 
 
-def _windows(units: Tensor, chunk: Chunk, unit: Tensor, which: Tensor, sign: int) -> tuple[Tensor, Tensor]:
-    """Return peak positions and windows (entries, WINDOW) of `unit` in the chunk's documents number `which`."""
+def _windows(neurons: Tensor, chunk: Chunk, neuron: Tensor, which: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    """Return peak positions and windows (entries, WINDOW) of `neuron` in the chunk's documents number `which`."""
     starts = torch.from_numpy(chunk.starts)
     first, length = starts[which], starts[which + 1] - starts[which]
     steps = torch.arange(int(length.max()))
     inside = steps < length[:, None]
-    rows = (first[:, None] + steps).clamp(max=len(units) - 1)
-    values = units[rows, unit[:, None]]
+    rows = (first[:, None] + steps).clamp(max=len(neurons) - 1)
+    values = neurons[rows, neuron[:, None]]
     peak_row = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
     positions = chunk.positions[rows]
     peaks = positions.gather(1, peak_row[:, None])
     slots = positions - peaks + REACH
     inside &= (slots >= 0) & (slots < WINDOW)
-    windows = torch.full((len(unit), WINDOW + 1), torch.nan)
+    windows = torch.full((len(neuron), WINDOW + 1), torch.nan)
     windows.scatter_(1, slots.where(inside, WINDOW), values.where(inside, torch.nan))
     return peaks[:, 0].to(torch.int16), windows[:, :WINDOW].to(torch.bfloat16)
 

@@ -1,6 +1,6 @@
-"""Where a unit pushes the denoised activation, and which of the LLM's tokens that direction favours: a linear approximation.
+"""Where a neuron pushes the denoised activation, and which of the LLM's tokens that direction favours: a linear approximation.
 
-The unit's column of `down_proj` goes through the GLP's final norm weights and `out_proj` (not its rescaling), is taken with a minus
+The neuron's column of `down_proj` goes through the GLP's final norm weights and `out_proj` (not its rescaling), is taken with a minus
 sign, because the denoised activation is z_sigma - sigma * velocity, and is denormalised into activation space.
 """
 
@@ -17,7 +17,7 @@ FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "m
 
 @torch.no_grad()
 def write_directions(glp: GLP) -> Tensor:
-    """Return every unit's direction in activation space (n_layers * d_mlp, d), float32, unit norm."""
+    """Return every neuron's direction in activation space (n_layers * d_mlp, d), float32, unit norm."""
     network = glp.network
     out = network.out_proj.weight.float() * network.ln.weight.float()
     columns = torch.cat([block.down_proj.weight.float().T for block in network.layers])
@@ -25,11 +25,11 @@ def write_directions(glp: GLP) -> Tensor:
     return directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def write_direction(glp: GLP, layer: int, unit: int) -> np.ndarray:
-    """Return one unit's direction in activation space (d,), unit norm: what to steer along to do what the unit does."""
-    if not (0 <= layer < glp.n_layers and 0 <= unit < glp.d_mlp):
-        raise GlpError(f"There is no unit {layer}/{unit}: layers go to {glp.n_layers - 1}, units to {glp.d_mlp - 1}.")
-    return write_directions(glp)[layer * glp.d_mlp + unit].numpy()
+def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
+    """Return one neuron's direction in activation space (d,), unit norm: what to steer along to do what the neuron does."""
+    if not (0 <= layer < glp.n_layers and 0 <= neuron < glp.d_mlp):
+        raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {glp.n_layers - 1}, neurons to {glp.d_mlp - 1}.")
+    return write_directions(glp)[layer * glp.d_mlp + neuron].numpy()
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
-"""Turn the statistics of a pass into the index's files: compact tables of every unit, and the texts that they refer to.
+"""Turn the statistics of a pass into the index's files: compact tables of every neuron, and the texts that they refer to.
 
-units.safetensors holds arrays by unit; texts.safetensors the tokens of the documents referred to, as numbers of text pieces;
+neurons.safetensors holds arrays by neuron; texts.safetensors the tokens of the documents referred to, as numbers of text pieces;
 index.json the facts, pieces and data set names. Values around extreme tokens are kept in 8 bits on a square-root scale.
 """
 
@@ -27,8 +27,8 @@ from glp_core.neuron_index.format import (
     encode,
     window_span,
 )
-from glp_core.neuron_index.reading import PAPER, Reading, read_units
-from glp_core.neuron_index.statistics import UnitStatistics
+from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
+from glp_core.neuron_index.statistics import NeuronStatistics
 from glp_core.neuron_index.write_directions import token_effects, write_directions
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
@@ -41,7 +41,7 @@ Tables = dict[str, Any]
 
 
 def finish(
-    statistics: UnitStatistics,
+    statistics: NeuronStatistics,
     glp: GLP,
     llm: Llm,
     reading: Reading,
@@ -95,20 +95,20 @@ def nearest(rows: Tensor, k: int = NEIGHBOURS) -> tuple[Tensor, Tensor]:
     return torch.cat(found), torch.cat(similarity)
 
 
-def _sample_tables(statistics: UnitStatistics, glp: GLP, reading: Reading, tables: Tables) -> Tables:
-    """Read the sampled documents again: interval texts, correlated units, share of variance that is due to the noise seed."""
+def _sample_tables(statistics: NeuronStatistics, glp: GLP, reading: Reading, tables: Tables) -> Tables:
+    """Read the sampled documents again: interval texts, correlated neurons, share of variance that is due to the noise seed."""
     sample = statistics.sample()
-    units = torch.cat([read_units(glp, part, reading) for part in sample.acts.split(2048)])
-    some = units[torch.linspace(0, len(units) - 1, min(CORRELATED_TOKENS, len(units))).long()]
+    neurons = torch.cat([read_neurons(glp, part, reading) for part in sample.acts.split(2048)])
+    some = neurons[torch.linspace(0, len(neurons) - 1, min(CORRELATED_TOKENS, len(neurons))).long()]
     scaled = (some - some.mean(0)) / (some.std(0, correction=0).clamp_min(1e-8) * len(some) ** 0.5)
     near, correlation = nearest(scaled.T.contiguous())
-    few = sample.acts[torch.linspace(0, len(units) - 1, min(NOISE_TOKENS, len(units))).long()]
+    few = sample.acts[torch.linspace(0, len(neurons) - 1, min(NOISE_TOKENS, len(neurons))).long()]
     made = {"near_activation": near, "near_activation_similarity": correlation, "noise_share": noise_share(glp, few)}
-    return made | _intervals(units.numpy(), sample.documents, sample.starts, sample.positions, tables["edges"])
+    return made | _intervals(neurons.numpy(), sample.documents, sample.starts, sample.positions, tables["edges"])
 
 
 def noise_share(glp: GLP, acts: Tensor, seeds: tuple[int, int] = (1, 2)) -> Tensor:
-    """Return the share of each unit's variance over tokens that independent noise causes, in the paper's reading (units,)."""
+    """Return the share of each neuron's variance over tokens that independent noise causes, in the paper's reading (neurons,)."""
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     one, two = (glp.neurons(acts, sigma=PAPER.sigma, generator=generator).flatten(1) for generator in draws)
     total = (one.var(0) + two.var(0)) / 2
@@ -116,27 +116,27 @@ def noise_share(glp: GLP, acts: Tensor, seeds: tuple[int, int] = (1, 2)) -> Tens
 
 
 def _intervals(
-    units: np.ndarray, documents: np.ndarray, starts: np.ndarray, positions: np.ndarray, edges: np.ndarray
+    neurons: np.ndarray, documents: np.ndarray, starts: np.ndarray, positions: np.ndarray, edges: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Choose random texts, one token each, whose values lie in each quantile interval; keep the values around them.
 
     Returns:
-        interval_documents (-1: none), interval_peaks, interval_values (units, 5, INTERVAL_TEXTS) and interval_windows (..., window).
+        interval_documents (-1: none), interval_peaks, interval_values (neurons, 5, INTERVAL_TEXTS) and interval_windows (..., window).
     """
-    n_units, n_intervals = units.shape[1], len(INTERVAL_EDGES) - 1
-    shape = (n_units, n_intervals, INTERVAL_TEXTS)
+    n_neurons, n_intervals = neurons.shape[1], len(INTERVAL_EDGES) - 1
+    shape = (n_neurons, n_intervals, INTERVAL_TEXTS)
     row = np.full(shape, -1)
     owner = np.repeat(np.arange(len(documents)), np.diff(starts))
     rng = np.random.default_rng(0)
-    for unit in range(n_units):
-        order = rng.permutation(len(units))
+    for neuron in range(n_neurons):
+        order = rng.permutation(len(neurons))
         # an edge belongs to the interval below it, as the quantiles are values that a share of tokens do not exceed
-        interval = np.searchsorted(edges[unit, 1:-1], _as_bfloat16(units[order, unit]), side="left")
+        interval = np.searchsorted(edges[neuron, 1:-1], _as_bfloat16(neurons[order, neuron]), side="left")
         for i in range(n_intervals):
             candidates = order[np.flatnonzero(interval == i)[: 8 * INTERVAL_TEXTS]]
             _, first = np.unique(owner[candidates], return_index=True)
             chosen = candidates[np.sort(first)[:INTERVAL_TEXTS]]
-            row[unit, i, : len(chosen)] = chosen
+            row[neuron, i, : len(chosen)] = chosen
     there = row >= 0
     at = np.where(there, row, 0)
     near = at[..., None] + np.arange(-INTERVAL_REACH, INTERVAL_REACH + 1)
@@ -145,14 +145,14 @@ def _intervals(
     slots = positions[near] - positions[at][..., None] + INTERVAL_REACH
     inside &= (slots >= 0) & (slots <= 2 * INTERVAL_REACH)
     windows = np.full((*shape, 2 * INTERVAL_REACH + 2), np.nan, np.float32)
-    own = np.broadcast_to(np.arange(n_units)[:, None, None, None], near.shape)
+    own = np.broadcast_to(np.arange(n_neurons)[:, None, None, None], near.shape)
     np.put_along_axis(
-        windows, np.where(inside, slots, windows.shape[-1] - 1), np.where(inside, units[near, own], np.nan), axis=-1
+        windows, np.where(inside, slots, windows.shape[-1] - 1), np.where(inside, neurons[near, own], np.nan), axis=-1
     )
     return {
         "interval_documents": np.where(there, documents[owner[at]], -1),
         "interval_peaks": positions[at].astype(np.int16),
-        "interval_values": np.where(there, units[at, own[..., 0]], 0.0).astype(np.float32),
+        "interval_values": np.where(there, neurons[at, own[..., 0]], 0.0).astype(np.float32),
         "interval_windows": windows[..., :-1],
     }
 
@@ -161,7 +161,7 @@ def _as_bfloat16(values: np.ndarray) -> np.ndarray:
     return torch.from_numpy(np.ascontiguousarray(values)).bfloat16().float().numpy()
 
 
-def _referred(statistics: UnitStatistics, tables: Tables) -> np.ndarray:
+def _referred(statistics: NeuronStatistics, tables: Tables) -> np.ndarray:
     """Return the numbers of all documents in lists, ascending."""
     listed = statistics.documents[statistics.values > -torch.inf].numpy()
     sampled = tables["interval_documents"]
@@ -199,7 +199,7 @@ def _texts(
     return made, list(pieces), list(sources)
 
 
-def _compact(statistics: UnitStatistics, tables: Tables, numbers: np.ndarray, lengths: np.ndarray) -> Tables:
+def _compact(statistics: NeuronStatistics, tables: Tables, numbers: np.ndarray, lengths: np.ndarray) -> Tables:
     """Replace document numbers by places in the table of texts, and windows by 8-bit values without the empty ends."""
     found = statistics.values > -torch.inf
     place = np.where(found, np.searchsorted(numbers, statistics.documents.numpy()), -1)
@@ -228,8 +228,8 @@ def _pack(
     start, stop = window_span(peaks, lengths[np.maximum(place, 0)], reach)
     slots = np.arange(2 * reach + 1) - reach + (peaks[..., None].astype(np.int64) - 1)
     kept = (slots >= start[..., None]) & (slots < stop[..., None]) & (place[..., None] >= 0)
-    unit = np.broadcast_to(scale.reshape(-1, *[1] * (windows.ndim - 1)), windows.shape)[kept]
-    return encode(windows[kept], unit)
+    full = np.broadcast_to(scale.reshape(-1, *[1] * (windows.ndim - 1)), windows.shape)[kept]
+    return encode(windows[kept], full)
 
 
 def _tensor(value: Tensor | np.ndarray) -> Tensor:
@@ -237,7 +237,7 @@ def _tensor(value: Tensor | np.ndarray) -> Tensor:
 
 
 def _short(name: str, tensor: Tensor) -> Tensor:
-    """Return numbers of units, pieces and documents in 16 bits where these hold them, and similarities and scores as halves."""
+    """Return numbers of neurons, pieces and documents in 16 bits where these hold them, and similarities and scores as halves."""
     if name.endswith(("_similarity", "_scores")):
         return tensor.half()
     if tensor.dtype in (torch.int32, torch.int64) and name != "counts" and int(tensor.max()) < 2**15:

@@ -1,4 +1,4 @@
-"""Describe units offline, from what their extreme texts have in common and others have not; marked "automatic".
+"""Describe neurons offline, from what their extreme texts have in common and others have not; marked "automatic".
 
 A side's description lists its most frequent peak tokens, and words or word pairs around the peaks that are rare elsewhere in the
 corpus. The best task is named when its test AUC is high. Nothing is made up: a side without anything in common says so.
@@ -51,16 +51,16 @@ def phrases(text: str) -> set[str]:
 
 
 def describe_automatically(index: NeuronIndex, *, progress: Progress = quiet) -> list[tuple[str, str]]:
-    """Return for every unit its description and "automatic"."""
+    """Return for every neuron its description and "automatic"."""
     background = Background(index.all_texts())
     made = []
-    for number in range(index.n_units):
-        unit = index.unit(*divmod(number, index.d_mlp))
-        parts = [f"high: {describe_side(unit.top, background)}", f"low: {describe_side(unit.bottom, background)}"]
-        if unit.best_task and unit.best_auc is not None and unit.best_auc >= HIGH_AUC:
-            parts.append(f"task: {unit.best_task.split('_', 1)[-1].replace('_', ' ')} (AUC {unit.best_auc:.2f})")
+    for number in range(index.n_neurons):
+        neuron = index.neuron(*divmod(number, index.d_mlp))
+        parts = [f"high: {describe_side(neuron.top, background)}", f"low: {describe_side(neuron.bottom, background)}"]
+        if neuron.best_task and neuron.best_auc is not None and neuron.best_auc >= HIGH_AUC:
+            parts.append(f"task: {neuron.best_task.split('_', 1)[-1].replace('_', ' ')} (AUC {neuron.best_auc:.2f})")
         made.append(("; ".join(parts), AUTOMATIC))
-        progress(number + 1, index.n_units, "units described")
+        progress(number + 1, index.n_neurons, "neurons described")
     return made
 
 
@@ -92,9 +92,9 @@ def distinctive(texts: Sequence[str], background: Background) -> list[str]:
     return found
 
 
-def save_descriptions(folder: Path, units: Sequence[tuple[str, str]]) -> None:
-    """Write every unit's description and author to the index folder."""
-    write_json(folder / "descriptions.json", {"units": [list(entry) for entry in units]})
+def save_descriptions(folder: Path, neurons: Sequence[tuple[str, str]]) -> None:
+    """Write every neuron's description and author to the index folder."""
+    write_json(folder / "descriptions.json", {"units": [list(entry) for entry in neurons]})
 
 
 def _around(snippet: Snippet) -> str:

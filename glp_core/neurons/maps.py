@@ -1,4 +1,4 @@
-"""Maps of all units: UMAP of their concept profiles or of their write directions, always in a process of its own.
+"""Maps of all neurons: UMAP of their concept profiles or of their write directions, always in a process of its own.
 
 Two UMAPs in one process's threads can abort it (numba's workqueue layer), and a process can be stopped at once.
 """
@@ -47,7 +47,7 @@ class MapConfig:
 
 
 def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
-    """Return what a map of this kind compares (units, m), and the units a layer."""
+    """Return what a map of this kind compares (neurons, m), and the neurons a layer."""
     if kind not in KINDS:
         raise GlpError(f"A map of {kind!r} is not known: use {', '.join(KINDS)}.")
     glp = workspace.load_glp()
@@ -63,7 +63,7 @@ def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
         profile = file.get_tensor("profile").astype(np.float32).T
     if len(profile) != glp.n_layers * glp.d_mlp:
         raise GlpError(
-            f"The concept profiles are of {len(profile)} units, the GLP has {glp.n_layers * glp.d_mlp}: run probe again."
+            f"The concept profiles are of {len(profile)} neurons, the GLP has {glp.n_layers * glp.d_mlp}: run probe again."
         )
     return np.nan_to_num(profile), glp.d_mlp
 
@@ -78,7 +78,7 @@ def compute_map(
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
-    """Return layer, unit, x and y of every unit.
+    """Return layer, neuron, x and y of every neuron.
 
     Raises:
         GlpError: unknown kind, no profiles, cancelled, or the child process failed.
@@ -86,8 +86,8 @@ def compute_map(
     rows, d_mlp = features(workspace, kind)
     config = MapConfig(neighbours, min_dist, seed=seed)
     layout = run_umap(rows, config, progress=progress, cancelled=cancelled)
-    layer, unit = np.divmod(np.arange(len(rows)), d_mlp)
-    return pd.DataFrame({"layer": layer, "unit": unit, "x": layout[:, 0], "y": layout[:, 1]})
+    layer, neuron = np.divmod(np.arange(len(rows)), d_mlp)
+    return pd.DataFrame({"layer": layer, "unit": neuron, "x": layout[:, 0], "y": layout[:, 1]})
 
 
 def run_umap(

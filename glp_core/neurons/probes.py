@@ -1,6 +1,6 @@
-"""One-dimensional probes for many units at once: class-mean differences, AUC, logistic regression by Newton steps.
+"""One-dimensional probes for many neurons at once: class-mean differences, AUC, logistic regression by Newton steps.
 
-Arrays only, float64 inside: knows nothing of units, tasks or models.
+Arrays only, float64 inside: knows nothing of neurons, tasks or models.
 """
 
 from typing import NamedTuple

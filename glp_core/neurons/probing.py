@@ -1,6 +1,6 @@
-"""The benchmark of 1-D probing (paper, meta-neurons): on each task, one unit chosen on validation rows and measured on test rows.
+"""The benchmark of 1-D probing (paper, meta-neurons): on each task, one neuron chosen on validation rows and measured on test rows.
 
-The same protocol for the GLP's units and for the baselines: layer output, raw MLP neurons, latents of a sparse autoencoder.
+The same protocol for the GLP's neurons and for the baselines: layer output, raw MLP neurons, latents of a sparse autoencoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from glp_core.progress import Progress, quiet
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace
 
-__all__ = ["Features", "TaskResult", "TaskScores", "probe_task", "roc", "summary", "task_scores", "unit_concepts"]
+__all__ = ["Features", "TaskResult", "TaskScores", "probe_task", "roc", "summary", "task_scores", "neuron_concepts"]
 
 PRESELECTED = 512
 """Features kept by their class-mean difference on training rows (paper)."""
@@ -115,7 +115,7 @@ def summary(
 
     Args:
         results: by feature set ("glp", "mlp", "layer", "sae"), then by task name.
-        d_mlp: units a block of the GLP, to turn numbers into (layer, unit).
+        d_mlp: neurons a block of the GLP, to turn numbers into (layer, neuron).
     """
     names = [name for name in NAMES if name in results]
     scores = {name: np.array([results[name][task.name].test_auc for task in tasks]) for name in names}
@@ -157,46 +157,46 @@ def _report_row(task: Task, rows: TaskRows, found: Mapping[str, TaskResult], d_m
     return row
 
 
-class UnitConcepts(NamedTuple):
-    """Every unit on every task."""
+class NeuronConcepts(NamedTuple):
+    """Every neuron on every task."""
 
     profile: np.ndarray
-    """Standardised class-mean differences on training rows (tasks, units)."""
+    """Standardised class-mean differences on training rows (tasks, neurons)."""
     validation: np.ndarray
-    """AUC on validation rows (tasks, units), below 0.5 when the unit fires on the negative class."""
+    """AUC on validation rows (tasks, neurons), below 0.5 when the neuron fires on the negative class."""
     test: np.ndarray
-    """AUC on test rows (tasks, units)."""
+    """AUC on test rows (tasks, neurons)."""
     best_task: np.ndarray
-    """Number of the task with the most extreme validation AUC (units,)."""
+    """Number of the task with the most extreme validation AUC (neurons,)."""
     best_auc: np.ndarray
-    """Its test AUC, turned to the side that validation rows chose (units,)."""
+    """Its test AUC, turned to the side that validation rows chose (neurons,)."""
 
 
-def unit_concepts(features: Features, tasks: Sequence[TaskRows], *, progress: Progress = quiet) -> UnitConcepts:
-    """Score every unit on every task."""
+def neuron_concepts(features: Features, tasks: Sequence[TaskRows], *, progress: Progress = quiet) -> NeuronConcepts:
+    """Score every neuron on every task."""
     profile, validation, test = [], [], []
     for i, rows in enumerate(tasks):
         profile.append(standardised_difference(features(rows.train), rows.train_labels))
         validation.append(auc(features(rows.validation), rows.validation_labels))
         test.append(auc(features(rows.test), rows.test_labels))
-        progress(i + 1, len(tasks), "tasks: every unit")
+        progress(i + 1, len(tasks), "tasks: every neuron")
     chosen = np.stack(validation)
     best = np.abs(chosen - 0.5).argmax(0)
-    units = np.arange(chosen.shape[1])
-    measured = np.stack(test)[best, units]
-    turned = np.where(chosen[best, units] >= 0.5, measured, 1 - measured)
-    return UnitConcepts(np.stack(profile), chosen, np.stack(test), best, turned)
+    neurons = np.arange(chosen.shape[1])
+    measured = np.stack(test)[best, neurons]
+    turned = np.where(chosen[best, neurons] >= 0.5, measured, 1 - measured)
+    return NeuronConcepts(np.stack(profile), chosen, np.stack(test), best, turned)
 
 
 class TaskScores(NamedTuple):
-    """The best unit of a task on its test rows."""
+    """The best neuron of a task on its test rows."""
 
     values: np.ndarray
     labels: np.ndarray
 
 
 def task_scores(workspace: "Workspace", name: str) -> TaskScores:
-    """Return the stored values and labels of a task's best unit; raise GlpError when it was not probed."""
+    """Return the stored values and labels of a task's best neuron; raise GlpError when it was not probed."""
     path = workspace.neurons / "task_scores.parquet"
     if not path.is_file():
         raise GlpError(f"No probing scores in {workspace.neurons}. Make them with `python -m glp_core probe`.")

@@ -1,4 +1,4 @@
-"""One number for what a GLP's units detect: the mean 1-D probing AUC over a fixed fifth of the tasks, by the benchmark's protocol.
+"""One number for what a GLP's neurons detect: the mean 1-D probing AUC over a fixed fifth of the tasks, by the benchmark's protocol.
 
 The same rows for every GLP, so that differences are the GLPs'. Texts are run once and kept where `probe` keeps them.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_units
+from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_neurons
 from glp_core.neurons.probing import TaskRows, probe_task
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
@@ -56,10 +56,10 @@ def probing_set(folder: Path, site: Callable[[], Site], *, caps: Caps = CAPS, pr
 
 
 def mean_auc(glp: GLP, found: ProbingSet, reading: Reading = NOISE_FREE) -> float:
-    """Return the mean over tasks of the test AUC of the unit that validation rows choose."""
-    units = torch.cat([read_units(glp, part, reading).bfloat16() for part in found.acts.split(ROWS_AT_ONCE)])
+    """Return the mean over tasks of the test AUC of the neuron that validation rows choose."""
+    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16() for part in found.acts.split(ROWS_AT_ONCE)])
 
     def features(rows: np.ndarray) -> np.ndarray:
-        return units[torch.from_numpy(rows)].float().numpy()
+        return neurons[torch.from_numpy(rows)].float().numpy()
 
     return float(np.mean([probe_task(features, rows).test_auc for rows in found.rows]))

@@ -1,7 +1,7 @@
-"""Find the units that tell a person's own two groups of texts apart, with honest evidence.
+"""Find the neurons that tell a person's own two groups of texts apart, with honest evidence.
 
-The area under the ROC curve of the best of thousands of units is high by chance alone: every p-value is against the best unit of
-permuted labels, and the cross-validated AUC is of units chosen on other texts.
+The area under the ROC curve of the best of thousands of neurons is high by chance alone: every p-value is against the best neuron of
+permuted labels, and the cross-validated AUC is of neurons chosen on other texts.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_units
+from glp_core.neuron_index.reading import Reading, read_neurons
 from glp_core.neurons.probes import auc_of_ranks
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
@@ -25,35 +25,35 @@ BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
-class FoundUnit:
-    """One unit and how well it tells the two groups apart."""
+class FoundNeuron:
+    """One neuron and how well it tells the two groups apart."""
 
     layer: int
-    unit: int
+    neuron: int
     auc: float
     """On all texts, turned so that it is at least 0.5."""
     sign: int
-    """1 when the unit is higher on positive texts, else -1."""
+    """1 when the neuron is higher on positive texts, else -1."""
     p_value: float
-    """Share of permutations whose best unit of all is at least as good: corrected for having looked at every unit."""
+    """Share of permutations whose best neuron of all is at least as good: corrected for having looked at every neuron."""
     folds: int
-    """Folds whose other texts made it the best unit."""
+    """Folds whose other texts made it the best neuron."""
     values: np.ndarray
-    """The unit at each text's last token (n,)."""
+    """The neuron at each text's last token (n,)."""
 
 
 @dataclass(frozen=True)
-class ConceptUnits:
-    """The best units for two groups of texts."""
+class ConceptNeurons:
+    """The best neurons for two groups of texts."""
 
-    units: list[FoundUnit]
+    neurons: list[FoundNeuron]
     cross_validated_auc: float
-    """Of choosing the best unit on other texts, on held-out texts."""
+    """Of choosing the best neuron on other texts, on held-out texts."""
     cv_low: float
     """Of its 95% bootstrap interval."""
     cv_high: float
     p_value: float
-    """Of the best unit: could labels at random find as good a one?"""
+    """Of the best neuron: could labels at random find as good a one?"""
     n_positive: int
     n_negative: int
     permutations: int
@@ -62,7 +62,7 @@ class ConceptUnits:
     texts: list[str]
 
 
-def find_units(
+def find_neurons(
     site: Site,
     glp: GLP,
     positive: Sequence[str],
@@ -75,8 +75,8 @@ def find_units(
     seed: int = 0,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
-) -> ConceptUnits:
-    """Return the k units whose values at the last token tell positive from negative texts best.
+) -> ConceptNeurons:
+    """Return the k neurons whose values at the last token tell positive from negative texts best.
 
     Raises:
         GlpError: fewer than FEWEST texts in a group, a text without tokens or with massive ones only, a text in both groups, or cancelled.
@@ -100,42 +100,42 @@ def find_units(
     unread = acts.isnan().any(1).nonzero()[:, 0].tolist()
     if unread:
         raise GlpError(f"{texts[unread[0]][:60]!r} has nothing but massive activations, which are not read: leave it out.")
-    units = torch.cat([read_units(glp, part, reading) for part in acts.split(512)]).numpy()
+    neurons = torch.cat([read_neurons(glp, part, reading) for part in acts.split(512)]).numpy()
     labels = np.repeat([1, 0], [len(positive), len(negative)])
-    return rank_units(units, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)
+    return rank_neurons(neurons, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)
 
 
-def rank_units(
-    units: np.ndarray, labels: np.ndarray, texts: list[str], d_mlp: int, *, k: int, folds: int, permutations: int, seed: int
-) -> ConceptUnits:
-    """Rank units (n, m) by how well they tell labels (n,) apart."""
+def rank_neurons(
+    neurons: np.ndarray, labels: np.ndarray, texts: list[str], d_mlp: int, *, k: int, folds: int, permutations: int, seed: int
+) -> ConceptNeurons:
+    """Rank neurons (n, m) by how well they tell labels (n,) apart."""
     rng = np.random.default_rng(seed)
-    ranks = rankdata(units, axis=0).astype(np.float32)
+    ranks = rankdata(neurons, axis=0).astype(np.float32)
     areas = auc_of_ranks(ranks, labels)
     strength = np.abs(areas - 0.5)
     chance = _best_by_chance(ranks, labels, permutations, rng)
     best = np.argsort(-strength, kind="stable")[:k]
     # the smallest difference that float32 areas can be trusted to
     p_values = (1 + (chance[:, None] >= strength[best] - 1e-6).sum(0)) / (1 + permutations)
-    picked, scores, fold = _held_out(units, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng)
+    picked, scores, fold = _held_out(neurons, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng)
     area, low, high = _pooled(scores, labels, fold, rng)
     found = [
-        FoundUnit(
-            *divmod(int(unit), d_mlp),
-            auc=float(0.5 + strength[unit]),
-            sign=1 if areas[unit] >= 0.5 else -1,
+        FoundNeuron(
+            *divmod(int(neuron), d_mlp),
+            auc=float(0.5 + strength[neuron]),
+            sign=1 if areas[neuron] >= 0.5 else -1,
             p_value=float(p),
-            folds=picked.count(int(unit)),
-            values=units[:, unit].copy(),
+            folds=picked.count(int(neuron)),
+            values=neurons[:, neuron].copy(),
         )
-        for unit, p in zip(best, p_values, strict=True)
+        for neuron, p in zip(best, p_values, strict=True)
     ]
     counts = int(labels.sum()), int((1 - labels).sum())
-    return ConceptUnits(found, area, low, high, found[0].p_value, *counts, permutations, labels, texts)
+    return ConceptNeurons(found, area, low, high, found[0].p_value, *counts, permutations, labels, texts)
 
 
 def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the largest |AUC - 0.5| over units for each permutation of the labels."""
+    """Return the largest |AUC - 0.5| over neurons for each permutation of the labels."""
     best = []
     for first in range(0, permutations, PERMUTATIONS_AT_ONCE):
         shuffled = np.stack([rng.permutation(labels) for _ in range(min(PERMUTATIONS_AT_ONCE, permutations - first))])
@@ -144,9 +144,9 @@ def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rn
 
 
 def _held_out(
-    units: np.ndarray, labels: np.ndarray, folds: int, rng: np.random.Generator
+    neurons: np.ndarray, labels: np.ndarray, folds: int, rng: np.random.Generator
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Choose the best unit on the other folds; return the choices, each text's score by the unit chosen without it, and its fold."""
+    """Choose the best neuron on the other folds; return the choices, each text's score by the neuron chosen without it, and its fold."""
     fold = np.empty(len(labels), int)
     for label in (0, 1):
         mine = rng.permutation(np.flatnonzero(labels == label))
@@ -154,16 +154,16 @@ def _held_out(
     picked, scores = [], np.empty(len(labels))
     for i in range(folds):
         rest, held = fold != i, fold == i
-        areas = auc_of_ranks(rankdata(units[rest], axis=0), labels[rest])
-        unit = int(np.abs(areas - 0.5).argmax())
-        values = units[:, unit] * (1 if areas[unit] >= 0.5 else -1)
-        picked.append(unit)
+        areas = auc_of_ranks(rankdata(neurons[rest], axis=0), labels[rest])
+        neuron = int(np.abs(areas - 0.5).argmax())
+        values = neurons[:, neuron] * (1 if areas[neuron] >= 0.5 else -1)
+        picked.append(neuron)
         scores[held] = values[held]
     return picked, scores, fold
 
 
 def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return the AUC over pairs of the same fold, as units differ between folds, and its 95% bootstrap interval over texts."""
+    """Return the AUC over pairs of the same fold, as neurons differ between folds, and its 95% bootstrap interval over texts."""
     positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     same = fold[positive][:, None] == fold[negative]
     wins = (scores[positive][:, None] > scores[negative]) + 0.5 * (scores[positive][:, None] == scores[negative])

@@ -92,7 +92,7 @@ class FastDenoiser:
 
     @torch.no_grad()
     def neurons(self, z: Tensor, sigma: float, layer: int | None = None) -> Tensor:
-        """Return every block's post-SwiGLU units (n, n_layers, d_mlp), float32, at one noise level."""
+        """Return every block's neurons, the post-SwiGLU values (n, n_layers, d_mlp), float32, at one noise level."""
         x, hidden = self._enter(z), []
         for block, time in zip(self.blocks, self.times(sigma, layer), strict=True):
             hidden.append(self._hidden(block, x, time))

@@ -195,7 +195,7 @@ class GLP(nn.Module):
         generator: torch.Generator | None = None,
         layer: int | None = None,
     ) -> Tensor:
-        """Read the meta-neurons: every block's post-SwiGLU units in one forward at `sigma` (paper, meta-neurons).
+        """Read the meta-neurons: every block's post-SwiGLU values in one forward at `sigma` (paper, meta-neurons).
 
         Args:
             acts: (..., d_input).

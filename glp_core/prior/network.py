@@ -24,7 +24,7 @@ class DenoiserConfig:
     d_model: int
     """Width of the residual stream."""
     d_mlp: int
-    """Hidden units (meta-neurons) a block."""
+    """Hidden neurons (meta-neurons) a block."""
     n_layers: int
     """Blocks."""
     multi_layer_n_layers: int | None = None

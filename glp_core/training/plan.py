@@ -13,7 +13,7 @@ class TrainConfig:
     d_model: int = 1152
     """Width; the paper uses twice the activation's."""
     d_mlp: int = 2304
-    """Hidden units a block; the paper uses twice d_model."""
+    """Hidden neurons a block; the paper uses twice d_model."""
     n_layers: int = 3
     """Blocks."""
     activations: int = 10_000_000

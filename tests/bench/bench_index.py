@@ -1,6 +1,6 @@
 """`python -m tests.bench.bench_index`: the one-pass index against a plain two-pass reference; adds index_speedup to reports/bench.json.
 
-The reference does what the published script does: float32, hooks, pass 1 finds each unit's extreme documents, pass 2 runs these
+The reference does what the published script does: float32, hooks, pass 1 finds each neuron's extreme documents, pass 2 runs these
 again and gathers their token values. Same texts, same weights, same process. It gathers less: no distributions, no samples.
 """
 
@@ -29,7 +29,7 @@ BATCH = 32
 
 @torch.no_grad()
 def read_plainly(llm, glp, layer, rows):
-    """Return each row's units (tokens, units), float32, through hooks on the plain network."""
+    """Return each row's neurons (tokens, neurons), float32, through hooks on the plain network."""
     ids, mask = llm.pad(rows)
     with record(llm.model, [layer], stop=True) as acts:
         llm.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
@@ -41,19 +41,19 @@ def read_plainly(llm, glp, layer, rows):
     finally:
         for handle in handles:
             handle.remove()
-    units = torch.cat([h.flatten(0, 1) for h in seen], dim=1)
-    return units.split([len(row) - 1 for row in rows])
+    neurons = torch.cat([h.flatten(0, 1) for h in seen], dim=1)
+    return neurons.split([len(row) - 1 for row in rows])
 
 
 def two_passes(llm, glp, layer, rows):
-    """Return values and numbers (units, 2, KEPT) of the extreme documents, and their token values by (document, side, unit)."""
-    n_units = glp.n_layers * glp.d_mlp
-    best = torch.full((n_units, 2, KEPT), -torch.inf)
-    which = torch.full((n_units, 2, KEPT), -1)
+    """Return values and numbers (neurons, 2, KEPT) of the extreme documents, and their token values by (document, side, neuron)."""
+    n_neurons = glp.n_layers * glp.d_mlp
+    best = torch.full((n_neurons, 2, KEPT), -torch.inf)
+    which = torch.full((n_neurons, 2, KEPT), -1)
     for first in range(0, len(rows), BATCH):
         each = read_plainly(llm, glp, layer, rows[first : first + BATCH])
         extremes = torch.stack([torch.stack([u.amax(0), -u.amin(0)], 1) for u in each], 2)
-        numbers = torch.arange(first, first + len(each)).expand(n_units, 2, -1)
+        numbers = torch.arange(first, first + len(each)).expand(n_neurons, 2, -1)
         best, chosen = torch.cat([best, extremes], 2).topk(KEPT, dim=2)
         which = torch.cat([which, numbers], 2).gather(2, chosen)
     wanted = {n: (which == n).nonzero() for n in which.unique().tolist() if n >= 0}
@@ -61,8 +61,8 @@ def two_passes(llm, glp, layer, rows):
     todo = list(wanted)
     for first in range(0, len(todo), BATCH):
         some = todo[first : first + BATCH]
-        for n, units in zip(some, read_plainly(llm, glp, layer, [rows[n] for n in some]), strict=True):
-            values[n] = units[:, wanted[n][:, 0]].clone()
+        for n, neurons in zip(some, read_plainly(llm, glp, layer, [rows[n] for n in some]), strict=True):
+            values[n] = neurons[:, wanted[n][:, 0]].clone()
     return best, which, values
 
 

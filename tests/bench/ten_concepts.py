@@ -1,4 +1,4 @@
-"""`python -m tests.bench.ten_concepts`: the unit found for each of ten concepts, with the evidence and its top texts.
+"""`python -m tests.bench.ten_concepts`: the neuron found for each of ten concepts, with the evidence and its top texts.
 
 Five concepts are probing tasks (texts of their training rows), five are given by texts of our own in ten_concepts.json. They were
 chosen before any result was seen; after a trial the negated sentences were made as long as the plain ones, as length gave them away.
@@ -13,7 +13,7 @@ from pathlib import Path
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import task, task_rows
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neurons.search import find_units
+from glp_core.neurons.search import find_neurons
 from glp_core.workspace import DEMO, Workspace
 
 GIVEN = Path(__file__).with_name("ten_concepts.json")
@@ -37,23 +37,23 @@ def concepts():
 
 def evidence(index, name, asks, found):
     """Return what is reported of one concept."""
-    best = found.units[0]
-    unit = index.unit(best.layer, best.unit)
-    side = unit.top if best.sign > 0 else unit.bottom
+    best = found.neurons[0]
+    neuron = index.neuron(best.layer, best.neuron)
+    side = neuron.top if best.sign > 0 else neuron.bottom
     return {
         "concept": name,
         "asks": asks,
         "n_positive": found.n_positive,
         "n_negative": found.n_negative,
         "layer": best.layer,
-        "unit": best.unit,
+        "unit": best.neuron,
         "sign": best.sign,
         "auc": best.auc,
         "cross_validated_auc": found.cross_validated_auc,
         "ci": [found.cv_low, found.cv_high],
         "p_value": found.p_value,
         "permutations": found.permutations,
-        "description": unit.description,
+        "description": neuron.description,
         "texts": [snippet_text(snippet) for snippet in side[:TOP_TEXTS]],
     }
 
@@ -72,7 +72,7 @@ def markdown(rows):
     def cell(words):
         return str(words).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
-    lines = ["| concept | unit | cross-validated AUC (95% CI) | p | top texts |", "|---|---|---|---|---|"]
+    lines = ["| concept | neuron | cross-validated AUC (95% CI) | p | top texts |", "|---|---|---|---|---|"]
     for row in rows:
         name = f"{'' if row['sign'] > 0 else '−'}L{row['layer']}/{row['unit']}"
         area = f"{row['cross_validated_auc']:.3f} ({row['ci'][0]:.2f} to {row['ci'][1]:.2f})"
@@ -90,7 +90,7 @@ def main():
     llm, glp = workspace.load_llm(), workspace.load_glp()
     rows, report = [], reporter("concepts")
     for name, asks, positive, negative in concepts():
-        found = find_units(workspace.site(llm), glp, positive, negative, index.reading)
+        found = find_neurons(workspace.site(llm), glp, positive, negative, index.reading)
         rows.append(evidence(index, name, asks, found))
         report(len(rows), 10, name)
     facts = {"reading": index.reading.to_json(), "glp": index.facts["glp"], "index_tokens": index.n_tokens}

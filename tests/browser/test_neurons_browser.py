@@ -1,4 +1,4 @@
-"""The neuron pages in a real browser over the demo workspace; no test depends on particular units."""
+"""The neuron pages in a real browser over the demo workspace; no test depends on particular neurons."""
 
 import re
 
@@ -12,9 +12,9 @@ HOSTILE = 'A <img src=x onerror="document.title=1"> and </style><b>bold</b> \u20
 TOKEN = "button[data-position='{}']"
 
 
-def wait_for_units(page):
-    """Wait until the models have read the text and the units are listed."""
-    page.locator("button[data-unit]").first.wait_for()
+def wait_for_neurons(page):
+    """Wait until the models have read the text and the neurons are listed."""
+    page.locator("button[data-neuron]").first.wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
 
 
@@ -27,36 +27,36 @@ def wait_for_url(page, *parts):
     page.wait_for_url(lambda url: all(re.search(part, url) for part in parts), timeout=PATIENCE)
 
 
-def test_from_a_text_to_a_unit_its_texts_steering_and_back(open_page):
+def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     page = open_page("neurons")
-    wait_for_units(page)
+    wait_for_neurons(page)
     page.locator(TOKEN.format(2)).click()
     wait_for_url(page, "picked=2")
     page.get_by_text("1 of").wait_for()
-    wait_for_units(page)  # listed anew for the token
-    page.locator("button[data-unit]").nth(1).click()
+    wait_for_neurons(page)  # listed anew for the token
+    page.locator("button[data-neuron]").nth(1).click()
     wait_for_url(page, r"unit=\d+")
     name = re.search(r"layer=(\d+)&unit=(\d+)", page.url)
-    page.locator("strong", has_text=f"L{name[1]} / {name[2]}").first.wait_for()  # the button opens the unit that is previewed
-    wait_for_units(page)
-    page.get_by_role("button", name="Open unit").click()
+    page.locator("strong", has_text=f"L{name[1]} / {name[2]}").first.wait_for()  # the button opens the neuron that is previewed
+    wait_for_neurons(page)
+    page.get_by_role("button", name="Open neuron").click()
     heading = page.get_by_role("heading", name=f"L{name[1]} / {name[2]}")
     heading.wait_for()
     page.locator(".glp-texts summary").nth(1).click()
     assert page.locator(".glp-texts details[open] p").inner_text().strip()
-    page.get_by_role("link", name="Steer with this unit").click()
+    page.get_by_role("link", name="Steer with this neuron").click()
     page.get_by_role("heading", name="Steering").wait_for()
     page.get_by_text("Write direction of a meta-neuron").wait_for()
     page.go_back()
     heading.wait_for()
     page.go_back()
-    wait_for_units(page)
+    wait_for_neurons(page)
     assert page.locator(TOKEN.format(2)).get_attribute("aria-pressed") == "true"
 
 
-def test_a_link_restores_text_tokens_and_unit(open_page):
+def test_a_link_restores_text_tokens_and_neuron(open_page):
     page = open_page("neurons?view=text&layer=0&unit=1&picked=1&text=Two+red+apples+fell+down")
-    wait_for_units(page)
+    wait_for_neurons(page)
     assert page.get_by_label(re.compile("^Text, up to")).input_value() == "Two red apples fell down"
     assert shown_text(page) == "Two red apples fell down"
     assert page.locator(TOKEN.format(1)).get_attribute("aria-pressed") == "true"
@@ -65,27 +65,27 @@ def test_a_link_restores_text_tokens_and_unit(open_page):
 
 def test_hostile_text_is_shown_as_text_and_changes_nothing(open_page):
     page = open_page("neurons")
-    wait_for_units(page)
+    wait_for_neurons(page)
     title = page.title()
     box = page.get_by_label(re.compile("^Text, up to"))
     box.fill(HOSTILE)
     box.press("Control+Enter")
     page.get_by_text("<img", exact=False).first.wait_for()
     page.wait_for_function("document.title !== '1'")
-    wait_for_units(page)
+    wait_for_neurons(page)
     shown = shown_text(page)
     assert 'onerror="document.title=1"' in shown and "</style>" in shown and "⟨U+202E⟩" in shown and "end" in shown
     assert "\u202e" not in shown
     assert page.title() == title
     assert page.locator("[data-testid=stMain] img[src=x]").count() == 0
-    page.get_by_role("radio", name="One unit").click()
+    page.get_by_role("radio", name="One neuron").click()
     page.get_by_role("heading", name=re.compile(r"^L\d+ . \d+$")).wait_for()
     assert 'onerror="document.title=1"' in shown_text(page)
 
 
 def test_five_megabytes_are_refused_in_words_and_the_page_lives_on(open_page):
     page = open_page("neurons")
-    wait_for_units(page)
+    wait_for_neurons(page)
     box = page.get_by_label(re.compile("^Text, up to"))
     box.evaluate(
         """(area) => {
@@ -101,15 +101,15 @@ def test_five_megabytes_are_refused_in_words_and_the_page_lives_on(open_page):
     page.locator(".strip").get_by_text("short").wait_for()
 
 
-def test_tokens_and_units_are_reachable_by_keyboard(open_page):
+def test_tokens_and_neurons_are_reachable_by_keyboard(open_page):
     page = open_page("neurons?view=text&text=Two+red+apples+fell+down")
-    wait_for_units(page)
+    wait_for_neurons(page)
     page.locator(TOKEN.format(0)).focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     wait_for_url(page, "picked=2")
-    page.locator("button[data-unit]").first.focus()
+    page.locator("button[data-neuron]").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     wait_for_url(page, r"unit=\d+")
@@ -117,7 +117,7 @@ def test_tokens_and_units_are_reachable_by_keyboard(open_page):
 
 def test_a_concept_of_ones_own_is_found_from_the_filled_in_example(open_page):
     page = open_page("concepts?concepts_part=Your+own+concept")
-    page.get_by_role("button", name="Find units").click()
-    wait_for_units(page)
+    page.get_by_role("button", name="Find neurons").click()
+    wait_for_neurons(page)
     page.get_by_text(re.compile("AUC 0|AUC 1")).first.wait_for()
-    assert page.locator("button[data-unit]").count() == 10
+    assert page.locator("button[data-neuron]").count() == 10

@@ -20,20 +20,20 @@ from tests.support import neuron_fakes
 
 
 def test_a_list_survives_the_url():
-    units = [(1, 1044), (0, 0), (2, 7)]
-    assert starred.parse_units(starred.format_units(units)) == units
-    assert starred.parse_units(" L1/1044 , 0/0,1/1044,") == [(1, 1044), (0, 0)]
+    neurons = [(1, 1044), (0, 0), (2, 7)]
+    assert starred.parse_neurons(starred.format_neurons(neurons)) == neurons
+    assert starred.parse_neurons(" L1/1044 , 0/0,1/1044,") == [(1, 1044), (0, 0)]
 
 
 @pytest.mark.parametrize("text", ["1-2", "1/x", "-1/2", "1/2/3", "1/99999999", "١/٢"])
-def test_what_is_no_unit_is_refused(text):
-    with pytest.raises(GlpError, match="is not a unit"):
-        starred.parse_units(text)
+def test_what_is_no_neuron_is_refused(text):
+    with pytest.raises(GlpError, match="is not a neuron"):
+        starred.parse_neurons(text)
 
 
 def test_a_list_that_no_url_holds_is_refused():
-    with pytest.raises(GlpError, match="201 units, wanted at most 200"):
-        starred.parse_units(",".join(f"0/{i}" for i in range(201)))
+    with pytest.raises(GlpError, match="201 neurons, wanted at most 200"):
+        starred.parse_neurons(",".join(f"0/{i}" for i in range(201)))
 
 
 def test_toggling_a_star_twice_leaves_the_list_as_it_was():
@@ -57,12 +57,12 @@ def test_listed_rows_keep_the_order_of_the_list_and_leave_out_strangers():
     assert list(zip(rows["layer"], rows["unit"], strict=True)) == [(1, 3), (0, 4)]
 
 
-def test_a_unit_as_json_holds_its_texts_and_null_where_nothing_is_kept():
-    unit = neuron_fakes.FakeIndex().unit(1, 3)
-    read = json.loads(starred.unit_json(unit))
+def test_a_neuron_as_json_holds_its_texts_and_null_where_nothing_is_kept():
+    neuron = neuron_fakes.FakeIndex().neuron(1, 3)
+    read = json.loads(starred.neuron_json(neuron))
     assert read["top"][1]["pieces"] == neuron_fakes.HOSTILE
     assert read["top"][0]["values"][50:] == [None] * 10
-    assert sum(read["counts"]) == unit.counts.sum()
+    assert sum(read["counts"]) == neuron.counts.sum()
 
 
 def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
@@ -109,11 +109,11 @@ def test_line_breaks_can_be_shown_as_one_sign():
 
 
 def test_the_histogram_holds_every_token_and_its_marker_stays_inside():
-    unit = neuron_fakes.FakeIndex().unit(1, 3)
-    figure = figures.histogram(unit, log=False, markers={"word": 99.0})
-    assert sum(figure.data[0].y) == unit.counts.sum()
-    assert figure.layout.shapes[0].x0 == unit.edges[-1]
-    log = figures.histogram(unit, log=True, markers={})
+    neuron = neuron_fakes.FakeIndex().neuron(1, 3)
+    figure = figures.histogram(neuron, log=False, markers={"word": 99.0})
+    assert sum(figure.data[0].y) == neuron.counts.sum()
+    assert figure.layout.shapes[0].x0 == neuron.edges[-1]
+    log = figures.histogram(neuron, log=True, markers={})
     assert log.layout.yaxis.type == "log" and np.isnan(log.data[0].y[0])  # counts[0] is 0
 
 
@@ -128,7 +128,7 @@ def test_the_noise_figure_draws_the_strongest_tokens_with_their_spread():
 
 
 @pytest.mark.parametrize("colouring", ["layer", "kurtosis", "best task"])
-def test_the_map_draws_every_unit_once_and_each_point_carries_its_unit(colouring):
+def test_the_map_draws_every_neuron_once_and_each_point_carries_its_neuron(colouring):
     index = neuron_fakes.FakeIndex()
     frame = index.map("concepts").merge(index.table(), on=["layer", "unit"])
     figure = map_figure.map_figure(frame, colouring, matches=[0, 31])
@@ -155,12 +155,12 @@ def test_the_verdict_says_whichever_way_it_falls(interval, said):
     assert said in tables.verdict(report)
 
 
-def test_the_dots_are_the_aucs_with_the_units_interval():
+def test_the_dots_are_the_aucs_with_the_neurons_interval():
     table = tables.task_table(neuron_fakes.probing_report())
     figure = tables.dots_figure(table)
     dots = {trace.name: trace for trace in figure.data}
     assert set(dots) == set(tables.KINDS.values())
-    glp = dots["GLP unit"]
+    glp = dots["GLP neuron"]
     np.testing.assert_allclose(glp.x + glp.error_x.array, table["high"])
     np.testing.assert_allclose(glp.x - glp.error_x.arrayminus, table["low"])
 
@@ -202,29 +202,29 @@ def test_texts_that_do_not_make_a_concept_are_refused():
         tables.checked_texts(["x" * 2001, *five], [f"no {i}" for i in range(5)])
 
 
-def test_a_unit_is_a_direction_of_unit_norm_without_a_probe(tiny_glp):
+def test_a_neuron_is_a_direction_of_neuron_norm_without_a_probe(tiny_glp):
     from types import SimpleNamespace
 
     name = neuron_directions.name_of(1, 3)
     assert (
-        neuron_directions.is_unit(name)
-        and not neuron_directions.is_unit("unit:1")
-        and not neuron_directions.is_unit("sentiment")
+        neuron_directions.is_neuron(name)
+        and not neuron_directions.is_neuron("unit:1")
+        and not neuron_directions.is_neuron("sentiment")
     )
     direction = neuron_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, name)
     assert direction.vector.norm().item() == pytest.approx(1.0, abs=1e-5)
     assert direction.concept(torch.zeros(2, len(direction.vector))).isnan().all()
-    with pytest.raises(GlpError, match="no unit"):
+    with pytest.raises(GlpError, match="no neuron"):
         neuron_directions.make(SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, "unit:9/3")
 
 
-def test_raising_a_unit_moves_the_denoised_activation_along_its_direction(tiny_glp):
-    """Independent of the formula: add a little to one unit inside the network and look where the activation goes."""
+def test_raising_a_neuron_moves_the_denoised_activation_along_its_direction(tiny_glp):
+    """Independent of the formula: add a little to one neuron inside the network and look where the activation goes."""
     from types import SimpleNamespace
 
-    layer, unit, sigma = 1, 3, 0.3
+    layer, neuron, sigma = 1, 3, 0.3
     direction = neuron_directions.make(
-        SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, neuron_directions.name_of(layer, unit)
+        SimpleNamespace(layer=2, median_norm=5.0), tiny_glp, neuron_directions.name_of(layer, neuron)
     )
     z = torch.randn(64, tiny_glp.d_input, generator=torch.Generator().manual_seed(0))
     network, block = tiny_glp.network, tiny_glp.network.layers[layer]
@@ -236,7 +236,7 @@ def test_raising_a_unit_moves_the_denoised_activation_along_its_direction(tiny_g
             hidden = one.hidden(x, emb)
             if one is block:
                 hidden = hidden.clone()
-                hidden[..., unit] += push
+                hidden[..., neuron] += push
             x = x + one.down_proj(hidden)
         velocity = network.out_proj(network.ln(x)).flatten(0, 1)
         return tiny_glp.denormalize(z - sigma * velocity)

@@ -12,7 +12,7 @@ from dashboard.neurons import shared
 from dashboard.service import follow, neurons, resources, results, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
-from glp_core.neurons.search import ConceptUnits, FoundUnit
+from glp_core.neurons.search import ConceptNeurons, FoundNeuron
 from tests.support import neuron_fakes, pages
 
 TIMEOUT = 60
@@ -36,6 +36,7 @@ def fakes(monkeypatch, tmp_path):
     monkeypatch.setattr(resources, "number_type", lambda: "float32")
     monkeypatch.setattr(resources, "device_title", lambda: "CPU")
     monkeypatch.setattr(resources, "llm", lambda: None)
+    monkeypatch.setattr(resources, "site", lambda: None)
     monkeypatch.setattr(resources, "glp", lambda: None)
     return index
 
@@ -62,29 +63,29 @@ def words(at):
     return "\n".join(str(part) for part in said)
 
 
-def test_a_text_is_there_at_once_with_its_strongest_unit_previewed(fakes):
+def test_a_text_is_there_at_once_with_its_strongest_neuron_previewed(fakes):
     at = open_page()
     assert "Meta-neurons" in at.title[0].value
     assert at.text_area(key="neurons_text").value == neurons.TEXT.default
     said = words(at)
-    assert "<strong>L0 / 0</strong>" in said  # unit 0 is the strongest by construction
+    assert "<strong>L0 / 0</strong>" in said  # neuron 0 is the strongest by construction
     assert "automatic" in said
 
 
-def test_choosing_tokens_ranks_the_units_by_them(fakes):
+def test_choosing_tokens_ranks_the_neurons_by_them(fakes):
     at = open_page(picked="4")
-    assert "<strong>L0 / 4</strong>" in words(at)  # unit 4 fires on token 4
+    assert "<strong>L0 / 4</strong>" in words(at)  # neuron 4 fires on token 4
     assert "1 of" in words(at)
 
 
-def test_units_that_fire_everywhere_are_hidden_until_asked_for(fakes):
+def test_neurons_that_fire_everywhere_are_hidden_until_asked_for(fakes):
     at = open_page(picked="9")
     assert "<strong>L0 / 9</strong>" not in words(at)
     at.toggle(key="neurons_hide").set_value(False).run()
     assert "<strong>L0 / 9</strong>" in words(at)
 
 
-def test_a_link_opens_one_unit_with_both_of_its_ends(fakes):
+def test_a_link_opens_one_neuron_with_both_of_its_ends(fakes):
     at = open_page(layer="1", unit="3")
     said = words(at)
     assert at.subheader[0].value == "L1 / 3"
@@ -94,24 +95,24 @@ def test_a_link_opens_one_unit_with_both_of_its_ends(fakes):
 
 
 @pytest.mark.parametrize(("url", "view"), [({}, "text"), ({"view": "map"}, "map"), ({"layer": "0", "unit": "1"}, "unit")])
-def test_choosing_a_unit_keeps_the_view(monkeypatch, url, view):
+def test_choosing_a_neuron_keeps_the_view(monkeypatch, url, view):
     monkeypatch.setattr(shared.st, "query_params", url)
-    shared.choose_unit("1/4")
+    shared.choose_neuron("1/4")
     assert url == {"view": view, "layer": "1", "unit": "4"}
 
 
-def test_buttons_move_to_the_next_unit_and_around_the_end(fakes):
+def test_buttons_move_to_the_next_neuron_and_around_the_end(fakes):
     at = open_page(layer="0", unit="29")
-    at.button(key="unit_next").click().run()
+    at.button(key="neuron_next").click().run()
     assert at.subheader[0].value == "L1 / 0"
     assert at.query_params["unit"] == "0" and at.query_params["layer"] == "1"
-    at.button(key="unit_previous").click().run()
+    at.button(key="neuron_previous").click().run()
     assert at.subheader[0].value == "L0 / 29"
 
 
-def test_a_unit_that_does_not_exist_is_said_and_another_is_shown(fakes):
+def test_a_neuron_that_does_not_exist_is_said_and_another_is_shown(fakes):
     at = open_page(layer="7", unit="3000")
-    assert any("no unit" in warning.value.replace("\\", "") for warning in at.warning)
+    assert any("no neuron" in warning.value.replace("\\", "") for warning in at.warning)
     assert at.subheader[0].value.startswith("L")
 
 
@@ -137,30 +138,30 @@ def test_the_noise_axis_shows_the_spread_at_four_levels(fakes):
     assert sum("mean of 8 seeds" in caption.value for caption in at.caption) == 4
 
 
-def test_starred_units_are_in_the_url_and_come_back_from_it(fakes):
+def test_starred_neurons_are_in_the_url_and_come_back_from_it(fakes):
     at = open_page(layer="1", unit="3")
-    at.button(key="unit_star").click().run()
+    at.button(key="neuron_star").click().run()
     assert at.query_params["stars"] == "1/3"
     fresh = open_page(view="lists", stars="1/3,0/4")
-    assert "2 units" in words(fresh)
-    fresh.text_input(key="lists_units").set_value("0/1, nonsense").run()
-    assert "is not a unit" in "".join(error.value for error in fresh.error).replace("\\", "")
+    assert "2 neurons" in words(fresh)
+    fresh.text_input(key="lists_neurons").set_value("0/1, nonsense").run()
+    assert "is not a neuron" in "".join(error.value for error in fresh.error).replace("\\", "")
 
 
-def test_an_empty_list_offers_the_most_interesting_units(fakes):
+def test_an_empty_list_offers_the_most_interesting_neurons(fakes):
     at = open_page(view="lists")
     assert "Nothing is starred yet" in at.info[0].value
-    next(button for button in at.button if button.label == "Star the ten most interesting units").click().run()
+    next(button for button in at.button if button.label == "Star the ten most interesting neurons").click().run()
     assert not at.exception
-    assert at.query_params["stars"].startswith("1/29,1/28") and "10 units" in words(at)
+    assert at.query_params["stars"].startswith("1/29,1/28") and "10 neurons" in words(at)
 
 
 def test_the_map_dims_what_a_search_misses(fakes):
     at = open_page(view="map")
-    assert "60 units" in words(at)
+    assert "60 neurons" in words(at)
     at.text_input(key="map_search").set_value("word33").run()
-    assert "1 of 60 units match" in words(at)
-    rows = next(str(part.proto) for part in at.get("bidi_component") if "Units found" in str(part.proto))
+    assert "1 of 60 neurons match" in words(at)
+    rows = next(str(part.proto) for part in at.get("bidi_component") if "Neurons found" in str(part.proto))
     assert "1/3" in rows  # a match can be opened without a mouse
 
 
@@ -186,18 +187,18 @@ def test_tasks_can_be_searched_and_chosen(fakes):
 def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, monkeypatch):
     from glp_core.neurons import search
 
-    real = inspect.signature(search.find_units)
+    real = inspect.signature(search.find_neurons)
 
-    def find_units(*given, **options):
+    def find_neurons(*given, **options):
         positive, negative = itemgetter("positive", "negative")(real.bind(*given, **options).arguments)
         labels = np.repeat([1, 0], [len(positive), len(negative)])
-        found = [FoundUnit(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
-        return ConceptUnits(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
+        found = [FoundNeuron(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
+        return ConceptNeurons(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
 
-    monkeypatch.setattr(search, "find_units", find_units)
+    monkeypatch.setattr(search, "find_neurons", find_neurons)
     results.results.clear()
     at = open_page("concepts", concepts_part="Your own concept")
-    assert "Press Find units" in at.info[0].value
+    assert "Press Find neurons" in at.info[0].value
     at.button(key="concepts_find").click().run()
     assert not at.exception
     assert "AUC 0.850" in words(at) and "12 positive and 12 negative" in words(at)

@@ -12,7 +12,7 @@ from glp_core.errors import GlpError
 from glp_core.evaluation import checkpoint_scores
 from glp_core.evaluation.checkpoint_scores import Scorer, score_run
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, read_units
+from glp_core.neuron_index.reading import NOISE_FREE, read_neurons
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
@@ -95,31 +95,31 @@ def test_values_measured_otherwise_are_refused_or_measured_again(made, scorer, m
 
 
 def planted_set(n=240, informative=True):
-    """Return a probing set of two tasks over random activations: the labels follow one unit of the tiny GLP, or nothing."""
+    """Return a probing set of two tasks over random activations: the labels follow one neuron of the tiny GLP, or nothing."""
     rng = np.random.default_rng(0)
     acts = torch.from_numpy(3 * rng.standard_normal((n, tiny.WIDTH))).float()
-    units = read_units(tiny.tiny_glp(), acts, NOISE_FREE)
+    neurons = read_neurons(tiny.tiny_glp(), acts, NOISE_FREE)
     rows = []
     for task in range(2):
         labels = (
-            (units[:, 7 + task] > units[:, 7 + task].median()).numpy().astype(int) if informative else rng.integers(0, 2, n)
+            (neurons[:, 7 + task] > neurons[:, 7 + task].median()).numpy().astype(int) if informative else rng.integers(0, 2, n)
         )
         places = np.split(np.arange(n), [n // 2, 3 * n // 4])
         rows.append(probing_score.TaskRows(*(part for place in places for part in (place, labels[place]))))
     return probing_score.ProbingSet(acts, rows)
 
 
-def test_the_probing_score_is_the_test_auc_of_the_unit_that_validation_chooses():
+def test_the_probing_score_is_the_test_auc_of_the_neuron_that_validation_chooses():
     glp = tiny.tiny_glp()
     found = planted_set()
-    units = read_units(glp, found.acts, NOISE_FREE).bfloat16().float().numpy()
+    neurons = read_neurons(glp, found.acts, NOISE_FREE).bfloat16().float().numpy()
     expected = []
     for rows in found.rows:
-        train = units[rows.train]
+        train = neurons[rows.train]
         signs = np.sign(train[rows.train_labels == 1].mean(0) - train[rows.train_labels == 0].mean(0))
-        auc = [brute_auc(units[rows.validation, j] * signs[j], rows.validation_labels) for j in range(units.shape[1])]
+        auc = [brute_auc(neurons[rows.validation, j] * signs[j], rows.validation_labels) for j in range(neurons.shape[1])]
         best = int(np.argmax(auc))
-        expected.append(brute_auc(units[rows.test, best] * signs[best], rows.test_labels))
+        expected.append(brute_auc(neurons[rows.test, best] * signs[best], rows.test_labels))
     score = probing_score.mean_auc(glp, found)
     assert score == pytest.approx(np.mean(expected), abs=1e-6)
     assert score > 0.95 and probing_score.mean_auc(glp, planted_set(informative=False)) < 0.7

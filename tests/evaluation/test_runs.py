@@ -15,7 +15,7 @@ def test_a_run_is_read_with_its_size_speed_and_scores(tmp_path):
     run = read_run(write_run(tmp_path, parameters=2_000_000))
     assert run.parameters == pytest.approx(2e6)
     assert run.flops_per_second == pytest.approx(1e9, rel=1e-3)
-    assert run.shape == "2 blocks, 64 wide, 128 units"
+    assert run.shape == "2 blocks, 64 wide, 128 neurons"
     assert len(run.log) == 16
     assert len(run.checkpoints) == 8
     assert run.checkpoints["frechet"].notna().sum() == 7

@@ -38,7 +38,7 @@ def workspace(texts, tiny_llm, tiny_glp, tmp_path_factory):
 
 def test_an_index_that_is_right_passes_both_checks(texts, workspace, tiny_llm, tiny_glp, monkeypatch):
     scanned, wrong = check_index.check_scan(tiny_llm, tiny_glp, workspace, READING, texts, 20)
-    assert wrong == [] and scanned["units"] == 20
+    assert wrong == [] and scanned["neurons"] == 20
     monkeypatch.setattr(check_index, "documents", lambda _split: texts)
     shipped, wrong = check_index.check_shipped(workspace, 20)
     assert wrong == [] and shipped["texts"] == 20 * 2 * check_index.REREAD and shipped["largest_difference"] < 1e-3
@@ -50,11 +50,11 @@ def test_an_index_that_is_right_passes_both_checks(texts, workspace, tiny_llm, t
 def test_a_text_that_does_not_belong_and_a_lost_token_are_named(texts, workspace, tiny_llm, tiny_glp):
     index = NeuronIndex.open(workspace.neurons)
     highs, lows, _ = check_index.scan(tiny_llm, tiny_glp, workspace, READING, texts, np.array([5]))
-    unit = index.unit(0, 5)
-    assert check_index.differences(index, unit, highs[:, 0], lows[:, 0]) == []
-    highs[unit.top[3].document] += 1
-    found = check_index.differences(index, unit, highs[:, 0], lows[:, 0])
-    assert "top: values" in found[0] and f"[{unit.top[3].document}] do not belong" in found[1]
-    highs[unit.top[3].document] -= 1
-    unit.counts[0] += 1
-    assert ["histogram" in words for words in check_index.differences(index, unit, highs[:, 0], lows[:, 0])] == [True]
+    neuron = index.neuron(0, 5)
+    assert check_index.differences(index, neuron, highs[:, 0], lows[:, 0]) == []
+    highs[neuron.top[3].document] += 1
+    found = check_index.differences(index, neuron, highs[:, 0], lows[:, 0])
+    assert "top: values" in found[0] and f"[{neuron.top[3].document}] do not belong" in found[1]
+    highs[neuron.top[3].document] -= 1
+    neuron.counts[0] += 1
+    assert ["histogram" in words for words in check_index.differences(index, neuron, highs[:, 0], lows[:, 0])] == [True]

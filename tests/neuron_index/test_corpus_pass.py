@@ -14,8 +14,8 @@ from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_p
 from glp_core.neuron_index.counting import bin_values
 from glp_core.neuron_index.format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.reading import Reading, noise_axis, read_units
-from glp_core.neuron_index.statistics import UnitStatistics
+from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
+from glp_core.neuron_index.statistics import NeuronStatistics
 from glp_core.neuron_index.write_directions import token_effects, write_direction, write_directions
 from glp_core.neuron_index.writer import finish
 
@@ -46,7 +46,7 @@ def small_blocks():
 
 @pytest.fixture(scope="module")
 def brute(documents, tiny_llm, tiny_glp):
-    """Every unit's values on every document, one document at a time."""
+    """Every neuron's values on every document, one document at a time."""
     values = []
     for document in documents:
         acts = tiny_llm.activations([tiny_llm.encode(document.text, max_tokens=128)], LAYER)[0][1:]
@@ -85,9 +85,9 @@ def test_first_of_text_ignores_case_and_spaces_and_keeps_the_first():
 
 def test_lists_are_those_of_a_brute_force_scan(opened, brute, documents):
     distinct = [i for i in range(len(documents)) if i not in (41, 55)]
-    for layer, unit in [(0, 0), (0, 63), (1, 5), (1, 40)]:
-        index = layer * 64 + unit
-        page = opened.unit(layer, unit)
+    for layer, neuron in [(0, 0), (0, 63), (1, 5), (1, 40)]:
+        index = layer * 64 + neuron
+        page = opened.neuron(layer, neuron)
         for snippets, sign in ((page.top, 1), (page.bottom, -1)):
             best = {i: (sign * brute[i][:, index]).max() for i in distinct}
             listed = [snippet.document for snippet in snippets]
@@ -119,7 +119,7 @@ def test_distributions_are_those_of_all_values(opened, brute):
     everything = np.concatenate(brute)
     assert opened.n_tokens == len(everything)
     for index in (0, 17, 100, 127):
-        page = opened.unit(*divmod(index, 64))
+        page = opened.neuron(*divmod(index, 64))
         values = bf16(everything[:, index])
         assert page.counts.sum() == len(everything)
         edges = np.linspace(values.min(), values.max(), 51)
@@ -133,7 +133,7 @@ def test_distributions_are_those_of_all_values(opened, brute):
 
 def test_interval_texts_lie_in_their_intervals(opened, brute):
     for index in (3, 90):
-        page = opened.unit(*divmod(index, 64))
+        page = opened.neuron(*divmod(index, 64))
         assert [i.low_quantile for i in page.intervals] == [0, 0.2, 0.4, 0.6, 0.8]
         assert sum(len(i.texts) for i in page.intervals) > 15
         for interval in page.intervals:
@@ -162,7 +162,7 @@ def test_merged_parts_equal_the_whole(source, whole, tiny_glp, tmp_path):
     for first, last in ((2, 4), (0, 1), (1, 2)):
         paths.append(tmp_path / f"{first}.safetensors")
         index_part(tiny_glp, READING, source, range(first, last), paths[-1], identity={"glp": "tiny"})
-    same(merge_parts(paths)[0], UnitStatistics.load(whole)[0])
+    same(merge_parts(paths)[0], NeuronStatistics.load(whole)[0])
     with pytest.raises(GlpError, match="missing or there twice"):
         merge_parts([paths[0], paths[1]])
     with pytest.raises(GlpError, match="missing or there twice"):
@@ -186,7 +186,7 @@ def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, m
         merge_parts([path])
     index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"}, progress=lambda d, *_: steps.append(d))
     assert steps == [1, 2, 3, 3, 4]
-    same(UnitStatistics.load(path)[0], UnitStatistics.load(whole)[0])
+    same(NeuronStatistics.load(path)[0], NeuronStatistics.load(whole)[0])
     with pytest.raises(GlpError, match="reading differ"):
         index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
 
@@ -209,17 +209,17 @@ def test_packing_keeps_values_to_a_step_of_the_root_scale():
 def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tiny_llm, opened):
     directions = write_directions(tiny_glp)
     glp = tiny_glp
-    layer, unit = 1, 7
-    nudge = glp.network.layers[layer].down_proj.weight[:, unit]
+    layer, neuron = 1, 7
+    nudge = glp.network.layers[layer].down_proj.weight[:, neuron]
     raw = -(glp.network.out_proj.weight @ (glp.network.ln.weight * nudge)) * glp.normalizer.std[0]
     expected = raw / raw.norm()
-    torch.testing.assert_close(directions[layer * 64 + unit], expected)
-    np.testing.assert_allclose(write_direction(glp, layer, unit), expected.numpy(), rtol=1e-5)
+    torch.testing.assert_close(directions[layer * 64 + neuron], expected)
+    np.testing.assert_allclose(write_direction(glp, layer, neuron), expected.numpy(), rtol=1e-5)
     tokens, scores = token_effects(tiny_llm, directions[:3])
     weight = tiny_llm.model.lm_head.weight * tiny_llm.model.model.norm.weight
     logits = directions[:3] @ (weight - weight.mean(0)).T
     assert torch.equal(tokens[:, 0, 0], logits.argmax(1)) and torch.equal(tokens[:, 1, 0], logits.argmin(1))
-    promoted = opened.unit(0, 0).promoted
+    promoted = opened.neuron(0, 0).promoted
     assert promoted[0].text == tiny_llm.tokenizer.decode([int(tokens[0, 0, 0])])
     assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-3)  # kept in half precision
 
@@ -228,15 +228,15 @@ def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened)
     columns = torch.cat([block.down_proj.weight.T for block in tiny_glp.network.layers])
     cosines = torch.nn.functional.cosine_similarity(columns[70:71], columns)
     cosines[70] = 0
-    found = opened.unit(1, 6).nearest_write
-    assert [n.layer * 64 + n.unit for n in found] == cosines.abs().topk(10).indices.tolist()
+    found = opened.neuron(1, 6).nearest_write
+    assert [n.layer * 64 + n.neuron for n in found] == cosines.abs().topk(10).indices.tolist()
     assert found[0].similarity == pytest.approx(float(cosines[cosines.abs().argmax()]), abs=1e-3)
 
 
 def test_table_search_and_tails_agree_with_the_pages(opened):
     table = opened.table()
-    assert len(table) == opened.n_units == 128
-    page = opened.unit(1, 3)
+    assert len(table) == opened.n_neurons == 128
+    page = opened.neuron(1, 3)
     row = table.iloc[67]
     assert (row["layer"], row["unit"], row["kurtosis"]) == (1, 3, pytest.approx(page.kurtosis))
     quantiles = dict(page.quantiles)
@@ -254,17 +254,17 @@ def test_missing_and_damaged_indexes_are_refused(opened, tmp_path):
     (tmp_path / "index.json").write_bytes((opened.folder / "index.json").read_bytes())
     with pytest.raises(GlpError, match="damaged"):
         NeuronIndex.open(tmp_path)
-    with pytest.raises(GlpError, match="layers go to 1, units to 63"):
-        opened.unit(2, 0)
+    with pytest.raises(GlpError, match="layers go to 1, neurons to 63"):
+        opened.neuron(2, 0)
 
 
 def test_readings_are_deterministic_and_average_their_draws(tiny_glp):
     acts = torch.randn(5, tiny_glp.d_input, generator=torch.Generator().manual_seed(0))
-    mean = read_units(tiny_glp, acts, Reading(0.3, draws=2, seed=4))
+    mean = read_neurons(tiny_glp, acts, Reading(0.3, draws=2, seed=4))
     noise = torch.randn(2, tiny_glp.d_input, generator=torch.Generator().manual_seed(4))
     each = [tiny_glp.neurons(acts, sigma=0.3, noise=n.expand(5, -1)).flatten(1) for n in noise]
     torch.testing.assert_close(mean, (each[0] + each[1]) / 2)
-    torch.testing.assert_close(read_units(tiny_glp, acts[2:3], Reading(0.3, draws=2, seed=4)), mean[2:3])
+    torch.testing.assert_close(read_neurons(tiny_glp, acts[2:3], Reading(0.3, draws=2, seed=4)), mean[2:3])
     axis = noise_axis(tiny_glp, acts, 1, 2, sigmas=(0.0, 0.5), seeds=3)
     assert axis.values.shape == (2, 3, 5)
     np.testing.assert_allclose(axis.values[0], np.broadcast_to(axis.noise_free[0], (3, 5)), rtol=1e-5)

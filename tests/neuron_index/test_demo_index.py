@@ -17,14 +17,14 @@ def index(demo):
     return NeuronIndex.open(demo.neurons)
 
 
-def test_the_index_is_of_this_glp_and_counts_every_token_of_every_unit(index, demo):
+def test_the_index_is_of_this_glp_and_counts_every_token_of_every_neuron(index, demo):
     from glp_core.neuron_index.corpus_pass import file_digest
 
     assert index.facts["glp"] == file_digest(demo.folder / "glp" / "final.safetensors")
     probed = demo.report("probing")
     assert probed is None or probed["reading"] == index.reading.to_json()
-    for number in np.random.default_rng(0).choice(index.n_units, 300, replace=False).tolist():
-        assert int(index.unit(*divmod(number, index.d_mlp)).counts.sum()) == index.n_tokens
+    for number in np.random.default_rng(0).choice(index.n_neurons, 300, replace=False).tolist():
+        assert int(index.neuron(*divmod(number, index.d_mlp)).counts.sum()) == index.n_tokens
 
 
 def test_values_on_the_page_equal_the_glps_neurons(index, demo, demo_llm, demo_glp):
@@ -40,8 +40,8 @@ def test_values_on_the_page_equal_the_glps_neurons(index, demo, demo_llm, demo_g
 
 
 def test_listed_texts_are_in_order_distinct_and_of_the_corpus(index):
-    for layer, unit in index.interesting(20):
-        page = index.unit(layer, unit)
+    for layer, neuron in index.interesting(20):
+        page = index.neuron(layer, neuron)
         for side, sign in ((page.top, 1), (page.bottom, -1)):
             values = [sign * snippet.value for snippet in side]
             assert len(side) == 20 and values == sorted(values, reverse=True)

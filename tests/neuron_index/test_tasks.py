@@ -1,4 +1,4 @@
-"""Every unit's scores on every task, read back from what `probe` writes."""
+"""Every neuron's scores on every task, read back from what `probe` writes."""
 
 import json
 
@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from glp_core.files import write_tensors
-from glp_core.neuron_index.tasks import UnitTasks
+from glp_core.neuron_index.tasks import NeuronTasks
 
 TEST = np.array([[0.5, 0.9, 0.2], [0.6, 0.55, 0.45]], np.float32)
-"""Test AUCs (tasks, units)."""
+"""Test AUCs (tasks, neurons)."""
 
 
 def test_scores_are_those_that_were_written(tmp_path):
@@ -19,7 +19,7 @@ def test_scores_are_those_that_were_written(tmp_path):
         "best_auc": torch.tensor([0.6, 0.9, 0.8]),
     }
     write_tensors(tmp_path / "concepts.safetensors", tensors, {"tasks": json.dumps(["1_a", "2_b"])})
-    tasks = UnitTasks(tmp_path)
+    tasks = NeuronTasks(tmp_path)
     assert tasks.names == ["1_a", "2_b"] and tasks.best(1) == ("1_a", np.float32(0.9))
     np.testing.assert_allclose(tasks.aucs("2_b"), TEST[1], atol=1e-3)
     assert tasks.aucs("3_c") is None
@@ -31,6 +31,6 @@ def test_scores_are_those_that_were_written(tmp_path):
 
 
 def test_without_scores_there_is_nothing(tmp_path):
-    tasks = UnitTasks(tmp_path)
+    tasks = NeuronTasks(tmp_path)
     assert tasks.names == [] and tasks.best(0) == (None, None) and tasks.most_extreme(0) == [] and tasks.aucs("1_a") is None
     assert tasks.columns()["best_task"] is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Snippet, Unit
+from glp_core.neuron_index.neuron_data import Neuron, Snippet
 from glp_core.neurons.description_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
 from glp_core.neurons.descriptions import Background, describe_automatically, describe_side, distinctive, save_descriptions
 
@@ -21,23 +21,23 @@ def snippet(text, peak_word, source="set_a", value=1.0):
     return Snippet(0, source, value, peak, pieces, np.zeros(len(pieces), np.float32), 0, len(pieces))
 
 
-def unit(number=0, **changes):
+def neuron(number=0, **changes):
     top = [snippet(f"the pitcher threw a curve ball past batter {i}", "threw") for i in range(8)]
     low = [snippet(text, text.split()[1], source=f"s{i}") for i, text in enumerate(PLAIN[:4])]
     fields = {
-        "layer": number // 4, "unit": number % 4, "index": number, "description": "", "described_by": "", "mean": 0.0, "std": 1.0,
+        "layer": number // 4, "neuron": number % 4, "index": number, "description": "", "described_by": "", "mean": 0.0, "std": 1.0,
         "skewness": 0.0, "kurtosis": 3.0, "noise_share": 0.1, "counts": np.zeros(50), "edges": np.zeros(51), "quantiles": [],
         "top": top, "bottom": low, "intervals": [], "promoted": [], "suppressed": [], "nearest_write": [], "nearest_activation": [],
         "scale": 1.0, "best_task": "92_glue_sst2", "best_auc": 0.9, "tasks": [],
     }  # fmt: skip
-    return Unit(**fields | changes)
+    return Neuron(**fields | changes)
 
 
 class FakeIndex:
-    n_units, d_mlp = 8, 4
+    n_neurons, d_mlp = 8, 4
 
-    def unit(self, layer, number):
-        return unit(layer * 4 + number)
+    def neuron(self, layer, number):
+        return neuron(layer * 4 + number)
 
     def all_texts(self):
         return [*PLAIN, *("the pitcher threw a curve ball" for _ in range(2))]
@@ -45,11 +45,11 @@ class FakeIndex:
 
 def test_a_side_is_described_by_its_peaks_and_by_words_that_are_rare_elsewhere():
     background = Background(FakeIndex().all_texts())
-    words = describe_side(unit().top, background)
+    words = describe_side(neuron().top, background)
     assert words == "“threw” near “ball”, “batter” in a"
     assert "“the”" not in words
     assert describe_side([], background) == "nothing"
-    assert describe_side(unit().bottom, background) == "no common token"
+    assert describe_side(neuron().bottom, background) == "no common token"
 
 
 def test_common_words_are_not_distinctive():
@@ -61,7 +61,7 @@ def test_common_words_are_not_distinctive():
 def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
     assert "task: glue sst2 (AUC 0.90)" in describe_automatically(index)[0][0]
-    monkeypatch.setattr(FakeIndex, "unit", lambda self, layer, number: unit(best_auc=0.6))
+    monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_auc=0.6))
     made = describe_automatically(index)
     assert "task" not in made[0][0] and made[0][1] == "automatic" and len(made) == 8
 
@@ -123,10 +123,10 @@ def serve():
         server.server_close()
 
 
-def ask(endpoint, path, units=((0, 1),), **options):
+def ask(endpoint, path, neurons=((0, 1),), **options):
     slept = []
     options = {"per_minute": 1e9, "timeout": 0.5, "key": "secret"} | options
-    found = describe_by_server(FakeIndex(), Server(endpoint, "m", **options), list(units), path, sleep=slept.append)
+    found = describe_by_server(FakeIndex(), Server(endpoint, "m", **options), list(neurons), path, sleep=slept.append)
     return found, slept
 
 
@@ -166,7 +166,7 @@ def test_a_refusal_ends_the_run_with_the_servers_words(serve, tmp_path):
 
 def test_a_server_that_never_answers_well_is_given_up(serve, tmp_path):
     endpoint, seen = serve("nonsense")
-    with pytest.raises(GlpError, match="five units in a row"):
+    with pytest.raises(GlpError, match="five neurons in a row"):
         ask(endpoint, tmp_path / "a.jsonl", [(0, i) for i in range(4)] + [(1, i) for i in range(4)], attempts=2)
     assert len(seen) == 10
 
@@ -176,7 +176,7 @@ def test_an_interrupted_run_asks_only_for_what_is_missing(serve, tmp_path):
     endpoint, seen = serve(GOOD)
     ask(endpoint, path, [(0, 1), (0, 2)])
     with path.open("a") as file:
-        file.write('{"unit": 3, "explan')  # a kill in the middle of a line
+        file.write('{"neuron": 3, "explan')  # a kill in the middle of a line
     path.write_text(path.read_text() + "\n")
     found, _ = ask(endpoint, path, [(0, 1), (0, 2), (0, 3)])
     assert set(found) == {1, 2, 3} and len(seen) == 3
@@ -194,7 +194,7 @@ def test_hostile_answers_are_text_on_one_short_line():
     assert answer["explanation"].startswith("<img onerror=alert(1)>[2J xxx") and len(answer["explanation"]) == 300
     assert set(answer) == {"explanation", "consistency", "complexity"}
     assert clean(["not", "text"]) == ""
-    assert len(prompt(unit(top=[snippet("a " * 5000 + "end", "end")]))) < 3000
+    assert len(prompt(neuron(top=[snippet("a " * 5000 + "end", "end")]))) < 3000
 
 
 def test_bad_servers_are_refused_before_anything_is_sent():

@@ -18,11 +18,11 @@ from glp_core.data.probe_activations import (
 )
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_units
+from glp_core.neuron_index.reading import Reading, read_neurons
 from glp_core.neurons.over_text import read_text
 from glp_core.neurons.probes import auc, auc_interval, auc_of_ranks, bootstrap_mean, fit_logistic, roc, standardised_difference
-from glp_core.neurons.probing import TaskRows, probe_task, summary, task_scores, unit_concepts, validation_auc
-from glp_core.neurons.search import find_units, rank_units
+from glp_core.neurons.probing import TaskRows, neuron_concepts, probe_task, summary, task_scores, validation_auc
+from glp_core.neurons.search import find_neurons, rank_neurons
 
 
 def planted(n=300, m=40, seed=0, strength=1.5):
@@ -127,11 +127,11 @@ def test_summary_pairs_the_sets_task_by_task():
     assert report["rows"][0]["title"] == "a b"
 
 
-def test_best_task_of_a_unit_is_chosen_on_validation_and_measured_on_test():
+def test_best_task_of_a_neuron_is_chosen_on_validation_and_measured_on_test():
     x, labels = planted(1200)
     rows = rows_of(labels)
     noise = rows_of(np.random.default_rng(9).integers(0, 2, 1200))
-    found = unit_concepts(lambda w: x[w], [noise, rows])
+    found = neuron_concepts(lambda w: x[w], [noise, rows])
     assert found.best_task[7] == 1 and found.best_task[11] == 1
     assert found.best_auc[7] == pytest.approx(roc_auc_score(labels[rows.test], x[rows.test, 7]))
     assert found.best_auc[11] == pytest.approx(1 - roc_auc_score(labels[rows.test], x[rows.test, 11]))
@@ -191,12 +191,12 @@ def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch
     torch.testing.assert_close(have.layer[place], alone["layer"], atol=1e-5, rtol=1e-4)
 
 
-def test_search_finds_a_planted_unit_and_says_how_sure_it_is():
+def test_search_finds_a_planted_neuron_and_says_how_sure_it_is():
     x, labels = planted(60, m=500, strength=3.0)
     order = np.argsort(-labels, kind="stable")
-    found = rank_units(x[order], labels[order], [""] * 60, 100, k=10, folds=5, permutations=200, seed=0)
-    best = found.units[0]
-    assert (best.layer, best.unit, best.sign) == (0, 7, 1)
+    found = rank_neurons(x[order], labels[order], [""] * 60, 100, k=10, folds=5, permutations=200, seed=0)
+    best = found.neurons[0]
+    assert (best.layer, best.neuron, best.sign) == (0, 7, 1)
     assert best.auc == pytest.approx(roc_auc_score(labels, x[:, 7]))
     assert best.p_value == pytest.approx(1 / 201) and found.p_value == best.p_value
     assert best.folds >= 4 and found.cv_low <= found.cross_validated_auc <= found.cv_high and found.cross_validated_auc > 0.9
@@ -206,41 +206,41 @@ def test_search_in_noise_finds_nothing():
     rng = np.random.default_rng(3)
     p_values, scores = [], []
     for seed in range(8):
-        found = rank_units(
+        found = rank_neurons(
             rng.standard_normal((40, 300)), np.repeat([1, 0], 20), [""] * 40, 300, k=3, folds=5, permutations=99, seed=seed
         )
-        assert found.units[0].auc > 0.7  # looks good, as the best of 300 does
+        assert found.neurons[0].auc > 0.7  # looks good, as the best of 300 does
         p_values.append(found.p_value)
         scores.append(found.cross_validated_auc)
     assert np.mean(p_values) > 0.2 and 0.35 < np.mean(scores) < 0.65
 
 
-def test_find_units_reads_last_tokens_and_refuses_bad_groups(tiny_llm, tiny_glp):
+def test_find_neurons_reads_last_tokens_and_refuses_bad_groups(tiny_llm, tiny_glp):
     positive = [f"the cat sat on mat {i}" for i in range(6)]
     negative = [f"she said that film was dull {i}" for i in range(7)]
     reading = Reading()
-    found = find_units(Site(tiny_llm, 2, 1e9), tiny_glp, [*positive, " "], negative, reading, permutations=50)
-    assert (found.n_positive, found.n_negative, len(found.units), len(found.labels)) == (6, 7, 10, 13)
-    best = found.units[0]
+    found = find_neurons(Site(tiny_llm, 2, 1e9), tiny_glp, [*positive, " "], negative, reading, permutations=50)
+    assert (found.n_positive, found.n_negative, len(found.neurons), len(found.labels)) == (6, 7, 10, 13)
+    best = found.neurons[0]
     acts = tiny_llm.activations([tiny_llm.encode(positive[0])], 2)[0][-1:]
-    expected = read_units(tiny_glp, acts, reading)[0, best.layer * tiny_glp.d_mlp + best.unit]
+    expected = read_neurons(tiny_glp, acts, reading)[0, best.layer * tiny_glp.d_mlp + best.neuron]
     assert best.values[0] == pytest.approx(float(expected), abs=1e-4)
     with pytest.raises(GlpError, match="wanted at least 5"):
-        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive[:4], negative, reading)
+        find_neurons(Site(tiny_llm, 2, 1e9), tiny_glp, positive[:4], negative, reading)
     with pytest.raises(GlpError, match="stand in both groups"):
-        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive, [*negative, positive[0]], reading)
+        find_neurons(Site(tiny_llm, 2, 1e9), tiny_glp, positive, [*negative, positive[0]], reading)
     with pytest.raises(GlpError, match="Stopped"):
-        find_units(Site(tiny_llm, 2, 1e9), tiny_glp, positive, negative, reading, cancelled=lambda: True)
+        find_neurons(Site(tiny_llm, 2, 1e9), tiny_glp, positive, negative, reading, cancelled=lambda: True)
 
 
-def test_units_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp):
+def test_neurons_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp):
     text = "the naïve cat 🙂 sat on the mat"
-    units = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading())
+    neurons = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading())
     acts = tiny_llm.activations([tiny_llm.encode(text)], 2)[0][1:]
     expected = tiny_glp.neurons(acts, sigma=0.2, noise=0).flatten(1)
-    np.testing.assert_allclose(units.values, expected.numpy(), atol=1e-5)
-    assert "".join(units.pieces) == text and len(units.ids) == len(acts)
-    assert np.abs(units.normalised).max() == pytest.approx(1.0)
+    np.testing.assert_allclose(neurons.values, expected.numpy(), atol=1e-5)
+    assert "".join(neurons.pieces) == text and len(neurons.ids) == len(acts)
+    assert np.abs(neurons.normalised).max() == pytest.approx(1.0)
     tails = np.tile(np.array([[-2.0, 1.0]], np.float32), (128, 1))
     tails[5] = 0
     scaled = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading(), tails=tails)
@@ -250,24 +250,24 @@ def test_units_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp):
     np.testing.assert_allclose(scaled.normalised, by_hand, atol=1e-6)
     first = scaled.strongest([2, 4], k=3)
     strength = np.abs(by_hand[[2, 4]].mean(0))
-    assert [f.layer * 64 + f.unit for f in first] == np.argsort(-strength)[:3].tolist()
+    assert [f.layer * 64 + f.neuron for f in first] == np.argsort(-strength)[:3].tolist()
     hidden = np.zeros(128, bool)
-    hidden[first[0].layer * 64 + first[0].unit] = True
+    hidden[first[0].layer * 64 + first[0].neuron] = True
     assert first[0] not in scaled.strongest([2, 4], k=128, hidden=hidden)
     assert {f.layer for f in scaled.strongest(k=20, layers=[1])} == {1}
     each = scaled.per_token(k=4)
-    assert [f.layer * 64 + f.unit for f in each[3]] == np.argsort(-np.abs(by_hand[3]))[:4].tolist()
+    assert [f.layer * 64 + f.neuron for f in each[3]] == np.argsort(-np.abs(by_hand[3]))[:4].tolist()
 
 
 def test_massive_tokens_have_no_values(tiny_llm, tiny_glp):
     text = "the cat sat on the mat"
     acts = tiny_llm.activations([tiny_llm.encode(text)], 2)[0][1:]
     norm = float(acts.norm(dim=-1).median())
-    units = read_text(Site(tiny_llm, 2, norm / 10), tiny_glp, text, Reading())
-    assert units.massive.any() and not units.massive.all()
-    assert np.isnan(units.values[units.massive]).all() and np.isfinite(units.values[~units.massive]).all()
-    assert units.per_token()[int(units.massive.argmax())] == []
-    assert units.strongest([int(units.massive.argmax())]) == []
+    neurons = read_text(Site(tiny_llm, 2, norm / 10), tiny_glp, text, Reading())
+    assert neurons.massive.any() and not neurons.massive.all()
+    assert np.isnan(neurons.values[neurons.massive]).all() and np.isfinite(neurons.values[~neurons.massive]).all()
+    assert neurons.per_token()[int(neurons.massive.argmax())] == []
+    assert neurons.strongest([int(neurons.massive.argmax())]) == []
     with pytest.raises(GlpError, match="no tokens"):
         read_text(Site(tiny_llm, 2, 1.0), tiny_glp, "", Reading())
 

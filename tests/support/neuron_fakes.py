@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Interval, Neighbour, Snippet, TokenEffect, Unit
+from glp_core.neuron_index.neuron_data import Interval, Neighbour, Neuron, Snippet, TokenEffect
 from glp_core.neuron_index.reading import NOISE_FREE, NoiseAxis
-from glp_core.neurons.over_text import TextUnits
+from glp_core.neurons.over_text import TextNeurons
 
 N_LAYERS, D_MLP = 2, 30
-N_UNITS = N_LAYERS * D_MLP
+N_NEURONS = N_LAYERS * D_MLP
 HOSTILE = ["<img src=x onerror=alert(1)>", "</style>", "\u202eabc", "\x00", "👩", "", "\n", " *bold* ", "[x](http://x)", "="]
 
 
@@ -25,7 +25,7 @@ class FakeIndex:
     """What the pages use of NeuronIndex."""
 
     EFFECT_NOTE = "An approximation."
-    n_layers, d_mlp, n_units, n_tokens = N_LAYERS, D_MLP, N_UNITS, 100_000
+    n_layers, d_mlp, n_neurons, n_tokens = N_LAYERS, D_MLP, N_NEURONS, 100_000
     facts = {"glp": "0" * 64}
     reading = NOISE_FREE
     map_facts = {"neighbours": 15, "seed": 0}
@@ -33,19 +33,19 @@ class FakeIndex:
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
         self._map = pd.DataFrame({"layer": np.repeat(range(N_LAYERS), D_MLP), "unit": np.tile(range(D_MLP), N_LAYERS)})
-        self._map["x"], self._map["y"] = rng.normal(size=(2, N_UNITS))
+        self._map["x"], self._map["y"] = rng.normal(size=(2, N_NEURONS))
         self._table = self._map[["layer", "unit"]].assign(
-            description=[f"fires on word{i} <b>" for i in range(N_UNITS)],
+            description=[f"fires on word{i} <b>" for i in range(N_NEURONS)],
             described_by="automatic",
-            kurtosis=np.linspace(1, 400, N_UNITS),
+            kurtosis=np.linspace(1, 400, N_NEURONS),
             skewness=0.5,
             mean=0.0,
             std=1.0,
             noise_share=0.1,
             low=-4.0,
             high=5.0,
-            active_share=[0.9 if i % 10 == 9 else 0.01 for i in range(N_UNITS)],
-            best_task=[f"{i % 4}_task_{i % 4}" for i in range(N_UNITS)],
+            active_share=[0.9 if i % 10 == 9 else 0.01 for i in range(N_NEURONS)],
+            best_task=[f"{i % 4}_task_{i % 4}" for i in range(N_NEURONS)],
             best_auc=0.8,
             top_tokens="a · b",
             bottom_tokens="c · =d",
@@ -55,7 +55,7 @@ class FakeIndex:
         return self._table
 
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
-        return [divmod(i, D_MLP) for i in range(N_UNITS - 1, -1, -1)][:n]
+        return [divmod(i, D_MLP) for i in range(N_NEURONS - 1, -1, -1)][:n]
 
     def map(self, _kind: str) -> pd.DataFrame:
         return self._map
@@ -63,16 +63,16 @@ class FakeIndex:
     def search(self, text: str) -> list[int]:
         return [i for i, words in enumerate(self._table["description"]) if text in words]
 
-    def unit(self, layer: int, unit: int) -> Unit:
-        if not (0 <= layer < N_LAYERS and 0 <= unit < D_MLP):
-            raise GlpError(f"There is no unit {layer}/{unit}: layers go to {N_LAYERS - 1}, units to {D_MLP - 1}.")
-        number = layer * D_MLP + unit
+    def neuron(self, layer: int, neuron: int) -> Neuron:
+        if not (0 <= layer < N_LAYERS and 0 <= neuron < D_MLP):
+            raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {N_LAYERS - 1}, neurons to {D_MLP - 1}.")
+        number = layer * D_MLP + neuron
         others = [Neighbour(1, i, 0.9 - i / 5) for i in range(5)]
         effects = [TokenEffect(text, 1 - i / 8) for i, text in enumerate(HOSTILE[:4])]
         hostile = snippet(6.0, 0, pieces=HOSTILE)
         intervals = [Interval(i / 5, (i + 1) / 5, i - 2.5, i - 1.5, [snippet(i - 2.0)]) for i in range(5)]
-        return Unit(
-            layer, unit, number, f"fires on word{number} <b>", "automatic",
+        return Neuron(
+            layer, neuron, number, f"fires on word{number} <b>", "automatic",
             mean=0.0, std=1.0, skewness=0.5, kurtosis=41.0, noise_share=0.1,
             counts=np.arange(50), edges=np.linspace(-7, 8, 51).astype(np.float32), quantiles=[(0.5, 0.0), (0.999, 4.0)],
             top=[snippet(8.0), hostile], bottom=[snippet(-7.0)], intervals=intervals, scale=8.0,
@@ -81,19 +81,19 @@ class FakeIndex:
         )  # fmt: skip
 
 
-def read_text(text: str) -> TextUnits:
-    """Return a made-up reading: every word is a token, unit i fires on token i, odd units negatively, the first the strongest."""
+def read_text(text: str) -> TextNeurons:
+    """Return a made-up reading: every word is a token, neuron i fires on token i, odd neurons negatively, the first the strongest."""
     pieces = [word + " " for word in text.split(" ")]
-    normalised = np.zeros((len(pieces), N_UNITS), np.float32)
-    for unit in range(N_UNITS):
-        normalised[unit % len(pieces), unit] = (1 - unit / N_UNITS) * (-1 if unit % 2 else 1)
+    normalised = np.zeros((len(pieces), N_NEURONS), np.float32)
+    for neuron in range(N_NEURONS):
+        normalised[neuron % len(pieces), neuron] = (1 - neuron / N_NEURONS) * (-1 if neuron % 2 else 1)
     massive = np.zeros(len(pieces), bool)
-    return TextUnits(list(range(len(pieces))), pieces, massive, normalised * 5, normalised, D_MLP)
+    return TextNeurons(list(range(len(pieces))), pieces, massive, normalised * 5, normalised, D_MLP)
 
 
-def noise_axis(units: TextUnits, layer: int, unit: int) -> NoiseAxis:
+def noise_axis(neurons: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
     """Return made-up readings at four noise levels and eight seeds."""
-    values = np.random.default_rng(layer + unit).normal(size=(4, 8, len(units.pieces)))
+    values = np.random.default_rng(layer + neuron).normal(size=(4, 8, len(neurons.pieces)))
     return NoiseAxis(np.array([0.05, 0.1, 0.3, 0.5]), values.mean(1), values)
 
 

@@ -51,7 +51,7 @@ class PlainModel(nn.Module):
             self.layer_embed = nn.Sequential(nn.Linear(d_model, d_model), nn.SiLU(), nn.Linear(d_model, d_model))
 
     def forward(self, z, timestep, layer=None):
-        """z (n, d_input), timestep (n,) of 0 to 1000, layer (n,): the predicted noise minus data, and all hidden units."""
+        """z (n, d_input), timestep (n,) of 0 to 1000, layer (n,): the predicted noise minus data, and all hidden neurons."""
         condition = self.time_embed(embed_number(timestep, self.width))
         if self.depth:
             condition = condition + self.layer_embed(embed_number(layer.float() / (self.depth - 1), self.width))

@@ -1,4 +1,4 @@
-"""Describe units: automatically from their texts, or with --endpoint by asking an OpenAI-compatible server."""
+"""Describe neurons: automatically from their texts, or with --endpoint by asking an OpenAI-compatible server."""
 
 import argparse
 import os
@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--endpoint", metavar="URL", help=f"base URL of a server, such as http://localhost:8000/v1; its key in ${KEY}"
     )
     parser.add_argument("--model", metavar="NAME", help="the model to ask for")
-    parser.add_argument("--units", type=int, default=200, metavar="N", help="of highest kurtosis to ask about (default: 200)")
+    parser.add_argument(
+        "--neurons", "--units", type=int, default=200, metavar="N", help="of highest kurtosis to ask about (default: 200)"
+    )
     parser.add_argument("--per-minute", type=float, default=60.0, metavar="N", help="requests at most (default: 60)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one answer (default: 60)")
 
@@ -36,11 +38,11 @@ def run(args: argparse.Namespace) -> int:
         answers = workspace.neurons / "answers.jsonl"
         with stopping(at_once=False) as stop:
             found = describe_by_server(
-                index, server, index.interesting(args.units), answers, progress=reporter("ask"), cancelled=stop
+                index, server, index.interesting(args.neurons), answers, progress=reporter("ask"), cancelled=stop
             )
         for number, answer in found.items():
             marks = f"(consistency {answer['consistency']:g}, complexity {answer['complexity']:g} of 5)"
             described[number] = (f"{answer['explanation']} {marks}", answer["model"])
     save_descriptions(workspace.neurons, described)
-    say(f"{index.n_units:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
+    say(f"{index.n_neurons:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
     return 0

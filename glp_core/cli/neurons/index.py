@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         "corpus": "glp_core.data.corpus.documents('train')",
     }
     say(
-        f"Reading {glp.n_layers * glp.d_mlp:,} units at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
+        f"Reading {glp.n_layers * glp.d_mlp:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
     )
     mine = range(edges[part - 1], edges[part])
     with stopping(at_once=False) as stop:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     index = NeuronIndex.open(workspace.neurons)
     save_descriptions(workspace.neurons, describe_automatically(index, progress=reporter("describe")))
     size = sum(p.stat().st_size for p in workspace.neurons.iterdir()) / 1e6
-    counted = f"{index.n_units:,} units over {index.n_tokens:,} tokens of {index.facts['documents']:,} documents"
+    counted = f"{index.n_neurons:,} neurons over {index.n_tokens:,} tokens of {index.facts['documents']:,} documents"
     say(f"{counted}: {size:.1f} MB in {workspace.neurons}.")
     return 0
 

@@ -1,4 +1,4 @@
-"""Lay out all units on maps, by concept profile and by write direction (UMAP)."""
+"""Lay out all neurons on maps, by concept profile and by write direction (UMAP)."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Probe all binary tasks with single units: choose the reading on validation rows, compare with three baselines on test rows."""
+"""Probe all binary tasks with single neurons: choose the reading on validation rows, compare with three baselines on test rows."""
 
 import argparse
 import json
@@ -26,16 +26,16 @@ from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.files import replacing, write_tensors
 from glp_core.llm.model import cache_folder
-from glp_core.neuron_index.reading import PAPER, Reading, read_units
+from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
 from glp_core.neurons.probing import (
     PRESELECTED,
     TITLES,
     Features,
     TaskResult,
     TaskRows,
+    neuron_concepts,
     probe_task,
     summary,
-    unit_concepts,
     validation_auc,
 )
 from glp_core.prior.glp import GLP
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)
     say(f"Chosen on validation rows: {reading.title}.")
     sets = {
-        "glp": _held(read_units_of(glp, acts.layer, reading)),
+        "glp": _held(read_neurons_of(glp, acts.layer, reading)),
         "mlp": _held(acts.mlp),
         "layer": _held(acts.layer),
         "sae": _sae_features(sae, acts.layer),
@@ -112,9 +112,9 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
         return collect_probe_activations(site, rows, folder, max_tokens=caps.max_tokens, progress=reporter("activations"))
 
 
-def read_units_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
-    """Return all units (n, units) of many activations, in bfloat16 to halve the memory."""
-    return torch.cat([read_units(glp, part, reading).bfloat16() for part in acts.split(ROWS_AT_ONCE)])
+def read_neurons_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
+    """Return all neurons (n, neurons) of many activations, in bfloat16 to halve the memory."""
+    return torch.cat([read_neurons(glp, part, reading).bfloat16() for part in acts.split(ROWS_AT_ONCE)])
 
 
 def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
@@ -134,8 +134,8 @@ def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[
     compared: dict[Reading, float] = {}
     report = reporter("readings")
     for i, reading in enumerate(READINGS):
-        units = read_units_of(glp, acts[torch.from_numpy(used)], reading)
-        compared[reading] = validation_auc(_held(units, place), rows)
+        neurons = read_neurons_of(glp, acts[torch.from_numpy(used)], reading)
+        compared[reading] = validation_auc(_held(neurons, place), rows)
         report(i + 1, len(READINGS), f"{reading.title}: {compared[reading]:.4f}")
     return compared
 
@@ -167,7 +167,7 @@ def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[Tas
 
 
 def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> None:
-    found = unit_concepts(features, rows, progress=reporter("every unit"))
+    found = neuron_concepts(features, rows, progress=reporter("every neuron"))
     tensors: dict[str, Any] = {
         "profile": torch.from_numpy(found.profile).half(),
         "test": torch.from_numpy(found.test).half(),
