@@ -80,7 +80,8 @@ class Context:
             padded = bool((mask == 0).any())
             # without the head: its logits are not wanted, and on every row's last token alone it is slow
             self._forward(self.llm.model.base_model, ids, positions, mask if padded else None)
-            where = torch.tensor([unique.index(tuple(prompt)) for prompt in prompts], device=llm.device)
+            places = {prompt: place for place, prompt in enumerate(unique)}
+            where = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=llm.device)
             self.cache.batch_select_indices(where)
             self.mask = mask[where] if padded else None
         self.lengths = lengths

@@ -71,13 +71,23 @@ class Llm:
         ids = [self.first_id, *self.tokenizer.encode(text, add_special_tokens=False)]
         return ids[:max_tokens]
 
+    def encode_all(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
+        """Return for each text what `encode` does, tokenised together: many times faster for thousands of texts."""
+        if not texts:
+            return []
+        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [[self.first_id, *ids[: None if max_tokens is None else max_tokens - 1]] for ids in rows]
+
     def encode_chat(self, messages: Sequence[dict[str, str]], *, answer: bool = True) -> list[int]:
         """Return the ids of a conversation in the model's chat template, `answer`: ready for the assistant's turn."""
+        return self.encode_chats([messages], answer=answer)[0]
+
+    def encode_chats(self, conversations: Sequence[Sequence[dict[str, str]]], *, answer: bool = True) -> list[list[int]]:
+        """Return the ids of many conversations; a model that can think before it answers is told not to."""
         if not self.tokenizer.chat_template:
             raise GlpError(f"{self.title} has no chat template: use the continue mode.")
-        return self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=answer, tokenize=True, return_dict=False
-        )
+        options = {"add_generation_prompt": answer, "tokenize": True, "return_dict": False, "enable_thinking": False}
+        return self.tokenizer.apply_chat_template([list(messages) for messages in conversations], **options)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each id's text so that the pieces joined are the text; a character split over tokens goes to its last."""
@@ -109,9 +119,14 @@ class Llm:
 
     @torch.inference_mode()
     def activations(self, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
-        """Return each row's block outputs (tokens, d) at `layer`; the forward ends there."""
+        """Return each row's block outputs (tokens, d) at `layer`; the forward ends there.
+
+        On an accelerator no mask is passed: rows are padded on the right, where causal attention does not look, and attention
+        without a mask is several times faster there.
+        """
         layer_at(self.model, layer)
         ids, mask = self.pad(rows)
+        mask = mask if self.device.type == "cpu" else None
         with record(self.model, [layer], stop=True) as acts:
             self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glp_core.data.corpus import Document
-from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.data.store import DOCUMENTS_PER_BLOCK, TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.batching import by_length
@@ -60,14 +60,20 @@ class StoreSource:
     def __init__(self, store: ActivationStore, listed: np.ndarray) -> None:
         self.store, self.listed = store, listed
         self.facts = {key: store.manifest[key] for key in ("llm", "layer", "dtype")}
-        self.blocks = len(store.shards)
+        whole, rest = divmod(store.n_documents, DOCUMENTS_PER_BLOCK)
+        self.blocks = whole + (rest > 0 and store.n_documents == len(listed))
 
     def chunks(self, block: int) -> Iterator[Chunk]:
-        rows = self.store.rows(block)
+        first = block * DOCUMENTS_PER_BLOCK
+        for shard in self.store.shards_of(range(first, first + DOCUMENTS_PER_BLOCK)):
+            yield from self._chunks_of(shard)
+
+    def _chunks_of(self, shard: int) -> Iterator[Chunk]:
+        rows = self.store.rows(shard)
         numbers = rows["documents"].numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         ends = np.append(starts[1:], len(numbers))
-        massive = self.store.manifest["shards"][block]["massive_left_out"]
+        massive = self.store.manifest["shards"][shard]["massive_left_out"]
         first = 0
         while first < len(starts):
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + TOKENS_PER_CHUNK, side="right")))
@@ -91,11 +97,11 @@ class TextSource:
     def __init__(self, site: Site, documents: Sequence[Document], listed: np.ndarray) -> None:
         self.site, self.documents, self.listed = site, documents, listed
         self.facts = {"llm": site.llm.title, "layer": site.layer, "dtype": str(site.llm.dtype).removeprefix("torch.")}
-        self.blocks = -(-len(documents) // DOCUMENTS_PER_SHARD)
+        self.blocks = -(-len(documents) // DOCUMENTS_PER_BLOCK)
 
     def chunks(self, block: int) -> Iterator[Chunk]:
-        first = block * DOCUMENTS_PER_SHARD
-        texts = self.documents[first : first + DOCUMENTS_PER_SHARD]
+        first = block * DOCUMENTS_PER_BLOCK
+        texts = self.documents[first : first + DOCUMENTS_PER_BLOCK]
         rows = [(first + i, self.site.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
         rows = [row for row in rows if len(row[1]) > 1]
         for places in by_length([len(ids) for _, ids in rows], TOKENS_PER_CHUNK):
@@ -145,7 +151,7 @@ def index_part(
         for chunk in source.chunks(block):
             statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
         done += 1
-        progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_SHARD} documents, {statistics.n_tokens:,} tokens")
+        progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_BLOCK} documents, {statistics.n_tokens:,} tokens")
         if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and done < len(blocks):
             _save(statistics, path, wanted, done)
             saved = time.monotonic()

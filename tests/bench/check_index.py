@@ -15,7 +15,7 @@ import torch
 
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import documents
-from glp_core.data.store import DOCUMENTS_PER_SHARD, TOKENS_PER_DOCUMENT
+from glp_core.data.store import DOCUMENTS_PER_BLOCK, TOKENS_PER_DOCUMENT
 from glp_core.llm.model import load_llm
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.format import KEPT
@@ -78,7 +78,7 @@ def differences(index, neuron, highs, lows):
 def check_scan(llm, glp, workspace, reading, texts, n_neurons):
     """Index documents and compare with the scan; return facts and what is wrong."""
     source = TextSource(workspace.site(llm), texts, first_of_text(texts))
-    blocks = range(-(-len(texts) // DOCUMENTS_PER_SHARD))
+    blocks = range(-(-len(texts) // DOCUMENTS_PER_BLOCK))
     flat = np.sort(np.random.default_rng(0).choice(glp.n_layers * glp.d_mlp, n_neurons, replace=False))
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.safetensors"

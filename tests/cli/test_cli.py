@@ -16,7 +16,8 @@ import torch
 from glp_core.__main__ import COMMANDS, MODULES, main
 from glp_core.cli import console
 from glp_core.cli.data.collect import llm_source
-from glp_core.data import store as activations
+from glp_core.data import collecting
+from glp_core.data.store import ActivationStore
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
 from tests.data.test_store import TRAIN, VALIDATION
@@ -51,7 +52,7 @@ def here(tmp_path, llm_folder, monkeypatch):
     """A place for a workspace, a cache of its own, and a small corpus."""
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("glp_core.cli.data.collect.documents", lambda split: TRAIN if split == "train" else VALIDATION)
-    monkeypatch.setattr(activations, "DOCUMENTS_PER_SHARD", 8)
+    monkeypatch.setattr(collecting, "DOCUMENTS_PER_SHARD", 8)
     new = ["--llm", str(llm_folder), "--layer", "1", "--dtype", "float32"]
     return SimpleNamespace(ws=tmp_path / "ws", new=new, at=["--workspace", str(tmp_path / "ws")])
 
@@ -111,17 +112,17 @@ def test_setup_checks_and_says_what_is_ready(capsys):
 
 def test_collect_makes_a_workspace_that_opens(collected, capsys):
     workspace = Workspace.open(collected.ws)
-    store = activations.ActivationStore(workspace.store_folder)
+    store = ActivationStore(workspace.store_folder)
     assert workspace.name == "tiny-llama, layer 1"
     assert workspace.median_norm == store.median_norm > 0
-    assert store.n_activations >= 700
+    assert store.n_activations == 700
     assert workspace.load_llm().d_model == WIDTH
 
 
 def test_collect_again_goes_on_without_asking_for_the_model(collected):
-    before = activations.ActivationStore(Workspace.open(collected.ws).store_folder).n_activations
+    before = ActivationStore(Workspace.open(collected.ws).store_folder).n_activations
     assert main(["collect", *collected.at, "--activations", str(before + 50)]) == 0
-    assert activations.ActivationStore(Workspace.open(collected.ws).store_folder).n_activations >= before + 50
+    assert ActivationStore(Workspace.open(collected.ws).store_folder).n_activations == before + 50
 
 
 def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError
-from glp_core.data import store as activations
+from glp_core.data import collecting
+from glp_core.data.collecting import collect, statistics
 from glp_core.data.corpus import Document
-from glp_core.data.store import ActivationStore, collect
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.files import write_tensors
 from glp_core.llm.site import is_massive
 from glp_core.workspace import Workspace
 from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model
@@ -54,7 +56,7 @@ TRAIN, VALIDATION = texts(60, 0), texts(12, 1)
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(activations, "DOCUMENTS_PER_SHARD", 8)
+    monkeypatch.setattr(collecting, "DOCUMENTS_PER_SHARD", 8)
 
 
 def gather(llm, folder, n=900, train=TRAIN, **options):
@@ -67,11 +69,11 @@ def contents(folder):
 
 def test_every_row_is_the_models_activation_of_its_token(tiny_llm, tmp_path):
     store = gather(tiny_llm, tmp_path)
-    assert store.n_activations >= 900
+    assert store.n_activations == 900
     for number in range(2):
         rows = store.rows(number)
         for i in range(0, len(rows["acts"]), 37):
-            ids = tiny_llm.encode(TRAIN[rows["documents"][i]].text, max_tokens=activations.TOKENS_PER_DOCUMENT)
+            ids = tiny_llm.encode(TRAIN[rows["documents"][i]].text, max_tokens=TOKENS_PER_DOCUMENT)
             position = int(rows["positions"][i])
             assert position > 0
             assert ids[position] == rows["tokens"][i]
@@ -90,9 +92,9 @@ def test_statistics_are_numpys(tiny_llm, tmp_path):
 def test_statistics_keep_their_precision_far_from_zero(tmp_path):
     """A naive sum of squares in float32 would have no correct digit here."""
     acts = 10_000 + torch.randn(5000, 4, generator=torch.Generator().manual_seed(0)).float()
-    activations.write_tensors(tmp_path / "a.safetensors", {"acts": acts})
+    write_tensors(tmp_path / "a.safetensors", {"acts": acts})
     (tmp_path / "manifest.json").write_text(json.dumps({"shards": [{"file": "a.safetensors", "activations": 5000}]}))
-    found = activations._statistics(ActivationStore(tmp_path))
+    found = statistics(ActivationStore(tmp_path))
     np.testing.assert_allclose(found["var"], acts.double().var(0, unbiased=False), rtol=1e-4)
 
 
@@ -103,10 +105,9 @@ def test_massive_tokens_and_first_tokens_are_left_out_and_counted(tmp_path):
     sink = llm.encode(" cat")[1]
     with torch.no_grad():
         model.get_input_embeddings().weight[sink] *= 3000
-    store = gather(llm, tmp_path)
+    store = gather(llm, tmp_path, n=100_000)
     left_out = sum(shard["massive_left_out"] for shard in store.manifest["shards"])
-    shown = TRAIN[: sum(shard["documents"] for shard in store.manifest["shards"])]
-    tokens = [token for document in shown for token in llm.encode(document.text)[1:]]
+    tokens = [token for document in TRAIN for token in llm.encode(document.text)[1:]]
     assert left_out == tokens.count(sink) > 0
     assert store.n_activations == len(tokens) - left_out
     for i in range(len(store.shards)):
@@ -117,7 +118,7 @@ def test_massive_tokens_and_first_tokens_are_left_out_and_counted(tmp_path):
 
 def test_killed_at_any_moment_and_started_again_equals_an_uninterrupted_run(tiny_llm, tmp_path, monkeypatch):
     whole = gather(tiny_llm, tmp_path / "whole")
-    write = activations.write_tensors
+    write = collecting.write_tensors
     part, kills = tmp_path / "part", 0
 
     def dying(path, tensors, metadata=None):
@@ -130,7 +131,7 @@ def test_killed_at_any_moment_and_started_again_equals_an_uninterrupted_run(tiny
             kills += 1
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(activations, "write_tensors", dying)
+    monkeypatch.setattr(collecting, "write_tensors", dying)
     for _ in range(20):
         try:
             gather(tiny_llm, part)
@@ -145,10 +146,10 @@ def test_a_killed_process_leaves_whole_files_and_is_resumed(tmp_path):
     """The same with a real process and KILL, which no handler can catch."""
     code = f"""
 from pathlib import Path
-from glp_core.data import store
+from glp_core.data import collecting
 from tests.data.test_store import TRAIN, gather
 from tests.support.tiny import make_tiny_llm
-store.DOCUMENTS_PER_SHARD = 8
+collecting.DOCUMENTS_PER_SHARD = 8
 gather(make_tiny_llm(), Path({str(tmp_path / "part")!r}), n=100_000, train=TRAIN * 2000)
 """
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -234,9 +235,18 @@ def test_activations_that_are_not_numbers_are_refused(tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_corpus_that_is_too_small_is_said(tiny_llm, tmp_path):
-    with pytest.raises(GlpError, match="corpus ends after.*1,000,000 were asked for"):
-        gather(tiny_llm, tmp_path, n=1_000_000)
+def test_of_a_corpus_that_ends_early_everything_is_kept(tiny_llm, tmp_path):
+    store = gather(tiny_llm, tmp_path, n=1_000_000)
+    assert store.n_activations == sum(len(tiny_llm.encode(document.text)) - 1 for document in TRAIN)
+    assert store.n_documents == len(TRAIN)
+    assert store.statistics()["mean"].shape == (WIDTH,)
+
+
+@pytest.mark.parametrize("n", [1, 399, 400, 401])
+def test_what_is_asked_for_is_stored_and_no_shard_is_large(tiny_llm, tmp_path, n):
+    store = gather(tiny_llm, tmp_path, n=n)
+    assert store.n_activations == n == sum(len(store.acts(i)) for i in range(len(store.shards)))
+    assert all(shard["documents"] <= 8 for shard in store.manifest["shards"])
 
 
 def test_progress_rises_to_what_was_asked(tiny_llm, tmp_path):

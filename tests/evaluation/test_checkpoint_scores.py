@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document, Task
 from glp_core.data.probe_activations import Caps, ProbeActivations, digest, last_token_activations
-from glp_core.data.store import collect
 from glp_core.errors import GlpError
 from glp_core.evaluation import checkpoint_scores
 from glp_core.evaluation.checkpoint_scores import Scorer, score_run

@@ -37,7 +37,7 @@ def documents():
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
     patch = pytest.MonkeyPatch()
-    patch.setattr("glp_core.neuron_index.corpus_pass.DOCUMENTS_PER_SHARD", BLOCK)
+    patch.setattr("glp_core.neuron_index.corpus_pass.DOCUMENTS_PER_BLOCK", BLOCK)
     patch.setattr("glp_core.neuron_index.corpus_pass.TOKENS_PER_CHUNK", 300)
     patch.setattr("glp_core.neuron_index.statistics.SAMPLED_DOCUMENTS", 16)
     yield

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from dashboard.service import resources, workspace_facts
+from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
-from glp_core.data.store import collect
 from glp_core.llm.model import LlmSource
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.distance import make_reference

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, device_of, open_workspace, reporter, say, stopping
+from glp_core.data.collecting import collect
 from glp_core.data.corpus import documents
-from glp_core.data.store import ActivationStore, collect
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm, load_llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
@@ -18,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activations", type=int, default=10_000_000, metavar="N", help="how many to store (default: 10 million)"
     )
+    words = "share of them from conversations: corpus texts as user turns, and the model's own answers (default: 0)"
+    parser.add_argument("--chat", type=float, default=0.0, metavar="SHARE", help=words)
+    words = "a longer text is cut there (default: %(default)s)"
+    parser.add_argument("--tokens-per-document", type=int, default=TOKENS_PER_DOCUMENT, metavar="N", help=words)
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to store them (default: the workspace's cache folder)"
     )
@@ -33,6 +38,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.activations < 1:
         raise GlpError(f"--activations is {args.activations}, wanted at least 1.")
+    if args.tokens_per_document < 2:
+        raise GlpError(
+            f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
+        )
     new = args.llm is not None
     if new and (args.workspace / "workspace.json").exists():
         raise GlpError(f"{args.workspace} is a workspace already: leave --llm out to go on with it, or name another folder.")
@@ -49,29 +58,34 @@ def run(args: argparse.Namespace) -> int:
         workspace = open_workspace(args)
         llm = workspace.load_llm()
     folder = args.out or workspace.store_folder
-    store = _collect(llm, workspace.layer, folder, args.activations)
+    store = _collect(llm, workspace.layer, folder, args)
     if store is None:
         return 130
     if new:
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=store.median_norm)
         workspace.save()
         say(f"Made the workspace {workspace.folder}.")
+    words = f" ({store.n_chat:,} of conversations)" if store.n_chat else ""
     say(
-        f"{store.n_activations:,} activations of layer {workspace.layer} (median norm {store.median_norm:.1f}) are in {folder}."
+        f"{store.n_activations:,} activations of layer {workspace.layer}{words}, median norm {store.median_norm:.1f}, are in {folder}."
     )
     return 0
 
 
-def _collect(llm: Llm, layer: int, folder: Path, n: int) -> ActivationStore | None:
+def _collect(llm: Llm, layer: int, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
     say(f"Collecting layer {layer} of {llm.title} into {folder}.")
+    options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
     try:
         with stopping(at_once=True):
             train, validation = documents("train"), documents("validation")
-            return collect(llm, layer, train, validation, folder, n_activations=n, progress=reporter("collect"))
+            store = collect(llm, layer, train, validation, folder, **options, progress=reporter("collect"))
     except KeyboardInterrupt:
         have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
         say(f"\nStopped with {have or 0:,} activations stored. Start the same command again: it goes on from there.")
         return None
+    if store.n_activations < args.activations:
+        say(f"The corpus ends before the {args.activations:,} activations asked for: what there is is kept.")
+    return store
 
 
 def llm_source(where: str) -> LlmSource:

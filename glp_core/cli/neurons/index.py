@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.data.corpus import documents
-from glp_core.data.store import DOCUMENTS_PER_SHARD, ActivationStore
+from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.llm.model import cache_folder
 from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, file_digest, first_of_text, index_part, merge_parts
@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         _check_store(source, workspace)
     else:
         source = TextSource(workspace.site(llm), corpus, listed)
-    wanted = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_SHARD if args.store else MOST
-    blocks = -(-wanted // DOCUMENTS_PER_SHARD)
+    wanted = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_BLOCK if args.store else MOST
+    blocks = -(-wanted // DOCUMENTS_PER_BLOCK)
     if not 0 < blocks <= source.blocks:
-        raise GlpError(f"{wanted:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_SHARD:,} to read.")
+        raise GlpError(f"{wanted:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_BLOCK:,} to read.")
     folder = args.parts or cache_folder() / "index" / workspace.store_folder.name
     edges = [blocks * i // n_parts for i in range(n_parts + 1)]
     path = folder / f"part-{part:03d}-of-{n_parts:03d}.safetensors"

@@ -1,0 +1,251 @@
+"""Collect an LLM layer's activations over a corpus, and over conversations made of it, into a store; a killed call goes on.
+
+Documents are read in groups, always the same ones, whose rows go through the model together; a group is cut into shards of few
+documents, so that a kill loses little and what is asked for is what is stored.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glp_core.data.conversations import conversations, template_lengths
+from glp_core.data.corpus import Document
+from glp_core.data.readings import ACCELERATOR_WIDTH, Row, Tokens, read, without_massive
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.errors import GlpError
+from glp_core.files import Json, read_json, write_json, write_tensors
+from glp_core.llm.model import Llm
+from glp_core.llm.site import MASSIVE
+from glp_core.progress import Progress, quiet
+
+DOCUMENTS_PER_SHARD = 256
+"""Documents of plain text; a whole number of shards is a block of the index."""
+CONVERSATIONS_PER_SHARD = 128
+SHARDS_PER_GROUP = {"text": 64, "chat": 32}
+"""Shards whose documents are read together on an accelerator, where large batches of rows of like length are fastest; wider models
+than ACCELERATOR_WIDTH take fewer."""
+MEDIAN_OF = 256
+"""Documents that the median norm is taken from."""
+HELD_OUT_CONVERSATIONS = 256
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Plain text or conversations: where the shards are listed, and how documents become rows."""
+
+    listed: str
+    """Key of the manifest."""
+    prefix: str
+    """Of the files' names."""
+    documents: Sequence[Document]
+    shard: int
+    """Documents a shard."""
+    group: int
+    """Documents that are read together; a whole number of shards."""
+    rows: Callable[[Sequence[Document], int], list[Row]]
+    """Takes documents and the number of the first one."""
+
+
+def collect(
+    llm: Llm,
+    layer: int,
+    train: Sequence[Document],
+    validation: Sequence[Document],
+    folder: Path,
+    *,
+    n_activations: int,
+    chat: float = 0.0,
+    tokens_per_document: int = TOKENS_PER_DOCUMENT,
+    progress: Progress = quiet,
+) -> ActivationStore:
+    """Write the activations of `layer` over documents until `n_activations` are stored; go on where an earlier call stopped.
+
+    Fewer are stored where the corpus ends early: the store's n_activations says how many.
+
+    Args:
+        chat: share of the activations that come from conversations.
+        tokens_per_document: of plain text, the first token included; held-out documents always have TOKENS_PER_DOCUMENT.
+    Raises:
+        GlpError: the folder holds other activations, the model has no chat template, or the disk is full.
+    """
+    if not 0 <= chat < 1:
+        raise GlpError(f"The share of chat is {chat:g}, wanted at least 0 and less than 1.")
+    if chat:
+        template_lengths(llm)  # refuses a model without a template before any work
+    collector = _Collector(llm, layer, folder, train, tokens_per_document)
+    collector.hold_out(validation, chat=chat > 0)
+    n_chat = round(chat * n_activations)
+    stored = 0
+    for kind, wanted in ((collector.text(train), n_activations - n_chat), (collector.chat(train), n_chat)):
+
+        def report(here: int, words: str, before: int = stored) -> None:
+            progress(before + here, n_activations, words)
+
+        stored += collector.fill(kind, wanted, report) if wanted else 0
+    store = ActivationStore(folder)
+    if store.manifest.get("statistics_of") != store.n_activations:
+        write_tensors(folder / "statistics.safetensors", statistics(store, device=llm.device))
+        write_json(folder / "manifest.json", store.manifest | {"statistics_of": store.n_activations})
+    return ActivationStore(folder)
+
+
+class _Collector:
+    """One call of `collect`: the model, the folder and its manifest."""
+
+    def __init__(self, llm: Llm, layer: int, folder: Path, train: Sequence[Document], tokens_per_document: int) -> None:
+        self.llm, self.layer, self.folder, self.tokens = llm, layer, folder, tokens_per_document
+        self.manifest = self._open(train)
+
+    def text(self, documents: Sequence[Document]) -> _Kind:
+        """Return how plain text is collected."""
+
+        def rows(part: Sequence[Document], first: int) -> list[Row]:
+            return _text_rows(self.llm, part, first, self.tokens)
+
+        return _Kind("shards", "train", documents, DOCUMENTS_PER_SHARD, self._group(DOCUMENTS_PER_SHARD, "text"), rows)
+
+    def chat(self, documents: Sequence[Document]) -> _Kind:
+        """Return how conversations are collected."""
+
+        def rows(part: Sequence[Document], first: int) -> list[Row]:
+            return conversations(self.llm, part, first)
+
+        return _Kind("chat", "chat", documents, CONVERSATIONS_PER_SHARD, self._group(CONVERSATIONS_PER_SHARD, "chat"), rows)
+
+    def _group(self, shard: int, kind: str) -> int:
+        if self.llm.device.type == "cpu":
+            return shard
+        return shard * max(1, SHARDS_PER_GROUP[kind] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, self.llm.d_model))
+
+    def hold_out(self, documents: Sequence[Document], *, chat: bool) -> None:
+        """Write the held-out activations that are not there yet."""
+        if "validation" not in self.manifest:
+            rows = _text_rows(self.llm, documents, 0, TOKENS_PER_DOCUMENT)
+            self._hold_out("validation", rows, len(documents))
+        if chat and "chat_validation" not in self.manifest:
+            asked = documents[:HELD_OUT_CONVERSATIONS]
+            self._hold_out("chat_validation", conversations(self.llm, asked, 0), len(asked))
+
+    def _hold_out(self, key: str, rows: Sequence[Row], n_documents: int) -> None:
+        tokens, massive = without_massive(read(self.llm, self.layer, rows), self.manifest["median_norm"])
+        name = f"{key.replace('_', '-')}.safetensors"
+        _write(self.folder / name, tokens, parts=key != "validation")
+        facts = {"file": name, "documents": n_documents, "activations": len(tokens), "massive_left_out": len(massive)}
+        self._note({key: facts})
+
+    def fill(self, kind: _Kind, wanted: int, report: Callable[[int, str], None]) -> int:
+        """Add shards until `wanted` activations of a kind are stored or the documents end; return how many are.
+
+        A group is written while the next one is read.
+        """
+        shards: list[Json] = self.manifest.setdefault(kind.listed, [])
+        if shards and shards[-1].get("cut") and sum(shard["activations"] for shard in shards) < wanted:
+            shards.pop()  # it ends inside a document: made again, whole
+        pending: Future[None] | None = None
+        with ThreadPoolExecutor(1) as writer:
+            stored = sum(shard["activations"] for shard in shards)
+            first = sum(shard["documents"] for shard in shards)
+            number = len(shards)
+            while stored < wanted and first < len(kind.documents):
+                start = first // kind.group * kind.group
+                documents = kind.documents[start : start + kind.group]
+                tokens = read(self.llm, self.layer, kind.rows(documents, start))
+                parts = list(self._cut(kind, tokens, first, start + len(documents), number, wanted - stored))
+                if pending:
+                    pending.result()
+                pending = writer.submit(self._write_shards, kind, parts)
+                number += len(parts)
+                first += sum(facts["documents"] for facts, _ in parts)
+                stored += sum(facts["activations"] for facts, _ in parts)
+                report(stored, f"{first:,} {'conversations' if kind.listed == 'chat' else 'documents'}")
+            if pending:
+                pending.result()
+        return stored
+
+    def _cut(
+        self, kind: _Kind, tokens: Tokens, first: int, end: int, number: int, wanted: int
+    ) -> Iterator[tuple[Json, Tokens]]:
+        """Yield the shards of documents `first` to `end`, the last of them cut where `wanted` activations are reached."""
+        kept, massive = without_massive(tokens, self.manifest["median_norm"])
+        while first < end and wanted > 0:
+            after = min(end, first + kind.shard - first % kind.shard)
+            low, high = torch.searchsorted(kept.documents, torch.tensor([first, after], dtype=torch.int32)).tolist()
+            facts = {
+                "file": f"{kind.prefix}-{number:05d}.safetensors",
+                "documents": after - first,
+                "activations": min(high - low, wanted),
+                "massive_left_out": int(((massive >= first) & (massive < after)).sum()),
+            }
+            cut = high - low > wanted
+            yield facts | ({"cut": True} if cut else {}), kept[low : low + facts["activations"]]
+            number, first, wanted = number + 1, after, wanted - facts["activations"]
+
+    def _write_shards(self, kind: _Kind, parts: Sequence[tuple[Json, Tokens]]) -> None:
+        for facts, tokens in parts:
+            _write(self.folder / facts["file"], tokens, parts=kind.listed == "chat")
+            self._note({kind.listed: [*self.manifest[kind.listed], facts]})
+
+    def _note(self, facts: Json) -> None:
+        self.manifest |= facts
+        write_json(self.folder / "manifest.json", self.manifest)
+
+    def _open(self, documents: Sequence[Document]) -> Json:
+        path, llm = self.folder / "manifest.json", self.llm
+        made_by = {
+            "llm": llm.title,
+            "layer": self.layer,
+            "dtype": str(llm.dtype).removeprefix("torch."),
+            "d_input": llm.d_model,
+        }
+        made_by |= {"tokens_per_document": self.tokens}
+        if path.is_file():
+            manifest = read_json(path)
+            manifest.setdefault("tokens_per_document", TOKENS_PER_DOCUMENT)
+            got = {key: manifest.get(key) for key in made_by}
+            if got != made_by:
+                raise GlpError(f"{self.folder} holds activations of {got}, wanted {made_by}. Choose another folder.")
+            return manifest
+        norms = read(llm, self.layer, _text_rows(llm, documents[:MEDIAN_OF], 0, TOKENS_PER_DOCUMENT)).acts.float().norm(dim=-1)
+        manifest = made_by | {"median_norm": norms.median().item(), "massive_over_median": MASSIVE, "shards": []}
+        write_json(path, manifest)
+        return manifest
+
+
+def _text_rows(llm: Llm, documents: Sequence[Document], first: int, max_tokens: int) -> list[Row]:
+    ids = llm.encode_all([document.text for document in documents], max_tokens=max_tokens)
+    return [Row(first + i, row) for i, row in enumerate(ids)]
+
+
+def _write(path: Path, tokens: Tokens, *, parts: bool) -> None:
+    """Write tokens; `parts`: also what each is part of."""
+    tensors = {"acts": tokens.acts.cpu(), "tokens": tokens.tokens, "documents": tokens.documents, "positions": tokens.positions}
+    write_tensors(path, tensors | ({"parts": tokens.parts} if parts else {}))
+
+
+def statistics(store: ActivationStore, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return `mean`, `var` (d) and `covariance` (d, d) of a store's activations, float32.
+
+    They are accumulated around the first shard's mean, so that float32 sums lose nothing.
+    """
+    shift: Tensor | None = None
+    for number in range(len(store.shards)):
+        acts = store.acts(number).to(device).float()
+        if shift is None:
+            shift = acts.mean(0)
+            total = torch.zeros(len(shift), dtype=torch.float64, device=device)
+            outer = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=device)
+            n = 0
+        centred = acts - shift
+        total += centred.double().sum(0)
+        outer += (centred.T @ centred).double()
+        n += len(acts)
+    if shift is None:
+        raise GlpError(f"{store.folder} holds no activations yet: collect some.")
+    offset = total / n
+    covariance = outer / n - torch.outer(offset, offset)
+    mean = (shift.double() + offset).float()
+    return {"mean": mean.cpu(), "var": covariance.diagonal().float().cpu(), "covariance": covariance.float().cpu()}

@@ -1,0 +1,116 @@
+"""What a language model makes of rows of token ids at one layer: the tensors that a store's shards are cut from.
+
+Knows ids and a layer; knows nothing of files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.llm.batching import by_length
+from glp_core.llm.model import Llm
+from glp_core.llm.site import is_massive
+
+CPU_TOKENS = 1536
+"""Tokens a forward on the CPU."""
+ACCELERATOR_TOKENS, ACCELERATOR_WIDTH = 131_072, 576
+"""Tokens a forward on an accelerator at that width; wider models read fewer, so that a forward's memory stays the same."""
+
+Part = Literal["text", "user", "answer", "template"]
+PARTS: tuple[Part, ...] = ("text", "user", "answer", "template")
+"""What a token is part of; stored as its place in this tuple."""
+
+
+def tokens_per_forward(llm: Llm) -> int:
+    """Return how many tokens, padding included, one forward reads."""
+    if llm.device.type == "cpu":
+        return CPU_TOKENS
+    return min(ACCELERATOR_TOKENS, max(CPU_TOKENS, ACCELERATOR_TOKENS * ACCELERATOR_WIDTH // llm.d_model))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Token ids that the model reads as one sequence."""
+
+    document: int
+    """Number of the document that they come from."""
+    ids: Sequence[int]
+    """The first one, an attention sink, is read and never kept."""
+    parts: Sequence[int] | None = None
+    """Place in PARTS of each id, -1 for one that is read and not kept; None for plain text."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Activations of tokens with where they come from, in the order of the rows; first tokens are left out."""
+
+    acts: Tensor
+    """(n, d), on the model's device."""
+    tokens: Tensor
+    """(n,) int32 ids."""
+    documents: Tensor
+    """(n,) int32, not falling."""
+    positions: Tensor
+    """(n,) int16, counted from 0 at the row's first token."""
+    parts: Tensor
+    """(n,) int8, places in PARTS; -1 for tokens that are not to be kept."""
+
+    def __getitem__(self, which: slice | Tensor) -> "Tokens":
+        """Return some of the tokens."""
+        here = which.to(self.acts.device) if isinstance(which, Tensor) else which
+        return Tokens(self.acts[here], *(getattr(self, one.name)[which] for one in fields(self)[1:]))
+
+    def __len__(self) -> int:
+        return len(self.acts)
+
+
+def read(llm: Llm, layer: int, rows: Sequence[Row]) -> Tokens:
+    """Return what the model makes of rows, longest rows first through the model and in their own order here.
+
+    Raises:
+        GlpError: the layer gives values that are not finite.
+    """
+    rows = [row for row in rows if len(row.ids) > 1]
+    lengths = np.array([len(row.ids) - 1 for row in rows])
+    starts = np.cumsum(lengths) - lengths
+    batches, order = [], []
+    for places, acts in _forwards(llm, layer, rows):
+        batches.append(acts)
+        order += [np.arange(starts[place], starts[place] + lengths[place]) for place in places]
+    if not rows:
+        raise GlpError("None of these documents has a token: leave empty texts out.")
+    back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
+    acts = torch.cat(batches)
+    total = int(lengths.sum())
+    kinds = chain.from_iterable((row.parts[1:] if row.parts is not None else [0] * (len(row.ids) - 1)) for row in rows)
+    return Tokens(
+        acts[back.to(acts.device)],
+        torch.from_numpy(np.fromiter(chain.from_iterable(row.ids[1:] for row in rows), np.int32, total)),
+        torch.from_numpy(np.repeat(np.array([row.document for row in rows], np.int32), lengths)),
+        torch.from_numpy((np.arange(total) - np.repeat(starts, lengths) + 1).astype(np.int16)),
+        torch.from_numpy(np.fromiter(kinds, np.int8, total)),
+    )
+
+
+def without_massive(tokens: Tokens, median_norm: float) -> tuple[Tokens, Tensor]:
+    """Return the tokens that are to be kept, and the documents (m,) of the massive ones among those left out."""
+    massive = is_massive(tokens.acts, median_norm).cpu()
+    wanted = tokens.parts >= 0
+    return tokens[wanted & ~massive], tokens.documents[wanted & massive]
+
+
+def _forwards(llm: Llm, layer: int, rows: Sequence[Row]) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield places of rows and their activations (tokens, d) one after another, first tokens left out."""
+    for places in by_length([len(row.ids) for row in rows], tokens_per_forward(llm)):
+        acts = torch.cat([a[1:] for a in llm.activations([rows[place].ids for place in places], layer)])
+        if not torch.isfinite(acts).all():
+            raise GlpError(
+                f"Layer {layer} of {llm.title} gives NaN or infinite values: its weights are damaged, or {llm.dtype} is too small."
+            )
+        yield places, acts
