@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -17,8 +17,10 @@ from dashboard.widgets.url_text import url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
+    from dashboard.service.jobs import Cancelled
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
+    from glp_core.progress import Progress
 
 FITS_URL = 3_000
 """Characters of one box of texts up to which the link holds it."""
@@ -75,7 +77,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
     if found is not None or not run:
         return found
 
-    def work(cancelled: Any, report: Any) -> ConceptNeurons:
+    def work(cancelled: Cancelled, report: Progress) -> ConceptNeurons:
         from glp_core.neurons.search import find_neurons
 
         return find_neurons(

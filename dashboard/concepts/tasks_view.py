@@ -81,8 +81,10 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
 
 def _table(found: pd.DataFrame) -> None:
     st.session_state["concepts_order"] = found["task"].tolist()
-    number = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0}
-    columns = {kind: st.column_config.NumberColumn(title, **number) for kind, title in tables.KINDS.items()}
+    columns = {
+        kind: st.column_config.NumberColumn(title, format="%.3f", min_value=0.0, max_value=1.0)
+        for kind, title in tables.KINDS.items()
+    }
     columns |= {
         "low": st.column_config.NumberColumn("95% low", format="%.3f"),
         "high": st.column_config.NumberColumn("95% high", format="%.3f"),
@@ -118,7 +120,7 @@ def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str:
     task = asked if asked in names else (found if not found.empty else table)["task"].iloc[0]
     titles = dict(zip(table["task"], table["title"], strict=True))
     st.session_state["concepts_task_box"] = task
-    st.selectbox("Task", names, format_func=titles.get, key="concepts_task_box", on_change=_chose_in_box)
+    st.selectbox("Task", names, format_func=titles.__getitem__, key="concepts_task_box", on_change=_chose_in_box)
     return task
 
 

@@ -11,9 +11,9 @@ from dashboard.widgets import url
 DIRECTION = "manifold_direction"
 
 
-def bound(name: str) -> dict[str, str]:
+def bound(name: str) -> url.Bound:
     """Return what ties a widget to its parameter."""
-    return {"key": PARAMS[name].key, "bind": "query-params"}
+    return PARAMS[name].bound
 
 
 def values() -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
 
 from dashboard.manifold import measure
 from dashboard.manifold.measure import Plane
@@ -11,6 +13,11 @@ from dashboard.service import resources
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Method = Literal["PCA", "UMAP"]
+METHODS: tuple[Method, ...] = get_args(Method)
 REAL, OTHERS = 1200, 300
 
 
@@ -18,7 +25,7 @@ REAL, OTHERS = 1200, 300
 class MapRequest:
     """What the Map view asks for."""
 
-    method: Literal["PCA", "UMAP"]
+    method: Method
     steps: int
     """Of the generated activations."""
     direction: str
@@ -68,10 +75,12 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
         )
         return Plane(placed, contexts, rest, texts, ("UMAP 1", "UMAP 2"), tests)
     placed, rest, share = pca_map(real, others)
-    return Plane(placed, contexts, rest, texts, tuple(f"PC {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)), tests)
+    axes = (f"PC 1 ({share[0]:.0%} of the variance)", f"PC 2 ({share[1]:.0%} of the variance)")
+    return Plane(placed, contexts, rest, texts, axes, tests)
 
 
-def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
+def _own(text: str) -> tuple[Tensor, list[str]]:
+    """Return a text's activations (n, d) without its first token, and each token in its text."""
     from glp_core.data.bank import AROUND
 
     llm = resources.llm()
@@ -85,7 +94,7 @@ def _own(text: str):  # noqa: ANN202 - a tensor, and each token in its text
     return acts, around
 
 
-def _told(rows, real) -> str:  # noqa: ANN001 - two arrays
+def _told(rows: np.ndarray, real: np.ndarray) -> str:
     from glp_core.evaluation.two_sample import FEWEST, logistic_test, neighbour_test
 
     if len(rows) < FEWEST:

@@ -6,7 +6,7 @@ Results come back as plain numbers and texts; nothing is drawn here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
-from glp_core.files import read_json
+from glp_core.files import Json, read_json
 from glp_core.steering import strength_grid
 from glp_core.steering.strength_grid import Cell, Spread
 
@@ -121,7 +121,7 @@ def measures() -> Measures:
     return _measures(workspace_facts.folder())
 
 
-def reference() -> dict:
+def reference() -> Json:
     """Return the measures' quantiles on real activations, or an empty dictionary."""
     found = workspace_facts.report("measures") or {}
     return found.get("measures", {})
@@ -131,7 +131,7 @@ def stale() -> bool:
     """Say whether the quantiles were measured with another GLP than the one that is shown."""
     report = workspace_facts.report("measures")
     path = workspace_facts.folder() / "glp" / "config.json"
-    return bool(report) and path.is_file() and read_json(path).get("about", {}) != report.get("glp")
+    return report is not None and path.is_file() and read_json(path).get("about", {}) != report.get("glp")
 
 
 def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> TextReading:
@@ -142,6 +142,8 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
 
     ours, site = measures(), resources.site()
     found = reference().get(measure)
+    if found is None:
+        raise GlpError(f"The bank was not measured by {measure}. Measure it with `python -m glp_core bank --keep`.")
     ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
     if len(ids) < 2:
         raise GlpError("The text has no tokens: write some words.")
@@ -176,7 +178,7 @@ def prompts(n: int) -> tuple[str, ...]:
     return tuple(str(text) for text in found[:n])
 
 
-def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Iterator[Spread]:
+def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Generator[Spread]:
     """Push the last token of every prompt along the direction, with every strength and arm; yield cells that are not done yet."""
     from glp_core.steering import strength_sweep
 

@@ -90,9 +90,9 @@ def text_view() -> list[File]:
     )
     if measure == "likelihood":
         table["standard error"] = reading.errors
-    names = {inner: outer for outer, inner in MEASURES.items()}
+    titles_of = {inner: outer for outer, inner in MEASURES.items()}
     for other, shares in reading.others.items():
-        table[f"percentile, {names[other]}"] = [100 * share for share in shares]
+        table[f"percentile, {titles_of[other]}"] = [100 * share for share in shares]
     with st.expander("Every token", icon=":material/table_rows:"):
         st.dataframe(table, hide_index=True, height=320)
     return [File("CSV: every token", "tokens.csv", starred.as_csv(table), "text/csv")]
@@ -128,7 +128,7 @@ def map_view() -> list[File]:
     """Draw real and other activations on one plane."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         method = st.segmented_control(
-            "Plane", ("PCA", "UMAP"), default="PCA", required=True, key="manifold_plane", bind="query-params"
+            "Plane", map_plane.METHODS, default="PCA", required=True, key="manifold_plane", bind="query-params"
         )
         st.select_slider(
             "Steps of the generated ones",

@@ -11,7 +11,7 @@ from dashboard.widgets import charts
 from dashboard.widgets.frame import visible
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.reader import Neuron
+    from glp_core.neuron_index.neuron_data import Neuron
     from glp_core.neuron_index.reading import NoiseAxis
 
 NOISE_LINES = 6

@@ -15,10 +15,12 @@ from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
 
 if TYPE_CHECKING:
+    from dashboard.service.jobs import Cancelled
     from glp_core.neuron_index.reader import NeuronIndex
+    from glp_core.progress import Progress
 
 COMMAND = "python -m glp_core map"
-COLOURINGS = ("layer", "kurtosis", "best task")
+COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
 MOST_LISTED = 100
 
 
@@ -26,8 +28,8 @@ def draw(index: NeuronIndex) -> list[components.File]:
     """Draw the view; return the points as a file to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
-            "Neurons that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.get, default="concepts",
-            required=True, key="map_kind", bind="query-params",
+            "Neurons that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.__getitem__,
+            default="concepts", required=True, key="map_kind", bind="query-params",
         )  # fmt: skip
         colouring = st.segmented_control(
             "Colour", COLOURINGS, default="layer", required=True, key="map_colour", bind="query-params"
@@ -59,8 +61,8 @@ def draw(index: NeuronIndex) -> list[components.File]:
     if len(lassoed) > 1:
         _listed(frame, lassoed, "in the lasso")
     elif matches:
-        found = frame.iloc[matches]
-        _listed(frame, list(zip(found["layer"].tolist(), found["unit"].tolist(), strict=True)), "found")
+        rows = frame.iloc[matches]
+        _listed(frame, list(zip(rows["layer"].tolist(), rows["unit"].tolist(), strict=True)), "found")
     return [components.File("Points, CSV", f"map-{kind}.csv", points.to_csv(index=False), "text/csv")]
 
 
@@ -92,7 +94,7 @@ def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple
     found = results.results().get(*made_from)
     if found is None:
 
-        def work(cancelled: Any, report: Any) -> pd.DataFrame:
+        def work(cancelled: Cancelled, report: Progress) -> pd.DataFrame:
             from glp_core.neurons.maps import compute_map
 
             return compute_map(workspace, kind, **anew, progress=report, cancelled=cancelled)
@@ -137,10 +139,8 @@ def _listed(frame: pd.DataFrame, members: list[starred.NeuronId], where: str) ->
     )
     right.button("Star them all", key="map_star", on_click=_star_all, args=(members[:MOST_LISTED],))
     listed = [
-        NeuronRow(
-            neuron_name(row.layer, row.unit), None, f"{row.kurtosis:,.0f}", "", neurons.words_of(pd.Series(row._asdict()))
-        )
-        for row in rows.head(MOST_LISTED).itertuples(index=False)
+        NeuronRow(neuron_name(*member), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
+        for member, (_, row) in zip(members, rows.head(MOST_LISTED).iterrows(), strict=False)
     ]
     neuron_rows(listed, label=f"Neurons {where} (number: kurtosis)", key="map_neurons", on_choose=shared.open_named, height=400)
 

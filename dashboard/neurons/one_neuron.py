@@ -20,10 +20,11 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glp_core.neuron_index.reader import Neighbour, Neuron, NeuronIndex
+    from glp_core.neuron_index.neuron_data import Neighbour, Neuron
+    from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.over_text import TextNeurons
 
-CONTEXTS = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
+CONTEXTS: dict[neuron_texts.Context, str] = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 
 
 def draw(index: NeuronIndex) -> list[frame.File]:
@@ -96,9 +97,9 @@ def _ways(index: NeuronIndex, neuron: Neuron) -> None:
     st.number_input("Layer", 0, index.n_layers - 1, key="neuron_layer_box", on_change=_go_to_boxes, width=110)
     st.number_input("Neuron", 0, index.d_mlp - 1, key="neuron_number_box", on_change=_go_to_boxes, width=130)
     before, after = (neuron.index - 1) % index.n_neurons, (neuron.index + 1) % index.n_neurons
-    options = {"on_click": shared.open_neuron}
-    st.button("◀", key="neuron_previous", help="Previous neuron", args=divmod(before, index.d_mlp), **options)
-    st.button("▶", key="neuron_next", help="Next neuron", args=divmod(after, index.d_mlp), **options)
+    opens = shared.open_neuron
+    st.button("◀", key="neuron_previous", help="Previous neuron", on_click=opens, args=divmod(before, index.d_mlp))
+    st.button("▶", key="neuron_next", help="Next neuron", on_click=opens, args=divmod(after, index.d_mlp))
     st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
     with st.popover("Interesting"):
         st.caption("Neurons with the highest kurtosis: rare and strong.")
@@ -188,8 +189,8 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
 def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = st.segmented_control(
-            "Context", list(CONTEXTS), format_func=CONTEXTS.get, default="snippet", required=True, key="unit_context", bind="query-params",
-            label_visibility="collapsed",
+            "Context", list(CONTEXTS), format_func=CONTEXTS.__getitem__, default="snippet", required=True, key="unit_context",
+            bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
         words = "one scale for all lists, log(1 + 9 |v| / max):"

@@ -20,7 +20,8 @@ from dashboard.widgets.url_text import keep, url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.reader import Neuron, NeuronIndex
+    from glp_core.neuron_index.neuron_data import Neuron
+    from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.over_text import Firing, TextNeurons
 
 RANKED = 40
@@ -137,7 +138,7 @@ def _strip(
             )
             continue
         tip = [f"{_named(neuron)} {reading.values[i, first]:+.4f} = {reading.normalised[i, first]:+.2f} of its tail"]
-        if other is not None:
+        if second is not None:
             tip.append(f"{_named(second)} {reading.values[i, other]:+.4f} = {reading.normalised[i, other]:+.2f} of its tail")
         tip.append("strongest here: " + ", ".join(f"L{neuron_name(f.layer, f.neuron)} {f.normalised:+.2f}" for f in each[i]))
         below = None if other is None else float(reading.normalised[i, other])

@@ -1,7 +1,6 @@
 """The Scaling page's figures: curves by size with the fitted law, residuals, scores against the loss. Numbers in, figures out."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from dashboard.scaling.law import AXES, LOGARITHMIC, PAPER_ALPHA, PAPER_E, PAPER
 from dashboard.widgets import charts
 from glp_core.evaluation.runs import Run, points
 from glp_core.evaluation.scaling_law import ScalingFit
+from glp_core.files import Json
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 OWN_DASH = "dot"
@@ -57,7 +57,7 @@ def curves(
     return figure
 
 
-def _plain_ticks(runs: Sequence[Run], name: str, also: float | None) -> dict[str, list]:
+def _plain_ticks(runs: Sequence[Run], name: str, also: float | None) -> dict[str, list[float] | list[str]]:
     """Return ticks that write a short log axis in plain numbers."""
     values = points(list(runs)).get(name, pd.Series(dtype=float)).dropna()
     if values.empty:
@@ -132,16 +132,16 @@ def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, 
         )
 
 
-def _strands(rows: pd.DataFrame, symbol: str) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+def _strands(rows: pd.DataFrame, symbol: str) -> list[tuple[pd.DataFrame, Json]]:
     """Split a run where it had ended and then was made longer: the line that went on, and each old end as a branch off it."""
     trunk = rows[~rows["old_end"].astype(bool)]
     symbols = [f"{symbol}-open" if warming else symbol for warming in trunk["warming"].astype(bool)]
-    strands = [(trunk, {"marker": {"symbol": symbols}})] if len(trunk) else []
+    strands: list[tuple[pd.DataFrame, Json]] = [(trunk, {"marker": {"symbol": symbols}})] if len(trunk) else []
     for _, end in rows[rows["old_end"].astype(bool)].iterrows():
         before = trunk[trunk["activations"] < end["activations"]].tail(1)
         part = pd.concat([before, end.to_frame().T]).infer_objects()
-        look = {"symbol": [*[symbol] * len(before), "star"], "size": [*[0] * len(before), 11]}
-        strands.append((part, {"marker": look, "line": {"dash": "dash", "width": 1}, "showlegend": not strands}))
+        marker = {"symbol": [*[symbol] * len(before), "star"], "size": [*[0] * len(before), 11]}
+        strands.append((part, {"marker": marker, "line": {"dash": "dash", "width": 1}, "showlegend": not strands}))
     return strands
 
 

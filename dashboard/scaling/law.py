@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import Run, fit_points, points, read_runs
+from glp_core.evaluation.runs import FitPoints, Run, fit_points, points, read_runs
 from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
 
 AXES = {"compute": "Compute (FLOPs)", "activations": "Activations seen", "parameters": "Parameters"}
@@ -106,7 +106,7 @@ def checked_path(text: str) -> Path:
     return folder
 
 
-def law(runs: Sequence[Run], which: str) -> ScalingFit:
+def law(runs: Sequence[Run], which: FitPoints) -> ScalingFit:
     """Fit the law to the runs' checkpoints; GlpError when they carry none."""
     table = fit_points(runs, which)
     return _law(tuple(table["flops"]), tuple(table["validation_loss"]))

@@ -12,7 +12,7 @@ from dashboard.service import priors
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import fit_points, points, speed
+from glp_core.evaluation.runs import FitPoints, fit_points, points, speed
 from glp_core.evaluation.scaling_law import ScalingFit
 
 REFRESH = 10.0
@@ -97,7 +97,7 @@ def _body(own_folder: str) -> None:
     _downstream(found)
 
 
-def _fitted(found: Shown, which: str) -> tuple[ScalingFit | None, str]:
+def _fitted(found: Shown, which: FitPoints) -> tuple[ScalingFit | None, str]:
     try:
         return law.law(found.runs, which), ""
     except GlpError as error:
@@ -154,7 +154,7 @@ def _checkpoint(found: Shown, name: str, activations: float) -> None:
         if run.name != name or rows.empty:
             continue
         values = rows.iloc[0].drop(["warming", "old_end"])
-        facts = [(_title(key), f"{value:,.6g}") for key, value in values.items() if value == value]
+        facts = [(_title(str(key)), f"{value:,.6g}") for key, value in values.items() if value == value]
         st.html(frame.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
         _way_to_steering(run in found.shipped, name, activations)
         return

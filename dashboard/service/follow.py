@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -34,7 +34,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     """
     told: list[tuple[int, int, str]] = []
 
-    def events(cancelled: Cancelled) -> Iterator[Result]:
+    def events(cancelled: Cancelled) -> Generator[Result]:
         yield work(cancelled, lambda *progress: told.append(progress))
 
     job = _submit(events, title)
@@ -52,7 +52,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
         slot.empty()
 
 
-def _submit(events: Callable[[Cancelled], Iterator[Any]], title: str) -> Job:
+def _submit(events: Callable[[Cancelled], Generator[Any]], title: str) -> Job:
     """Queue the job, giving the request that it replaces a moment to go."""
     patient_until = time.monotonic() + PATIENCE
     while True:

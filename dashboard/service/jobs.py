@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from glp_core.errors import GlpError
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 Cancelled = Callable[[], bool]
-Work = Callable[[Cancelled], Iterator[Any]]
+Work = Callable[[Cancelled], Generator[Any]]
 """Takes `cancelled`, yields results as they come; ends early when cancelled() turns true."""
 
 GRACE = 1.0
@@ -91,7 +91,7 @@ class JobRunner:
     def __init__(
         self,
         *,
-        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
         max_waiting: int = MAX_WAITING,
         max_per_session: int = 1,
     ) -> None:
@@ -149,12 +149,12 @@ class JobRunner:
     def _order(self) -> list[Job]:
         """Return the waiting jobs as they will be served: the session that waited longest for a turn first."""
         served = dict(self._served)
-        left, order = list(self._waiting), []
-        for turn in itertools.count(max(served.values(), default=0) + 1):
-            if not left:
-                return order
+        left = list(self._waiting)
+        order: list[Job] = []
+        turns = itertools.count(max(served.values(), default=0) + 1)
+        while left:
             job = min(left, key=lambda j: served.get(j.session, 0))
-            served[job.session] = turn
+            served[job.session] = next(turns)
             left.remove(job)
             order.append(job)
         return order

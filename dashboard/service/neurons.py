@@ -56,8 +56,8 @@ def read(text: str) -> TextNeurons:
         def work(_cancelled: object, _report: object) -> TextNeurons:
             from glp_core.neurons.over_text import read_text
 
-            options = {"tails": ours.tails(), "max_tokens": MOST_TOKENS}
-            return read_text(resources.site(), resources.glp(), text, ours.reading, **options)
+            site, glp = resources.site(), resources.glp()
+            return read_text(site, glp, text, ours.reading, tails=ours.tails(), max_tokens=MOST_TOKENS)
 
         found = follow.compute("reading the text", work)
         results.results().put(found, *made_from)

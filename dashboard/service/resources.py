@@ -8,10 +8,10 @@ the queue's worker thread, so that the first page is there before them; `warm_up
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.runtime import exists, get_instance
@@ -103,7 +103,7 @@ def runner() -> JobRunner:
     return JobRunner(context=_inference)
 
 
-def _inference() -> AbstractContextManager[Any]:
+def _inference() -> AbstractContextManager[object]:
     import torch
 
     return torch.inference_mode()
@@ -111,7 +111,7 @@ def _inference() -> AbstractContextManager[Any]:
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _warm_up(folder: Path) -> Job:
-    def work(_cancelled: Cancelled) -> Iterator[str]:
+    def work(_cancelled: Cancelled) -> Generator[str]:
         _workspace(folder)
         yield "workspace"
         _llm(folder)

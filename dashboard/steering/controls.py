@@ -10,14 +10,14 @@ from dashboard.service import priors
 from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering import request, run, strength
 from dashboard.steering.run import Params
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 
 
 def controls(params: Params, directions: Sequence[DirectionFacts]) -> DeltaGenerator:
     """Draw everything that a run depends on, each widget's value in the URL; return the place for the buttons."""
 
-    def bound(name: str) -> dict[str, str]:
-        return {"key": params[name].key, "bind": "query-params"}
+    def bound(name: str) -> url.Bound:
+        return params[name].bound
 
     left, right = st.columns([5, 2], gap="medium")
     left.text_area("Prompt", params["prompt"].default, height=100, placeholder="A few words to go on from", **bound("prompt"))
@@ -65,8 +65,9 @@ def _examples(params: Params, directions: Sequence[DirectionFacts]) -> None:
             st.session_state[params[name].key] = getattr(example, name)
 
     titles = [example.title for example in request.EXAMPLES]
-    options = {"index": None, "placeholder": "Examples", "label_visibility": "collapsed"}
-    st.selectbox("Examples", titles, key="steering_example", on_change=take, **options)
+    st.selectbox(
+        "Examples", titles, None, key="steering_example", on_change=take, placeholder="Examples", label_visibility="collapsed"
+    )
 
 
 def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:

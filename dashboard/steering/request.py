@@ -5,7 +5,7 @@ Values come from widgets and links, so each is checked again. Knows nothing of m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
@@ -13,10 +13,13 @@ from dashboard.service import priors, workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 
+if TYPE_CHECKING:
+    from glp_core.prior.flow import Solver
+
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
 MODES = ("continue", "chat")
-SOLVERS = ("ab2", "radau", "midpoint", "euler")
+SOLVERS: tuple["Solver", ...] = ("ab2", "radau", "midpoint", "euler")
 EXTRAS = ("none", "norm-restored", "Gaussian")
 COLOURINGS = ("distance", "surprise", "none")
 EXTRA_ARMS = {"norm-restored": "norm", "Gaussian": "gaussian"}
@@ -82,7 +85,7 @@ class Request:
     strength: float
     """In units of the layer's median activation norm."""
     noise_level: float
-    solver: str
+    solver: "Solver"
     steps: int
     """Of the released schedule for Euler, network calls for the other solvers."""
     max_tokens: int

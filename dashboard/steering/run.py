@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
@@ -19,6 +19,9 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glp_core.prior.projection import Kind
     from glp_core.steering.generation import Arm, Step
 
 RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
@@ -84,7 +87,7 @@ def _decisive(params: Params) -> Json:
 def work(request: Request) -> Work:
     """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a Reading for each arm."""
 
-    def run(cancelled: Cancelled) -> Iterator[Start | Step | Reading]:
+    def run(cancelled: Cancelled) -> Generator[Start | Step | Reading]:
         from glp_core.steering.generation import Sampling, clean_reading, generate
 
         site, meter = resources.site(), resources.meter()
@@ -109,7 +112,7 @@ def work(request: Request) -> Work:
     return run
 
 
-def _arms(request: Request, vector: Any) -> list[Arm]:
+def _arms(request: Request, vector: Tensor) -> list[Arm]:
     from glp_core.prior.projection import make_projector
     from glp_core.steering.generation import Arm
 
@@ -117,7 +120,7 @@ def _arms(request: Request, vector: Any) -> list[Arm]:
     arms = [Arm("unsteered")]
     for name in request.arms[1:]:
         projector = make_projector(
-            "none" if name == "raw" else name,
+            cast("Kind", "none" if name == "raw" else name),
             glp=resources.prior(request.prior),
             covariance=covariance,
             noise_level=request.noise_level,

@@ -4,7 +4,7 @@ Colours work on light and dark pages (at least 3:1 for lines) and for colour-bli
 on hover) always says the same as the colour. Knows nothing of Streamlit: draw with `components.figure`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -114,10 +114,10 @@ def shade(figure: go.Figure, low: float, high: float, *, colour: str = BAND, wor
 
 
 def lines(
-    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
     names: dict[str, str] | None = None,
-    hover: dict[str, Sequence[str]] | None = None,
+    hover: Mapping[str, Sequence[str]] | None = None,
     **look: Any,
 ) -> go.Figure:
     """Draw one line a key (x values, y values); keys that name an arm get its colour and dash.

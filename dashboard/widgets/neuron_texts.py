@@ -9,7 +9,7 @@ from dashboard.widgets import charts
 from dashboard.widgets.frame import token_html, visible
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.reader import Snippet, Unit
+    from glp_core.neuron_index.neuron_data import Neuron, Snippet
 
 Context = Literal["snippet", "window", "full"]
 SNIPPET_TOKENS = 16
@@ -83,9 +83,9 @@ def _token(snippet: "Snippet", i: int, scale: float, breaks: bool) -> str:
     return f'<span{peak} style="background-color:{charts.diverging(shade(value, scale))}" title="{value:+.4f}">{text}</span>'
 
 
-def description_html(unit: "Unit") -> str:
-    """Return the unit's description, escaped, with who made it."""
-    if not unit.description:
+def description_html(neuron: "Neuron") -> str:
+    """Return the neuron's description, escaped, with who made it."""
+    if not neuron.description:
         return "<em>no description</em>"
-    made = html.escape(visible(unit.described_by))
-    return f'{html.escape(visible(unit.description))} <small class="glp-tag" title="Who described the unit">{made}</small>'
+    made = html.escape(visible(neuron.described_by))
+    return f'{html.escape(visible(neuron.description))} <small class="glp-tag" title="Who described the neuron">{made}</small>'

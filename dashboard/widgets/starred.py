@@ -63,8 +63,8 @@ def toggled(text: str, neuron: NeuronId) -> str:
 def list_rows(neurons: Sequence[NeuronId], table: pd.DataFrame) -> pd.DataFrame:
     """Return the listed neurons' rows of the index table, in the list's order; neurons that the index lacks are left out."""
     by_neuron = table.set_index(["layer", "unit"], drop=False)
-    known = [neuron for neuron in neurons if neuron in by_neuron.index]
-    return by_neuron.loc[known, list(EXPORTED)].reset_index(drop=True)
+    present = by_neuron.reindex([neuron for neuron in neurons if neuron in by_neuron.index])
+    return present[list(EXPORTED)].reset_index(drop=True)
 
 
 def safe_cells(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ Strokes and texts are mid-grey or the palette's, readable on light and dark. Kno
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 DASH_PATTERNS = {
@@ -98,7 +98,7 @@ def _path(points: Sequence[str], line: Line) -> str:
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="{line.colour}" stroke-width="2"{pattern}/>'
 
 
-def _runs(values: Sequence[float], at: object) -> list[list[str]]:
+def _runs(values: Sequence[float], at: Callable[[int, float], str]) -> list[list[str]]:
     runs: list[list[str]] = [[]]
     for i, value in enumerate(values, 1):
         if value == value:

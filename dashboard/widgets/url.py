@@ -8,7 +8,7 @@ neither a URL nor a browser can be trusted. Knows nothing of models.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -26,8 +26,20 @@ class Param:
     """What messages call it."""
     default: Any
     """Value when the URL has none."""
-    check: Callable[[Any], Any]
+    check: Callable[[object], Any]
     """Returns the value, from text or as a widget gives it, or raises GlpError."""
+
+    @property
+    def bound(self) -> "Bound":
+        """What ties a widget to this parameter, as keyword arguments."""
+        return {"key": self.key, "bind": "query-params"}
+
+
+class Bound(TypedDict):
+    """Keyword arguments of a widget whose value the URL holds."""
+
+    key: str
+    bind: Literal["query-params"]
 
 
 def number(key: str, label: str, default: float, low: float, high: float) -> Param:
@@ -38,7 +50,7 @@ def number(key: str, label: str, default: float, low: float, high: float) -> Par
 def whole(key: str, label: str, default: int, low: int, high: int) -> Param:
     """Return a parameter for a whole number from low to high."""
 
-    def check(value: Any) -> int:
+    def check(value: object) -> int:
         found = _bounded(label, value, low, high)
         if found != int(found):
             raise GlpError(f"{label} is {shorten(value)}, wanted a whole number.")
@@ -50,8 +62,8 @@ def whole(key: str, label: str, default: int, low: int, high: int) -> Param:
 def choice(key: str, label: str, default: str, options: Sequence[str]) -> Param:
     """Return a parameter for one of some words."""
 
-    def check(value: Any) -> str:
-        if value not in options:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in options:
             raise GlpError(f"{label} is {shorten(value)}, wanted one of: {', '.join(options)}.")
         return value
 
@@ -61,7 +73,7 @@ def choice(key: str, label: str, default: str, options: Sequence[str]) -> Param:
 def switch(key: str, label: str, default: bool) -> Param:
     """Return a parameter for yes or no; the URL says true or false."""
 
-    def check(value: Any) -> bool:
+    def check(value: object) -> bool:
         known = {"true": True, "false": False}
         found = value if isinstance(value, bool) else known.get(str(value).lower())
         if found is None:
@@ -74,7 +86,7 @@ def switch(key: str, label: str, default: bool) -> Param:
 def text(key: str, label: str, default: str, longest: int) -> Param:
     """Return a parameter for a text that is not empty and has at most `longest` characters."""
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if not isinstance(value, str) or not value.strip():
             raise GlpError(f"{label} is empty: write something, or pick an example.")
         if len(value) > longest:
@@ -98,7 +110,7 @@ def _told(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-def shorten(value: Any, longest: int = 60) -> str:
+def shorten(value: object, longest: int = 60) -> str:
     """Return a value as a short quoted text for a message."""
     words = str(value)
     return repr(words if len(words) <= longest else words[: longest - 1] + "…")

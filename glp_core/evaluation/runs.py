@@ -21,6 +21,9 @@ from glp_core.errors import GlpError
 from glp_core.evaluation.scaling_law import frontier
 from glp_core.files import Json
 
+FitPoints = Literal["frontier", "all"]
+"""Which checkpoints the law is fitted to."""
+
 NEEDED = ("activations", "flops", "validation_loss")
 OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")
 SCORES = ("frechet", "real_real", "delta_lm", "probing", "steering")
@@ -139,7 +142,7 @@ def speed(runs: Sequence[Run]) -> float | None:
     return rates[-1] if rates else None
 
 
-def points(runs: list[Run]) -> pd.DataFrame:
+def points(runs: Sequence[Run]) -> pd.DataFrame:
     """Return all checkpoints of the runs as one table with `run` and `parameters`."""
     parts = [run.checkpoints.assign(run=run.name, parameters=run.parameters) for run in runs]
     return (
@@ -149,7 +152,7 @@ def points(runs: list[Run]) -> pd.DataFrame:
     )
 
 
-def fit_points(runs: list[Run], which: Literal["frontier", "all"]) -> pd.DataFrame:
+def fit_points(runs: Sequence[Run], which: FitPoints) -> pd.DataFrame:
     """Return the checkpoints that a law is fitted to, by compute: past warm-up, all or only those that no other beats."""
     table = points(runs)
     table = table[~table["warming"].astype(bool)]

@@ -5,7 +5,7 @@ text does not depend on the rows beside it. Knows token ids; knows nothing of wo
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,7 +67,7 @@ def generate(
     *,
     meter: ManifoldMeter | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Write a continuation of one prompt for each arm, side by side; yield every token as it comes.
 
     Args:
@@ -90,7 +90,7 @@ def decode(
     *,
     meter: ManifoldMeter | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[int, Step]]:
+) -> Generator[tuple[int, Step]]:
     """Do what `generate` does for rows with prompts of their own; yield each token with its row's number."""
     layer_at(site.llm.model, site.layer)
     check_arms([row.arm for row in rows], site.llm.d_model, site.layer)
