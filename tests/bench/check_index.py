@@ -89,7 +89,7 @@ def check_scan(llm, glp, workspace, reading, texts, n_neurons):
         wrong = [] if tokens == index.n_tokens else [f"{index.n_tokens} tokens were indexed, {tokens} scanned"]
         for column, number in enumerate(flat.tolist()):
             wrong += differences(index, index.neuron(*divmod(number, glp.d_mlp)), highs[:, column], lows[:, column])
-    return {"documents": len(texts), "tokens": tokens, "units": n_neurons}, wrong
+    return {"documents": len(texts), "tokens": tokens, "neurons": n_neurons}, wrong
 
 
 def check_shipped(workspace, n_neurons):
@@ -111,7 +111,7 @@ def check_shipped(workspace, n_neurons):
         wrong.append(f"{foreign} listed texts are not the corpus's documents of their numbers")
     if np.quantile(off, 0.95) > NEAR:
         wrong.append(f"values read again differ by {np.quantile(off, 0.95):.3f} of the neuron's scale (95% quantile)")
-    facts = {"units": n_neurons, "texts": len(off), "median_difference": float(np.median(off))}
+    facts = {"neurons": n_neurons, "texts": len(off), "median_difference": float(np.median(off))}
     return facts | {"largest_difference": float(np.max(off)), "histograms": index.n_neurons, "tokens": index.n_tokens}, wrong
 
 
@@ -119,7 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=DEMO)
     parser.add_argument("--documents", type=int, default=2000)
-    parser.add_argument("--units", type=int, default=50)
+    parser.add_argument("--neurons", "--units", type=int, default=50)
     args = parser.parse_args()
     workspace = Workspace.open(args.workspace)
     reading = NeuronIndex.open(workspace.neurons).reading
