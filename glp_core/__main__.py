@@ -17,6 +17,7 @@ COMMANDS = {
     "directions": "Make all shipped directions again from their recipes.",
     "direction": "Make a direction of your own from a CSV of texts with labels.",
     "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
+    "tune-walk": "Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
     "solvers": "Fit the two-call solver to the GLP and measure the error of every solver.",
     "sae": "Train the sparse autoencoder that meta-neurons are compared with.",
@@ -34,7 +35,7 @@ COMMANDS = {
 ROOMS = {
     "data": ("setup", "collect", "bank"),
     "training": ("train", "sae", "sweep"),
-    "steering": ("direction", "directions", "steer-sentiment"),
+    "steering": ("direction", "directions", "steer-sentiment", "tune-walk"),
     "neurons": ("index", "probe", "describe", "map"),
     "evaluation": ("evaluate", "solvers", "detect", "scorecard", "zones", "scaling"),
 }

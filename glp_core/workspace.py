@@ -174,6 +174,22 @@ class Workspace:
             )
         return found
 
+    def prefixes(self, name: str = "prefixes", path: Path | None = None) -> list[str]:
+        """Return openings of texts to be gone on with: <name>.json of this workspace, or the demo's; or those of a file.
+
+        Args:
+            name: prefixes (for tests) or validation_prefixes (to choose by).
+        Raises:
+            GlpError: the file holds something else than a list of texts.
+        """
+        path = path or next(
+            (folder / f"{name}.json" for folder in (self.folder, DEMO) if (folder / f"{name}.json").is_file()), None
+        )
+        texts = read_json(path) if path else None
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise GlpError(f"{path or name} must hold a JSON list of texts.")
+        return texts
+
     def direction_names(self) -> list[str]:
         """Return the names of the stored directions, sorted."""
         return sorted(path.stem for path in (self.folder / "directions").glob("*.safetensors"))

@@ -29,7 +29,7 @@ from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 from glp_core.steering import text_scores
 from glp_core.steering.directions import Direction
-from glp_core.steering.report import Outcome
+from glp_core.steering.outcomes import Outcome
 from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 

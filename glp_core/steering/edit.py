@@ -155,12 +155,17 @@ class OneEdit:
         last = torch.where(edited.free[:, None], edited.final.to(hidden.dtype), hidden[:, -1])
         return torch.cat([hidden[:, :-1], last[:, None]], dim=1)
 
-    def read(self) -> Reading:
-        """Return what the edit did, on the CPU."""
+    @property
+    def edited(self) -> Edited:
+        """What the edit made, on the model's device."""
         if self._edited is None:
             raise RuntimeError("The layer has not run: there is no edit to read.")
-        before, after = self._edit.distances(self._edited)
-        return Reading(before.cpu(), after.cpu(), self._edited.kept_push.cpu())
+        return self._edited
+
+    def read(self) -> Reading:
+        """Return what the edit did, on the CPU."""
+        before, after = self._edit.distances(self.edited)
+        return Reading(before.cpu(), after.cpu(), self.edited.kept_push.cpu())
 
 
 class _Group:

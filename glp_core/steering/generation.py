@@ -16,7 +16,7 @@ from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, c
 from glp_core.llm.hooks import edit, layer_at, record
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
-from glp_core.steering.edit import Arm, Reading, SteeringEdit, check_arms
+from glp_core.steering.edit import Arm, OneEdit, Reading, SteeringEdit, check_arms
 
 __all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition"]
 
@@ -92,23 +92,28 @@ def decode(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Generator[tuple[int, Step]]:
     """Do what `generate` does for rows with prompts of their own; yield each token with its row's number."""
-    layer_at(site.llm.model, site.layer)
-    check_arms([row.arm for row in rows], site.llm.d_model, site.layer)
-    for row in rows:
-        check_prompt(site.llm, row.prompt, sampling.max_tokens)
+    _check(site, rows, sampling)
     if cancelled():
         return
-    batch = _Batch(site, rows, sampling, meter)
+    batch = _Batch(Loop(site, rows, sampling, meter))
     for step in range(sampling.max_tokens):
         if not batch.open or cancelled():
             return
         yield from batch.step(step)
 
 
-class _Batch:
-    """The state of one request's decode loop."""
+def _check(site: Site, rows: Sequence[Row], sampling: Sampling) -> None:
+    layer_at(site.llm.model, site.layer)
+    check_arms([row.arm for row in rows], site.llm.d_model, site.layer)
+    for row in rows:
+        check_prompt(site.llm, row.prompt, sampling.max_tokens)
+
+
+class Loop:
+    """The decode loop's state in tensors: rows of text that grow by a token a step, each with its own edit."""
 
     def __init__(self, site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None) -> None:
+        _check(site, rows, sampling)
         self.site, self.rows, self.sampling = site, rows, sampling
         llm = site.llm
         spare = filled(len(rows)) - len(rows)
@@ -117,10 +122,38 @@ class _Batch:
             self.edit = SteeringEdit(site, [row.arm for row in rows], [row.seed for row in rows], meter=meter)
             self.context = Context(llm, prompts)
             self.last = torch.tensor([prompt[-1] for prompt in prompts], device=llm.device)
-        self.streams = [TextStream(llm, row.prompt) for row in rows]
-        self.generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-        self.stop_ids = llm.stop_ids
-        self.open = set(range(len(rows)))
+        self.generators = [torch.Generator().manual_seed(row.seed) for row in rows] if sampling.temperature else []
+
+    @torch.inference_mode()
+    def advance(self) -> tuple[Tensor, OneEdit]:
+        """Write one more token of every row; return the logits (rows, vocabulary) it was chosen from, and the edit made on the way.
+
+        The tokens are in `last`; rows beyond those asked for are spare.
+        """
+        once = self.edit.start(self.context.lengths == 0)
+        with edit(self.site.llm.model, {self.site.layer: once}):
+            logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
+        if not torch.isfinite(logits[: len(self.rows)]).all():
+            raise GlpError(
+                "The model's output is not a number any more: steering that is too strong breaks it. Reduce the strength."
+            )
+        self.last = self._choose(logits)
+        return logits, once
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        drawn = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators]
+        spare = len(logits) - len(drawn)
+        return choose(logits, self.sampling, torch.cat([*drawn, torch.zeros(spare, dtype=torch.float64)]))
+
+
+class _Batch:
+    """A loop whose tokens are handed out as steps."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop, self.rows = loop, loop.rows
+        self.streams = [TextStream(loop.site.llm, row.prompt) for row in self.rows]
+        self.stop_ids = loop.site.llm.stop_ids
+        self.open = set(range(len(self.rows)))
 
     def step(self, step: int) -> list[tuple[int, Step]]:
         """Write one more token of every row; return those of the rows that had not ended before."""
@@ -131,7 +164,7 @@ class _Batch:
         for row in sorted(self.open):
             token = tokens[row]
             stopped = token in self.stop_ids
-            finished = stopped or step == self.sampling.max_tokens - 1
+            finished = stopped or step == self.loop.sampling.max_tokens - 1
             stream = self.streams[row]
             text = stream.flush() if stopped else stream.push(token, last=finished)
             before, after, kept_push = (float(values[row]) for values in reading)
@@ -143,21 +176,9 @@ class _Batch:
 
     @torch.inference_mode()
     def _forward(self) -> tuple[list[int], list[float], Reading]:
-        once = self.edit.start(self.context.lengths == 0)
-        with edit(self.site.llm.model, {self.site.layer: once}):
-            logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
-        if not torch.isfinite(logits[: len(self.rows)]).all():
-            raise GlpError(
-                "The model's output is not a number any more: steering that is too strong breaks it. Reduce the strength."
-            )
-        self.last = self._choose(logits)
-        log_probabilities = logits.log_softmax(-1).gather(-1, self.last[:, None])[:, 0]
-        return self.last.tolist(), log_probabilities.tolist(), once.read()
-
-    def _choose(self, logits: Tensor) -> Tensor:
-        drawn = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators]
-        spare = len(logits) - len(drawn)
-        return choose(logits, self.sampling, torch.cat([*drawn, torch.zeros(spare, dtype=torch.float64)]))
+        logits, once = self.loop.advance()
+        log_probabilities = logits.log_softmax(-1).gather(-1, self.loop.last[:, None])[:, 0]
+        return self.loop.last.tolist(), log_probabilities.tolist(), once.read()
 
 
 def clean_reading(
@@ -199,18 +220,19 @@ def _read_batch(
     context = Context(llm, prompts)
     ids, _ = llm.pad([[prompt[-1], *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
     with record(llm.model, [site.layer]) as acts:
-        logits = context.feed(ids)
-    log_probabilities, means = [], []
-    for row, continuation in enumerate(continuations):
-        n = len(continuation)
-        chosen = logits[row, :n].float().log_softmax(-1).gather(-1, ids[row, 1 : n + 1, None])
-        log_probabilities.append(chosen[:, 0].tolist())
-        means.append(_mean_activation(site, acts[site.layer][row, 1 : n + 1].float().cpu()))
-    return log_probabilities, torch.stack(means)
+        logits = context.feed(ids)[:, :-1]
+    chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float() - logits.float().logsumexp(-1)
+    lengths = [len(continuation) for continuation in continuations]
+    log_probabilities = [row[:n] for row, n in zip(chosen.tolist(), lengths, strict=True)]
+    present = torch.arange(ids.shape[1] - 1, device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
+    return log_probabilities, _mean_activations(site, acts[site.layer][:, 1:].float(), present).cpu()
 
 
-def _mean_activation(site: Site, acts: Tensor) -> Tensor:
-    return acts[~site.is_massive(acts)].mean(0)
+def _mean_activations(site: Site, acts: Tensor, present: Tensor) -> Tensor:
+    """Return the mean over the tokens that are present (rows, t) of acts (rows, t, d), massive ones left out; nan for no token."""
+    usual = present & ~site.is_massive(acts)
+    total = acts.masked_fill(~usual[..., None], 0).sum(1)
+    return total / usual.sum(1, keepdim=True).float().masked_fill(~usual.any(1, keepdim=True), torch.nan)
 
 
 def repetition(ids: Sequence[int]) -> float:

@@ -15,11 +15,11 @@ from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 from glp_core.steering.directions import Direction, direction_from
 from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, decode
+from glp_core.steering.generation import Row
 from glp_core.steering.recipes import Persona
+from glp_core.steering.writing import write_texts
 
 ANSWER_TOKENS = 24
-ROWS_PER_BATCH = 48
 TEST_EVERY = 3
 """Every third question is kept for measuring."""
 
@@ -113,14 +113,9 @@ def make_persona(
 
 
 def _answers(site: Site, prompts: Sequence[Sequence[int]], progress: Progress) -> list[list[int]]:
-    answers: list[list[int]] = [[] for _ in prompts]
-    for first in range(0, len(prompts), ROWS_PER_BATCH):
-        rows = [Row(prompt, Arm("answer")) for prompt in prompts[first : first + ROWS_PER_BATCH]]
-        for row, step in decode(site, rows, Sampling(ANSWER_TOKENS)):
-            if step.token not in site.llm.stop_ids or not answers[first + row]:
-                answers[first + row].append(step.token)
-        progress(first + len(rows), len(prompts), "answers written")
-    return answers
+    rows = [Row(prompt, Arm("answer")) for prompt in prompts]
+    texts = write_texts(site, rows, Sampling(ANSWER_TOKENS), progress=progress)
+    return [text.tokens or sorted(site.llm.stop_ids)[:1] for text in texts]
 
 
 def _read(site: Site, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> TextReading:

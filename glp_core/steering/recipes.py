@@ -39,6 +39,8 @@ class Recipe:
     """Which activation of a text its class mean is taken of: that of its last token, or the mean over its tokens."""
     about: str = ""
     """What sets the classes apart, in words."""
+    instruction: str = ""
+    """What a user would ask for in its place."""
     n_train: int = N_TRAIN
     """Texts of each class that it is made from, at most."""
     n_test: int = N_TEST
@@ -55,6 +57,8 @@ class Persona:
     """What plus means."""
     opposite: str
     """What minus means."""
+    instruction: str
+    """What a user would ask for in its place."""
 
 
 # In the wheel, task 140 (called Technology) holds business news and 141 (called Entertainment) technology news.
@@ -70,17 +74,33 @@ RECIPES = (
         (Pool("92_glue_sst2", 0),),
         "mean",
         "praising against damning film reviews (SST-2)",
+        "Write something very positive.",
         n_train=1200,
         n_test=300,
     ),
-    Recipe("sports", "Sports", (SPORTS,), (WORLD, BUSINESS, TECHNOLOGY), about="sports against other news"),
-    Recipe("world-politics", "World politics", (WORLD,), (SPORTS, BUSINESS, TECHNOLOGY), about="world against other news"),
+    Recipe(
+        "sports",
+        "Sports",
+        (SPORTS,),
+        (WORLD, BUSINESS, TECHNOLOGY),
+        about="sports against other news",
+        instruction="Write about sports.",
+    ),
+    Recipe(
+        "world-politics",
+        "World politics",
+        (WORLD,),
+        (SPORTS, BUSINESS, TECHNOLOGY),
+        about="world against other news",
+        instruction="Write about world politics.",
+    ),
     Recipe(
         "medicine",
         "Medicine",
         (Pool("145_disease_class_digestive system diseases"), Pool("147_disease_class_nervous system diseases")),
         NEWS,
         about="abstracts of medical papers against news",
+        instruction="Write about medicine.",
     ),
     Recipe(
         "code",
@@ -88,6 +108,7 @@ RECIPES = (
         (Pool("158_code_C", 1), Pool("159_code_Python", 1)),
         (*NEWS, Pool("92_glue_sst2")),
         about="C and Python sources against news and reviews",
+        instruction="Write program code.",
     ),
     Recipe(
         "law",
@@ -95,6 +116,7 @@ RECIPES = (
         (Pool("76_trial-court"),),
         (*NEWS, Pool("92_glue_sst2")),
         about="passages of court opinions against news and reviews",
+        instruction="Write about law.",
     ),
     Recipe(
         "film-reviews",
@@ -102,6 +124,7 @@ RECIPES = (
         (Pool("92_glue_sst2"), Pool("113_movie_sent")),
         (*NEWS, Pool("48_cm_correct", 0)),
         about="film reviews against news and plain sentences",
+        instruction="Write a film review.",
     ),
     Recipe(
         "chatty",
@@ -109,6 +132,7 @@ RECIPES = (
         (Pool("149_twt_emotion_happiness"), Pool("150_twt_emotion_sadness")),
         (*NEWS, Pool("87_glue_cola", 1)),
         about="tweets about one's feelings against news and plain sentences",
+        instruction="Write a casual message about your own feelings.",
     ),
     Recipe(
         "click-bait",
@@ -116,6 +140,7 @@ RECIPES = (
         (Pool("105_click_bait", 0),),
         (Pool("105_click_bait", 1),),
         about="click-bait against sober headlines",
+        instruction="Write click-bait.",
     ),
 )
 
@@ -125,12 +150,14 @@ PERSONAS = (
         "Pirate",
         "You are a pirate captain. Always talk like a pirate: say Arr, Ahoy, matey, and speak of ships, treasure and the sea.",
         "You are an office clerk. Always talk in plain, neutral modern English.",
+        "Write like a pirate.",
     ),
     Persona(
         "formal",
         "Formal",
         "You are a diplomat. Always answer in very formal, courteous and elaborate language, with long and careful sentences.",
         "You are a teenager. Always answer in short, sloppy, casual slang, like in a text message to a friend.",
+        "Write very formally.",
     ),
     Persona(
         "storyteller",
@@ -138,8 +165,15 @@ PERSONAS = (
         "You are a teller of fairy tales. Always answer with a fairy tale that begins with Once upon a time, with kings, forests "
         "and magic.",
         "You are a technical writer. Always answer with a plain list of facts and instructions.",
+        "Write a fairy tale.",
     ),
 )
+
+
+def instruction(direction: Direction) -> str:
+    """Return what a user would ask the model for instead of steering along a direction."""
+    named = {one.name: one.instruction for one in (*RECIPES, *PERSONAS)}
+    return named.get(direction.name) or f"Write about {direction.title.lower()}."
 
 
 class Readings:

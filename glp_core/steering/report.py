@@ -1,119 +1,17 @@
-"""Measure steering: many prefixes x strengths x projectors, written greedily and read back by the unsteered model.
+"""Turn outcomes of steering into report rows with intervals. Knows outcomes; knows no models and no files."""
 
-What it asks: does projecting a steered activation keep the concept while the text stays a text? Knows no files.
-"""
-
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.llm.decoding import Sampling
-from glp_core.llm.model import Llm
-from glp_core.prior.distance import ManifoldMeter
-from glp_core.prior.projection import Projector
-from glp_core.progress import Progress, quiet
-from glp_core.steering.directions import Direction
-from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, decode, read_texts, repeated_share
+from glp_core.steering.outcomes import Outcome
 
-STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
-TOKENS = 24
-ROWS_PER_BATCH = 128
 EXAMPLES = 3
 """Prefixes whose texts are kept."""
 DRAWS = 2000
 """Of the bootstrap over prefixes."""
-UNSTEERED = "unsteered"
-MEASURES = ("concept", "log_probability", "repetition", "repeated_bigrams", "distance", "kept_push")
-
-
-class Outcome(NamedTuple):
-    """One continuation and what was measured on it."""
-
-    prefix: int
-    arm: str
-    strength: float
-    text: str
-    concept: float
-    """Probability of the concept, by the direction's probe on the unsteered model's reading of the text."""
-    log_probability: float
-    """Mean of the tokens under the unsteered model."""
-    repetition: float
-    """Share of tokens that occurred before (1 - distinct-1)."""
-    repeated_bigrams: float
-    """Share of bigrams that occurred before (1 - distinct-2)."""
-    distance: float
-    """Mean manifold distance of the activations that went on."""
-    kept_push: float
-    """Mean share of the push that the projection left."""
-
-
-def measure(
-    llm: Llm,
-    direction: Direction,
-    projectors: Mapping[str, Projector | None],
-    prefixes: Sequence[str],
-    *,
-    strengths: Sequence[float] = STRENGTHS,
-    tokens: int = TOKENS,
-    unsteered: bool = True,
-    meter: ManifoldMeter | None = None,
-    progress: Progress = quiet,
-) -> list[Outcome]:
-    """Write and measure every prefix unsteered, and with every arm at every strength.
-
-    Args:
-        projectors: arm name to projector, for example {"raw": None, "glp": ...}.
-        unsteered: say no where the unsteered texts are there from another call.
-    """
-    if not prefixes or not projectors:
-        raise GlpError("There is nothing to measure: give at least one prefix and one arm.")
-    conditions = [(arm, strength) for strength in strengths for arm in projectors]
-    if unsteered:
-        conditions = [(UNSTEERED, 0.0), *conditions]
-    plan = [(prefix, arm, strength) for arm, strength in conditions for prefix in range(len(prefixes))]
-    prompts = [llm.encode(text) for text in prefixes]
-    outcomes: list[Outcome] = []
-    for first in range(0, len(plan), ROWS_PER_BATCH):
-        batch = plan[first : first + ROWS_PER_BATCH]
-        rows = [
-            Row(prompts[prefix], Arm(arm, direction.vector if strength else None, strength, projectors.get(arm)), seed=prefix)
-            for prefix, arm, strength in batch
-        ]
-        outcomes += _measured(llm, direction, rows, batch, tokens, meter)
-        progress(len(outcomes), len(plan), f"{batch[-1][1]} at {batch[-1][2]:g}")
-    return outcomes
-
-
-def _measured(
-    llm: Llm,
-    direction: Direction,
-    rows: Sequence[Row],
-    batch: Sequence[tuple[int, str, float]],
-    tokens: int,
-    meter: ManifoldMeter | None,
-) -> list[Outcome]:
-    written: list[list[int]] = [[] for _ in rows]
-    texts = [""] * len(rows)
-    seen: list[list[tuple[float, float]]] = [[] for _ in rows]
-    site = direction.site(llm)
-    for i, step in decode(site, rows, Sampling(tokens), meter=meter):
-        if step.token not in llm.stop_ids:
-            written[i].append(step.token)
-        texts[i] += step.text
-        seen[i].append((step.distance_after, step.kept_push))
-    read, means = read_texts(site, [row.prompt for row in rows], written)
-    concepts = direction.concept(means).tolist()
-    outcomes = []
-    for i, (prefix, arm, strength) in enumerate(batch):
-        share = (repeated_share(written[i], 1), repeated_share(written[i], 2))
-        distance, kept = (_mean([numbers[k] for numbers in seen[i]]) for k in (0, 1))
-        outcomes.append(Outcome(prefix, arm, strength, texts[i], concepts[i], _mean(read[i]), *share, distance, kept))
-    return outcomes
+MEASURES = ("concept", "log_probability", "asked_log_probability", "repetition", "repeated_bigrams", "distance", "kept_push")
 
 
 def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: str = "glp", seed: int = 0) -> Json:
@@ -175,8 +73,3 @@ def _interval(draws: np.ndarray) -> list[float] | None:
 
 def _value(number: float) -> float:
     return round(float(number), 5)
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    values = torch.tensor(numbers, dtype=torch.float64)
-    return float(values[values.isfinite()].mean()) if len(values) else float("nan")

@@ -19,7 +19,7 @@ from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
-from glp_core.steering.report import TOKENS, UNSTEERED, Outcome, measure
+from glp_core.steering.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
 SOLVER: Solver = "ab2"
@@ -29,7 +29,7 @@ CALLS, NOISE_LEVEL = 4, 0.5
 
 def unsteered(llm: Llm, direction: Direction, prefixes: Sequence[str], *, tokens: int = TOKENS) -> list[Outcome]:
     """Write every prefix unsteered: what all GLPs are compared with."""
-    return measure(llm, direction, {"raw": None}, prefixes, strengths=(), tokens=tokens)
+    return measure(llm, [Condition(direction, UNSTEERED)], prefixes, tokens=tokens)
 
 
 def steering_score(
@@ -53,7 +53,8 @@ def steering_score(
     if low or not strengths:
         raise GlpError(f"The steering score is over strengths above 1, got {low[0] if low else 'none'}.")
     projector = make_projector("glp", glp=glp, noise_level=NOISE_LEVEL, steps=CALLS, solver=SOLVER)
-    steered = measure(llm, direction, {"glp": projector}, prefixes, strengths=strengths, tokens=tokens, unsteered=False)
+    planned = [Condition(direction, "glp", strength, projector) for strength in strengths]
+    steered = measure(llm, planned, prefixes, tokens=tokens)
     return score([*plain, *steered])
 
 

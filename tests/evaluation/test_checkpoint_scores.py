@@ -18,7 +18,7 @@ from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.steering import text_scores
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate, repeated_share
-from glp_core.steering.report import UNSTEERED, Outcome
+from glp_core.steering.outcomes import UNSTEERED, Outcome
 from tests.support import pages, tiny
 
 DOCUMENTS = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(120)]

@@ -156,7 +156,7 @@ def test_texts_that_make_no_direction_are_refused(tiny_llm, positive, negative, 
 
 
 def test_a_persona_is_the_difference_of_mean_answer_activations(tiny_llm):
-    persona = Persona("odd", "Odd", "You are a cat.", "You are a film.")
+    persona = Persona("odd", "Odd", "You are a cat.", "You are a film.", "Write as a cat.")
     questions = [f"What of {word}?" for word in ("rain", "mat", "mind", "film", "cat", "model")]
     made = make_persona(Site(tiny_llm, LAYER, 4.0), persona, questions=questions)
     means = []

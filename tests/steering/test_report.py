@@ -1,6 +1,7 @@
 """The steering report: that rows are what generation writes, and that its numbers are those of their definitions."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
-from glp_core.steering.report import Outcome, measure, summarise
+from glp_core.steering.outcomes import Outcome, conditions, measure
+from glp_core.steering.recipes import PERSONAS, RECIPES, instruction
+from glp_core.steering.report import summarise
 from glp_core.workspace import DEMO
 from tests.support import tiny
 
@@ -30,21 +33,25 @@ def direction():
 @pytest.fixture(scope="module")
 def outcomes(tiny_llm, tiny_glp, direction):
     projectors = {"raw": None, "glp": make_projector("glp", glp=tiny_glp)}
-    return measure(tiny_llm, direction, projectors, PREFIXES, strengths=(0.5, 1.5), tokens=8)
+    return measure(tiny_llm, conditions(direction, projectors, (0.5, 1.5), prompted=True), PREFIXES, tokens=8)
 
 
 def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, direction, outcomes):
-    assert len(outcomes) == len(PREFIXES) * (1 + 2 * 2)
+    assert len(outcomes) == len(PREFIXES) * (2 + 2 * 2)
+    site = Site(tiny_llm, LAYER, NORM)
+    asked = tiny_llm.encode_chat([{"role": "user", "content": "Write about d."}])
     for outcome in outcomes:
         projector = make_projector("glp", glp=tiny_glp) if outcome.arm == "glp" else None
         arm = Arm("a", direction.vector if outcome.strength else None, outcome.strength, projector)
         ids = tiny_llm.encode(PREFIXES[outcome.prefix])
-        steps = list(generate(Site(tiny_llm, LAYER, NORM), ids, [arm], Sampling(8, seed=outcome.prefix)))
+        after = [*asked, *ids[1:]]
+        steps = list(generate(site, after if outcome.arm == "prompted" else ids, [arm], Sampling(8, seed=outcome.prefix)))
         tokens = [s.token for s in steps if s.token not in tiny_llm.stop_ids]
         assert outcome.text == "".join(s.text for s in steps)
         assert outcome.repetition == pytest.approx(1 - len(set(tokens)) / len(tokens))
-        (read,), mean = clean_reading(Site(tiny_llm, LAYER, NORM), ids, [tokens])
+        (read,), mean = clean_reading(site, ids, [tokens])
         assert outcome.log_probability == pytest.approx(np.mean(read), abs=1e-4)
+        assert outcome.asked_log_probability == pytest.approx(np.mean(clean_reading(site, after, [tokens])[0]), abs=1e-4)
         assert outcome.concept == pytest.approx(float(direction.concept(mean)), abs=1e-4)
 
 
@@ -53,6 +60,7 @@ def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
     json.dumps(report, allow_nan=False)
     assert [(row["arm"], row["strength"]) for row in report["rows"]] == [
         ("unsteered", 0.0),
+        ("prompted", 0.0),
         ("raw", 0.5),
         ("glp", 0.5),
         ("raw", 1.5),
@@ -63,7 +71,7 @@ def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
         assert row["n"] == len(PREFIXES)
         assert row["concept"] == pytest.approx(np.mean([o.concept for o in cell]), abs=1e-4)
         assert row["concept_ci"][0] <= row["concept"] <= row["concept_ci"][1]
-    assert report["rows"][0]["kept_push"] is None and report["rows"][2]["kept_push"] is not None
+    assert report["rows"][0]["kept_push"] is None and report["rows"][3]["kept_push"] is not None
     assert [c["strength"] for c in report["comparisons"]] == [0.5, 1.5]
 
 
@@ -83,10 +91,40 @@ def test_an_interval_covers_what_theory_says():
 
 def test_nothing_to_measure_is_refused(tiny_llm, direction):
     with pytest.raises(GlpError, match="at least one prefix"):
-        measure(tiny_llm, direction, {"raw": None}, [])
+        measure(tiny_llm, conditions(direction, {"raw": None}), [])
 
 
-def test_the_shipped_prefixes_are_a_hundred_different_openings():
-    prefixes = read_json(DEMO / "prefixes.json")
+def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction, monkeypatch):
+    from glp_core.steering import outcomes
+
+    written = []
+    write = outcomes.write_texts
+    monkeypatch.setattr(
+        outcomes, "write_texts", lambda site, rows, *a, **k: written.append(len(rows)) or write(site, rows, *a, **k)
+    )
+    other = replace(direction, name="other", probe_bias=-3.0)
+    planned = [one for d in (direction, other) for one in conditions(d, {"raw": None}, (1.0,))]
+    made = measure(tiny_llm, planned, PREFIXES, tokens=4)
+    assert written == [3 * len(PREFIXES)]
+    assert [(one.direction, one.arm, one.prefix) for one in made] == [
+        (c.direction.name, c.arm, prefix) for c in planned for prefix in range(len(PREFIXES))
+    ]
+    plain, others = ([one for one in made if one.arm == "unsteered" and one.direction == name] for name in ("d", "other"))
+    assert [one.text for one in plain] == [one.text for one in others]
+    assert all(a.concept > b.concept for a, b in zip(plain, others, strict=True))
+
+
+def test_every_shipped_direction_has_an_instruction_of_its_own(demo):
+    words = [instruction(demo.direction(name)) for name in demo.direction_names()]
+    assert len(set(words)) == len(words) == len([*RECIPES, *PERSONAS])
+
+
+@pytest.mark.parametrize("name", ["prefixes", "validation_prefixes"])
+def test_the_shipped_prefixes_are_a_hundred_different_openings(name):
+    prefixes = read_json(DEMO / f"{name}.json")
     assert len(prefixes) == len(set(prefixes)) == 100
     assert all(text == text.strip() and 8 < len(text) < 60 for text in prefixes)
+
+
+def test_validation_prefixes_are_not_the_test_prefixes():
+    assert not set(read_json(DEMO / "prefixes.json")) & set(read_json(DEMO / "validation_prefixes.json"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.evaluation import zones
-from glp_core.files import Json, read_json
+from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.distance import ManifoldMeter
@@ -14,14 +14,14 @@ from glp_core.steering import strength_sweep
 from glp_core.steering.directions import Direction
 from glp_core.steering.strength_grid import STRENGTHS
 from glp_core.steering.strength_sweep import Pushes
-from glp_core.workspace import DEMO, Workspace
+from glp_core.workspace import Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
+    parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
     parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
     parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: six, evenly from all)")
     parser.add_argument("--tokens", type=int, default=zones.TOKENS, help=f"of each text (default: {zones.TOKENS})")
@@ -31,9 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     check_counts(args, ("steered", "tokens"), 2)
     workspace = open_workspace(args)
-    prefixes = read_json(args.prefixes)
-    if not isinstance(prefixes, list) or not all(isinstance(text, str) and text for text in prefixes):
-        raise GlpError(f"{args.prefixes} must hold a JSON list of texts.")
+    prefixes = workspace.prefixes("prefixes", args.prefixes)
     reference = workspace.report("reference")
     if reference is None:
         raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")

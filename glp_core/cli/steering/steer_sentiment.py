@@ -6,13 +6,14 @@ from typing import Literal
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.files import Json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.steering.report import STRENGTHS, TOKENS, measure, summarise
-from glp_core.workspace import DEMO, Workspace
+from glp_core.steering.outcomes import STRENGTHS, TOKENS, conditions, measure
+from glp_core.steering.report import summarise
+from glp_core.workspace import Workspace
 
 ARMS: tuple[Kind | Literal["raw"], ...] = ("raw", "walk", "glp", "norm", "gaussian")
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--direction", default="positive-sentiment", help="(default: positive-sentiment)")
-    parser.add_argument("--prefixes", type=Path, default=DEMO / "prefixes.json", metavar="FILE", help="a JSON list of texts")
+    parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="use the first N prefixes (default: 100)")
     parser.add_argument("--strengths", type=float, nargs="+", default=list(STRENGTHS), metavar="X", help="in median norms")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="(default: all)")
@@ -41,20 +42,15 @@ def run(args: argparse.Namespace) -> int:
     direction = workspace.direction(args.direction)
     if direction.layer != workspace.layer:
         raise GlpError(f"{args.direction} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
-    prefixes = read_json(args.prefixes)
-    if not isinstance(prefixes, list) or not all(isinstance(text, str) and text for text in prefixes):
-        raise GlpError(f"{args.prefixes} must hold a JSON list of texts.")
-    prefixes = prefixes[: args.limit]
+    prefixes = workspace.prefixes("prefixes", args.prefixes)[: args.limit]
     glp = workspace.load_glp(args.checkpoint)
     options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}
     projectors = {arm: _projector(arm, workspace, glp, options) for arm in args.arms}
     reference = workspace.report("reference")
     outcomes = measure(
         workspace.load_llm(),
-        direction,
-        projectors,
+        conditions(direction, projectors, args.strengths),
         prefixes,
-        strengths=args.strengths,
         tokens=args.tokens,
         meter=ManifoldMeter(glp, reference) if reference else None,
         progress=reporter("steer"),

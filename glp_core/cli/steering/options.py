@@ -1,0 +1,36 @@
+"""Arguments that the steering commands share: which prefixes, which directions."""
+
+import argparse
+from pathlib import Path
+
+from glp_core.errors import GlpError
+from glp_core.steering.directions import Direction
+from glp_core.workspace import Workspace
+
+
+def add_prefixes_arguments(parser: argparse.ArgumentParser, name: str, *, limit: int) -> None:
+    """Add --prefixes, by default the workspace's list of that name, --limit and --directions."""
+    parser.set_defaults(prefixes_name=name)
+    parser.add_argument("--prefixes", type=Path, metavar="FILE", help=f"a JSON list of texts (default: {name}.json)")
+    parser.add_argument("--limit", type=int, default=limit, metavar="N", help=f"use the first N prefixes (default: {limit})")
+    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all of the workspace)")
+
+
+def chosen_prefixes(workspace: Workspace, args: argparse.Namespace) -> list[str]:
+    """Return the prefixes that the arguments name."""
+    return workspace.prefixes(args.prefixes_name, args.prefixes)[: args.limit]
+
+
+def chosen_directions(workspace: Workspace, args: argparse.Namespace) -> list[Direction]:
+    """Return the directions that the arguments name.
+
+    Raises:
+        GlpError: there is none, or one is of another layer than the workspace's.
+    """
+    directions = [workspace.direction(name) for name in args.directions or workspace.direction_names()]
+    if not directions:
+        raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
+    for direction in directions:
+        if direction.layer != workspace.layer:
+            raise GlpError(f"{direction.name} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
+    return directions

@@ -1,0 +1,57 @@
+"""Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json."""
+
+import argparse
+
+from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_prefixes_arguments, chosen_directions, chosen_prefixes
+from glp_core.errors import GlpError
+from glp_core.steering import tuning
+from glp_core.steering.outcomes import TOKENS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    add_device_argument(parser)
+    add_prefixes_arguments(parser, "validation_prefixes", limit=24)
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=list(tuning.STRENGTHS), metavar="X", help="in median norms"
+    )
+    parser.add_argument("--forms", nargs="+", metavar="TEXT", help="only forms whose name holds one of these (default: all)")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
+    parser.add_argument("--report", default="walk_tuning", metavar="NAME", help="(default: walk_tuning)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    check_counts(args, ("tokens", "limit"), 1)
+    workspace = open_workspace(args)
+    workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
+    directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    forms = tuning.forms(workspace.load_glp(), workspace.covariance())
+    if args.forms:
+        forms = [form for form in forms if any(text in form.name for text in args.forms)]
+    if not forms:
+        raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried.")
+    report = tuning.tune(
+        workspace.load_llm(),
+        directions,
+        forms,
+        prefixes,
+        strengths=args.strengths,
+        tokens=args.tokens,
+        progress=reporter("tune"),
+    )
+    settings = {
+        "directions": [direction.name for direction in directions],
+        "prefixes": len(prefixes),
+        "strengths": args.strengths,
+        "tokens": args.tokens,
+        "decoding": "greedy",
+        "criterion": "hypervolume of concept gain against fluency, mean over directions",
+        "intervals": "95%, bootstrap over prefixes",
+    }
+    workspace.save_report(args.report, report | {"settings": settings})
+    for row in report["forms"]:
+        say(f"{row['hypervolume']:.3f}  {row['gain_at_equal_fluency']:.3f}  {row['name']}")
+    return 0

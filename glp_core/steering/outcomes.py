@@ -1,0 +1,193 @@
+"""What steering does to texts: prefixes x directions x arms x strengths, written greedily and read back by the unsteered model.
+
+Knows models, directions and projectors; knows no files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from glp_core.errors import GlpError
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.prior.projection import Projector
+from glp_core.progress import Progress, quiet
+from glp_core.steering.directions import Direction
+from glp_core.steering.edit import Arm
+from glp_core.steering.generation import Row, read_texts, repeated_share
+from glp_core.steering.recipes import instruction
+from glp_core.steering.writing import WrittenText, write_texts
+
+STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
+TOKENS = 24
+UNSTEERED, PROMPTED = "unsteered", "prompted"
+
+
+class Outcome(NamedTuple):
+    """One continuation and what was measured on it."""
+
+    prefix: int
+    arm: str
+    strength: float
+    text: str
+    concept: float
+    """Probability of the concept, by the direction's probe on the unsteered model's reading of the text."""
+    log_probability: float
+    """Mean of the tokens under the unsteered model."""
+    repetition: float
+    """Share of tokens that occurred before (1 - distinct-1)."""
+    repeated_bigrams: float
+    """Share of bigrams that occurred before (1 - distinct-2)."""
+    distance: float
+    """Mean manifold distance of the activations that went on."""
+    kept_push: float
+    """Mean share of the push that the projection left."""
+    asked_log_probability: float = float("nan")
+    """Mean of the tokens under the unsteered model when an instruction before the prefix asks for the concept."""
+    direction: str = ""
+    """Name of the direction whose concept was read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What is done to every prefix: a direction, an arm and a strength."""
+
+    direction: Direction
+    """Also the concept that is read."""
+    arm: str
+    strength: float = 0.0
+    projector: Projector | None = None
+
+    @property
+    def what(self) -> Arm:
+        """What is done while a text is written."""
+        return Arm(
+            self.arm, self.direction.vector if self.strength else None, self.strength, self.projector if self.strength else None
+        )
+
+
+def conditions(
+    direction: Direction,
+    projectors: Mapping[str, Projector | None],
+    strengths: Sequence[float] = STRENGTHS,
+    *,
+    prompted: bool = False,
+) -> list[Condition]:
+    """Return the unsteered texts, with `prompted` those that an instruction asks for, and every arm at every strength.
+
+    Args:
+        projectors: arm name to projector, for example {"raw": None, "glp": ...}.
+    """
+    plain = [UNSTEERED, *([PROMPTED] if prompted else [])]
+    steered = [
+        Condition(direction, arm, strength, projector) for strength in strengths for arm, projector in projectors.items()
+    ]
+    return [*(Condition(direction, arm) for arm in plain), *steered]
+
+
+def measure(
+    llm: Llm,
+    planned: Sequence[Condition],
+    prefixes: Sequence[str],
+    *,
+    tokens: int = TOKENS,
+    meter: ManifoldMeter | None = None,
+    progress: Progress = quiet,
+) -> list[Outcome]:
+    """Write and measure every prefix under every condition, in the order of `planned`.
+
+    Unsteered texts are written once for all directions. Conditions that share a projector are written side by side.
+    """
+    if not prefixes or not planned:
+        raise GlpError("There is nothing to measure: give at least one prefix and one arm.")
+    prompts = _Prompts(llm, prefixes)
+    places: dict[object, list[int]] = {}
+    for number, condition in enumerate(planned):
+        key = (UNSTEERED, prompts.asked_by(condition)) if not condition.strength else number
+        places.setdefault(key, []).append(number)
+    order = sorted(places.values(), key=lambda numbers: _projector_rank(planned, numbers[0]))
+    rows = [
+        Row(prompts.before(planned[numbers[0]], prefix), planned[numbers[0]].what, seed=prefix)
+        for numbers in order
+        for prefix in range(len(prefixes))
+    ]
+    site = planned[0].direction.site(llm)
+    written = write_texts(site, rows, Sampling(tokens), meter=meter, progress=progress)
+    cells: dict[int, list[WrittenText]] = {}
+    for place, numbers in enumerate(order):
+        texts = written[place * len(prefixes) : (place + 1) * len(prefixes)]
+        cells |= dict.fromkeys(numbers, texts)
+    return _read_back(site, planned, prompts, [cells[number] for number in range(len(planned))])
+
+
+class _Prompts:
+    """Token ids before a text: its prefix, alone or after an instruction that asks for the concept."""
+
+    def __init__(self, llm: Llm, prefixes: Sequence[str]) -> None:
+        self.llm = llm
+        self.plain = [llm.encode(text) for text in prefixes]
+        self._asked: dict[str, list[list[int]]] = {}
+
+    def asked(self, direction: Direction) -> list[list[int]]:
+        """Return the prefixes as the beginning of an answer to the direction's instruction; plain without a chat template."""
+        if not self.llm.tokenizer.chat_template:
+            return self.plain
+        words = instruction(direction)
+        if words not in self._asked:
+            before = self.llm.encode_chat([{"role": "user", "content": words}])
+            self._asked[words] = [[*before, *ids[1:]] for ids in self.plain]
+        return self._asked[words]
+
+    def asked_by(self, condition: Condition) -> str:
+        """Return the instruction that a condition's texts follow; empty for none."""
+        return instruction(condition.direction) if condition.arm == PROMPTED else ""
+
+    def before(self, condition: Condition, prefix: int) -> list[int]:
+        """Return what a condition's text is written after."""
+        return self.asked(condition.direction)[prefix] if condition.arm == PROMPTED else self.plain[prefix]
+
+
+def _projector_rank(planned: Sequence[Condition], number: int) -> int:
+    """Return the place of the first condition with the same projector."""
+    mine = planned[number].what.projector
+    return next(i for i, condition in enumerate(planned) if condition.what.projector == mine)
+
+
+def _read_back(
+    site: Site, planned: Sequence[Condition], prompts: _Prompts, cells: Sequence[Sequence[WrittenText]]
+) -> list[Outcome]:
+    """Read every text with the unsteered model, after its prefix and after the instruction too."""
+    n = len(prompts.plain)
+    ids = [text.tokens for cell in cells for text in cell]
+    plain, means = read_texts(site, prompts.plain * len(planned), ids)
+    asked, _ = read_texts(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids)
+    outcomes = []
+    for number, (condition, cell) in enumerate(zip(planned, cells, strict=True)):
+        concepts = condition.direction.concept(means[number * n : (number + 1) * n]).tolist()
+        for prefix, text in enumerate(cell):
+            row = number * n + prefix
+            repeated = (repeated_share(text.tokens, 1), repeated_share(text.tokens, 2))
+            outcomes.append(
+                Outcome(
+                    prefix,
+                    condition.arm,
+                    condition.strength,
+                    text.text,
+                    concepts[prefix],
+                    _mean(plain[row]),
+                    *repeated,
+                    text.distance,
+                    text.kept_push,
+                    _mean(asked[row]),
+                    condition.direction.name,
+                )
+            )
+    return outcomes
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(np.mean(numbers)) if numbers else float("nan")

@@ -1,0 +1,98 @@
+"""Write many texts at once, for reports: whole texts instead of tokens as they come, thousands of rows in a batch on an accelerator.
+
+A row's text is the one that `generation.generate` writes. Knows token ids; knows nothing of what texts are measured for.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.model import Llm
+from glp_core.llm.site import Site
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.progress import Progress, quiet
+from glp_core.steering.generation import Loop, Row
+
+ROWS_PER_BATCH = {"cpu": 128}
+ROWS_ON_ACCELERATOR = 3072
+
+
+class WrittenText(NamedTuple):
+    """One row's text."""
+
+    tokens: list[int]
+    """Without the stop token."""
+    text: str
+    distance: float
+    """Mean manifold distance of the activations that its tokens were chosen from, after the edit; nan without a meter."""
+    kept_push: float
+    """Mean share of the push that the projection left; nan without one."""
+
+
+def write_texts(
+    site: Site,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    meter: ManifoldMeter | None = None,
+    progress: Progress = quiet,
+) -> list[WrittenText]:
+    """Write every row's text; rows that share a projector are quickest side by side.
+
+    Raises:
+        GlpError: as `generation.generate`.
+    """
+    size = ROWS_PER_BATCH.get(site.llm.device.type, ROWS_ON_ACCELERATOR)
+    texts: list[WrittenText] = []
+    for first in range(0, len(rows), size):
+        texts += _write_batch(site, rows[first : first + size], sampling, meter)
+        progress(len(texts), len(rows), rows[len(texts) - 1].arm.name)
+    return texts
+
+
+@torch.inference_mode()
+def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None) -> list[WrittenText]:
+    llm, loop = site.llm, Loop(site, rows, sampling, meter)
+    stops = torch.tensor(sorted(llm.stop_ids), device=llm.device)
+    ended = torch.zeros(len(loop.last), dtype=torch.bool, device=llm.device)
+    tokens, distances, kept = [], [], []
+    for _ in range(sampling.max_tokens):
+        _, once = loop.advance()
+        edited = once.edited
+        tokens.append(loop.last)
+        kept.append(edited.kept_push.masked_fill(ended, torch.nan))
+        if meter is not None:
+            distance = meter.distance(edited.final).to(llm.device)
+            distances.append(distance.masked_fill(ended | edited.massive, torch.nan))
+        ended = ended | torch.isin(loop.last, stops)
+        if ended.all():
+            break
+    written = torch.stack(tokens, dim=1)[: len(rows)].tolist()
+    ids = [_before_stop(row, llm.stop_ids) for row in written]
+    texts = _continuations(llm, [row.prompt for row in rows], ids)
+    far = _means(distances, len(rows))
+    return [WrittenText(*row) for row in zip(ids, texts, far, _means(kept, len(rows)), strict=True)]
+
+
+def _before_stop(tokens: list[int], stop_ids: frozenset[int]) -> list[int]:
+    end = next((i for i, token in enumerate(tokens) if token in stop_ids), len(tokens))
+    return tokens[:end]
+
+
+def _continuations(llm: Llm, prompts: Sequence[Sequence[int]], ids: Sequence[list[int]]) -> list[str]:
+    """Return the text that ids add after their prompts; some tokenizers write a text's first word otherwise than a later one."""
+    tails = [list(prompt[-8:]) for prompt in prompts]
+    joined = [tail + row for tail, row in zip(tails, ids, strict=True)]
+    befores, wholes = (
+        llm.tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for rows in (tails, joined)
+    )
+    return [whole[len(before) :] for before, whole in zip(befores, wholes, strict=True)]
+
+
+def _means(steps: Sequence[Tensor], n: int) -> list[float]:
+    """Return each row's mean over steps of (rows,), nan left out; nan for n rows without any."""
+    return torch.stack(list(steps), dim=1)[:n].double().nanmean(1).tolist() if steps else [float("nan")] * n
