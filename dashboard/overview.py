@@ -102,7 +102,7 @@ def _count(seen: int | None) -> str:
 def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
     loss = evaluate.get("validation_loss", known.validation_loss)
     if loss is None:
-        return "not measured; python -m glp_core evaluate does it"
+        return "not measured: run python -m glp_core evaluate"
     gaussian = evaluate.get("gaussian_loss")
     return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
 
@@ -110,7 +110,7 @@ def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
 def _delta(evaluate: Json) -> str:
     delta = evaluate.get("delta_lm", {})
     if "glp" not in delta:
-        return "not measured; python -m glp_core evaluate does it"
+        return "not measured: run python -m glp_core evaluate"
     others = f"Gaussian mean +{delta['gaussian_mean']:.2f}, mean ablation +{delta['mean_ablation']:.2f}"
     return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
 
@@ -118,7 +118,7 @@ def _delta(evaluate: Json) -> str:
 def _speed(bench: Json) -> str:
     times = bench.get("projection", {}).get("fast", {})
     if not times:
-        return "not measured; make bench does it"
+        return "not measured: run make bench"
     told = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)

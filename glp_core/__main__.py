@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from glp_core.errors import GlpError
 from glp_core.memory import keep_freed_memory
@@ -43,9 +44,8 @@ ROOMS = {
 MODULES = {name: f"glp_core.cli.{room}.{name.replace('-', '_')}" for room, names in ROOMS.items() for name in names}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for bad input, 130 when stopped."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """Return the module of the command that a command line names, and its arguments; only that module is imported."""
     parser = argparse.ArgumentParser(prog="python -m glp_core", description="The commands of GLP Explorer.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     modules = {}
@@ -55,8 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             modules[name] = import_module(MODULES[name])
             modules[name].add_arguments(command)
     args = parser.parse_args(argv)
+    return modules[args.command], args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 for bad input, 130 when stopped."""
+    module, args = parse(sys.argv[1:] if argv is None else argv)
     try:
-        return modules[args.command].run(args) or 0
+        return module.run(args) or 0
     except GlpError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -68,15 +68,6 @@ def test_readme_names_every_folder_of_the_product():
     assert not [folder for folder in folders if folder.name not in text]
 
 
-def test_readme_names_only_commands_that_exist():
-    from glp_core.__main__ import COMMANDS
-
-    text = readme.README.read_text()
-    assert set(re.findall(r"python -m glp_core ([a-z-]+)", text)) - {"--help"} <= set(COMMANDS)
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)\b", text)) <= targets
-
-
 def test_a_report_that_is_missing_shows_its_command_and_one_that_is_there_its_numbers():
     class Reports:
         def report(self, name):

@@ -62,7 +62,7 @@ def prior(name: str) -> GLP:
 
 
 def meter() -> ManifoldMeter | None:
-    """Return the distance meter, or None while `python -m glp_core reference` has not been run."""
+    """Return the distance meter, or None while `python -m glp_core evaluate` has not been run."""
     return _meter(workspace_facts.folder())
 
 

@@ -117,7 +117,7 @@ def checked(
         GlpError: a value does not fit; the message names it.
     """
     if not directions:
-        raise GlpError("This workspace has no directions. Make one with `python -m glp_core direction`.")
+        raise GlpError("This workspace has no directions. Make one with `python -m glp_core direction texts.csv --name NAME`.")
     good = {name: param.check(values[name]) for name, param in params.items() if name not in WITHOUT_EFFECT}
     names = {direction.title: direction.name for direction in directions}
     return Request(title=good["direction"], **good | {"direction": names[good["direction"]]})

@@ -1,4 +1,4 @@
-"""The child process of a map: `python -m glp_core.umap_process FOLDER` lays out rows.npy by config.json into layout.npy.
+"""The child process of a map: `python -m glp_core.neurons.umap_process FOLDER` lays out rows.npy by config.json into layout.npy.
 
 Writes "<epochs done> <words>" lines to stdout, several a second, so that the parent can show progress and stop it.
 """

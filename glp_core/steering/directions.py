@@ -85,7 +85,9 @@ class Direction:
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
             facts = {key: facts[key] for key in wanted}
         except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise GlpError(f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction`.") from error
+            raise GlpError(
+                f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction texts.csv --name NAME`."
+            ) from error
         vector, weight = tensors["vector"], tensors["probe_weight"]
         if vector.ndim != 1 or vector.shape != weight.shape or not all(torch.isfinite(t).all() for t in tensors.values()):
             raise GlpError(f"{path.name}: the vector or its probe has a wrong shape, or values that are not finite.")

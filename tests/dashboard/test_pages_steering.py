@@ -320,7 +320,7 @@ def test_the_overview_tells_the_workspaces_facts_and_what_is_missing(llm):
     at = open_page("overview")
     text = " ".join(one.value for one in at.get("html"))
     assert "Tiny &lt;b&gt;LLM&lt;/b&gt;" in text and "2.0 M activations" in text
-    assert "not measured; python -m glp_core evaluate does it" in text
+    assert "not measured: run python -m glp_core evaluate" in text
     assert "data:image/svg+xml" in text
 
 
