@@ -100,14 +100,14 @@ def jackknife(value: float, left_out: ArrayLike, *, least: float = -math.inf) ->
     return Interval(value, max(least, value - half), value + half)
 
 
-def auc(x: NDArray, labels: NDArray) -> NDArray:
+def auc(x: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """Return the area under the ROC curve (m,) of features x (n, m) for labels (n,), 1 or 0; ties count half."""
     from scipy.stats import rankdata
 
     return auc_of_ranks(rankdata(x, axis=0), labels)
 
 
-def auc_of_ranks(ranks: NDArray, labels: NDArray) -> NDArray:
+def auc_of_ranks(ranks: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """Return the areas for ranks (n, m) and labels (n,) or (k, n): (m,) or (k, m)."""
     positive = labels.sum(-1, keepdims=labels.ndim > 1)
     negative = labels.shape[-1] - positive
@@ -151,10 +151,10 @@ class Roc(NamedTuple):
         """Return the share of hits at rates of false alarms (k,), on the straight lines between thresholds."""
         _, first = np.unique(self.false_alarms[::-1], return_index=True)
         best = np.sort(len(self.false_alarms) - 1 - first)  # of thresholds with the same false alarms, the one that finds most
-        return np.interp(rates, self.false_alarms[best], self.hits[best])
+        return np.interp(np.asarray(rates, dtype=np.float64), self.false_alarms[best], self.hits[best])
 
 
-def roc(values: NDArray, labels: NDArray) -> Roc:
+def roc(values: NDArray[Any], labels: NDArray[Any]) -> Roc:
     """Return the ROC curve of values (n,) for labels (n,), 1 or 0."""
     order = np.argsort(-values, kind="stable")
     last_of_tie = np.append(np.diff(values[order]) != 0, True)

@@ -93,7 +93,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
 def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
     st.markdown(
         f"Choosing the best of {index.n_neurons:,} neurons on four fifths of the texts and testing it on the rest: "
-        f"**AUC {found.cross_validated_auc:.3f}** (95% CI {found.cv_low:.3f} to {found.cv_high:.3f}), "
+        f"**AUC {found.cross_validated.value:.3f}** (95% CI {found.cross_validated.low:.3f} to {found.cross_validated.high:.3f}), "
         f"**p = {found.p_value:.3g}** by {found.permutations:,} permutations of the labels."
     )
     names = [neuron_name(one.layer, one.neuron) for one in found.neurons]

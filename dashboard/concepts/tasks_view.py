@@ -154,7 +154,8 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
 
 def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
     """Return the best neuron's values on the test rows, their labels, and the ROC on its side; None when they were not stored."""
-    from glp_core.neurons.probing import roc, task_scores
+    from glp_core.neurons.probing import task_scores
+    from glp_core.stats import roc
 
     try:
         scores = task_scores(resources.workspace(), task)

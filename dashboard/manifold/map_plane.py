@@ -99,8 +99,9 @@ def _told(rows: np.ndarray, real: np.ndarray) -> str:
 
     if len(rows) < FEWEST:
         return "too few to test"
-    linear, nearest = logistic_test(rows, real), neighbour_test(rows, real)
+    nearest = neighbour_test(rows, real)
+    shares = {"logistic": logistic_test(rows, real).share, "nearest neighbour": nearest.share}
     return (
-        f"logistic {linear.value:.2f} [{linear.low:.2f}, {linear.high:.2f}], nearest neighbour {nearest.value:.2f} "
-        f"[{nearest.low:.2f}, {nearest.high:.2f}] ({nearest.first:.0%} of its own, {nearest.second:.0%} of the real ones)"
+        ", ".join(f"{name} {share.value:.2f} [{share.low:.2f}, {share.high:.2f}]" for name, share in shares.items())
+        + f" ({nearest.first:.0%} of its own, {nearest.second:.0%} of the real ones)"
     )

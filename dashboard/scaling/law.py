@@ -15,7 +15,8 @@ from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import FitPoints, Run, fit_points, points, read_runs
-from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
+from glp_core.evaluation.scaling_law import ScalingFit, fit_law
+from glp_core.stats import Interval, spearman
 
 AXES = {"compute": "Compute (FLOPs)", "activations": "Activations seen", "parameters": "Parameters"}
 SCORES = {

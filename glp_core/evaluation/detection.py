@@ -3,13 +3,11 @@
 Knows activations and measures; reads and writes no files.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glp_core.errors import GlpError
@@ -17,19 +15,11 @@ from glp_core.evaluation.measures import Measures
 from glp_core.files import Json
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
+from glp_core.stats import auc_interval, roc
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 RATES = tuple(round(i / 40, 3) for i in range(41))
 """False alarms, as shares of the real activations, at which a ROC curve is stored."""
-
-
-class Auroc(NamedTuple):
-    """Chance that an off activation measures larger than a real one."""
-
-    value: float
-    low: float
-    """Of the 95% interval by Hanley and McNeil's standard error."""
-    high: float
 
 
 class Off(NamedTuple):
@@ -39,30 +29,6 @@ class Off(NamedTuple):
     """(n, d)."""
     documents: Tensor
     """(n,), numbered as the bank's: a neighbour from the own document would give the answer away."""
-
-
-def auroc(off: NDArray[np.float64], real: NDArray[np.float64]) -> Auroc:
-    """Return the AUROC of values of off (n,) and real (m,) activations; ties count half."""
-    n, m = len(off), len(real)
-    if not n or not m:
-        raise GlpError(f"Got {n} off and {m} real values, wanted some of each.")
-    order = np.searchsorted(np.sort(real), off, side="left") + np.searchsorted(np.sort(real), off, side="right")
-    a = float(order.mean() / (2 * m))
-    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
-    variance = (a * (1 - a) + (n - 1) * (q1 - a * a) + (m - 1) * (q2 - a * a)) / (n * m)
-    half = 1.96 * math.sqrt(max(variance, 0.0))
-    return Auroc(a, max(0.0, a - half), min(1.0, a + half))
-
-
-def roc(off: NDArray[np.float64], real: NDArray[np.float64]) -> list[float]:
-    """Return the share of off values (n,) that are found at each of RATES, on the straight-line ROC curve through all thresholds."""
-    thresholds = np.unique(np.concatenate([off, real]))[::-1]
-    found = (np.sort(off), np.sort(real))
-    shares = [1 - np.searchsorted(values, thresholds, side="left") / len(values) for values in found]
-    hits, alarms = (np.concatenate([[0.0], share]) for share in shares)
-    _, last = np.unique(alarms[::-1], return_index=True)  # of thresholds with the same false alarms, the one that finds most
-    keep = np.sort(len(alarms) - 1 - last)
-    return np.interp(RATES, alarms[keep], hits[keep]).round(4).tolist()
 
 
 def shifted(acts: Tensor, vectors: Sequence[Tensor], strength: float, median_norm: float) -> Tensor:
@@ -120,9 +86,10 @@ def detection_report(
             progress(i * len(kinds) + j, len(names) * len(kinds), f"{name}, {kind}")
             rows = _spread(len(off.acts), limit)
             values = measures.of(name, off.acts[rows], own=off.documents[rows]).numpy()
-            found = auroc(values, base)
-            row = {"kind": kind, "measure": name, "auroc": found.value, "ci": [found.low, found.high], "n": len(rows)}
-            table.append(row | {"n_real": len(kept), "roc": roc(values, base)})
+            curve = roc(np.concatenate([values, base]), np.repeat([1, 0], [len(values), len(base)]))
+            area = auc_interval(curve.area, len(values), len(base))
+            row = {"kind": kind, "measure": name, "auroc": area.value, "ci": area.ci, "n": len(rows), "n_real": len(kept)}
+            table.append(row | {"roc": curve.hits_at(RATES).round(4).tolist()})
     progress(1, 1, "")
     return {"rows": table, "n_real": len(real), "rates": list(RATES)}
 

@@ -5,7 +5,6 @@ Knows models and activations; reads and writes no files.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,35 +19,11 @@ from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
+from glp_core.stats import bootstrap_mean
 from glp_core.training.loss import stratified_sigmas
 
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    """Independent units that the interval is over."""
-
-    def to_json(self) -> Json:
-        return {"value": self.value, "ci": [self.low, self.high], "n": self.n}
-
-
-def estimate(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Return the mean of values (n,) with a percentile bootstrap interval."""
-    values = values.double()
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.stack(
-        [values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)]
-    )
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(values.mean().item(), low, high, len(values))
 
 
 def mean_by(values: Tensor, groups: Tensor) -> Tensor:
@@ -186,19 +161,20 @@ def delta_lm_report(
 ) -> Json:
     """Return by how much the LLM's loss rises when the site is noised and denoised, per method and noise level, over ids (n, tokens)."""
     base = document_losses(site, ids, None)
-    ablated = estimate(document_losses(site, ids, mean_ablation(glp)) - base)
+    ablated = bootstrap_mean(document_losses(site, ids, mean_ablation(glp)) - base)
     by_level: dict[str, Json] = {}
     for i, level in enumerate(noise_levels):
         progress(i, len(noise_levels), f"loss of the LLM at noise level {level}")
         ways = replacements(glp, prior, level)
         by_level[f"{level:g}"] = {
-            name: estimate(document_losses(site, ids, way) - base).to_json() for name, way in ways.items()
+            name: bootstrap_mean(document_losses(site, ids, way) - base).to_json() | {"n": len(ids)}
+            for name, way in ways.items()
         }
     middle = by_level.get("0.5", by_level[f"{noise_levels[0]:g}"])
     return {
         **{name: found["value"] for name, found in middle.items()},
         "mean_ablation": ablated.value,
-        "mean_ablation_ci": [ablated.low, ablated.high],
+        "mean_ablation_ci": ablated.ci,
         "ci": {name: found["ci"] for name, found in middle.items()},
         "base_loss": base.mean().item(),
         "noise_level": 0.5,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 from glp_core.errors import GlpError
+from glp_core.stats import TAILS, Interval, percentiles
 
 Floats = NDArray[np.float64]
 
@@ -25,14 +26,6 @@ SCALE = 0.02
 """Relative deviation from which a point's pull is bounded (soft L1)."""
 FAR = 10.0
 """Compute beyond this many times the measured range is extrapolation worth a warning."""
-
-
-class Interval(NamedTuple):
-    """A value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class ScalingFit:
         """Return the fitted loss and its 95% band at each compute (m,)."""
         log_c = np.log(np.asarray(compute, dtype=np.float64))
         losses = self.draws[:, :1] + np.exp(np.clip(self.draws[:, 1:2] - self.draws[:, 2:] * log_c, -700, 700))
-        return Band(losses[0], *np.quantile(losses[1:], [0.025, 0.975], axis=0))
+        return Band(losses[0], *np.quantile(losses[1:], TAILS, axis=0))
 
     def loss_at(self, compute: float) -> Interval:
         """Predict the loss that a compute budget buys."""
@@ -146,33 +139,9 @@ def frontier(compute: ArrayLike, loss: ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
-def spearman(x: ArrayLike, y: ArrayLike) -> Interval:
-    """Return the rank correlation with its 95% interval (Bonett and Wright's standard error on Fisher's scale).
-
-    A perfect correlation of n points is taken as half a swap of neighbours away from perfect, or its interval would be a point.
-
-    Raises:
-        GlpError: fewer than five pairs, or one side is constant.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    kept = np.isfinite(a) & np.isfinite(b)
-    a, b, n = a[kept], b[kept], int(kept.sum())
-    if n < 5:
-        raise GlpError(f"A rank correlation needs at least five pairs, got {n}.")
-    if len(set(a)) < 2 or len(set(b)) < 2:
-        raise GlpError("A rank correlation needs values that differ: one side is constant.")
-    rho = float(stats.spearmanr(a, b).statistic)
-    most = 1 - 6 / (n * (n**2 - 1))
-    z = math.atanh(min(max(rho, -most), most))
-    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    return Interval(rho, math.tanh(z - half), math.tanh(z + half))
-
-
 def _interval(values: Floats) -> Interval:
-    """Take the first value with the quantiles of the others; infinite values count as largest."""
-    ordered = np.sort(values[1:])
-    low, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.025, 0.975))
-    return Interval(float(values[0]), float(low), float(high))
+    """Take the first value with the interval of the others."""
+    return Interval(float(values[0]), *percentiles(values[1:]))
 
 
 def _checked(compute: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:

@@ -11,21 +11,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.evaluation.fidelity import Replace, document_losses, estimate, frechet_distance, mean_ablation, replacements
+from glp_core.evaluation.fidelity import Replace, document_losses, frechet_distance, mean_ablation, replacements
 from glp_core.evaluation.two_sample import Accuracy, logistic_test, neighbour_test
 from glp_core.files import Json
 from glp_core.llm.site import Site
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
+from glp_core.stats import bootstrap_mean, jackknife
 from glp_core.training.sae import Sae
 
 NOISE_LEVEL = 0.5
 STEPS = (1, 4, 20, 50)
 GROUPS = 10
 """Of the jackknife."""
-STUDENT = 2.262
-"""Two-sided 95% quantile of Student's t with GROUPS - 1 degrees of freedom."""
 
 
 class Rows(NamedTuple):
@@ -74,9 +73,7 @@ def frechet(one: Rows, other: Rows) -> Json:
     for group in range(GROUPS):
         kept = [rows.acts[rows.groups % GROUPS != group] for rows in (one, other)]
         parts.append(frechet_distance(*kept))
-    found = torch.tensor(parts, dtype=torch.float64)
-    half = STUDENT * float(((GROUPS - 1) / GROUPS * (found - found.mean()).square().sum()).sqrt())
-    return {"value": value, "ci": [max(0.0, value - half), value + half], "n": len(one.acts)}
+    return jackknife(value, parts, least=0.0).to_json() | {"n": len(one.acts)}
 
 
 def components_for(rise: Callable[[int], float], budget: float, d: int) -> int:
@@ -136,7 +133,7 @@ class _Losses:
 
     def rise(self, replace: Replace) -> Json:
         """Return by how much the loss rises, with its interval over documents."""
-        return estimate(self._of(replace) - self.base).to_json()
+        return bootstrap_mean(self._of(replace) - self.base).to_json() | {"n": len(self.base)}
 
     def _of(self, replace: Replace | None) -> Tensor:
         c = self.contest
@@ -183,5 +180,5 @@ def _row(contest: Contest, method: str, way: str, sample: Rows) -> Json:
     return row | {"logistic": _plain(logistic_test(*seen)), "neighbour": _plain(neighbour_test(*seen))}
 
 
-def _plain(found: Accuracy) -> Json:
-    return {"accuracy": found.value, "ci": [found.low, found.high], "n": found.n, "drawn": found.first, "real": found.second}
+def _plain(test: Accuracy) -> Json:
+    return {"accuracy": test.share.value, "ci": test.share.ci, "n": test.n, "drawn": test.first, "real": test.second}

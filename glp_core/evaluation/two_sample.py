@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+from glp_core.stats import Interval, wilson
 
 FEWEST = 20
 
@@ -20,10 +21,8 @@ FEWEST = 20
 class Accuracy(NamedTuple):
     """Share of rows that a classifier puts into the right sample."""
 
-    value: float
-    low: float
-    """Of Wilson's 95% interval; rows count as independent."""
-    high: float
+    share: Interval
+    """With Wilson's interval; rows count as independent."""
     n: int
     """Rows that it was measured on."""
     first: float
@@ -75,7 +74,5 @@ def _pooled(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArr
 
 def _accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> Accuracy:
     """Return the share of right rows with Wilson's interval."""
-    p, n, z = float(right.mean()), len(right), 1.96
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Accuracy(p, centre - half, centre + half, n, float(right[labels == 0].mean()), float(right[labels == 1].mean()))
+    first, second = (float(right[labels == label].mean()) for label in (0, 1))
+    return Accuracy(wilson(float(right.mean()), len(right)), len(right), first, second)

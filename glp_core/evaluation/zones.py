@@ -6,6 +6,7 @@ call most readable texts broken.) A logistic regression gives the share of broke
 them, a model; knows no files.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
+from glp_core.stats import Interval, drawn_counts, percentiles
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, decode, read_texts, repetition
@@ -163,15 +165,16 @@ def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: in
     rng = np.random.default_rng(seed)
     drawn: list[dict[str, float]] = []
     areas = []
-    for weights in _resampled(texts, draws, rng):
+    for weights in _drawn_weights(texts, draws, rng):
         drawn.append(borders(distance, broken, weights))
         if weights[broken].sum() and weights[~broken].sum():
             areas.append(roc_auc_score(broken, distance, sample_weight=weights))
     best, reach = borders(distance, broken), (float(distance.min()), float(distance.max()))
-    zones = {name: _border(best[name], np.array([one[name] for one in drawn]), reach) for name in SHARES}
+    zones = {name: _border(best[name], [one[name] for one in drawn], reach) for name in SHARES}
+    area = Interval(float(roc_auc_score(broken, distance)), *percentiles(areas))
     return {
         "borders": zones | {"share_broken": SHARES},
-        "auroc": {"value": float(roc_auc_score(broken, distance)), "ci": np.quantile(areas, [0.025, 0.975]).tolist()},
+        "auroc": area.to_json(),
         "bins": _bins(distance, broken),
         "by_arm": _by_arm(texts, broken),
         "limits": found._asdict(),
@@ -180,22 +183,19 @@ def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: in
     }
 
 
-def _border(value: float, drawn: NDArray[np.float64], reach: tuple[float, float]) -> Json:
+def _border(value: float, drawn: Sequence[float], reach: tuple[float, float]) -> Json:
     """Return a border with its interval; null where it lies beyond the distances that were seen."""
-    ends = np.sort(drawn)[[round(share * (len(drawn) - 1)) for share in (0.025, 0.975)]]
-    inside = np.isfinite(value) and reach[0] <= value <= reach[1]
-    return {"value": value if inside else None, "ci": [float(end) if np.isfinite(end) else None for end in ends]}
+    inside = reach[0] <= value <= reach[1]
+    return Interval(value if inside else math.inf, *percentiles(drawn)).to_json()
 
 
-def _resampled(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+def _drawn_weights(texts: Sequence[Text], draws: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
     """Yield the weight of every text when prefixes and directions are drawn with replacement; unsteered texts go with their prefix."""
     _, prefix = np.unique([text.prefix for text in texts], return_inverse=True)
     names = sorted({text.direction for text in texts} - {""})
     direction = np.array([names.index(text.direction) if text.direction else len(names) for text in texts])
-    for _ in range(draws):
-        first = np.bincount(rng.integers(prefix.max() + 1, size=prefix.max() + 1), minlength=prefix.max() + 1)
-        second = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) if names else np.zeros(0)
-        yield (first[prefix] * np.append(second, 1)[direction]).astype(float)
+    for of_prefix, of_direction in drawn_counts([prefix.max() + 1, len(names)], draws=draws, rng=rng):
+        yield (of_prefix[prefix] * np.append(of_direction, 1)[direction]).astype(float)
 
 
 def _bins(distance: NDArray[np.float64], broken: NDArray[np.bool_]) -> list[Json]:

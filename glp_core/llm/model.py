@@ -126,9 +126,10 @@ class Llm:
         """
         layer_at(self.model, layer)
         ids, mask = self.pad(rows)
-        mask = mask if self.device.type == "cpu" else None
         with record(self.model, [layer], stop=True) as acts:
-            self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+            self.model(
+                input_ids=ids, attention_mask=mask if self.device.type == "cpu" else None, use_cache=False, logits_to_keep=1
+            )
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]
 
 

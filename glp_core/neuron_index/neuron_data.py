@@ -28,7 +28,7 @@ class Snippet:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ValueRange:
     """Random texts with values between two quantiles."""
 
     low_quantile: float
@@ -80,7 +80,7 @@ class Neuron:
     quantiles: list[tuple[float, float]]
     top: list[Snippet]
     bottom: list[Snippet]
-    intervals: list[Interval]
+    intervals: list[ValueRange]
     promoted: list[TokenEffect]
     suppressed: list[TokenEffect]
     nearest_write: list[Neighbour]

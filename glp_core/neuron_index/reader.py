@@ -22,7 +22,7 @@ from glp_core.neuron_index.format import (
     decode,
     window_span,
 )
-from glp_core.neuron_index.neuron_data import Interval, Neighbour, Neuron, Snippet, StoredDocument, TokenEffect
+from glp_core.neuron_index.neuron_data import Neighbour, Neuron, Snippet, StoredDocument, TokenEffect, ValueRange
 from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.tasks import NeuronTasks
 from glp_core.neuron_index.texts import StoredTexts
@@ -193,10 +193,12 @@ class NeuronIndex:
             if place >= 0
         ]
 
-    def _intervals(self, index: int, scale: float) -> list[Interval]:
+    def _intervals(self, index: int, scale: float) -> list[ValueRange]:
         edges, shares = self._one("edges", index).tolist(), self.facts["interval_edges"]
         return [
-            Interval(shares[i], shares[i + 1], edges[i], edges[i + 1], self._list("interval", index, i, INTERVAL_REACH, scale))
+            ValueRange(
+                shares[i], shares[i + 1], edges[i], edges[i + 1], self._list("interval", index, i, INTERVAL_REACH, scale)
+            )
             for i in range(len(edges) - 1)
         ]
 

@@ -11,11 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 Floats = NDArray[np.float32]
 KEPT_COMPONENTS = 50
@@ -23,28 +27,19 @@ KEPT_COMPONENTS = 50
 LOOK = 0.2
 
 
-class Pca:
-    """Principal components of real rows (n, d), by singular values."""
+def fit_pca(real: Floats, components: int = 2) -> "PCA":
+    """Fit principal components to real rows (n, d), at most `components` of them."""
+    from sklearn.decomposition import PCA
 
-    def __init__(self, real: Floats, components: int = 2) -> None:
-        if len(real) < 3:
-            raise GlpError(f"Got {len(real)} real rows, wanted at least 3.")
-        self.mean = real.mean(0)
-        _, singular, axes = np.linalg.svd(real - self.mean, full_matrices=False)
-        count = min(components, len(axes))
-        self.axes = axes[:count] * np.sign(axes[:count, np.abs(axes[:count]).argmax(1)].diagonal())[:, None]
-        self.explained = (singular**2 / np.square(singular).sum())[:count]
-        """Share of the variance of each component."""
-
-    def transform(self, rows: Floats) -> Floats:
-        """Return the coordinates (n, components) of rows (n, d)."""
-        return (rows - self.mean) @ self.axes.T
+    if len(real) < 3:
+        raise GlpError(f"Got {len(real)} real rows, wanted at least 3.")
+    return PCA(min(components, *real.shape), svd_solver="full").fit(real)
 
 
 def pca_map(real: Floats, others: Mapping[str, Floats]) -> tuple[Floats, dict[str, Floats], Floats]:
     """Return the plane of real rows, that of the others by name, and the share of variance of both axes."""
-    pca = Pca(real)
-    return pca.transform(real), {name: pca.transform(rows) for name, rows in others.items()}, pca.explained
+    pca = fit_pca(real)
+    return pca.transform(real), {name: pca.transform(rows) for name, rows in others.items()}, pca.explained_variance_ratio_
 
 
 def umap_map(
@@ -64,7 +59,7 @@ def umap_map(
     """
     if len(real) <= neighbours:
         raise GlpError(f"Got {len(real)} real rows, wanted more than {neighbours}.")
-    pca = Pca(real, KEPT_COMPONENTS)
+    pca = fit_pca(real, KEPT_COMPONENTS)
     with tempfile.TemporaryDirectory(prefix="glp-map-") as name:
         folder = Path(name)
         np.save(folder / "real.npy", pca.transform(real).astype(np.float32))

@@ -1,4 +1,4 @@
-"""One-dimensional probes for many neurons at once: class-mean differences, AUC, logistic regression by Newton steps.
+"""One-dimensional probes for many neurons at once: class-mean differences, logistic regression by Newton steps.
 
 Arrays only, float64 inside: knows nothing of neurons, tasks or models.
 """
@@ -6,7 +6,6 @@ Arrays only, float64 inside: knows nothing of neurons, tasks or models.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 NEWTON_STEPS = 25
 STEEPEST = 30.0
@@ -28,18 +27,6 @@ def standardised_difference(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (positive.mean(0) - negative.mean(0)) / np.sqrt(np.maximum(pooled, 1e-12))
 
 
-def auc(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve (m,) of features x (n, m); ties count half."""
-    return auc_of_ranks(rankdata(x, axis=0), labels)
-
-
-def auc_of_ranks(ranks: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the areas for ranks (n, m) and labels (n,) or (k, n): (m,) or (k, m)."""
-    positive = labels.sum(-1, keepdims=labels.ndim > 1)
-    negative = labels.shape[-1] - positive
-    return (labels.astype(ranks.dtype) @ ranks - positive * (positive + 1) / 2) / (positive * negative)
-
-
 def fit_logistic(x: np.ndarray, labels: np.ndarray, *, l2: float = 1.0) -> LogisticFits:
     """Fit one logistic regression a feature of x (n, m): what scikit-learn's LogisticRegression(C=1 / l2) finds on standardised x."""
     mean, std = x.mean(0, dtype=np.float64), np.maximum(x.std(0, dtype=np.float64), 1e-12)
@@ -59,28 +46,3 @@ def fit_logistic(x: np.ndarray, labels: np.ndarray, *, l2: float = 1.0) -> Logis
         if max(np.abs(step0).max(), np.abs(step1).max()) < 1e-8:
             break
     return LogisticFits(slope / std, intercept - slope * mean / std)
-
-
-def roc(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return false-positive and true-positive rates for falling thresholds, from (0, 0) to (1, 1), and the area."""
-    order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.diff(values[order]) != 0, True)
-    true, false = np.cumsum(labels[order])[last_of_tie], np.cumsum(1 - labels[order])[last_of_tie]
-    tpr, fpr = np.append(0, true) / max(1, true[-1]), np.append(0, false) / max(1, false[-1])
-    return fpr, tpr, float(np.trapezoid(tpr, fpr))
-
-
-def bootstrap_mean(values: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of the mean of values (n,)."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def auc_interval(value: float, n_positive: int, n_negative: int) -> tuple[float, float]:
-    """Return a 95% interval of an AUC by Hanley and McNeil's (1982) standard error."""
-    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = value * (1 - value) + (n_positive - 1) * (q1 - value**2) + (n_negative - 1) * (q2 - value**2)
-    reach = 1.96 * np.sqrt(max(variance, 0) / (n_positive * n_negative))
-    return max(0.0, value - reach), min(1.0, value + reach)

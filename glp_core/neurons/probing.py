@@ -13,16 +13,19 @@ import pandas as pd
 from glp_core.data.corpus import Task
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.neurons.probes import auc, auc_interval, bootstrap_mean, fit_logistic, roc, standardised_difference
+from glp_core.neurons.probes import fit_logistic, standardised_difference
 from glp_core.progress import Progress, quiet
+from glp_core.stats import auc, auc_interval, bootstrap_mean
 
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace
 
-__all__ = ["Features", "TaskResult", "TaskScores", "probe_task", "roc", "summary", "task_scores", "neuron_concepts"]
+__all__ = ["Features", "TaskResult", "TaskScores", "probe_task", "summary", "task_scores", "neuron_concepts"]
 
 PRESELECTED = 512
 """Features kept by their class-mean difference on training rows (paper)."""
+DRAWS = 10_000
+"""Of the bootstraps over tasks."""
 NAMES = ("glp", "mlp", "layer", "sae")
 TITLES = {"glp": "GLP meta-neurons", "mlp": "raw MLP neurons", "layer": "raw layer output", "sae": "SAE latents"}
 
@@ -125,10 +128,10 @@ def summary(
     return {
         "n_tasks": len(tasks),
         "mean_auc": means,
-        "ci": {name: bootstrap_mean(values) for name, values in scores.items()},
+        "ci": {name: bootstrap_mean(values, draws=DRAWS).ci for name, values in scores.items()},
         "best_baseline": best,
         "paired_difference": float(difference.mean()),
-        "paired_difference_ci": bootstrap_mean(difference),
+        "paired_difference_ci": bootstrap_mean(difference, draws=DRAWS).ci,
         "tasks_won": int((difference > 0).sum()),
         "rows": [_report_row(task, rows[task.name], {n: results[n][task.name] for n in names}, d_mlp) for task in tasks],
     }
@@ -148,7 +151,7 @@ def _report_row(task: Task, rows: TaskRows, found: Mapping[str, TaskResult], d_m
     for name, result in found.items():
         row[name] = {
             "auc": result.test_auc,
-            "ci": auc_interval(result.test_auc, positive, len(rows.test) - positive),
+            "ci": auc_interval(result.test_auc, positive, len(rows.test) - positive).ci,
             "validation_auc": result.validation_auc,
             "index": result.feature,
             "sign": result.sign,

@@ -15,9 +15,9 @@ from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_neurons
-from glp_core.neurons.probes import auc_of_ranks
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
+from glp_core.stats import Interval, auc_of_ranks, drawn_counts, percentiles
 
 FEWEST = 5
 PERMUTATIONS_AT_ONCE = 100
@@ -47,11 +47,8 @@ class ConceptNeurons:
     """The best neurons for two groups of texts."""
 
     neurons: list[FoundNeuron]
-    cross_validated_auc: float
-    """Of choosing the best neuron on other texts, on held-out texts."""
-    cv_low: float
-    """Of its 95% bootstrap interval."""
-    cv_high: float
+    cross_validated: Interval
+    """AUC of choosing the best neuron on other texts, on held-out texts. Its interval is bootstrapped over texts."""
     p_value: float
     """Of the best neuron: could labels at random find as good a one?"""
     n_positive: int
@@ -118,7 +115,7 @@ def rank_neurons(
     # the smallest difference that float32 areas can be trusted to
     p_values = (1 + (chance[:, None] >= strength[best] - 1e-6).sum(0)) / (1 + permutations)
     picked, scores, fold = _held_out(neurons, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng)
-    area, low, high = _pooled(scores, labels, fold, rng)
+    area = _pooled(scores, labels, fold, rng)
     found = [
         FoundNeuron(
             *divmod(int(neuron), d_mlp),
@@ -131,7 +128,7 @@ def rank_neurons(
         for neuron, p in zip(best, p_values, strict=True)
     ]
     counts = int(labels.sum()), int((1 - labels).sum())
-    return ConceptNeurons(found, area, low, high, found[0].p_value, *counts, permutations, labels, texts)
+    return ConceptNeurons(found, area, found[0].p_value, *counts, permutations, labels, texts)
 
 
 def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
@@ -162,17 +159,14 @@ def _held_out(
     return picked, scores, fold
 
 
-def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> Interval:
     """Return the AUC over pairs of the same fold, as neurons differ between folds, and its 95% bootstrap interval over texts."""
     positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     same = fold[positive][:, None] == fold[negative]
     wins = (scores[positive][:, None] > scores[negative]) + 0.5 * (scores[positive][:, None] == scores[negative])
     wins = wins * same
     draws = []
-    for _ in range(BOOTSTRAP):
-        a = np.bincount(rng.integers(0, len(positive), len(positive)), minlength=len(positive))
-        b = np.bincount(rng.integers(0, len(negative), len(negative)), minlength=len(negative))
+    for a, b in drawn_counts([len(positive), len(negative)], draws=BOOTSTRAP, rng=rng):
         pairs = a @ same @ b
         draws.append(a @ wins @ b / pairs if pairs else np.nan)
-    low, high = np.nanquantile(draws, (0.025, 0.975))
-    return float(wins.sum() / same.sum()), float(low), float(high)
+    return Interval(float(wins.sum() / same.sum()), *percentiles(draws))

@@ -21,6 +21,7 @@ from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import check_safetensors
 from glp_core.progress import Progress, quiet
+from glp_core.stats import roc
 
 TENSORS = ("vector", "probe_weight", "probe_bias")
 TEST_SHARE = 0.25
@@ -159,8 +160,6 @@ def direction_from(
         means: mean activations of the same texts, for the concept probe.
         labels: (n,), 1 positive and 0 negative.
     """
-    from sklearn.metrics import roc_auc_score
-
     known = torch.isfinite(acts).all(-1) & torch.isfinite(means).all(-1)
     n_train = int(known[:n_train].sum())
     acts, means, labels = acts[known], means[known], labels[known.numpy()]
@@ -180,13 +179,13 @@ def direction_from(
         vector=vector,
         layer=layer,
         median_norm=median_norm,
-        auroc=float(roc_auc_score(test, (acts[n_train:] @ vector).numpy())),
+        auroc=roc((acts[n_train:] @ vector).numpy(), test).area,
         how=how,
         n_train=n_train,
         n_test=len(test),
         probe_weight=weight,
         probe_bias=bias,
-        probe_auroc=float(roc_auc_score(test, (means[n_train:] @ weight).numpy())),
+        probe_auroc=roc((means[n_train:] @ weight).numpy(), test).area,
     )
 
 

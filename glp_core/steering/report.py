@@ -1,16 +1,16 @@
 """Turn outcomes of steering into report rows with intervals. Knows outcomes; knows no models and no files."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from glp_core.files import Json
+from glp_core.stats import Interval, bootstrap_mean, percentiles, resampled_means
 from glp_core.steering.outcomes import Outcome
 
 EXAMPLES = 3
 """Prefixes whose texts are kept."""
-DRAWS = 2000
-"""Of the bootstrap over prefixes."""
 MEASURES = ("concept", "log_probability", "asked_log_probability", "repetition", "repeated_bigrams", "distance", "kept_push")
 
 
@@ -26,9 +26,7 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: s
     for (arm, strength), cell in table.items():
         row: Json = {"arm": arm, "strength": strength}
         for name in MEASURES:
-            values = _column(cell, name)
-            row[name] = _value(np.nanmean(values)) if np.isfinite(values).any() else None
-            row[f"{name}_ci"] = _interval(_resampled(values, seed))
+            row |= _with_interval(name, bootstrap_mean(_column(cell, name), seed=seed))
         rows.append(row | {"n": len(cell)})
     comparisons = [
         {"strength": strength} | _compare(table[compared, strength], table[baseline, strength], seed)
@@ -42,34 +40,21 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: s
 
 def _compare(ours: Sequence[Outcome], theirs: Sequence[Outcome], seed: int) -> Json:
     """Return the ratio of repetitions and the difference of concepts and log-probabilities, ours against theirs."""
-    result: Json = {}
     a, b = _column(ours, "repetition"), _column(theirs, "repetition")
-    result["repetition_ratio"] = _value(a.mean() / b.mean()) if b.mean() > 0 else None
-    top, bottom = _resampled(a, seed), _resampled(b, seed)
-    result["repetition_ratio_ci"] = _interval(top / np.where(bottom > 0, bottom, np.nan))
+    top, bottom = resampled_means(a, seed=seed), resampled_means(b, seed=seed)
+    ratio = a.mean() / b.mean() if b.mean() > 0 else math.nan
+    result = _with_interval("repetition_ratio", Interval(ratio, *percentiles(top / np.where(bottom > 0, bottom, np.nan))))
     for name in ("concept", "log_probability"):
         difference = _column(ours, name) - _column(theirs, name)
-        result[f"{name}_difference"] = _value(np.nanmean(difference))
-        result[f"{name}_difference_ci"] = _interval(_resampled(difference, seed))
+        result |= _with_interval(f"{name}_difference", bootstrap_mean(difference, seed=seed))
     return result
+
+
+def _with_interval(name: str, interval: Interval) -> Json:
+    """Return a number and its interval, rounded; null where there is none."""
+    value, low, high = (round(number, 5) if math.isfinite(number) else None for number in interval)
+    return {name: value, f"{name}_ci": None if low is None else [low, high]}
 
 
 def _column(cell: Sequence[Outcome], name: str) -> np.ndarray:
     return np.array([getattr(outcome, name) for outcome in cell], dtype=float)
-
-
-def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """Return DRAWS means over prefixes drawn with replacement; the same seed draws the same prefixes."""
-    index = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
-    drawn = values[index]
-    present = np.isfinite(drawn)
-    return np.where(present, drawn, 0).sum(1) / np.where(present.any(1), present.sum(1), np.nan)
-
-
-def _interval(draws: np.ndarray) -> list[float] | None:
-    draws = draws[np.isfinite(draws)]
-    return [_value(v) for v in np.quantile(draws, [0.025, 0.975])] if len(draws) else None
-
-
-def _value(number: float) -> float:
-    return round(float(number), 5)

@@ -19,6 +19,7 @@ from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.progress import Progress, quiet
+from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
 from glp_core.steering.frontier import Curves, gain_at, hypervolume
 from glp_core.steering.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
@@ -152,7 +153,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
         "family": form.family,
         "settings": form.settings,
         "hypervolume": _round(fmean(row["hypervolume"] for row in directions.values())),
-        "hypervolume_ci": [_round(value) for value in np.quantile(drawn, [0.025, 0.975])],
+        "hypervolume_ci": [_round(value) for value in percentiles(drawn)],
         "gain_at_equal_fluency": _round(fmean(row["gain_at_equal_fluency"] for row in directions.values())),
         "directions": directions,
     }

@@ -13,6 +13,7 @@ from dashboard.service import follow, neurons, resources, results, workspace_fac
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.neurons.search import ConceptNeurons, FoundNeuron
+from glp_core.stats import Interval
 from tests.support import neuron_fakes, pages
 
 TIMEOUT = 60
@@ -193,7 +194,9 @@ def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, 
         positive, negative = itemgetter("positive", "negative")(real.bind(*given, **options).arguments)
         labels = np.repeat([1, 0], [len(positive), len(negative)])
         found = [FoundNeuron(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * 1.0) for i in range(2)]
-        return ConceptNeurons(found, 0.85, 0.7, 0.95, 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative])
+        return ConceptNeurons(
+            found, Interval(0.85, 0.7, 0.95), 0.01, len(positive), len(negative), 1000, labels, [*positive, *negative]
+        )
 
     monkeypatch.setattr(search, "find_neurons", find_neurons)
     results.results.clear()

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 
 from glp_core.data.bank import Bank, nearest
 from glp_core.errors import GlpError
@@ -32,8 +31,8 @@ def test_equal_samples_cannot_be_told_apart_and_shifted_ones_can():
     one, same, other = RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)) + 1.0
     for test in (logistic_test, neighbour_test):
         found = test(one, same)
-        assert found.low <= 0.5 <= found.high
-        assert test(one, other).low > 0.75
+        assert found.share.low <= 0.5 <= found.share.high
+        assert test(one, other).share.low > 0.75
     collapsed = neighbour_test(0.05 * one, other)
     assert collapsed.first > 0.95
 
@@ -44,8 +43,8 @@ def test_what_has_the_same_mean_and_covariance_is_found_by_neighbours_only():
     sphere = RNG.normal(size=(600, 5))
     sphere *= math.sqrt(5) / np.linalg.norm(sphere, axis=1, keepdims=True)
     linear = logistic_test(sphere, normal)
-    assert linear.low <= 0.53
-    assert neighbour_test(sphere, normal).low > 0.53
+    assert linear.share.low <= 0.53
+    assert neighbour_test(sphere, normal).share.low > 0.53
 
 
 def test_the_interval_covers_chance_under_no_difference():
@@ -53,7 +52,7 @@ def test_the_interval_covers_chance_under_no_difference():
     for seed in range(150):
         rng = np.random.default_rng(seed)
         found = logistic_test(rng.normal(size=(100, 3)), rng.normal(size=(100, 3)), seed=seed)
-        covered += found.low <= 0.5 <= found.high
+        covered += found.share.low <= 0.5 <= found.share.high
     assert covered >= 132  # 95% would be 142; its standard deviation is 2.7
 
 
@@ -64,14 +63,6 @@ def test_samples_that_cannot_be_tested_are_refused():
         neighbour_test(np.zeros((50, 3)), np.zeros((50, 4)))
     with pytest.raises(GlpError, match="not finite"):
         neighbour_test(np.full((50, 3), np.nan), np.zeros((50, 3)))
-
-
-def test_auroc_is_scikit_learns_with_ties():
-    off, real = RNG.integers(0, 8, 60).astype(float) + 1, RNG.integers(0, 8, 80).astype(float)
-    found = detection.auroc(off, real)
-    truth = roc_auc_score(np.repeat([1, 0], [60, 80]), np.concatenate([off, real]))
-    assert found.value == pytest.approx(truth)
-    assert found.low < truth < found.high
 
 
 def test_a_push_has_the_length_that_it_says():
@@ -138,18 +129,6 @@ def test_a_tiny_push_is_not_nearer_than_the_real_one_that_it_came_from(measures)
     kinds = {"hardly pushed": detection.Off(real + 1e-3, own)}
     (row,) = detection.detection_report(measures, kinds, real, own, ("neighbour",))["rows"]
     assert row["auroc"] == pytest.approx(0.5, abs=0.02)
-
-
-def test_the_roc_curve_is_scikit_learns_and_its_area_the_auroc():
-    from sklearn.metrics import auc, roc_curve
-
-    off, real = RNG.integers(0, 30, 300).astype(float) + 6, RNG.integers(0, 30, 400).astype(float)
-    found = detection.roc(off, real)
-    alarms, hits, _ = roc_curve(np.repeat([1, 0], [300, 400]), np.concatenate([off, real]), drop_intermediate=False)
-    assert auc(detection.RATES, found) == pytest.approx(auc(alarms, hits), abs=0.01)
-    assert found[-1] == 1 and found == sorted(found)
-    assert detection.roc(off + 100, real) == [1.0] * len(detection.RATES)
-    assert detection.roc(real, real) == pytest.approx(detection.RATES, abs=1e-3)
 
 
 def test_a_slow_measure_gets_fewer_activations(measures):

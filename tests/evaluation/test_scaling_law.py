@@ -5,10 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from glp_core.errors import GlpError
-from glp_core.evaluation.scaling_law import fit_law, frontier, spearman
+from glp_core.evaluation.scaling_law import fit_law, frontier
 
 E, ALPHA = 0.52, 0.169
 A = 1.48 * 1e12**ALPHA
@@ -103,27 +102,3 @@ def test_frontier_keeps_what_nothing_beats():
     compute = [1, 2, 3, 3, 4, 5]
     loss = [5, 4, 4.5, 3, 3, 2]
     assert frontier(compute, loss).tolist() == [True, True, False, True, False, True]
-
-
-def test_spearman_agrees_with_scipy_and_its_interval_covers():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal(30)
-    y = x + rng.standard_normal(30)
-    assert spearman(x, y).value == pytest.approx(stats.spearmanr(x, y).statistic)
-    truth = 6 / math.pi * math.asin(0.6 / 2)  # of a bivariate normal with correlation 0.6
-    covered = 0
-    for _ in range(200):
-        a = rng.standard_normal(25)
-        low, high = spearman(a, 0.6 * a + 0.8 * rng.standard_normal(25))[1:]
-        covered += low <= truth <= high
-    assert covered >= 180
-
-
-def test_a_perfect_rank_correlation_is_not_certain():
-    found = spearman(range(8), range(8))
-    assert found.value == pytest.approx(1)
-    assert 0.8 < found.low < 1
-    with pytest.raises(GlpError, match="five pairs"):
-        spearman(range(4), range(4))
-    with pytest.raises(GlpError, match="constant"):
-        spearman(range(6), [1] * 6)

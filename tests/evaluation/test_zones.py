@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from glp_core.errors import GlpError
 from glp_core.evaluation import scorecard, zones
@@ -78,7 +79,7 @@ def test_the_jackknife_interval_is_as_wide_as_new_samples_spread():
     found = [scorecard.frechet(*drawn(seed)) for seed in range(40)]
     assert found[0]["value"] == pytest.approx(frechet_distance(*(rows.acts for rows in drawn(0))))
     spread = np.std([one["value"] for one in found])
-    widths = [(one["ci"][1] - one["ci"][0]) / 2 / scorecard.STUDENT for one in found]
+    widths = [(one["ci"][1] - one["ci"][0]) / 2 / stats.t.ppf(0.975, scorecard.GROUPS - 1) for one in found]
     assert np.mean(widths) == pytest.approx(spread, rel=0.35)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from glp_core.data.corpus import tasks
 from glp_core.llm.batching import by_length
+from glp_core.stats import Interval
 from tests.bench import ten_concepts
 from tests.support.neuron_fakes import FakeIndex
 
@@ -20,7 +21,7 @@ def test_five_tasks_exist_and_five_own_concepts_have_enough_texts():
 
 def test_the_table_shows_the_chosen_side_and_stays_a_table():
     best = SimpleNamespace(layer=1, neuron=3, sign=1, auc=0.9)
-    found = SimpleNamespace(neurons=[best], n_positive=16, n_negative=32, cross_validated_auc=0.8, cv_low=0.7, cv_high=0.9)
+    found = SimpleNamespace(neurons=[best], n_positive=16, n_negative=32, cross_validated=Interval(0.8, 0.7, 0.9))
     found.p_value, found.permutations = 0.001, 1000
     row = ten_concepts.evidence(FakeIndex(), "a | b", "?", found)
     assert row["texts"][0] == "word0 word1 word2 **word3** word4 word5 word6 word7 word8 word9 word10 word11"

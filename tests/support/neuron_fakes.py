@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Interval, Neighbour, Neuron, Snippet, TokenEffect
+from glp_core.neuron_index.neuron_data import Neighbour, Neuron, Snippet, TokenEffect, ValueRange
 from glp_core.neuron_index.reading import NOISE_FREE, NoiseAxis
 from glp_core.neurons.over_text import TextNeurons
 
@@ -70,7 +70,7 @@ class FakeIndex:
         others = [Neighbour(1, i, 0.9 - i / 5) for i in range(5)]
         effects = [TokenEffect(text, 1 - i / 8) for i, text in enumerate(HOSTILE[:4])]
         hostile = snippet(6.0, 0, pieces=HOSTILE)
-        intervals = [Interval(i / 5, (i + 1) / 5, i - 2.5, i - 1.5, [snippet(i - 2.0)]) for i in range(5)]
+        intervals = [ValueRange(i / 5, (i + 1) / 5, i - 2.5, i - 1.5, [snippet(i - 2.0)]) for i in range(5)]
         return Neuron(
             layer, neuron, number, f"fires on word{number} <b>", "automatic",
             mean=0.0, std=1.0, skewness=0.5, kurtosis=41.0, noise_share=0.1,

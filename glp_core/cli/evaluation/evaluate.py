@@ -14,6 +14,7 @@ from glp_core.files import Json, read_json
 from glp_core.prior.distance import make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.prior.glp import GLP
+from glp_core.stats import bootstrap_mean
 from glp_core.workspace import Workspace
 
 
@@ -59,15 +60,16 @@ def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) 
     """Return the loss on held-out activations (interval over documents) beside that of the best linear denoiser."""
     rows = store.validation_rows(n)
     errors = fidelity.held_out_errors(glp, rows["acts"])
-    over_documents = fidelity.estimate(fidelity.mean_by(errors, rows["documents"]))
+    by_document = fidelity.mean_by(errors, rows["documents"])
+    over_documents = bootstrap_mean(by_document)
     statistics = {"var": glp.normalizer.var[0], "covariance": workspace.covariance()}
     return {
         "validation_loss": errors.mean().item(),
         "validation": {
             "activations": len(errors),
-            "documents": over_documents.n,
+            "documents": len(by_document),
             "mean_over_documents": over_documents.value,
-            "mean_over_documents_ci": [over_documents.low, over_documents.high],
+            "mean_over_documents_ci": over_documents.ci,
             "noise_draws": 2,
             "noise_levels": "stratified over [0, 1]",
             "dtype": str(glp.dtype).removeprefix("torch."),

@@ -7,10 +7,11 @@ import pandas as pd
 from glp_core.cli.console import add_workspace_argument, open_workspace, say
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
-from glp_core.evaluation.scaling_law import Interval, ScalingFit, fit_law, spearman
+from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.files import Json
 from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
+from glp_core.stats import spearman
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
 def law(fit: ScalingFit) -> Json:
     """Return the fitted law as plain numbers."""
     return {
-        "E": _plain(fit.e),
-        "A": _plain(fit.a),
-        "alpha": _plain(fit.alpha),
+        "E": fit.e.to_json(),
+        "A": fit.a.to_json(),
+        "alpha": fit.alpha.to_json(),
         "n_points": len(fit.compute),
         "compute_range": [float(fit.compute[0]), float(fit.compute[-1])],
         "largest_residual": float(abs(fit.residuals).max()),
-        "tenfold": _plain(fit.tenfold(float(fit.compute[-1]))),
+        "tenfold": fit.tenfold(float(fit.compute[-1])).to_json(),
     }
 
 
@@ -77,8 +78,4 @@ def correlation(table: pd.DataFrame, score: str) -> Json | None:
         found = spearman(table["validation_loss"], table[score])
     except GlpError:
         return None
-    return _plain(found) | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
-
-
-def _plain(found: Interval) -> Json:
-    return {"value": found.value, "ci": [found.low, found.high]}
+    return found.to_json() | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
