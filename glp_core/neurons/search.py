@@ -17,7 +17,7 @@ from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_neurons
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
-from glp_core.stats import Interval, auc_of_ranks, drawn_counts, percentiles
+from glp_core.stats import Interval, auc_interval, auc_of_ranks, drawn_counts, percentiles
 
 FEWEST = 5
 PERMUTATIONS_AT_ONCE = 100
@@ -169,4 +169,7 @@ def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.ra
     for a, b in drawn_counts([len(positive), len(negative)], draws=BOOTSTRAP, rng=rng):
         pairs = a @ same @ b
         draws.append(a @ wins @ b / pairs if pairs else np.nan)
-    return Interval(float(wins.sum() / same.sum()), *percentiles(draws))
+    area = float(wins.sum() / same.sum())
+    if area in (0, 1):  # every draw of texts gives the same area
+        return auc_interval(area, len(positive), len(negative))
+    return Interval(area, *percentiles(draws))

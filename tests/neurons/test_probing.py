@@ -260,3 +260,9 @@ def test_scores_that_were_not_made_are_asked_for(tmp_path):
     assert scores.values.tolist() == [1.0, 3.0] and scores.labels.tolist() == [1, 0]
     with pytest.raises(GlpError, match="was not probed"):
         task_scores(Empty(), "3_z")
+
+
+def test_texts_that_are_told_apart_perfectly_still_have_an_interval():
+    values = np.repeat([1.0, 0.0], 12)[:, None] + 0.01 * np.random.default_rng(0).standard_normal((24, 5))
+    found = rank_neurons(values, np.repeat([1, 0], 12), [""] * 24, 5, k=2, folds=4, permutations=20, seed=0)
+    assert found.cross_validated.value == 1 == found.cross_validated.high and 0.7 < found.cross_validated.low < 0.99
