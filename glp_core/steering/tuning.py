@@ -135,7 +135,8 @@ def compare(tried: Sequence[Form], outcomes: Mapping[str, Sequence[Outcome]]) ->
 
 
 def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
-    directions, volumes = {}, []
+    directions: dict[str, Json] = {}
+    volumes = []
     for name, curve in curves.items():
         gains, fluencies = curve.points(form.name)
         volumes.append(hypervolume(*curve.points(form.name, curve.draws())))
