@@ -18,7 +18,7 @@ HOW_TO_READ = """
 
 def draw() -> None:
     """Draw the page."""
-    slot = frame.page_frame("Concepts", "Is there a neuron for my concept?")
+    slot = frame.page_frame("Concepts", "Is there a neuron for my concept?", own_view.TEXTS.values())
     part = st.segmented_control(
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",

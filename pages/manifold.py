@@ -1,7 +1,7 @@
 """Manifold: how far is this from what the model really produces?"""
 
-from dashboard.manifold import measure, reports, text_view
-from dashboard.widgets import frame, url
+from dashboard.manifold import controls, reports, views
+from dashboard.widgets import frame
 
 HELP = """
 The GLP was trained on real activations only, so what surprises it is off their manifold. Every measure is larger for what is farther
@@ -24,14 +24,11 @@ texts: which share of them is broken at which mean distance. What is measured on
 mix on it may still be told apart, which is what the two-sample tests under it measure.
 """
 
-problems = url.link_problems(list(measure.PARAMS.values()))
-slot = frame.page_frame("Manifold", "How far is this from what the model really produces?")
-for problem in problems:
-    frame.notice_box(problem)
-view = text_view.view_choice()
-files = text_view.draw(view)
+slot = frame.page_frame("Manifold", "How far is this from what the model really produces?", controls.params().values())
+view = views.choose()
+files = views.draw(view)
 with slot:
-    frame.share("manifold", text_view.link())
+    frame.share("manifold", controls.link())
     frame.download(files, key="manifold_download")
 reports.draw()
 frame.how_to_read(HELP)

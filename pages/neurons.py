@@ -32,7 +32,7 @@ HOW_TO_READ = """
 def draw() -> None:
     """Draw the page."""
     view = shared.view_in_url()
-    slot = frame.page_frame("Meta-neurons", QUESTIONS[view])
+    slot = frame.page_frame("Meta-neurons", QUESTIONS[view], [neurons.TEXT])
     st.html(f"<style>{neuron_texts.STYLE}</style>")
     try:
         index = neurons.index()

@@ -1,7 +1,7 @@
 """Scaling: what does compute buy?"""
 
 from dashboard.scaling import law, view
-from dashboard.widgets import frame, url
+from dashboard.widgets import frame
 
 HELP = """
 Each curve is one training run, each point a kept checkpoint, measured on the same held-out activations with the same noise. **Compute**
@@ -23,11 +23,7 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
   It is drawn through the middle of our fit.
 """
 
-PARAMS = list(law.PARAMS.values())
-problems = url.link_problems(PARAMS)
-slot = frame.page_frame("Scaling", "What does compute buy?")
-for problem in problems:
-    frame.notice_box(problem)
+slot = frame.page_frame("Scaling", "What does compute buy?", law.PARAMS.values())
 own_folder = view.controls()
 view.draw(own_folder, slot)
 frame.how_to_read(HELP)

@@ -27,8 +27,7 @@ noises the result to *noise level* and denoises it with the GLP: what comes out 
 
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
 params = request.params(directions)
-results.read_link(params)
-slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?")
+slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", params.values())
 beside = controls.controls(params, directions)
 run.keep_up(params, directions)
 current = run.current()

@@ -9,11 +9,10 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
-from dashboard.widgets.url_text import url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 
 FITS_URL = 3_000
 """Characters of one box of texts up to which the link holds it."""
+TEXTS = {
+    "positive": url.text("positive", "Positive texts", tables.EXAMPLE_POSITIVE, FITS_URL),
+    "negative": url.text("negative", "Negative texts", tables.EXAMPLE_NEGATIVE, FITS_URL),
+}
 
 
 def draw() -> None:
@@ -31,12 +34,10 @@ def draw() -> None:
     index = neurons.index()
     uploaded = _upload()
     boxes = []
-    for column, title, example in zip(
-        st.columns(2), ("positive", "negative"), (tables.EXAMPLE_POSITIVE, tables.EXAMPLE_NEGATIVE), strict=True
-    ):
+    for column, title in zip(st.columns(2), TEXTS, strict=True):
         label = f"Texts that {'have' if title == 'positive' else 'have not'} the concept, one a line"
         with column:
-            boxes.append(url_text_area(label, key=f"concepts_{title}", param=title, default=example, fits=FITS_URL, height=190))
+            boxes.append(url.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
     positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")

@@ -1,5 +1,6 @@
-"""What the Manifold page's views share: widgets tied to the page's address, and the choice of a direction."""
+"""What the Manifold page's views share: the page's parameters, their checked values, and the choice of a direction."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -7,26 +8,43 @@ import streamlit as st
 from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
+from dashboard.widgets.url import Param
 
 DIRECTION = "manifold_direction"
+TEXT_BOX = "manifold_text_box"
+"""Widget of the text, which the address holds while it is short."""
 
 
-def bound(name: str) -> url.Bound:
-    """Return what ties a widget to its parameter."""
-    return PARAMS[name].bound
+def params() -> Mapping[str, Param]:
+    """Return all parameters of the page by short name; the direction's options are the workspace's."""
+    titles = [facts.title for facts in _directions()]
+    return PARAMS | ({"direction": url.choice(DIRECTION, "Direction", titles[0], titles)} if titles else {})
 
 
 def values() -> dict[str, Any]:
     """Return the checked values of all parameters, by short name."""
-    checked = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
-    return {name: checked[param.key] for name, param in PARAMS.items()}
+    held = url.current(params().values()) | {PARAMS["text"].key: url.text_of(PARAMS["text"], key=TEXT_BOX)}
+    return {name: param.check(held[param.key]) for name, param in params().items()}
+
+
+def link() -> dict[str, Any]:
+    """Return what the page's address holds; a text that is too long for it is left out."""
+    return url.current(params().values()) | {PARAMS["text"].key: url.value(PARAMS["text"])}
+
+
+def text_box() -> None:
+    """Draw the box for the text of the Text view, which the Map can show too."""
+    url.text_area(PARAMS["text"], "Text", key=TEXT_BOX, height=100)
 
 
 def direction() -> str:
     """Draw the choice of a direction, the workspace's and one's own; return its name, empty when there is none."""
-    found = [*workspace_facts.directions(), *neuron_directions.asked(DIRECTION)]
-    if not found:
+    listed = _directions()
+    if not listed:
         return ""
-    titles = [facts.title for facts in found]
-    title = st.selectbox("Direction", titles, key=DIRECTION, bind="query-params", width=260)
-    return next(facts.name for facts in found if facts.title == title)
+    title = st.selectbox("Direction", [facts.title for facts in listed], key=DIRECTION, bind="query-params", width=260)
+    return next(facts.name for facts in listed if facts.title == title)
+
+
+def _directions() -> list[workspace_facts.DirectionFacts]:
+    return [*workspace_facts.directions(), *neuron_directions.asked(DIRECTION)]

@@ -54,14 +54,21 @@ TEXTS = {
     "Letters at random": "xq zzv kfjw pqm oeiru tty bnx ,,, ;; qwp zx",
 }
 
+PLANES = ("PCA", "UMAP")
+STEPS = (1, 2, 4, 10, 20, 50)
+"""Of generated activations on the map."""
+
 PARAMS = {
     "view": url.choice("manifold_view", "View", VIEWS[0], VIEWS),
     "text": url.text("manifold_text", "Text", TEXTS["News and a typo"], 2000),
     "measure": url.choice("manifold_measure", "Measure", "denoising error", tuple(MEASURES)),
     "prompts": url.whole("manifold_prompts", "Prompts", 50, 2, MOST_PROMPTS),
     "strength": url.number("manifold_strength", "Strength", 1.0, -3, 3),
-    "steps": url.whole("manifold_steps", "Steps", 20, 1, 50),
+    "plane": url.choice("manifold_plane", "Plane", "PCA", PLANES),
+    "steps": url.choice("manifold_steps", "Steps", 20, STEPS),
+    "with_text": url.switch("manifold_map_text", "Own text", False),
 }
+"""What the page's address holds beside the direction."""
 
 
 class TextReading(NamedTuple):

@@ -8,14 +8,13 @@ import streamlit as st
 from dashboard.manifold import controls, evidence, figures, measure
 from dashboard.manifold.measure import PARAMS, Sweep
 from dashboard.service import resources, workspace_facts
+from dashboard.service.follow import follow, waiting_words
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Spread
 
 ZONES = "python -m glp_core zones"
-UPDATE = 0.15
-"""Seconds between two looks at a sweep that streams."""
 OWN_PROMPTS = 6000
 """Characters of one's own prompts."""
 KEPT_SWEEPS = 8
@@ -27,9 +26,7 @@ def draw() -> list[File]:
     """Draw the view; return its files to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         direction = controls.direction()
-        st.number_input(
-            "Prompts", 2, measure.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **controls.bound("prompts")
-        )
+        st.number_input("Prompts", 2, measure.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **PARAMS["prompts"].bound)
         place = st.container(horizontal=True, width="content")
     with st.expander("Own prompts, one a line", icon=":material/edit:"):
         own = st.text_area("Own prompts", max_chars=OWN_PROMPTS, key="manifold_own", label_visibility="collapsed") or ""
@@ -85,20 +82,16 @@ def _stop() -> None:
 def _follow(request: Sweep, job: Any, cells: dict[Any, Spread]) -> list[File]:
     """Draw a sweep while it runs, then what it found."""
     bar, slot = st.empty(), st.empty()
-    shown = -1
-    while True:
-        ended = job.wait(UPDATE)
-        if len(job.events) != shown and not ended:
-            shown = len(job.events)
-            cells |= {(spread.arm, spread.strength): spread for spread in job.events[:shown]}
-            words = (
-                "waiting" if job.state == "waiting" else f"{len(cells)} of {TOTAL} points, {len(request.prompts)} prompts each"
-            )
-            bar.progress(min(1.0, len(cells) / TOTAL), text=words)
-            with slot.container():
-                frame.figure(_figure(cells), key=f"manifold_sweep_{shown}", alt="Manifold distance against strength")
-        if ended:
-            break
+
+    def show() -> None:
+        events = list(job.events)
+        cells.update({(spread.arm, spread.strength): spread for spread in events})
+        counted = f"{len(cells)} of {TOTAL} points, {len(request.prompts)} prompts each"
+        bar.progress(min(1.0, len(cells) / TOTAL), text=waiting_words(job) if job.state == "waiting" else counted)
+        with slot.container():
+            frame.figure(_figure(cells), key=f"manifold_sweep_{len(events)}", alt="Manifold distance against strength")
+
+    follow(job, show)
     bar.empty()
     slot.empty()
     cells |= {(spread.arm, spread.strength): spread for spread in job.events}

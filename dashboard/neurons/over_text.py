@@ -11,12 +11,11 @@ import streamlit as st
 
 from dashboard.neurons import figures, shared
 from dashboard.service import neurons
-from dashboard.widgets import frame, neuron_texts, starred
+from dashboard.widgets import frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.starred import NeuronId, neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
-from dashboard.widgets.url_text import keep, url_text_area
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -66,13 +65,8 @@ def text_box() -> str:
     """Draw the box for the text and its examples, shared by all views; return the text."""
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
-        text = url_text_area(
-            f"Text, up to {neurons.LONGEST_TEXT:,} characters",
-            key="neurons_text",
-            height=96,
-            on_change=_forget_tokens,
-            **shared.TEXT_BOX,
-        )
+        label = f"Text, up to {neurons.LONGEST_TEXT:,} characters"
+        text = url.text_area(neurons.TEXT, label, key="neurons_text", height=96, on_change=_forget_tokens)
     with right, st.popover("Examples", width="stretch"):
         for name, example in shared.EXAMPLES.items():
             st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
@@ -81,7 +75,7 @@ def text_box() -> str:
 
 def use_text(text: str) -> None:
     """Put a text into the box (in a callback)."""
-    keep(text, key="neurons_text", **shared.TEXT_BOX)
+    url.set_text(neurons.TEXT, text, key="neurons_text")
     _forget_tokens()
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 VIEWS = {"text": "Over text", "unit": "One neuron", "map": "Map", "lists": "Lists"}
 FIRES_EVERYWHERE = 0.3
 """Neurons beyond a quarter of their own tail on more than this share of the corpus's tokens say little about one token."""
-TEXT_BOX = {"param": "text", "default": neurons.TEXT.default, "fits": neurons.LONGEST_TEXT}
 EXAMPLES = {
     "Sport and money": neurons.TEXT.default,
     "Film review": "A gorgeous, witty, seductive movie. The acting is superb, but the last half hour drags, and the ending is a mess.",
@@ -51,7 +50,7 @@ def neuron_in_url() -> NeuronId | None:
         found = lists.parse_neuron(f"{layer or 0}/{neuron or 0}")
         neurons.index().neuron(*found)
     except GlpError as error:
-        frame.notice_box(f"The link's {error}")
+        frame.notice_box(f"In the link: {error}")
         return None
     return found
 

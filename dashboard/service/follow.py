@@ -1,4 +1,4 @@
-"""Run one piece of work in the job queue while the page waits, shows how far it is, and stops it when the person goes on."""
+"""Follow a job while the page draws how far it is; or run one piece of work in the queue and wait for what it returns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,31 @@ Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
 """Called by the work with what is done, what there is to do, and a few words."""
 
-LOOKS_A_SECOND = 10
+LOOKS_A_SECOND = 9
 PATIENCE = 2.0
 """Seconds that a person's new request waits for the one that it replaces to leave the queue."""
+
+
+def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = lambda: None) -> None:
+    """Call `draw` whenever something has changed, at most nine times a second, until the job has ended.
+
+    Args:
+        news: returns what `draw` shows beside the job's state, its number of events, its place in the queue and the models' loading.
+    """
+    drawn = None
+    while not job.wait(1 / LOOKS_A_SECOND):
+        now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
+        if now != drawn:
+            draw()
+            drawn = now
+
+
+def waiting_words(job: Job) -> str:
+    """Say why a job has not begun yet."""
+    if resources.warm_up().live:
+        return "The models are loading; it begins by itself …"
+    ahead = resources.runner().position(job)
+    return f"Number {ahead} in the queue. It begins by itself; Stop takes it out." if ahead else "Beginning …"
 
 
 def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bool = False) -> Result:
@@ -32,10 +54,10 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     Raises:
         GlpError: the queue is full, or the work raises it.
     """
-    told: list[tuple[int, int, str]] = []
+    reports: list[tuple[int, int, str]] = []
 
     def events(cancelled: Cancelled) -> Generator[Result]:
-        yield work(cancelled, lambda *progress: told.append(progress))
+        yield work(cancelled, lambda *progress: reports.append(progress))
 
     job = _submit(events, title)
     slot = st.empty()
@@ -44,8 +66,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
             bar = st.empty()
             if stop and not job.wait(0.3):
                 st.button("Stop", icon=":material/stop:", key=f"stop_{title}")
-        while not job.wait(1 / LOOKS_A_SECOND):
-            _show(bar, job, title, told)
+        follow(job, lambda: _show(bar, job, title, reports), news=lambda: len(reports))
         return job.result()[0]
     finally:
         job.stop()
@@ -64,13 +85,11 @@ def _submit(events: Callable[[Cancelled], Generator[Any]], title: str) -> Job:
             time.sleep(0.05)
 
 
-def _show(bar: Any, job: Job, title: str, told: list[tuple[int, int, str]]) -> None:
+def _show(bar: Any, job: Job, title: str, reports: list[tuple[int, int, str]]) -> None:
     if job.state == "waiting":
-        ahead = resources.runner().position(job)
-        loading = ", the models are loading" if resources.warm_up().live else f", {ahead} ahead"
-        bar.progress(0.0, text=f"Waiting{loading} …")
-    elif told:
-        done, total, words = told[-1]
+        bar.progress(0.0, text=waiting_words(job))
+    elif reports:
+        done, total, words = reports[-1]
         bar.progress(min(1.0, done / max(1, total)), text=f"{title}: {words}" if words else title)
     else:
         bar.progress(0.0, text=f"{title} …")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from dashboard.service import workspace_facts
 from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
@@ -26,10 +27,13 @@ def name_of(layer: int, neuron: int) -> str:
 
 
 def asked(key: str) -> list[DirectionFacts]:
-    """Return the neuron direction that the URL or the widget `key` asks for, or asked for earlier in this session; else nothing."""
+    """Return the neuron direction that the address or the widget `key` asks for, or asked for earlier in this session; else nothing.
+
+    A name of no neuron of this GLP is not taken.
+    """
     remembered = f"{key}_unit"
     for name in (st.session_state.get(key), st.query_params.get(key)):
-        if is_neuron(name):
+        if is_neuron(name) and _is_there(str(name)):
             st.session_state[remembered] = name
     name = st.session_state.get(remembered)
     return [DirectionFacts(name, name, math.nan, HOW)] if name else []
@@ -43,6 +47,12 @@ def is_neuron(name: object) -> bool:
         return name == name_of(*starred.parse_neuron(name.removeprefix(PREFIX)))
     except GlpError:
         return False
+
+
+def _is_there(name: str) -> bool:
+    layer, neuron = starred.parse_neuron(name.removeprefix(PREFIX))
+    size = workspace_facts.glp_size()
+    return size is None or (layer < size[0] and neuron < size[1])
 
 
 def make(workspace: Workspace, glp: GLP, name: str) -> Direction:

@@ -23,7 +23,7 @@ NOISE_TOKENS = 48
 """Tokens of a text that the noise axis is measured on: its first ones."""
 
 TEXT = url.text(
-    "neurons_text",
+    "text",
     "Text",
     "The pitcher threw a fastball, and the batter hit it over the left field wall. Meanwhile, the central bank raised its interest "
     "rate by half a percent, because prices in Germany and France had gone up since March 2021.",

@@ -83,6 +83,15 @@ def read() -> Facts:
         raise GlpError(f"{where / 'workspace.json'} lacks or garbles {error}. Make the workspace again.") from error
 
 
+def glp_size() -> tuple[int, int] | None:
+    """Return the GLP's number of layers and of neurons a layer, or None where its configuration does not say."""
+    shape = _json(folder() / "glp" / "config.json", needed=False).get("denoiser", {})
+    try:
+        return int(shape["n_layers"]), int(shape["d_mlp"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
 def report(name: str) -> Json | None:
     """Return what a command measured (reports/<name>.json), or None when it has not been run."""
     path = folder() / "reports" / f"{name}.json"

@@ -5,29 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.service import priors, resources, workspace_facts
-from dashboard.service.jobs import Job
+from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export
 from dashboard.steering.request import COLOURINGS
 from dashboard.steering.run import Params, Run, error
-from dashboard.widgets import frame, svg, url
+from dashboard.widgets import frame, svg
 from glp_core.errors import GlpError
 
-UPDATE = 0.11
-"""Seconds between two updates of the board while a run streams."""
-PROBLEMS = "steering_problems"
 CHART_WORDS = "Manifold distance by token, one line for each column, the range of real tokens shaded."
 
 
-def read_link(params: Params) -> None:
-    """Note once a session what is wrong with the link; before the widgets put it right."""
-    if PROBLEMS not in st.session_state:
-        st.session_state[PROBLEMS] = url.link_problems(list(params.values()))
-
-
 def messages() -> None:
-    """Show what was wrong with the link that opened the page, or with the values of the last Run."""
-    if st.session_state[PROBLEMS]:
-        frame.notice_box("\n".join(st.session_state[PROBLEMS]))
+    """Show what was wrong with the values of the last Run."""
     if error():
         frame.error_box(error())
 
@@ -51,33 +40,23 @@ class Places:
 
 
 def stream(places: Places, run: Run, colour: str) -> None:
-    """Draw a live run until it has ended: an own loop, at most nine updates a second, each of one escaped HTML text."""
-    drawn, loading = -1, resources.warm_up().live
-    while not run.job.wait(UPDATE):
+    """Draw a live run until it has ended, each update one escaped HTML text."""
+    loading = resources.warm_up().live
+
+    def draw() -> None:
         if loading and not resources.warm_up().live:
             st.rerun()  # the sidebar can say now what the models run in; the run goes on and is drawn again
-        count = len(run.job.events)
-        if not count:
-            places.note.info(waiting_words(run.job), icon=":material/hourglass:")
-        if count == drawn:
-            continue
-        if count:
+        if run.job.events:
             places.note.empty()
-        drawn = count
+        else:
+            words = "Reading the prompt …" if run.job.state == "running" else waiting_words(run.job)
+            places.note.info(words, icon=":material/hourglass:")
         comparison = run.comparison()
         places.board.html(board.board(comparison, colour, live=True))
         if comparison.band:
             places.chart.html(svg.image(board.picture(comparison), CHART_WORDS))
 
-
-def waiting_words(job: Job) -> str:
-    """Return why nothing is written yet."""
-    position = resources.runner().position(job)
-    if resources.warm_up().live:
-        return "The models are loading; the run begins by itself …"
-    if position:
-        return f"Number {position} in the queue. The run begins by itself; Stop takes it out."
-    return "Reading the prompt …"
+    follow(run.job, draw)
 
 
 def ended(places: Places, run: Run, colour: str) -> None:

@@ -55,12 +55,19 @@ def style(*more: str) -> None:
     st.html(f"<style>{STYLE}{''.join(more)}</style>")
 
 
-def page_frame(title: str, question: str) -> DeltaGenerator:
-    """Draw a page's title and its question; return the slot at the right of the title, for `share` and `download`."""
+def page_frame(title: str, question: str, link: Iterable[url.Param] = ()) -> DeltaGenerator:
+    """Draw a page's title, its question and what is wrong with its link; return the slot at the right of the title.
+
+    Args:
+        link: every parameter that the page's address may hold.
+    """
+    notes = url.read_link(title, link)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         st.title(title, anchor=False)
     st.html(f'<p class="glp-question">{html.escape(question)}</p>')
+    if notes:
+        notice_box("\n".join(notes))
     return right.container(horizontal=True, horizontal_alignment="right")
 
 

@@ -1,33 +1,45 @@
-"""What a page's URL may hold: each parameter's range, what was wrong with a link, and the link to share.
+"""What a page's address may hold: each parameter's range, one reader that checks them all, and the link to share.
 
-Widgets carry `key=param.key, bind="query-params"`, so Streamlit keeps URL and widget equal and falls back to the default for a
-value that does not fit. This module says so to the person, and checks every value again on its way to the models, because
-neither a URL nor a browser can be trusted. Knows nothing of models.
+A widget ties itself to its parameter with `**param.bound`, or reads it with `value`; `read_link` runs before the widgets, takes out
+of the address what does not fit and says so, so that address, widget and message agree. Values are checked again on their way to
+the models, because neither an address nor a browser can be trusted. Knows nothing of models.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from glp_core.errors import GlpError
+
+PAGES = ("overview", "steering", "neurons", "concepts", "scaling", "manifold", "lab")
+"""Names of the pages in addresses."""
+NAMED_OPTIONS = 8
+"""Options that a message lists before it breaks off."""
+LONGEST_KEPT = 200_000
+"""Characters of a text that survives a change of page."""
+NOTES = "link_notes"
 
 
 @dataclass(frozen=True)
 class Param:
-    """One value that the URL holds and a widget sets."""
+    """One value that the address holds and a widget sets."""
 
     key: str
     """Query parameter and widget key; begins with the page's name."""
     label: str
     """What messages call it."""
     default: Any
-    """Value when the URL has none."""
+    """Value when the address has none."""
     check: Callable[[object], Any]
     """Returns the value, from text or as a widget gives it, or raises GlpError."""
+    longest: int = 0
+    """Of a text: characters up to which the address holds it."""
 
     @property
     def bound(self) -> "Bound":
@@ -36,7 +48,7 @@ class Param:
 
 
 class Bound(TypedDict):
-    """Keyword arguments of a widget whose value the URL holds."""
+    """Keyword arguments of a widget whose value the address holds."""
 
     key: str
     bind: Literal["query-params"]
@@ -51,34 +63,35 @@ def whole(key: str, label: str, default: int, low: int, high: int) -> Param:
     """Return a parameter for a whole number from low to high."""
 
     def check(value: object) -> int:
-        found = _bounded(label, value, low, high)
-        if found != int(found):
+        bounded = _bounded(label, value, low, high)
+        if bounded != int(bounded):
             raise GlpError(f"{label} is {shorten(value)}, wanted a whole number.")
-        return int(found)
+        return int(bounded)
 
     return Param(key, label, default, check)
 
 
-def choice(key: str, label: str, default: str, options: Sequence[str]) -> Param:
-    """Return a parameter for one of some words."""
+def choice(key: str, label: str, default: Any, options: Sequence[Any]) -> Param:
+    """Return a parameter for one of some words or numbers."""
+    by_text = {str(option): option for option in options}
 
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in options:
-            raise GlpError(f"{label} is {shorten(value)}, wanted one of: {', '.join(options)}.")
-        return value
+    def check(value: object) -> Any:
+        if str(value) not in by_text:
+            more = f" and {len(by_text) - NAMED_OPTIONS} more" if len(by_text) > NAMED_OPTIONS else ""
+            raise GlpError(f"{label} is {shorten(value)}, wanted one of: {', '.join(list(by_text)[:NAMED_OPTIONS])}{more}.")
+        return by_text[str(value)]
 
     return Param(key, label, default, check)
 
 
 def switch(key: str, label: str, default: bool) -> Param:
-    """Return a parameter for yes or no; the URL says true or false."""
+    """Return a parameter for yes or no; the address says true or false."""
 
     def check(value: object) -> bool:
-        known = {"true": True, "false": False}
-        found = value if isinstance(value, bool) else known.get(str(value).lower())
-        if found is None:
+        words = {"true": True, "false": False}
+        if str(value).lower() not in words:
             raise GlpError(f"{label} is {shorten(value)}, wanted true or false.")
-        return found
+        return words[str(value).lower()]
 
     return Param(key, label, default, check)
 
@@ -93,49 +106,141 @@ def text(key: str, label: str, default: str, longest: int) -> Param:
             raise GlpError(f"{label} has {len(value):,} characters, wanted at most {longest:,}. Shorten it.")
         return value
 
-    return Param(key, label, default, check)
+    return Param(key, label, default, check, longest)
 
 
 def _bounded(label: str, value: Any, low: float, high: float) -> float:
     try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not low <= found <= high:
-        raise GlpError(f"{label} is {shorten(value)}, wanted a number from {_told(low)} to {_told(high)}.")
-    return found
+        as_float = float(value)
+    except (TypeError, ValueError, OverflowError):
+        as_float = math.nan
+    if not low <= as_float <= high:
+        raise GlpError(f"{label} is {shorten(value)}, wanted a number from {_plain(low)} to {_plain(high)}.")
+    return as_float
 
 
-def _told(value: float) -> str:
+def _plain(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-def shorten(value: object, longest: int = 60) -> str:
+def shorten(value: Any, longest: int = 60) -> str:
     """Return a value as a short quoted text for a message."""
     words = str(value)
     return repr(words if len(words) <= longest else words[: longest - 1] + "…")
 
 
-def link_problems(params: Sequence[Param]) -> list[str]:
-    """Return what is wrong with the values in this page's URL; call before its widgets are drawn."""
-    problems = []
+class Notes(NamedTuple):
+    """What is wrong with the link that opened a page."""
+
+    page: str
+    by_key: dict[str, str]
+    """A sentence for each parameter that did not fit."""
+
+
+def read_link(page: str, params: Iterable[Param]) -> list[str]:
+    """Take out of the address what does not fit, and return what to tell about it; call before the page's widgets are drawn.
+
+    A wrong value leaves the address before any widget sees it (the page runs once more for that), so its default is used. The note stays
+    until the person sets that value or goes to another page.
+    """
+    if st.session_state.get(NOTES, Notes("", {})).page != page:
+        st.session_state[NOTES] = Notes(page, {})
+    notes: dict[str, str] = st.session_state[NOTES].by_key
+    changed = False
     for param in params:
-        if param.key in st.query_params:
-            try:
-                param.check(st.query_params[param.key])
-            except GlpError as error:
-                problems.append(f"The link's {error} {param.label} {shorten(param.default)} is used instead.")
-    return problems
+        raw = st.query_params.get(param.key)
+        if raw is None:
+            continue
+        try:
+            fitting = param.check(raw)
+        except GlpError as error:
+            with suppress(StreamlitAPIException):  # a widget holds it by now: what it got from the person is its own affair
+                del st.query_params[param.key]
+                notes[param.key] = f"In the link: {error} {param.label} {shorten(param.default)} is used instead."
+                changed = True
+            continue
+        notes.pop(param.key, None)
+        if isinstance(fitting, int) and _in_address(fitting) != raw:
+            with suppress(StreamlitAPIException):
+                st.query_params[param.key] = _in_address(fitting)
+                changed = True
+    if changed:
+        st.rerun()
+    return list(notes.values())
 
 
-def checked(params: Sequence[Param], values: Mapping[str, Any]) -> dict[str, Any]:
+def value(param: Param) -> Any:
+    """Return the address's value of a parameter that no widget is bound to, checked; the default when there is none or it does not fit."""
+    with suppress(GlpError):
+        return param.check(st.query_params[param.key]) if param.key in st.query_params else param.default
+    return param.default
+
+
+def put(param: Param, new: Any) -> None:
+    """Put a value that no widget is bound to into the address, or take it out when it is the default (in a callback)."""
+    if new == param.default:
+        st.query_params.pop(param.key, None)
+    else:
+        st.query_params[param.key] = _in_address(new)
+
+
+def _in_address(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def checked(params: Iterable[Param], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values by key, each checked again; raise GlpError for the first that does not fit."""
     return {param.key: param.check(values.get(param.key, param.default)) for param in params}
 
 
-def current(params: Sequence[Param]) -> dict[str, Any]:
+def current(params: Iterable[Param]) -> dict[str, Any]:
     """Return what the widgets hold now, by key, unchecked."""
     return {param.key: st.session_state.get(param.key, param.default) for param in params}
+
+
+def text_area(param: Param, label: str, *, key: str, on_change: Callable[[], None] | None = None, **look: Any) -> str:
+    """Draw a box whose text the address holds while it is short; return its text, whatever its length.
+
+    No limit cuts or swallows a paste (Streamlit's `max_chars` ignores a longer one in silence, and binding would put megabytes into the
+    address): check the text with `param.check`, which says in words what is too long.
+
+    Args:
+        key: of the widget, another one than the parameter's.
+        on_change: runs when the person changes the text.
+    """
+    kept = f"{key}_kept"
+    linked = st.query_params.get(param.key)
+    if linked is not None and linked != st.session_state.get(kept):
+        st.session_state[kept] = st.session_state[key] = linked
+    elif key not in st.session_state:
+        st.session_state[key] = st.session_state.setdefault(kept, param.default)
+    if linked is None:
+        _put_text(param, st.session_state[kept])
+
+    def changed() -> None:
+        set_text(param, st.session_state[key], key=key)
+        if on_change is not None:
+            on_change()
+
+    return st.text_area(label, key=key, on_change=changed, **look)
+
+
+def set_text(param: Param, words: str, *, key: str) -> None:
+    """Make this the text of a box (in a callback)."""
+    st.session_state[key] = words
+    st.session_state[f"{key}_kept"] = words if len(words) <= LONGEST_KEPT else param.default
+    st.query_params.pop(param.key, None)
+    _put_text(param, words)
+
+
+def text_of(param: Param, *, key: str) -> str:
+    """Return the text of a box, also where the box is not drawn."""
+    return st.session_state.get(key, st.session_state.get(f"{key}_kept", value(param)))
+
+
+def _put_text(param: Param, words: str) -> None:
+    if words and words != param.default and len(words) <= param.longest:
+        st.query_params[param.key] = words
 
 
 def page_link(page: str, values: Mapping[str, Any]) -> str:
@@ -145,9 +250,5 @@ def page_link(page: str, values: Mapping[str, Any]) -> str:
     last = root.rsplit("/", 1)[-1]
     if last in PAGES:
         root = root[: -len(last) - 1]
-    words = {key: str(value).lower() if isinstance(value, bool) else value for key, value in values.items()}
+    words = {key: _in_address(value) for key, value in values.items()}
     return f"{root}/{page}?{urlencode(words)}" if words else f"{root}/{page}"
-
-
-PAGES = ("overview", "steering", "neurons", "concepts", "scaling", "manifold", "lab")
-"""Names of the pages in addresses."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard.manifold import concept_fluency, map_plane, measure, strength_view
+from dashboard.manifold import concept_fluency, controls, map_plane, measure, strength_view
 from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from glp_core.data.bank import Bank
@@ -69,6 +69,38 @@ def said(at):
 
 def figures(at):
     return [json.loads(element.proto.spec) for element in at.get("plotly_chart")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("manifold_prompts", "inf", "Prompts is 'inf', wanted a number from 2 to 100"),
+        ("manifold_prompts", "1e999", "Prompts is '1e999', wanted a number"),
+        ("manifold_prompts", "9" * 400, "Prompts is '999"),
+        ("manifold_prompts", "2.5", "Prompts is '2.5', wanted a whole number"),
+        ("manifold_text", "x" * 2500, "Text has 2,500 characters, wanted at most 2,000"),
+        ("manifold_text", "", "Text is empty"),
+        ("manifold_view", "junk", "View is 'junk', wanted one of: Text, Strength"),
+        ("manifold_plane", "x", "Plane is 'x', wanted one of: PCA, UMAP"),
+        ("manifold_steps", "3", "Steps is '3', wanted one of: 1, 2, 4"),
+        ("manifold_map_text", "perhaps", "Own text is 'perhaps', wanted true or false"),
+        ("manifold_direction", "unit:9999/999999", "Direction is 'unit:9999/999999', wanted one of"),
+    ],
+)
+def test_a_link_that_does_not_fit_is_named_and_address_and_widget_have_the_default(bare, key, value, words):
+    at = open_page(**{key: value})
+    notices = "\n".join(warning.value for warning in at.warning).replace("\\", "")
+    assert f"In the link: {words}" in notices and "is used instead" in notices
+    assert key not in at.query_params
+
+
+def test_an_overlong_text_of_a_link_is_not_in_the_box(workspace):
+    at = open_page(manifold_text="x" * 2500)
+    assert at.text_area(key=controls.TEXT_BOX).value == measure.TEXTS["News and a typo"]
+    at.text_area(key=controls.TEXT_BOX).set_value("y" * 2500).run()
+    assert "wanted at most 2,000" in said(at) and "manifold_text" not in at.query_params
+    at.text_area(key=controls.TEXT_BOX).set_value("the cat sat").run()
+    assert at.query_params["manifold_text"] == "the cat sat" and not at.error
 
 
 def test_without_a_bank_the_page_names_the_command(bare):

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from dashboard.service import resources, workspace_facts
+from dashboard.service import follow, resources, workspace_facts
 from dashboard.service.jobs import JobRunner
-from dashboard.steering import export, request, results, strength
+from dashboard.steering import export, request, strength
 from dashboard.steering.comparison import Column, Comparison, Reading
 from dashboard.steering.request import Request
 from glp_core.errors import GlpError
@@ -161,15 +161,19 @@ def test_a_link_restores_the_whole_state(llm):
         ("steering_noise", "-0.1", "Noise level is '-0.1', wanted a number from 0 to 1"),
         ("steering_direction", "<script>", "Direction is '<script>', wanted one of: positive sentiment, upwards"),
         ("steering_tokens", "100000", "Tokens is '100000', wanted a number from 1 to 256"),
+        ("steering_steps", "inf", "Steps is 'inf', wanted a number from 1 to 100"),
+        ("steering_seed", "1e999", "Seed is '1e999', wanted a number from 0"),
+        ("steering_seed", "9" * 400, "Seed is '999"),
+        ("steering_prompt", "x" * 6000, "Prompt has 6,000 characters"),
         ("steering_prompt", "", "Prompt is empty"),
     ],
 )
 def test_a_hostile_link_is_told_and_the_default_used(llm, key, value, words):
     at = open_page(**{key: value})
     assert words in re.sub(r"\\(.)", r"\1", at.warning[0].value)
+    assert key not in at.query_params
     run(at)
-    if key != "steering_prompt":
-        assert board(at) and not at.error
+    assert board(at) and not at.error
 
 
 def test_an_empty_prompt_is_told_and_nothing_is_lost(llm):
@@ -265,10 +269,10 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
     jobs = [runner.submit(f"session {i}", work, grace=None) for i in range(3)]
     while not jobs[0].events and jobs[0].state == "waiting":
         time.sleep(0.01)
-    told = [results.waiting_words(job) for job in jobs]
+    words = [follow.waiting_words(job) for job in jobs]
     gate.set()
-    assert told[0] == "Reading the prompt …"
-    assert told[1].startswith("Number 1 in the queue") and told[2].startswith("Number 2 in the queue")
+    assert words[0] == "Beginning …"
+    assert words[1].startswith("Number 1 in the queue") and words[2].startswith("Number 2 in the queue")
 
 
 def measured_report(**settings):

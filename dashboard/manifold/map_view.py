@@ -1,0 +1,46 @@
+"""The Manifold page's Map view: real, generated and steered activations, and one's own text, on one plane."""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.manifold import controls, figures, map_plane, measure
+from dashboard.manifold.map_plane import MapRequest
+from dashboard.manifold.measure import PARAMS, PLANES, STEPS, Plane
+from dashboard.service import follow, results, workspace_facts
+from dashboard.widgets import frame, starred
+from dashboard.widgets.frame import File
+
+
+def draw() -> list[File]:
+    """Draw real and other activations on one plane; return the points to download."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control("Plane", PLANES, default="PCA", required=True, **PARAMS["plane"].bound)
+        st.select_slider("Steps of the generated ones", STEPS, PARAMS["steps"].default, width=260, **PARAMS["steps"].bound)
+        direction = controls.direction()
+        st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=200, **PARAMS["strength"].bound)
+        with_text = st.toggle("Own text", False, **PARAMS["with_text"].bound)
+    if with_text:
+        controls.text_box()
+    values = controls.values()
+    text = values["text"] if with_text else ""
+    plane = _plane(MapRequest(values["plane"], values["steps"], direction, values["strength"], text))
+    frame.figure(figures.plane(plane), key="manifold_map", alt="Real and other activations on a plane")
+    rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in plane.tests.items()]
+    st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))
+    tables = [pd.DataFrame(plane.real, columns=["x", "y"]).assign(kind="real", text=plane.contexts)]
+    tables += [
+        pd.DataFrame(points, columns=["x", "y"]).assign(kind=kind, text=plane.texts.get(kind, ""))
+        for kind, points in plane.others.items()
+    ]
+    return [File("CSV: all points", "map.csv", starred.as_csv(pd.concat(tables)), "text/csv")]
+
+
+def _plane(request: MapRequest) -> Plane:
+    made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
+    plane = results.results().get(*made_from)
+    if plane is None:
+        plane = follow.compute(
+            "laying out activations", lambda cancelled, report: map_plane.plane(request, cancelled, report), stop=True
+        )
+        results.results().put(plane, *made_from)
+    return plane

@@ -1,0 +1,31 @@
+"""The Manifold page's views: the choice of one, and what has to be there before any can be drawn."""
+
+import streamlit as st
+
+from dashboard.manifold import map_view, measure, strength_view, text_view
+from dashboard.manifold.measure import PARAMS, VIEWS
+from dashboard.widgets import frame
+from dashboard.widgets.frame import File
+
+BANK = "python -m glp_core bank"
+DRAW = {"Text": text_view.draw, "Strength": strength_view.draw, "Map": map_view.draw}
+
+
+def choose() -> str:
+    """Draw the choice of a view; return it."""
+    param = PARAMS["view"]
+    return st.segmented_control(
+        param.label, VIEWS, default=param.default, required=True, label_visibility="collapsed", **param.bound
+    )
+
+
+def draw(view: str) -> list[File]:
+    """Draw a view, or what keeps it from being drawn; return its files to download."""
+    if not measure.reference():
+        frame.empty_report("A bank of real activations to compare with", BANK, "some minutes")
+        return []
+    if measure.stale():
+        frame.notice_box(f"The reference was measured with another GLP. Measure it again with `{BANK} --keep`.")
+    with frame.boxed_errors():
+        return DRAW[view]()
+    return []
