@@ -1,4 +1,4 @@
-"""Install parts of the operating system that are missing, by whichever package manager there is, or say what to install.
+"""Install parts of the operating system that are missing, where this user may, or say the one command to type; never calls sudo.
 
     python -m dashboard.system_parts venv openmp chromium
 
@@ -41,7 +41,7 @@ def _playwrights_own() -> str | None:
 
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
-    return path if os.path.exists(path) else None
+    return path if _runs([path, "--version"]) else None
 
 
 def _has_openmp() -> bool:
@@ -69,6 +69,8 @@ class Part:
     needed_for: str
     required: bool
     """Without it the make target cannot go on."""
+    download: tuple[str, ...] = ()
+    """Arguments of this Python that fetch it for this user alone; none for most."""
 
 
 PARTS = {
@@ -103,9 +105,11 @@ PARTS = {
         },
         "the browser tests (`make test BROWSER=no` leaves them out)",
         True,
+        ("-m", "playwright", "install", "chromium"),
     ),
 }
 
+DOWNLOAD_SECONDS = 900
 INSTALL = {
     "apt-get": [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]],
     "dnf": [["dnf", "install", "-y", "-q"]],
@@ -116,43 +120,56 @@ INSTALL = {
 }
 
 
-def _runs(command: list[str]) -> bool:
+def _runs(command: list[str], seconds: float = 60) -> bool:
     try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
-def _as_root(manager: str) -> list[str] | None:
-    """Return what to put before a command of the package manager, or None when this user may not install."""
-    if manager == "brew" or os.geteuid() == 0:
-        return []
-    return ["sudo", "-n"] if _runs(["sudo", "-n", "true"]) else None
+def _manager(part: Part) -> str | None:
+    """Return the package manager that is there, if it has the part."""
+    return next((manager for manager in part.packages if shutil.which(manager)), None)
+
+
+def _may_install(manager: str) -> bool:
+    return manager == "brew" or os.geteuid() == 0
 
 
 def _install(part: Part) -> bool:
-    for manager, packages in part.packages.items():
-        before = _as_root(manager) if shutil.which(manager) else None
-        if before is None:
-            continue
+    """Install with the package manager where this user may, else by download where the part has one; return whether it is there."""
+    manager = _manager(part)
+    if manager is not None and _may_install(manager):
+        packages = part.packages[manager]
         say(f"Installing {' '.join(packages)} with {manager}, for {part.needed_for}.")
         *prepare, install = INSTALL[manager]
         for command in prepare:
-            subprocess.run([*before, *command], stdout=subprocess.DEVNULL, check=False)
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run([*before, *install, *packages], env=environment, stdout=subprocess.DEVNULL, check=False)
+        subprocess.run([*install, *packages], env=environment, stdout=subprocess.DEVNULL, check=False)
         if part.present():
             return True
-    return part is PARTS["chromium"] and _runs([sys.executable, "-m", "playwright", "install", "chromium"]) and bool(chromium())
+    if part.download:
+        say(f"Downloading it for this user, for {part.needed_for}.")
+        return _runs([sys.executable, *part.download], DOWNLOAD_SECONDS) and bool(part.present())
+    return False
+
+
+def command_to_type(part: Part) -> str:
+    """Return the one command with which a person installs the part; a list by package manager where none is known to be here."""
+    manager = _manager(part)
+    if manager is None:
+        return "; ".join(f"{manager}: {' '.join(packages)}" for manager, packages in part.packages.items())
+    install = " ".join([*INSTALL[manager][-1], *part.packages[manager]])
+    return install if _may_install(manager) else f"sudo {install}"
 
 
 def ensure(name: str) -> bool:
-    """Return whether the part is there or could be installed; else say what to install."""
+    """Return whether the part is there or could be installed, or can be done without; else say what to type."""
     part = PARTS[name]
     if part.present() or _install(part):
         return True
-    hints = "; ".join(f"{manager}: {' '.join(packages)}" for manager, packages in part.packages.items())
-    say(f"{name} is missing and could not be installed. It is needed for {part.needed_for}. Install it ({hints}).")
+    say(f"{name} is missing. It is needed for {part.needed_for}. Install it with:\n    {command_to_type(part)}")
     return not part.required
 
 

@@ -1,5 +1,6 @@
 """The house around the code: README, requirements, server settings, launcher, system parts, what is tracked."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -252,24 +253,69 @@ def test_a_part_that_is_there_is_left_alone(monkeypatch, commands):
     assert commands == []
 
 
-@pytest.mark.parametrize(("uid", "before"), [(0, []), (1000, ["sudo", "-n"])])
-def test_a_missing_part_is_installed_with_the_manager_that_is_there(monkeypatch, commands, uid, before):
-    part(monkeypatch, lambda: any("install" in command for command in commands))
-    monkeypatch.setattr(system_parts.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "apt-get" else None)
+def only_manager_here(monkeypatch, manager, uid):
+    monkeypatch.setattr(system_parts.shutil, "which", lambda name: f"/usr/bin/{name}" if name == manager else None)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
+
+
+@pytest.mark.parametrize(("uid", "manager", "package"), [(0, "apt-get", "thing"), (1000, "brew", "thing-mac")])
+def test_whoever_may_install_gets_a_missing_part_from_the_manager_that_is_there(monkeypatch, commands, uid, manager, package):
+    part(monkeypatch, lambda: any(command[-1] == package for command in commands))
+    only_manager_here(monkeypatch, manager, uid)
     assert system_parts.ensure("thing")
-    assert [*before, "apt-get", "update", "-qq"] in commands
-    assert commands[-1][: len(before) + 2] == [*before, "apt-get", "install"]
-    assert commands[-1][-1] == "thing"
+    assert commands[-1][:2] == [manager, "install"] and commands[-1][-1] == package
+    assert (["apt-get", "update", "-qq"] in commands) == (manager == "apt-get")
+
+
+def test_a_person_without_root_is_told_one_command_and_nothing_is_run(monkeypatch, commands, capsys):
+    part(monkeypatch, lambda: False)
+    only_manager_here(monkeypatch, "apt-get", 1000)
+    assert not system_parts.ensure("thing")
+    assert commands == []
+    assert re.search(r"^    sudo apt-get install .*\bthing$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_person_without_root_gets_a_part_that_can_be_downloaded(monkeypatch, commands):
+    part(monkeypatch, lambda: bool(commands), download=("-m", "fetcher"))
+    only_manager_here(monkeypatch, "apt-get", 1000)
+    assert system_parts.ensure("thing")
+    assert commands == [[sys.executable, "-m", "fetcher"]]
+
+
+def test_root_downloads_what_the_package_manager_could_not_install(monkeypatch, commands):
+    part(monkeypatch, lambda: [sys.executable, "-m", "fetcher"] in commands, download=("-m", "fetcher"))
+    only_manager_here(monkeypatch, "apt-get", 0)
+    assert system_parts.ensure("thing")
+    assert [command[0] for command in commands] == ["apt-get", "apt-get", sys.executable]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("name", sorted(system_parts.PARTS))
+def test_nothing_calls_sudo(monkeypatch, commands, uid, name):
+    monkeypatch.setitem(system_parts.PARTS, name, dataclasses.replace(system_parts.PARTS[name], present=lambda: False))
+    only_manager_here(monkeypatch, "apt-get", uid)
+    system_parts.ensure(name)
+    assert not [command for command in commands if "sudo" in command]
 
 
 @pytest.mark.parametrize("required", [True, False])
 def test_a_part_that_cannot_be_installed_is_named_with_what_to_install(monkeypatch, commands, capsys, required):
     part(monkeypatch, lambda: False, required=required)
-    monkeypatch.setattr(system_parts.shutil, "which", lambda _: None)
+    only_manager_here(monkeypatch, "none", 1000)
     assert system_parts.ensure("thing") is not required
-    said = capsys.readouterr().err
-    assert "thing is missing" in said and "a test" in said and "apt-get: thing; brew: thing-mac" in said
+    message = capsys.readouterr().err
+    assert "thing is missing" in message and "a test" in message and "apt-get: thing; brew: thing-mac" in message
+
+
+def test_a_browser_that_does_not_start_is_not_counted_as_there(monkeypatch, tmp_path):
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(system_parts, "CHROMIUMS", (str(broken),))
+    monkeypatch.setattr(system_parts, "_playwrights_own", lambda: None)
+    assert system_parts.chromium() is None
+    broken.write_text("#!/bin/sh\nexit 0\n")
+    assert system_parts.chromium() == str(broken)
 
 
 def test_system_parts_need_nothing_that_is_not_in_python():
