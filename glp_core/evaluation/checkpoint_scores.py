@@ -27,9 +27,9 @@ from glp_core.prior.checkpoint import load_glp, read_statistics
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
-from glp_core.steering import text_scores
 from glp_core.steering.directions import Direction
-from glp_core.steering.outcomes import Outcome
+from glp_core.steering.trials import text_scores
+from glp_core.steering.trials.outcomes import Outcome
 from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.workspace import DEMO, Workspace, torch_dtype
 

@@ -1,1 +1,1 @@
-"""Steering: directions and where they come from, the edit of a layer, text written under it, and what it measures."""
+"""Steering: directions and where they come from, the edit of a layer, and text written under it; `trials` measures what it does."""

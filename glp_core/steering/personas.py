@@ -17,7 +17,7 @@ from glp_core.steering.directions import Direction, direction_from
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row
 from glp_core.steering.recipes import Persona
-from glp_core.steering.writing import write_texts
+from glp_core.steering.trials.writing import write_texts
 
 ANSWER_TOKENS = 24
 TEST_EVERY = 3

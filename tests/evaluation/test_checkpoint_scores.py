@@ -16,9 +16,9 @@ from glp_core.neuron_index.reading import NOISE_FREE, read_neurons
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
-from glp_core.steering import text_scores
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate, repeated_share
-from glp_core.steering.outcomes import UNSTEERED, Outcome
+from glp_core.steering.trials import text_scores
+from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 from tests.support import pages, tiny
 
 DOCUMENTS = [Document(f"The cat number {i} sat on the mat and looked at rain {i * i}.", "made up") for i in range(120)]

@@ -11,8 +11,8 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.steering.outcomes import STRENGTHS, TOKENS, conditions, measure
-from glp_core.steering.report import summarise
+from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, conditions, measure
+from glp_core.steering.trials.report import summarise
 from glp_core.workspace import Workspace
 
 ARMS: tuple[Kind | Literal["raw"], ...] = ("raw", "walk", "glp", "norm", "gaussian")

@@ -5,8 +5,8 @@ import argparse
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_prefixes_arguments, chosen_directions, chosen_prefixes
 from glp_core.errors import GlpError
-from glp_core.steering import tuning
-from glp_core.steering.outcomes import TOKENS
+from glp_core.steering.trials import tuning
+from glp_core.steering.trials.outcomes import TOKENS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

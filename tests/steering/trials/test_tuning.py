@@ -7,8 +7,8 @@ import pytest
 
 from glp_core import GlpError
 from glp_core.prior.walk import WalkSettings
-from glp_core.steering import tuning
-from glp_core.steering.outcomes import Outcome
+from glp_core.steering.trials import tuning
+from glp_core.steering.trials.outcomes import Outcome
 from tests.support import tiny
 
 PLAIN = (0.2, -2.0, 0.2)

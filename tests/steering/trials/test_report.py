@@ -13,9 +13,9 @@ from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
-from glp_core.steering.outcomes import Outcome, conditions, measure
 from glp_core.steering.recipes import PERSONAS, RECIPES, instruction
-from glp_core.steering.report import summarise
+from glp_core.steering.trials.outcomes import Outcome, conditions, measure
+from glp_core.steering.trials.report import summarise
 from glp_core.workspace import DEMO
 from tests.support import tiny
 
@@ -95,7 +95,7 @@ def test_nothing_to_measure_is_refused(tiny_llm, direction):
 
 
 def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction, monkeypatch):
-    from glp_core.steering import outcomes
+    from glp_core.steering.trials import outcomes
 
     written = []
     write = outcomes.write_texts

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glp_core.steering.outcomes import UNSTEERED, Outcome
+from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 Numbers = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from glp_core.prior.walk import WalkSettings
 from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
-from glp_core.steering.frontier import Curves, gain_at, hypervolume
-from glp_core.steering.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
+from glp_core.steering.trials.frontier import Curves, gain_at, hypervolume
+from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)

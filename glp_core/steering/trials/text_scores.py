@@ -19,7 +19,7 @@ from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
-from glp_core.steering.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
+from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
 SOLVER: Solver = "ab2"

@@ -7,7 +7,7 @@ import numpy as np
 
 from glp_core.files import Json
 from glp_core.stats import Interval, bootstrap_mean, percentiles, resampled_means
-from glp_core.steering.outcomes import Outcome
+from glp_core.steering.trials.outcomes import Outcome
 
 EXAMPLES = 3
 """Prefixes whose texts are kept."""

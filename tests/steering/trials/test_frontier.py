@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glp_core.steering.frontier import Curves, fluency, gain, gain_at, hypervolume, on_frontier
-from glp_core.steering.outcomes import Outcome
+from glp_core.steering.trials.frontier import Curves, fluency, gain, gain_at, hypervolume, on_frontier
+from glp_core.steering.trials.outcomes import Outcome
 
 
 def one(prefix, arm, strength, concept, likely, repetition, asked=-9.0):
