@@ -140,3 +140,124 @@ def test_every_file_says_what_it_is():
         for path in files(layer):
             if path.read_text().strip():
                 assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+# rooms: who may import whom
+
+RANKS = {
+    "glp_core": (
+        {"errors"},
+        {"files", "memory", "progress", "stats", "devices"},
+        {"llm", "prior"},
+        {"data"},
+        {"steering", "training", "neuron_index"},
+        {"workspace"},
+        {"neurons"},
+        {"evaluation"},
+        {"cli"},
+        {"__init__", "__main__"},
+    ),
+    "dashboard": (
+        {"__init__", "system_parts"},
+        {"widgets"},
+        {"service"},
+        {"steering", "neurons", "concepts", "manifold", "scaling", "overview", "sidebar"},
+        {"app"},
+        {"server"},
+        {"launch"},
+    ),
+}
+"""Rooms and files, lowest first; those of one rank do not import one another."""
+MOST_FILES = 14
+"""In a folder: what one look takes in."""
+
+
+def room(path):
+    """Return the room of a file given relative to the repository: its folder or, at the top of a layer, its own name."""
+    return path.with_suffix("").parts[1]
+
+
+def imported_modules(source):
+    """Return the dotted name of everything that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+
+
+def upward(path, source):
+    """Return the rooms that a file imports from its own layer and that are not below its own."""
+    layer, own = path.parts[0], room(path)
+    ranks = {name: i for i, names in enumerate(RANKS[layer]) for name in names}
+    parts = (name.split(".") for name in imported_modules(source))
+    others = {name[1] if len(name) > 1 and name[1] in ranks else "__init__" for name in parts if name[0] == layer}
+    return {other for other in others - {own} if ranks[other] >= ranks[own]}
+
+
+@pytest.mark.parametrize("layer", RANKS)
+def test_every_room_has_a_rank(layer):
+    assert {room(path.relative_to(ROOT)) for path in files(layer)} == set().union(*RANKS[layer])
+
+
+@pytest.mark.parametrize("layer", RANKS)
+def test_a_room_imports_only_rooms_below_it(layer):
+    paths = {path.relative_to(ROOT): path.read_text() for path in files(layer)}
+    caught = {str(path): upward(path, source) for path, source in paths.items()}
+    assert not {path: rooms for path, rooms in caught.items() if rooms}
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "rooms"),
+    [
+        ("glp_core/llm/hooks.py", "from glp_core.prior.glp import GLP", {"prior"}),
+        ("glp_core/prior/glp.py", "def f():\n    import glp_core.workspace", {"workspace"}),
+        ("glp_core/stats.py", "from glp_core.files import read_json", {"files"}),
+        ("glp_core/training/plan.py", "from glp_core import workspace", {"workspace"}),
+        ("glp_core/training/plan.py", "from glp_core import load_glp", {"__init__"}),
+        ("glp_core/cli/console.py", "import_module('glp_core.__main__')", {"__main__"}),
+        ("dashboard/widgets/svg.py", "from dashboard.service import jobs", {"service"}),
+        ("dashboard/steering/panel.py", "from dashboard.neurons import shared", {"neurons"}),
+        ("dashboard/steering/panel.py", "from dashboard.service import jobs\nfrom dashboard.steering import run", set()),
+        ("glp_core/cli/data/bank.py", "from glp_core.errors import GlpError\nimport torch", set()),
+    ],
+)
+def test_an_import_upward_would_be_caught(path, source, rooms):
+    assert upward(Path(path), source) == rooms
+
+
+def test_no_folder_holds_more_files_than_one_look_takes_in():
+    folders = {path.parent for layer in FORBIDDEN for path in files(layer)}
+    assert not {str(folder): n for folder in folders if (n := len(list(folder.glob("*.py")))) > MOST_FILES}
+
+
+# the slim core
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        parts = name.split(".")
+        if parts[0] == "glp_core" and len(parts) > 1 and parts[1] not in ALLOWED:
+            raise ImportError(f"{name} is above the slim core")
+sys.meta_path.insert(0, Block())
+"""
+SLIM = {"llm", "prior", "errors", "files", "memory", "progress", "stats", "devices"}
+
+
+def slim(code):
+    return f"ALLOWED = {SLIM!r}{BLOCKED}\n{code}"
+
+
+def test_the_slim_core_needs_nothing_above_it():
+    names = [name for name in modules("glp_core") if name.startswith(("glp_core.llm", "glp_core.prior"))]
+    lines = "\n".join(f"import {name}" for name in names)
+    above = "{n for n in sys.modules if n.startswith('glp_core.') and n.split('.')[1] not in ALLOWED}"
+    assert len(names) > 10 and run(slim(f"{lines}\nprint({above} or 'slim')")) == "slim\n"
+
+
+def test_what_is_above_the_slim_core_is_blocked_there():
+    code = "try:\n    import glp_core.workspace\nexcept ImportError as error:\n    print(error)"
+    assert run(slim(code)) == "glp_core.workspace is above the slim core\n"
