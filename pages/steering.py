@@ -3,40 +3,43 @@
 import streamlit as st
 
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.steering import controls, request, results, run
+from dashboard.steering import controls, examples, request, results, run
 from dashboard.widgets import frame, url
 
 HELP = """
 Three columns write at the same time from the same prompt and seed. **Unsteered** is the model as it is. **Raw steered** adds the
-direction, *strength* × the layer's median norm, to the layer's output at every new token. **GLP-projected** adds the same push, then
-noises the result to *noise level* and denoises it with the GLP: what comes out is an activation that the model could have had.
+direction, *strength* × the layer's median norm, to the layer's output at every new token. The third brings the pushed activation back:
+
+- **walk**: the push is cut into small parts; each part is followed by a little noise, which the GLP takes away again. So the activation
+  never leaves the region that the GLP knows. It is this project's way, not the paper's.
+- **paper's projection**: the whole push at once, then noise to *noise level*, denoised by the GLP.
+- **norm-restored** scales the pushed activation to the norm it had; **Gaussian prior** denoises with a Gaussian in the GLP's place.
+
+How to read the numbers:
 
 - **Colour**: *distance* is the GLP's surprise at the activation that produced the token, in units of a typical real token (1); the
   shaded band of the chart holds 90% of held-out real tokens. *Surprise* is how unlikely the unsteered model finds the token. Outlined
   tokens come from massive activations, which are left alone and have no distance. Hover a token for its numbers.
-- **log-probability**: mean under the unsteered model. It rewards repetition, so read it beside **repetition**, the share of bigrams that
-  occurred before in the column.
+- **log-probability**: mean under the unsteered model. It rewards repetition, so read it beside **repetition**, the share of tokens, and
+  of pairs of tokens, that occurred before in the column.
 - **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
-- **kept push**: how much of the push along the direction the projection left. A low number means that the prior undid the steering.
-- **Strength**: near 0.5 to 1 a direction shows and the text holds together; above 1.3 even projected text repeats itself in a model of this
-  size. Below 0 the push goes away from the concept, which need not be its opposite: the direction was made to tell the concept from
+- **kept push**: how much of the push along the direction is left after the projection.
+- **The line under the columns** calls a text broken when half of its tokens and a third of its pairs occurred before, or when the
+  unsteered model gives it less than -5 nats a token. It speaks of these texts only; another prompt or seed may go otherwise.
+- **Strength** below 0 pushes away from the concept, which need not be its opposite: the direction was made to tell the concept from
   everything else.
-- **Steps** are network calls for ab2, midpoint and radau (in threes); for euler they are steps of the released schedule, of which
-  noise level 0.5 runs half.
+- **Steps** (under More) are network calls for ab2, midpoint and radau (in threes); for euler they are steps of the released schedule,
+  of which noise level 0.5 runs half.
 """
 
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
-params = request.params(directions)
+params = request.params(directions, examples.EXAMPLES[0])
+request.open_old_link()
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", params.values())
-beside = controls.controls(params, directions)
-run.keep_up(params, directions)
-current = run.current()
-live = current is not None and current.live
-with beside:
-    controls.buttons(params, directions, live=live)
+controls.controls(params, directions)
 results.messages()
 
-values = request.widget_values(params)
+current, values = run.current(), request.widget_values(params)
 link = {param.key: values[name] for name, param in params.items()}
 with slot:
     frame.share("steering", link)
@@ -46,9 +49,8 @@ with slot:
 if current is None:
     st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
 else:
-    results.colours(params)
     places = results.Places()
-    if live:
+    if current.live:
         results.stream(places, current, values["colour"])
         st.rerun()
     results.ended(places, current, values["colour"])

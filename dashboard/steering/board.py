@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from dashboard.steering.comparison import Column, Comparison
+from dashboard.steering.verdict import Verdict
 from dashboard.widgets import charts, frame, svg
 
 if TYPE_CHECKING:
@@ -20,13 +21,19 @@ SURPRISING = 8.0
 """Surprise in nats that gets the full colour."""
 
 BOARD_STYLE = """
-.glp-board{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,210px),1fr));gap:.8rem}
+.glp-columns{container-type:inline-size}
+.glp-board{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:.8rem}
+@container (max-width:820px){.glp-board:has(> :nth-child(4)){grid-template-columns:1fr 1fr}}
+@container (max-width:600px){.glp-board,.glp-board:has(> :nth-child(4)){grid-template-columns:1fr}}
+.glp-verdict{font-size:1.02rem;line-height:1.55;margin:0}
 .glp-card{border:1px solid rgba(128,128,128,.35);border-top-width:4px;border-radius:8px;padding:.6rem .8rem;min-width:0;
 display:flex;flex-direction:column;gap:.5rem}
 .glp-card h4{margin:0;padding:0;font-size:1rem;font-weight:600}
 .glp-card h4 small{font-weight:400;opacity:.7;font-size:.8rem;margin-left:.4rem}
-.glp-card .glp-strip{min-height:9.5rem;flex:1}
-.glp-card .glp-facts{border-top:1px solid rgba(128,128,128,.25);padding-top:.4rem}
+.glp-card .glp-strip{min-height:6rem;flex:1}
+.glp-card .glp-strip{line-height:1.6}
+.glp-card .glp-strip span:has(> br:last-child) + span:has(> i:first-child + br:last-child) br{display:none}
+.glp-card .glp-facts{line-height:1.35;border-top:1px solid rgba(128,128,128,.25);padding-top:.4rem}
 .glp-caret{display:inline-block;width:.5em;height:1em;vertical-align:text-bottom;background:currentColor;opacity:.6}
 """
 
@@ -34,7 +41,7 @@ display:flex;flex-direction:column;gap:.5rem}
 def board(comparison: Comparison, colour: str, *, live: bool = False) -> str:
     """Return the HTML of the columns, tokens coloured by distance, surprise or none."""
     cards = "".join(_card(comparison, column, colour, live) for column in comparison.columns.values())
-    return f'<div class="glp-board">{cards}</div>'
+    return f'<div class="glp-columns"><div class="glp-board">{cards}</div></div>'
 
 
 def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> str:
@@ -57,6 +64,7 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
     subtitles = {
         "unsteered": "as the model writes",
         "raw": push,
+        "walk": f"{push}, in {request.pushes}",
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",
@@ -89,7 +97,7 @@ def _numbers(column: Column, milliseconds: float, live: bool) -> list[tuple[str,
     later = "…" if live else "–"
     return [
         ("log-probability", _shown(column.log_probability, "{:.2f} nats/token", later)),
-        ("repetition", _shown(column.repetition, "{:.0%} of bigrams")),
+        ("repetition", _repetition(column)),
         ("distance", _shown(column.distance, "{:.2f} (1 = typical)")),
         ("concept", _shown(column.concept, "{:.2f}", later)),
         ("kept push", _shown(column.kept_push, "{:.0%}")),
@@ -97,8 +105,18 @@ def _numbers(column: Column, milliseconds: float, live: bool) -> list[tuple[str,
     ]
 
 
+def _repetition(column: Column) -> str:
+    return f"{_shown(column.repeated_tokens, '{:.0%}')} of tokens, {_shown(column.repetition, '{:.0%}')} of bigrams"
+
+
 def _shown(value: float, form: str, missing: str = "–") -> str:
     return missing if math.isnan(value) else form.format(value)
+
+
+def verdict_html(words: Verdict) -> str:
+    """Return the HTML of the line under the board."""
+    judgement, numbers = (html.escape(frame.visible(part)) for part in words)
+    return f'<p class="glp-verdict"><strong>{judgement}</strong> {numbers}</p>'
 
 
 def legend(colour: str) -> str:

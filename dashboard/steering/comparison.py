@@ -53,11 +53,19 @@ class Column:
     @property
     def repetition(self) -> float:
         """Share of bigrams that occurred before; nan for fewer than two tokens."""
-        if len(self.tokens) < 2:
-            return math.nan
-        from glp_core.steering.generation import repetition  # there are tokens, so torch has been loaded
+        return self._repeated(2)
 
-        return repetition([token.token for token in self.tokens])
+    @property
+    def repeated_tokens(self) -> float:
+        """Share of tokens that occurred before; nan without a token."""
+        return self._repeated(1)
+
+    def _repeated(self, n: int) -> float:
+        if len(self.tokens) < n:
+            return math.nan
+        from glp_core.steering.generation import repeated_share  # there are tokens, so torch has been loaded
+
+        return repeated_share([token.token for token in self.tokens], n)
 
     @property
     def distance(self) -> float:

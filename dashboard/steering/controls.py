@@ -1,88 +1,168 @@
-"""The Steering page's controls: each widget's value is in the URL. Draws with Streamlit; computes nothing."""
+"""The Steering page's controls, three lines of them; each widget's value is in the URL. Draws with Streamlit; computes nothing."""
 
 from collections.abc import Sequence
 from math import isnan
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.service import priors
 from dashboard.service.workspace_facts import DirectionFacts
-from dashboard.steering import request, run, strength
+from dashboard.steering import examples, request, run, strength
 from dashboard.steering.run import Params
-from dashboard.widgets import frame, url
+from dashboard.widgets import frame
+
+LIVE_TOKENS = 24
+"""Tokens that a live comparison writes at most unless more are asked for, so that it answers within two seconds."""
 
 
-def controls(params: Params, directions: Sequence[DirectionFacts]) -> DeltaGenerator:
-    """Draw everything that a run depends on, each widget's value in the URL; return the place for the buttons."""
-
-    def bound(name: str) -> url.Bound:
-        return params[name].bound
-
-    left, right = st.columns([5, 2], gap="medium")
-    left.text_area("Prompt", params["prompt"].default, height=100, placeholder="A few words to go on from", **bound("prompt"))
+def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    """Draw everything that a run depends on, and Run, Stop and Live."""
+    left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
+    with left:
+        st.text_area("Prompt", params["prompt"].default, height=68, placeholder="Words to go on from", **params["prompt"].bound)
     with right:
-        st.segmented_control("Mode", request.MODES, default=params["mode"].default, required=True, **bound("mode"))
-        _examples(params, directions)
-    left, middle, right = st.columns([4, 8, 3], gap="medium", vertical_alignment="top")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            _mode(params)
+            _examples(params, directions)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            buttons = st.container(horizontal=True, width="content", gap="small")
+            _live(params)
+    left, right = st.columns([1, 3], gap="medium")
     with left:
         _direction(params, directions)
-    words = "**Strength**, × the layer's median activation norm"
-    with middle:
-        value = st.slider(words, -3.0, 3.0, params["strength"].default, 0.1, format="%+.1f", **bound("strength"))
-        title = request.widget_values(params)["direction"]
-        direction = next((one.name for one in directions if one.title == title), "")
-        if measured := strength.measured_words(direction, value):
-            st.caption(frame.plain_markdown(measured))
+    with right:
+        _strength(params, directions)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.slider("Noise level", 0.0, 1.0, params["noise_level"].default, 0.05, width=150, **bound("noise_level"))
-        st.selectbox("Solver", request.SOLVERS, width=115, **bound("solver"))
-        st.number_input("Steps", 1, 100, params["steps"].default, width=95, **bound("steps"))
-        st.number_input("Tokens", 1, request.MOST_TOKENS, params["max_tokens"].default, 16, width=95, **bound("max_tokens"))
-        st.number_input("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=100, **bound("temperature"))
-        st.number_input("Seed", 0, 2**31 - 1, params["seed"].default, width=95, **bound("seed"))
-        st.selectbox("Fourth column", request.EXTRAS, width=145, **bound("extra"))
-        names = [prior.name for prior in priors.listed()]
-        if len(names) > 1:
-            st.selectbox(
-                "Prior", names, width=130, help="The GLP that projects. Distances keep the first one's.", **bound("prior")
-            )
-    place = right.container(horizontal=True, gap="small")
-    words = "Run again whenever a control changes."
-    right.toggle("Live", params["live"].default, help=words, **bound("live"))
-    return place
+        _projection(params)
+        number, width = st.number_input, 95
+        number("Tokens", 1, request.MOST_TOKENS, params["max_tokens"].default, 16, width=width, **params["max_tokens"].bound)
+        number("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=width, **params["temperature"].bound)
+        number("Seed", 0, 2**31 - 1, params["seed"].default, width=width, **params["seed"].bound)
+        with st.popover("More", key="steering_more"):
+            _more(params)
+    run.keep_up(params, directions)
+    with buttons:
+        _buttons(params, directions)
+
+
+def _mode(params: Params) -> None:
+    def changed() -> None:
+        """Put an example of the new mode in the place of one of the old: a beginning of a text is no question."""
+        mode, prompt = (st.session_state[params[name].key] for name in ("mode", "prompt"))
+        if any(example.prompt == prompt.strip() and example.mode != mode for example in examples.EXAMPLES):
+            st.session_state[params["prompt"].key] = examples.for_mode(mode).prompt
+
+    st.segmented_control(
+        "Mode",
+        request.MODES,
+        default=params["mode"].default,
+        required=True,
+        on_change=changed,
+        label_visibility="collapsed",
+        **params["mode"].bound,
+    )
 
 
 def _examples(params: Params, directions: Sequence[DirectionFacts]) -> None:
     def take() -> None:
-        example = next((one for one in request.EXAMPLES if one.title == st.session_state.steering_example), None)
+        example = next((one for one in examples.EXAMPLES if one.title == st.session_state.steering_example), None)
         if example is None:
             return
-        names = ["prompt", "mode", "strength", "noise_level"]
+        names = ["prompt", "mode", "strength"]
         if any(direction.title == example.direction for direction in directions):
             names.append("direction")
         for name in names:
             st.session_state[params[name].key] = getattr(example, name)
 
-    titles = [example.title for example in request.EXAMPLES]
+    titles = [example.title for example in examples.EXAMPLES]
     st.selectbox(
         "Examples", titles, None, key="steering_example", on_change=take, placeholder="Examples", label_visibility="collapsed"
     )
 
 
+def _live(params: Params) -> None:
+    def shorten() -> None:
+        """Keep a live comparison short; whoever wants more tokens sets them again."""
+        key = params["max_tokens"].key
+        if st.session_state[params["live"].key]:
+            st.session_state[key] = min(LIVE_TOKENS, st.session_state.get(key, params["max_tokens"].default))
+
+    words = f"Runs again whenever a control changes, with {LIVE_TOKENS} tokens."
+    st.toggle("Live", params["live"].default, help=words, on_change=shorten, **params["live"].bound)
+
+
+def _buttons(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    arguments = (params, directions)
+    st.button("Run", type="primary", icon=":material/play_arrow:", on_click=run.start, args=arguments, key="steering_start")
+    st.button("Stop", icon=":material/stop:", on_click=run.stop, disabled=not run.live(), key="steering_stop")
+
+
 def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
     titles = [direction.title for direction in directions] or [request.NO_DIRECTIONS]
     param = params["direction"]
-    chosen = st.selectbox("Direction", titles, titles.index(param.default), key=param.key, bind="query-params")
-    for facts in directions:
-        if facts.title == chosen:
-            unmeasured = "Write direction of a meta-neuron, not measured on texts"
-            words = unmeasured if isnan(facts.auroc) else f"AUROC {facts.auroc:.2f} on held-out texts"
-            st.caption(words, help=frame.plain_markdown(facts.how))
+    title = st.selectbox("Direction", titles, titles.index(param.default), **param.bound)
+    facts = next((one for one in directions if one.title == title), None)
+    if facts is not None:
+        unmeasured = "Write direction of a meta-neuron, not measured on texts"
+        words = unmeasured if isnan(facts.auroc) else f"AUROC {facts.auroc:.2f} on held-out texts"
+        st.caption(words, help=frame.plain_markdown(facts.how))
 
 
-def buttons(params: Params, directions: Sequence[DirectionFacts], *, live: bool) -> None:
-    """Draw Run and Stop."""
-    arguments = (params, directions)
-    st.button("Run", type="primary", icon=":material/play_arrow:", on_click=run.start, args=arguments, key="steering_start")
-    st.button("Stop", icon=":material/stop:", on_click=run.stop, disabled=not live, key="steering_stop")
+def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    param = params["strength"]
+    words = "Strength, × the layer's median activation norm"
+    value = st.slider(words, -3.0, 3.0, param.default, 0.1, format="%+.1f", **param.bound)
+    title = request.widget_values(params)["direction"]
+    direction = next((one.name for one in directions if one.title == title), "")
+    if measured := strength.measured_words(direction, value):
+        st.caption(frame.plain_markdown(measured))
+
+
+def _projection(params: Params) -> None:
+    """Draw the choice of a projection and the two numbers that make it."""
+    param = params["projection"]
+    projection = st.selectbox("Projection", tuple(request.PROJECTIONS), width=170, **param.bound)
+    if projection == "walk":
+        _walk(params)
+    elif projection != "norm-restored":
+        _noise_level(params)
+
+
+def _walk(params: Params) -> None:
+    noise, pushes = params["walk_noise"], params["pushes"]
+    words = "Noise that each small push is given before the GLP takes it away again, 0 to 1."
+    st.number_input("Noise level", 0.0, 1.0, noise.default, 0.05, width=115, help=words, **noise.bound)
+    words = "Parts that the whole push is cut into."
+    st.number_input("Pushes", 1, 64, pushes.default, width=105, help=words, **pushes.bound)
+
+
+def _noise_level(params: Params) -> None:
+    param = params["noise_level"]
+    words = "Noise that the pushed activation is given before the prior takes it away, 0 to 1."
+    st.number_input("Noise level", 0.0, 1.0, param.default, 0.05, width=115, help=words, **param.bound)
+
+
+def _more(params: Params) -> None:
+    """Draw what is set once in a while."""
+    values = request.widget_values(params)
+    extra = st.selectbox("Fourth column", request.EXTRAS, **params["extra"].bound)
+    used = {values["projection"], extra}
+    if extra == "walk" != values["projection"]:
+        with st.container(horizontal=True):
+            _walk(params)
+    if "walk" in used:
+        words = "Share of the push that is put back after every part: 0 leaves it to the GLP, 1 holds the push exactly."
+        st.slider("Held share", 0.0, 1.0, params["hold"].default, 0.05, help=words, **params["hold"].bound)
+    if used & {request.PAPERS, request.GAUSSIAN}:
+        with st.container(horizontal=True):
+            if values["projection"] in ("walk", "norm-restored"):
+                _noise_level(params)
+            st.selectbox("Solver", request.SOLVERS, width=115, **params["solver"].bound)
+            st.number_input("Steps", 1, 100, params["steps"].default, width=95, **params["steps"].bound)
+    names = [prior.name for prior in priors.listed()]
+    if len(names) > 1:
+        words = "The GLP that projects. Distances keep the first one's."
+        st.selectbox("Prior", names, help=words, **params["prior"].bound)
+    st.segmented_control(
+        "Colour tokens by", request.COLOURINGS, default=params["colour"].default, required=True, **params["colour"].bound
+    )

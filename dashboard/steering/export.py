@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dashboard.steering import board
 from dashboard.steering.comparison import Comparison
+from dashboard.steering.request import PROJECTIONS, Request
+from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame
 from glp_core.files import Json
 
@@ -25,6 +27,7 @@ def as_json(comparison: Comparison, facts: Json) -> str:
             "text": column.text,
             "log_probability": column.log_probability,
             "repetition": column.repetition,
+            "repeated_tokens": column.repeated_tokens,
             "distance": column.distance,
             "concept": column.concept,
             "kept_push": column.kept_push,
@@ -33,6 +36,7 @@ def as_json(comparison: Comparison, facts: Json) -> str:
         }
         for column in comparison.columns.values()
     ]
+    words = verdict(comparison)
     value = {
         "format": "glp-explorer steering 1",
         "workspace": facts,
@@ -40,6 +44,7 @@ def as_json(comparison: Comparison, facts: Json) -> str:
         "finished": comparison.finished,
         "band": comparison.band,
         "milliseconds_per_step": comparison.milliseconds,
+        "verdict": " ".join(words) if words else None,
         "columns": columns,
     }
     return json.dumps(_no_nan(value), indent=1, ensure_ascii=False)
@@ -75,15 +80,17 @@ def as_html(comparison: Comparison, colour: str, facts: Json, link: str) -> str:
         ("Mode", request.mode),
         ("Direction", request.title),
         ("Strength", f"{request.strength:+g} × median norm"),
-        ("Projection", f"noise level {request.noise_level:g}, {request.solver}, {request.steps} steps"),
+        *_projections(request),
         ("Sampling", f"temperature {request.temperature:g}, seed {request.seed}, at most {request.max_tokens} tokens"),
         *((str(key), str(value)) for key, value in facts.items()),
         ("Address", link),
     ]
+    words = verdict(comparison)
+    line = board.verdict_html(words) if words else ""
     look = frame.STYLE + board.BOARD_STYLE
     body = (
         f"<h1>Steering towards “{html.escape(frame.visible(request.title))}”</h1>{frame.facts(settings)}"
-        f"<div class='bar'>{board.legend(colour)}</div>{board.board(comparison, colour)}"
+        f"<div class='bar'>{board.legend(colour)}</div>{board.board(comparison, colour)}{line}"
         f"<h2>Distance by token</h2>{board.picture(comparison)}"
     )
     page = "body{font-family:system-ui,sans-serif;max-width:75rem;margin:1.5rem auto;padding:0 1rem;color-scheme:light dark}"
@@ -92,3 +99,15 @@ def as_html(comparison: Comparison, colour: str, facts: Json, link: str) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>GLP Explorer: steering</title><style>{page}.bar{{margin:1rem 0 .5rem}}{look}</style></head><body>{body}</body></html>"
     )
+
+
+def _projections(request: Request) -> list[tuple[str, str]]:
+    """Return how each projection of a comparison was set up."""
+    noise = f"noise level {request.noise_level:g}"
+    settings = {
+        "walk": f"{request.pushes} pushes at noise level {request.walk_noise:g}, {request.hold:.0%} held",
+        "glp": f"{noise}, {request.solver}, {request.steps} steps",
+        "norm": "to the norm before the push",
+        "gaussian": noise,
+    }
+    return [(name.capitalize(), settings[arm]) for name, arm in PROJECTIONS.items() if arm in request.arms]

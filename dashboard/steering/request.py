@@ -1,74 +1,81 @@
-"""What a person may ask for on the Steering page: the parameters of its controls and link, examples, the checked request.
+"""What a person may ask for on the Steering page: the parameters of its controls and link, the checked request.
 
 Values come from widgets and links, so each is checked again. Knows nothing of models; draws nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
-from dashboard.service import priors, workspace_facts
+from dashboard.service import priors
+from dashboard.service.workspace_facts import DirectionFacts
+from dashboard.steering.examples import Example
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from glp_core.prior.flow import Solver
+    from glp_core.prior.projection import Kind
 
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
 MODES = ("continue", "chat")
 SOLVERS: tuple["Solver", ...] = ("ab2", "radau", "midpoint", "euler")
-EXTRAS = ("none", "norm-restored", "Gaussian")
+PAPERS, GAUSSIAN = "paper's projection", "Gaussian prior"
+PROJECTIONS: dict[str, "Kind"] = {"walk": "walk", PAPERS: "glp", "norm-restored": "norm", GAUSSIAN: "gaussian"}
+"""Ways to bring a steered activation back, as a person reads them, and their arms."""
+EXTRAS = ("none", *PROJECTIONS)
 COLOURINGS = ("distance", "surprise", "none")
-EXTRA_ARMS = {"norm-restored": "norm", "Gaussian": "gaussian"}
+WALK_NOISE, PUSHES, HOLD = 0.25, 16, 0.0
+"""The walk's defaults, those of glp_core.prior.walk.WalkSettings (which a page must not load torch for)."""
 NO_DIRECTIONS = "no directions"
 WITHOUT_EFFECT = ("colour", "live")
 """Parameters that change how a run is shown, not what it writes."""
 
 
-class Example(NamedTuple):
-    """Something to begin with."""
-
-    title: str
-    prompt: str
-    mode: str
-    direction: str
-    """Title of a direction; left as it is where the workspace has no such one."""
-    strength: float
-    noise_level: float
-
-
-EXAMPLES = (
-    Example("A film, praised", "I went to the cinema last night, and the film was", "continue", "Positive sentiment", 0.6, 0.5),
-    Example("A restaurant, praised", "The new restaurant on our street", "continue", "Positive sentiment", 0.8, 0.5),
-    Example("A report that turns to law", "The report begins with a short description of", "continue", "Law", 0.9, 0.4),
-    Example("Dinner, formally", "What should I cook for dinner tonight?", "chat", "Formal", 0.4, 0.3),
-    Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.4, 0.3),
-)
-
-
-def params(directions: Sequence[workspace_facts.DirectionFacts]) -> dict[str, url.Param]:
-    """Return the page's parameters by short name; the defaults are a filled-in example."""
+def params(directions: Sequence[DirectionFacts], first: Example) -> dict[str, url.Param]:
+    """Return the page's parameters by short name; the defaults are the example `first`."""
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
-    first = next((title for title in titles if "sentiment" in title.lower()), titles[0])
+    direction = next((title for title in titles if title.lower() == first.direction.lower()), titles[0])
     return {
-        "prompt": url.text("steering_prompt", "Prompt", EXAMPLES[0].prompt, LONGEST_PROMPT),
-        "mode": url.choice("steering_mode", "Mode", MODES[0], MODES),
-        "direction": url.choice("steering_direction", "Direction", first, titles),
-        "strength": url.number("steering_strength", "Strength", 0.6, -3.0, 3.0),
+        "prompt": url.text("steering_prompt", "Prompt", first.prompt, LONGEST_PROMPT),
+        "mode": url.choice("steering_mode", "Mode", first.mode, MODES),
+        "direction": url.choice("steering_direction", "Direction", direction, titles),
+        "strength": url.number("steering_strength", "Strength", first.strength, -3.0, 3.0),
+        "projection": url.choice("steering_projection", "Projection", "walk", tuple(PROJECTIONS)),
+        "walk_noise": url.number("steering_walk_noise", "Noise of a push", WALK_NOISE, 0.0, 1.0),
+        "pushes": url.whole("steering_pushes", "Pushes", PUSHES, 1, 64),
+        "hold": url.number("steering_hold", "Held share", HOLD, 0.0, 1.0),
         "noise_level": url.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": url.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
         "steps": url.whole("steering_steps", "Steps", 4, 1, 100),
-        "max_tokens": url.whole("steering_tokens", "Tokens", 64, 1, MOST_TOKENS),
-        "temperature": url.number("steering_temperature", "Temperature", 0.0, 0.0, 2.0),
-        "seed": url.whole("steering_seed", "Seed", 0, 0, 2**31 - 1),
+        "max_tokens": url.whole("steering_tokens", "Tokens", first.max_tokens, 1, MOST_TOKENS),
+        "temperature": url.number("steering_temperature", "Temperature", first.temperature, 0.0, 2.0),
+        "seed": url.whole("steering_seed", "Seed", first.seed, 0, 2**31 - 1),
         "extra": url.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
         "colour": url.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
         "live": url.switch("steering_live", "Live", False),
         "prior": priors.param(),
     }
+
+
+def open_old_link() -> None:
+    """Let a link from before there was a choice of projection open as it did: with the paper's projection, where it sets it up."""
+    query = st.query_params
+    if "steering_projection" in query:
+        return
+    extra, numbers = query.get("steering_extra"), ("steering_noise", "steering_solver", "steering_steps")
+    old = extra == "Gaussian" or (extra not in (PAPERS, GAUSSIAN) and any(key in query for key in numbers))
+    with suppress(StreamlitAPIException):  # the page has been open for a while: its widgets decide
+        if extra == "Gaussian":
+            query["steering_extra"] = GAUSSIAN
+        if old:
+            query["steering_projection"] = PAPERS
+            st.rerun()
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,14 @@ class Request:
     """Its name to show."""
     strength: float
     """In units of the layer's median activation norm."""
+    projection: str
+    """One of PROJECTIONS."""
+    walk_noise: float
+    pushes: int
+    hold: float
+    """Share of the push that the walk puts back after every part."""
     noise_level: float
+    """Of the paper's projection and of the Gaussian prior."""
     solver: "Solver"
     steps: int
     """Of the released schedule for Euler, network calls for the other solvers."""
@@ -98,9 +112,20 @@ class Request:
     """Name of the GLP that projects; empty: the workspace's own."""
 
     @property
+    def projected(self) -> str:
+        """Key of the arm that the third column shows."""
+        return PROJECTIONS[self.projection]
+
+    @property
     def arms(self) -> list[str]:
         """Keys of the arms, left to right."""
-        return ["unsteered", "raw", "glp", *([EXTRA_ARMS[self.extra]] if self.extra in EXTRA_ARMS else [])]
+        return arms(self.projection, self.extra)
+
+
+def arms(projection: str, extra: str) -> list[str]:
+    """Return the keys of the arms that these choices compare, left to right."""
+    keys = ["unsteered", "raw", PROJECTIONS[projection]]
+    return keys if extra in ("none", projection) else [*keys, PROJECTIONS[extra]]
 
 
 def widget_values(params: Mapping[str, url.Param]) -> dict[str, Any]:
@@ -108,9 +133,7 @@ def widget_values(params: Mapping[str, url.Param]) -> dict[str, Any]:
     return {name: st.session_state.get(param.key, param.default) for name, param in params.items()}
 
 
-def checked(
-    values: Mapping[str, Any], params: Mapping[str, url.Param], directions: Sequence[workspace_facts.DirectionFacts]
-) -> Request:
+def checked(values: Mapping[str, Any], params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 
     Raises:

@@ -7,8 +7,8 @@ import streamlit as st
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export
-from dashboard.steering.request import COLOURINGS
-from dashboard.steering.run import Params, Run, error
+from dashboard.steering.run import Run, error
+from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
 from glp_core.errors import GlpError
 
@@ -21,22 +21,12 @@ def messages() -> None:
         frame.error_box(error())
 
 
-def colours(params: Params) -> None:
-    """Draw the choice of what the tokens' colour says, and its legend."""
-    param = params["colour"]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        colour = st.segmented_control(
-            "Colour tokens by", COLOURINGS, default=param.default, required=True, label_visibility="collapsed",
-            key=param.key, bind="query-params",
-        )  # fmt: skip
-        st.html(board.legend(str(colour)))
-
-
 class Places:
     """Where a run is drawn: the same places while it streams and when it has ended, so that nothing jumps."""
 
     def __init__(self) -> None:
-        self.note, self.board, self.chart = st.empty(), st.empty(), st.empty()
+        self.note, self.board, self.verdict = st.empty(), st.empty(), st.empty()
+        self.legend, self.chart = st.empty(), st.empty()
 
 
 def stream(places: Places, run: Run, colour: str) -> None:
@@ -53,6 +43,7 @@ def stream(places: Places, run: Run, colour: str) -> None:
             places.note.info(words, icon=":material/hourglass:")
         comparison = run.comparison()
         places.board.html(board.board(comparison, colour, live=True))
+        places.legend.html(board.legend(colour))
         if comparison.band:
             places.chart.html(svg.image(board.picture(comparison), CHART_WORDS))
 
@@ -73,6 +64,10 @@ def ended(places: Places, run: Run, colour: str) -> None:
     if not comparison.started:
         return
     places.board.html(f'<div data-run="{job.state}">{board.board(comparison, colour)}</div>')
+    line = verdict(comparison)
+    if line is not None:
+        places.verdict.html(board.verdict_html(line))
+    places.legend.html(board.legend(colour))
     with places.chart:
         if comparison.band:
             frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)

@@ -50,6 +50,12 @@ def current() -> Run | None:
     return st.session_state.get(RUN)
 
 
+def live() -> bool:
+    """Say whether this session has a run that waits or writes."""
+    run = current()
+    return run is not None and run.live
+
+
 def error() -> str:
     """Return why the last Run could not begin, empty when it did."""
     return st.session_state.get(ERROR, "")
@@ -114,18 +120,21 @@ def work(request: Request) -> Work:
 
 def _arms(request: Request, vector: Tensor) -> list[Arm]:
     from glp_core.prior.projection import make_projector
+    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm
 
-    covariance = resources.workspace().covariance() if "gaussian" in request.arms else None
-    arms = [Arm("unsteered")]
-    for name in request.arms[1:]:
-        projector = make_projector(
-            cast("Kind", "none" if name == "raw" else name),
-            glp=resources.prior(request.prior),
-            covariance=covariance,
+    workspace, glp = resources.workspace(), resources.prior(request.prior)
+    projectors = {"raw": make_projector("none")}
+    for name in request.arms[2:]:
+        kind = cast("Kind", name)
+        projectors[name] = make_projector(
+            kind,
+            glp=glp,
+            covariance=workspace.covariance() if kind == "gaussian" else None,
             noise_level=request.noise_level,
             steps=request.steps,
             solver=request.solver,
+            layer=workspace.layer,
+            walk=WalkSettings(noise_level=request.walk_noise, pushes=request.pushes, hold=request.hold),
         )
-        arms.append(Arm(name, vector, request.strength, projector))
-    return arms
+    return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
 TOKENS = ".glp-card[data-arm={}] .glp-strip span[title]"
-ARMS = ("unsteered", "raw", "glp")
+ARMS = ("unsteered", "raw", "walk")
 
 
 def path(**values):
@@ -44,7 +44,7 @@ def directions(page):
 def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downloaded(open_page, tmp_path):
     page = open_page(path(tokens=12, strength=1.5, prompt="The weather was"))
     assert page.locator("[data-testid=stAlert]").inner_text().endswith("press Run.")
-    steer(page, wait=TOKENS.format("glp"))  # tokens are there before the run has finished
+    steer(page, wait=TOKENS.format("walk"))  # tokens are there before the run has finished
     page.wait_for_selector("[data-run=done]")
     shown = texts(page)
     assert len(set(shown.values())) == 3 and all(shown.values())
@@ -71,7 +71,7 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
 
 def test_stop_ends_a_run_at_once_and_keeps_what_was_written(open_page, server):
     page = open_page(path(tokens=256))
-    steer(page, wait=TOKENS.format("glp"))
+    steer(page, wait=TOKENS.format("walk"))
     page.locator(STOP).click()
     page.wait_for_selector("[data-run=stopped]")
     written = page.locator(TOKENS.format("unsteered")).count()
@@ -82,7 +82,7 @@ def test_stop_ends_a_run_at_once_and_keeps_what_was_written(open_page, server):
 
 def test_a_closed_tab_frees_the_device_within_two_seconds(open_page, server):
     page = open_page(path(tokens=256))
-    steer(page, wait=TOKENS.format("glp"))
+    steer(page, wait=TOKENS.format("walk"))
     assert load(server)["running"] == 1
     page.close()
     deadline = time.monotonic() + 2.5  # half a second for the socket to close and for this test to look

@@ -16,13 +16,14 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.service import follow, resources, workspace_facts
 from dashboard.service.jobs import JobRunner
-from dashboard.steering import export, request, strength
+from dashboard.steering import controls, examples, export, request, strength
 from dashboard.steering.comparison import Column, Comparison, Reading
 from dashboard.steering.request import Request
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
+from glp_core.prior.walk import WalkSettings
 from glp_core.steering.generation import Arm, Sampling, Step, generate
 from tests.support import pages, tiny
 
@@ -64,7 +65,7 @@ def run(at):
 
 def test_the_page_opens_with_an_example_one_click_from_running(llm):
     at = open_page()
-    assert at.text_area(key="steering_prompt").value == request.EXAMPLES[0].prompt
+    assert at.text_area(key="steering_prompt").value == examples.EXAMPLES[0].prompt
     assert at.selectbox(key="steering_direction").value == "positive sentiment"
     assert "press Run" in at.info[0].value
     assert not at.error and not at.warning
@@ -72,24 +73,37 @@ def test_the_page_opens_with_an_example_one_click_from_running(llm):
 
 
 def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
-    at = run(open_page(steering_tokens="12", steering_direction="upwards", steering_strength="0.8", steering_prompt="The cat"))
+    query = {"steering_walk_noise": "0.3", "steering_pushes": "8", "steering_hold": "0.5", "steering_extra": request.PAPERS}
+    query |= {
+        "steering_tokens": "12",
+        "steering_direction": "upwards",
+        "steering_strength": "0.8",
+        "steering_prompt": "The cat",
+    }
+    at = run(open_page(**query))
     assert not at.exception and not at.error
     direction = workspace.direction("up")
     glp = resources.glp()
     arms = [
         Arm("unsteered"),
         Arm("raw", direction.vector, 0.8, make_projector("none")),
-        Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="midpoint")),
+        Arm(
+            "walk",
+            direction.vector,
+            0.8,
+            make_projector("walk", glp=glp, walk=WalkSettings(noise_level=0.3, pushes=8, hold=0.5)),
+        ),
+        Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="ab2")),
     ]
     wanted = {arm.name: "" for arm in arms}
     for step in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(12)):
         wanted[step.arm] += step.text
     shown = board(at)
-    assert list(shown) == ["unsteered", "raw", "glp"]
+    assert list(shown) == ["unsteered", "raw", "walk", "glp"]
     assert {arm: text.replace("␣", " ") for arm, text in shown.items()} == {
         arm: re.sub(r"<[^>]+>", "", html.unescape(drawn(text))).replace("␣", " ") for arm, text in wanted.items()
     }
-    assert wanted["raw"] != wanted["unsteered"]
+    assert len(set(wanted.values())) == 4
     assert at.get("plotly_chart")
 
 
@@ -100,7 +114,7 @@ def drawn(text):
 
 
 def test_every_column_has_its_numbers(llm):
-    at = run(open_page(steering_tokens="8", steering_extra="Gaussian"))
+    at = run(open_page(steering_tokens="8", steering_extra="Gaussian prior"))
     found = next(one.value for one in at.get("html") if 'data-run="done"' in one.value)
     assert found.count('class="glp-card"') == 4 and "Gaussian-projected" in found
     assert len(re.findall(r"-?\d+\.\d\d nats/token", found)) == 4
@@ -118,11 +132,10 @@ def test_results_stay_when_a_control_changes(llm):
 
 def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):
     at = open_page()
-    chat = next(example for example in request.EXAMPLES if example.mode == "chat")
+    chat = next(example for example in examples.EXAMPLES if example.mode == "chat")
     at.selectbox(key="steering_example").set_value(chat.title).run()
     assert at.text_area(key="steering_prompt").value == chat.prompt
     assert at.slider(key="steering_strength").value == chat.strength
-    assert at.slider(key="steering_noise").value == chat.noise_level
     assert at.selectbox(key="steering_direction").value == "positive sentiment"  # this workspace has no such direction
 
 
@@ -147,10 +160,61 @@ def test_a_link_restores_the_whole_state(llm):
     assert at.selectbox(key="steering_direction").value == "upwards"
     assert at.slider(key="steering_strength").value == -0.7
     assert at.number_input(key="steering_seed").value == 7
+    assert at.number_input(key="steering_noise").value == 0.25
     run(at)
     assert list(board(at)) == ["unsteered", "raw", "glp", "norm"]
     address = next(one.value for one in at.code if "steering_seed" in one.value)
     assert all(key in address for key in query) and "steering_seed=7" in address
+
+
+OLD_LINKS = [
+    ({"steering_noise": "0.3"}, ["unsteered", "raw", "glp"]),
+    ({"steering_solver": "euler", "steering_steps": "10"}, ["unsteered", "raw", "glp"]),
+    ({"steering_extra": "Gaussian"}, ["unsteered", "raw", "glp", "gaussian"]),
+    ({"steering_strength": "0.7"}, ["unsteered", "raw", "walk"]),
+    ({"steering_extra": "paper's projection", "steering_noise": "0.3"}, ["unsteered", "raw", "walk", "glp"]),
+    ({"steering_extra": "Gaussian prior", "steering_noise": "0.3"}, ["unsteered", "raw", "walk", "gaussian"]),
+    ({"steering_projection": "walk", "steering_noise": "0.5"}, ["unsteered", "raw", "walk"]),
+]
+
+
+@pytest.mark.parametrize(("query", "arms"), OLD_LINKS)
+def test_a_link_of_before_the_walk_opens_with_the_papers_projection_where_it_sets_it_up(llm, query, arms):
+    at = open_page(steering_tokens="4", **query)
+    assert not at.warning
+    run(at)
+    assert list(board(at)) == arms
+
+
+def test_the_page_begins_with_the_walk_of_the_core():
+    first = {name: param.default for name, param in request.params([], examples.EXAMPLES[0]).items()}
+    assert WalkSettings() == WalkSettings(noise_level=first["walk_noise"], pushes=first["pushes"], hold=first["hold"])
+
+
+def test_another_mode_takes_an_example_of_its_own_and_leaves_what_a_person_wrote(llm):
+    at = open_page()
+    at.segmented_control(key="steering_mode").set_value("chat").run()
+    assert at.text_area(key="steering_prompt").value == examples.for_mode("chat").prompt
+    at.text_area(key="steering_prompt").set_value("My own words").run()
+    at.segmented_control(key="steering_mode").set_value("continue").run()
+    assert at.text_area(key="steering_prompt").value == "My own words"
+
+
+def test_live_shortens_the_texts_once(llm):
+    at = open_page(steering_tokens="64")
+    at.toggle(key="steering_live").set_value(True).run()
+    assert at.number_input(key="steering_tokens").value == controls.LIVE_TOKENS and board(at)
+    assert open_page(steering_tokens="30", steering_live="true").number_input(key="steering_tokens").value == 30
+
+
+def test_the_line_under_the_board_is_that_of_the_drawn_columns(llm):
+    at = run(open_page(steering_tokens="16"))
+    found = next(one.value for one in at.get("html") if "glp-verdict" in one.value)
+    repeated = re.findall(
+        r"<dt>repetition</dt><dd>(\d+%) of tokens", next(one.value for one in at.get("html") if "data-run" in one.value)
+    )
+    raw, walk, plain = (repeated[i] for i in (1, 2, 0))
+    assert f"Raw repeats {raw} of its tokens, the walk {walk}, unsteered {plain}." in found
 
 
 @pytest.mark.parametrize(
@@ -194,7 +258,7 @@ def test_a_prompt_of_100000_characters_is_refused_and_kept(llm):
 
 def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
     directions = workspace_facts.directions()
-    listed = request.params(directions)
+    listed = request.params(directions, examples.EXAMPLES[0])
     values = {name: param.default for name, param in listed.items()}
     assert request.checked(values, listed, directions).direction == "positive"
     for name, bad in (
@@ -255,7 +319,7 @@ def test_activations_that_are_not_numbers_are_told(llm):
         llm.model.model.layers[0].mlp.down_proj.weight.fill_(NAN)
     run(at)
     assert not at.exception and "not finite numbers" in re.sub(r"\\(.)", r"\1", at.error[-1].value)
-    assert at.text_area(key="steering_prompt").value == request.EXAMPLES[0].prompt
+    assert at.text_area(key="steering_prompt").value == examples.EXAMPLES[0].prompt
 
 
 def test_a_run_that_waits_says_its_place(llm, monkeypatch):
@@ -346,7 +410,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202
 
 @pytest.fixture
 def hostile():
-    wanted = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
+    wanted = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, "walk", 0.25, 16, 0.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
     tokens = [Step(i, "raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02, False) for i, text in enumerate(HOSTILE)]
     return Comparison(wanted, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
 

@@ -36,6 +36,7 @@ def written(workspace, llm, glp):
 
 def test_the_link_chooses_the_glp_that_projects(workspace):
     query = {"steering_tokens": "12", "steering_prompt": "The cat", "steering_strength": "2.0"}
+    query |= {"steering_projection": "paper's projection"}
     texts = {}
     for name in ("workspace", "small"):
         at = run(open_page(**query, prior=name))

@@ -1,0 +1,99 @@
+"""The line under the board: what it judges from a run's own numbers, and that the numbers in it are those of the columns."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from dashboard.steering.comparison import Column, Comparison, Reading, collect
+from dashboard.steering.request import Request
+from dashboard.steering.verdict import verdict
+from glp_core.steering.generation import Step
+
+NAN = float("nan")
+FLUENT, LOOPING = list(range(20)), [1, 2] * 10
+"""Token ids: 0% of tokens repeated, and 90% of tokens with 89% of bigrams."""
+
+
+def request(**changes):
+    asked = Request(
+        prompt="The film was", mode="continue", direction="joy", title="Joy", strength=1.0, projection="walk", walk_noise=0.25,
+        pushes=16, hold=0.0, noise_level=0.5, solver="ab2", steps=4, max_tokens=20, temperature=0.0, seed=0, extra="none",
+    )  # fmt: skip
+    return replace(asked, **changes)
+
+
+def column(arm, ids, concept, log_probability=-2.0, kept=NAN):
+    tokens = [Step(i, arm, token, f" w{token}", -1.0, 1.0, 1.0, kept, 0.02, False) for i, token in enumerate(ids)]
+    return Column(arm, tokens, Reading(arm, [log_probability] * len(ids), concept))
+
+
+def words(*columns, **changes):
+    asked = request(**changes)
+    return verdict(Comparison(asked, {one.arm: one for one in columns}))
+
+
+CASES = [
+    # unsteered, raw, walk: token ids, concept, log-probability; then words of the judgement
+    (
+        (FLUENT, 0.2, -2),
+        (LOOPING, 0.8, -3),
+        (FLUENT, 0.95, -3),
+        "The walk holds where raw breaks, and moves towards the concept",
+    ),
+    ((FLUENT, 0.2, -2), (LOOPING, 0.8, -3), (FLUENT, 0.22, -3), "The walk holds where raw breaks."),
+    ((FLUENT, 0.95, -2), (LOOPING, 0.8, -3), (FLUENT, 0.95, -3), "was there already"),
+    ((LOOPING, 0.2, -1), (LOOPING, 0.8, -3), (FLUENT, 0.95, -3), "where the unsteered text loops"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.8, -3), (LOOPING, 0.95, -3), "Projection lost here: raw holds, the walk breaks"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.8, -3), (FLUENT, 0.95, -6), "Projection lost here: raw holds, the walk breaks"),
+    ((FLUENT, 0.2, -2), (LOOPING, 0.8, -3), (LOOPING, 0.95, -3), "Too strong"),
+    ((LOOPING, 0.2, -2), (LOOPING, 0.8, -3), (LOOPING, 0.95, -3), "Every text breaks"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.5, -3), (FLUENT, 0.9, -3), "The walk moves further towards the concept than raw"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.5, -3), "Projection lost here: raw moves further"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.9, -3), "projection makes little difference"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.25, -3), (FLUENT, 0.2, -3), "does not show yet"),
+    ((FLUENT, 0.95, -2), (FLUENT, 0.97, -3), (FLUENT, 0.99, -3), "there already: another prompt"),
+    ((FLUENT, NAN, -2), (FLUENT, NAN, -3), (FLUENT, NAN, -3), "no probe"),
+]
+
+
+@pytest.mark.parametrize(("plain", "raw", "walk", "expected"), CASES)
+def test_the_judgement_follows_the_columns(plain, raw, walk, expected):
+    told = words(column("unsteered", *plain), column("raw", *raw), column("walk", *walk, kept=0.17))
+    assert expected in told.judgement
+
+
+def test_a_push_away_is_judged_by_how_far_away_it_goes():
+    columns = column("unsteered", FLUENT, 0.6), column("raw", FLUENT, 0.5), column("walk", FLUENT, 0.1)
+    assert "The walk moves further away from the concept than raw" in words(*columns, strength=-1.0).judgement
+    assert "the same" in words(*columns, strength=0.0).judgement
+
+
+def test_the_numbers_are_those_of_the_columns():
+    half = [*range(10), *range(10)]
+    told = words(column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", half, 0.956, kept=0.17))
+    assert "Raw repeats 90% of its tokens, the walk 50%, unsteered 0%." in told.numbers
+    assert "Concept “Joy”: raw 0.80, the walk 0.96, unsteered 0.20." in told.numbers
+    assert "The walk kept 17% of the push." in told.numbers
+    assert "salad" not in told.numbers
+
+
+def test_a_fourth_column_and_word_salad_are_named():
+    columns = [column("unsteered", FLUENT, NAN), column("raw", LOOPING, NAN), column("walk", FLUENT, NAN, -6.0)]
+    told = words(*columns, column("glp", FLUENT, NAN), extra="paper's projection")
+    assert "the walk 0%, the paper's projection 0%" in told.numbers and "Concept" not in told.numbers
+    assert re.search(r"Word salad to the unsteered model: the walk -6\.0 nats", told.numbers)
+
+
+def test_nothing_is_judged_before_every_text_is_there_and_read():
+    asked = request()
+    assert verdict(collect(asked, [])) is None
+    columns = {arm: column(arm, FLUENT, 0.5) for arm in asked.arms}
+    columns["walk"].reading = None
+    assert verdict(Comparison(asked, columns)) is None
+
+
+def test_a_text_of_line_breaks_alone_has_broken():
+    raw = column("raw", FLUENT, 0.9)
+    raw.tokens[:] = [token._replace(text="\n") for token in raw.tokens]
+    assert "holds where raw breaks" in words(column("unsteered", FLUENT, 0.2), raw, column("walk", FLUENT, 0.9)).judgement
