@@ -1,0 +1,162 @@
+"""What the reports say in words: rows for the README's few numbers and for the page of all numbers."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One measured number, or a few that belong together."""
+
+    what: str
+    measured: str
+    matters: bool = False
+    """Shown in the README too."""
+
+
+def evaluate_rows(r):
+    delta, frechet = r["delta_lm"], r["frechet"]
+    yield Row("activations that the GLP was trained on", f"{r['n_activations_trained']:,}", True)
+    yield Row("validation loss (best linear denoiser)", f"{r['validation_loss']:.3f} ({r['gaussian_loss']:.3f})", True)
+    yield Row(
+        "rise of the LLM's loss when the layer is noised to 0.5 and denoised: GLP, Gaussian, mean ablation",
+        f"+{delta['glp']:.3f}, +{delta['gaussian_mean']:.3f}, +{delta['mean_ablation']:.2f} nats",
+        True,
+    )
+    yield Row(
+        f"Frechet distance, generated-real (real-real), n = {frechet['n']:,}",
+        f"{frechet['generated_real']:.1f} ({frechet['real_real']:.1f})",
+        True,
+    )
+
+
+def bench_rows(r):
+    solver = "{solver}, {calls} calls".format_map(r["fast_solver"])
+    kinds = {"bf16": "same calls, native dtype", "int8": "same calls, int8 weights", "fp32": "same calls, fp32", "fast": solver}
+    sizes = ("1", "3", "16", "128", "1024")
+    for kind, words in kinds.items():
+        times = r["projection"].get(kind, {})
+        shown = [size for size in sizes if size in times]
+        if shown:
+            what = f"projection against a plain reference, batch {', '.join(shown)}: {words}"
+            yield Row(what, ", ".join(f"{float(times[size]):.1f}x" for size in shown), kind == "fast")
+    yield Row(
+        f"error of {solver} (of the reference's 10-call Euler), share of the correction",
+        f"{r['fast_error']:.3f} ({r['euler10_error']:.3f})",
+    )
+    if "compare_vs_generate" in r:
+        what = "three steered columns against one plain `generate`, 64 tokens"
+        yield Row(what, f"{r['compare_vs_generate']:.2f}x the time", True)
+    if "walk_vs_generate" in r:
+        yield Row("... with the walk as the projection", f"{r['walk_vs_generate']:.2f}x the time")
+    if "train_fraction_of_gemm" in r:
+        yield Row("training, share of the machine's own matrix-product rate", f"{r['train_fraction_of_gemm']:.0%}")
+    if "index_speedup" in r:
+        yield Row("indexing all meta-neurons against two plain passes", f"{float(r['index_speedup']):.1f}x")
+        yield Row("... share of that time in the models' matrix products", f"{float(r['index_share_of_products']):.0%}")
+
+
+ARMS = {"raw": "raw", "walk": "walk", "glp": "GLP", "norm": "norm", "gaussian": "Gaussian"}
+
+
+def steering_rows(r):
+    strengths = sorted({row["strength"] for row in r["rows"] if row["strength"] >= 1.0})
+    for strength in strengths:
+        by_arm = {row["arm"]: row for row in r["rows"] if row["strength"] == strength}
+        arms = {title: by_arm[arm] for arm, title in ARMS.items() if arm in by_arm}
+        if not {"raw", "GLP"} <= arms.keys():
+            continue
+        n = next(iter(arms.values()))["n"]
+        names = ", ".join(arms)
+        what = f"positive sentiment at strength {strength:g}, {n} prefixes: concept score of {names}"
+        yield Row(what, ", ".join(f"{row['concept']:.2f}" for row in arms.values()), strength == strengths[0])
+        repeated = ", ".join(f"{row['repetition']:.0%}" for row in arms.values())
+        yield Row(f"... repeated tokens of {names}", repeated, strength == strengths[0])
+
+
+def probing_rows(r):
+    auc = r["mean_auc"]
+    order = [name for name in ("glp", "layer", "mlp", "sae") if name in auc]
+    names = {"glp": "meta-neuron", "layer": "layer output", "mlp": "MLP neuron", "sae": "SAE latent"}
+    yield Row(
+        f"mean test AUC of the best single {', '.join(names[n] for n in order)} over {r['n_tasks']} probing tasks",
+        ", ".join(f"{auc[n]:.3f}" for n in order),
+        True,
+    )
+    low, high = r["paired_difference_ci"]
+    words = f"... meta-neuron minus {names[r['best_baseline']]}, paired over tasks, with its 95% interval"
+    yield Row(words, f"{r['paired_difference']:+.3f} [{low:+.3f}, {high:+.3f}]")
+
+
+def zones_rows(r):
+    borders = [r["borders"][name] for name in ("drifting", "broken")]
+    yield Row(
+        f"manifold distance beyond which 25%, 75% of {r['n_texts']} steered texts break",
+        ", ".join(interval(one, ".2f") for one in borders),
+    )
+
+
+def detection_rows(r):
+    aurocs = {row["kind"]: row["auroc"] for row in r["rows"] if row["measure"] == "error"}
+    kinds = [f"steered, strength {strength}" for strength in ("0.25", "0.5", "1")]
+    if all(kind in aurocs for kind in kinds):
+        words = "AUROC of the denoising error for activations steered at 0.25, 0.5, 1 against real ones"
+        yield Row(words, ", ".join(f"{aurocs[kind]:.2f}" for kind in kinds))
+
+
+def scorecard_rows(r):
+    rows = {(row["method"].split(",")[0], row["way"]): row for row in r["rows"]}
+    keys = {
+        "GLP": ("GLP", "noised to 0.5 and denoised"),
+        "PCA": ("PCA", "projected on them"),
+        "Gaussian": ("Gaussian", "noised to 0.5, posterior mean"),
+        "SAE": ("SAE", "reconstructed"),
+    }
+    methods = {name: rows[key] for name, key in keys.items() if key in rows}
+    for measure, words, form in (("delta_lm", "rise of the LLM's loss", "+.3f"), ("frechet", "Frechet distance", ".0f")):
+        yield Row(
+            f"{words} when the layer is rebuilt by {', '.join(methods)}",
+            ", ".join(f"{row[measure]['value']:{form}}" for row in methods.values()),
+        )
+
+
+SCORES = {
+    "probing": "mean 1-D probing AUC",
+    "steering": "steering score",
+    "delta_lm": "Delta LM loss",
+    "frechet": "Frechet distance",
+}
+
+
+def scaling_rows(r):
+    law = []
+    for name in ("E", "A", "alpha"):
+        low, high = r[name]["ci"]
+        law.append(f"{name} {rounded(r[name]['value'], 3)} [{rounded(low, 2)}, {rounded(high, 2)}]")
+    what = f"loss = E + A C^-alpha in FLOPs C, {r['n_runs']} runs, {r['n_checkpoints']} checkpoints"
+    yield Row(what, ", ".join(law), True)
+    for name, words in SCORES.items():
+        if score := r.get("correlations", {}).get(name):
+            yield Row(f"... rank correlation of loss and {words}", f"{interval(score, '.2f')}, n = {score['n']}")
+
+
+def rounded(value, digits):
+    """Return a number with so many digits that count, without an exponent."""
+    return f"{float(f'{value:.{digits}g}'):,g}"
+
+
+def interval(number, form):
+    """Return a value with its interval, as reports store it."""
+    low, high = number["ci"]
+    return f"{number['value']:{form}} [{low:{form}}, {high:{form}}]"
+
+
+REPORTS = (
+    ("evaluate", "python -m glp_core evaluate", evaluate_rows),
+    ("bench", "make bench", bench_rows),
+    ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
+    ("probing", "python -m glp_core probe", probing_rows),
+    ("zones", "python -m glp_core zones", zones_rows),
+    ("detection", "python -m glp_core detect", detection_rows),
+    ("scorecard", "python -m glp_core scorecard", scorecard_rows),
+    ("scaling", "python -m glp_core scaling", scaling_rows),
+)
+"""Report, the command that makes it, and its rows."""
