@@ -1,5 +1,18 @@
 """GLP Explorer's core: generative latent priors over LLM activations, and the hooks to use them.
 
+    from glp_core import Arm, Workspace, make_projector, record, steer
+
+    demo = Workspace.open()  # the demo; or the folder of your own
+    llm, glp = demo.load_llm(), demo.load_glp()
+    happy = demo.direction("positive-sentiment").vector
+    arms = [Arm("plain"), Arm("steered", happy, 1.0), Arm("projected", happy, 1.0, make_projector("glp", glp=glp))]
+    texts = steer(demo.site(llm), "The film was", arms, max_tokens=24)  # name of an arm -> its text
+    with record(llm.model, [demo.layer], stop=True) as acts:
+        llm.model(llm.pad([llm.encode("A kind word.")])[0])
+    words = acts[demo.layer][0, 1:]  # (tokens, d), the first token left out
+    projected = glp.project(words, noise_level=0.5)  # (tokens, d)
+    neurons = glp.neurons(words, sigma=0.1)  # (tokens, n_layers, d_mlp)
+
 Names are imported when first used, so that a page can show a workspace's facts before torch is loaded.
 """
 
@@ -8,20 +21,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glp_core.errors import GlpError
+    from glp_core.llm.hooks import edit, record
     from glp_core.llm.model import load_llm
     from glp_core.prior.checkpoint import load_glp, save_glp
     from glp_core.prior.glp import GLP
     from glp_core.prior.network import DenoiserConfig
+    from glp_core.prior.projection import make_projector
+    from glp_core.steering.edit import Arm
+    from glp_core.steering.generation import steer
+    from glp_core.workspace import Workspace
 
-__all__ = ["GLP", "DenoiserConfig", "GlpError", "load_glp", "load_llm", "save_glp"]
+__all__ = [
+    "GLP",
+    "Arm",
+    "DenoiserConfig",
+    "GlpError",
+    "Workspace",
+    "edit",
+    "load_glp",
+    "load_llm",
+    "make_projector",
+    "record",
+    "save_glp",
+    "steer",
+]
 
 _HOMES = {
     "GLP": "prior.glp",
+    "Arm": "steering.edit",
     "DenoiserConfig": "prior.network",
     "GlpError": "errors",
+    "Workspace": "workspace",
+    "edit": "llm.hooks",
     "load_glp": "prior.checkpoint",
     "load_llm": "llm.model",
+    "make_projector": "prior.projection",
+    "record": "llm.hooks",
     "save_glp": "prior.checkpoint",
+    "steer": "steering.generation",
 }
 
 

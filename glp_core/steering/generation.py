@@ -18,7 +18,7 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.edit import Arm, OneEdit, Reading, SteeringEdit, check_arms
 
-__all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition"]
+__all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition", "steer"]
 
 TOKENS_PER_READING = 4096
 
@@ -81,6 +81,20 @@ def generate(
     rows = [Row(ids, arm, sampling.seed) for arm in arms]
     for _, step in decode(site, rows, sampling, meter=meter, cancelled=cancelled):
         yield step
+
+
+def steer(site: Site, prompt: str, arms: Sequence[Arm], *, max_tokens: int = 64, seed: int = 0) -> dict[str, str]:
+    """Return the likeliest continuation of a prompt under each arm, by the arm's name; `seed` is of the projections' noise.
+
+    Raises:
+        GlpError: as `generate`, or two arms of one name.
+    """
+    texts = {arm.name: "" for arm in arms}
+    if len(texts) < len(arms):
+        raise GlpError(f"Two arms have one name: got {', '.join(arm.name for arm in arms)}.")
+    for step in generate(site, site.llm.encode(prompt), arms, Sampling(max_tokens, seed=seed)):
+        texts[step.arm] += step.text
+    return texts
 
 
 def decode(
