@@ -1,5 +1,6 @@
 """Write files so that a kill or a full disk never leaves half of one: to a temporary name, then rename."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -70,3 +71,9 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, 
             if "os error" in str(error).lower():
                 raise OSError(str(error)) from error
             raise
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 Knows files; loads no model, and needs no torch, so that a page can show a workspace's facts at once.
 """
 
-import hashlib
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json
+from glp_core.files import file_digest, read_json
 
 Kind = Literal["wheel", "folder", "hub"]
 
@@ -72,7 +71,7 @@ def wheel_file(package: str, file: str, sha256: str = "") -> Path:
         raise GlpError(f"Package {package} is not installed. Run `make dashboard` or `make test`, which install it.") from error
     if not path.is_file():
         raise GlpError(f"Package {package} holds no file {file}: reinstall it with `make setup`.")
-    if sha256 and _sha256(path) != sha256:
+    if sha256 and file_digest(path) != sha256:
         raise GlpError(f"{file} of package {package} has another sha256 than {sha256[:12]}…: reinstall the pinned version.")
     return path
 
@@ -87,8 +86,3 @@ def check_shards(folder: Path) -> None:
         for name in set(names.values()):
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
                 raise GlpError(f"{index.name} names {name!r}, which lies outside {folder}. Do not use this folder.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ A part is a range of blocks of documents. Its state is saved about once a minute
 come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the same index.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -198,12 +197,6 @@ def read_state(path: Path) -> Json:
         raise GlpError(
             f"{path} is no part of an index: {error}. Remove it and run `python -m glp_core index` again."
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _save(statistics: NeuronStatistics, path: Path, wanted: Json, done: int) -> None:

@@ -53,6 +53,13 @@ def load_glp(
     Raises:
         GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape.
     """
+    return read_glp(path_or_hub_id, checkpoint, dtype, revision=revision).to(device).prepare()
+
+
+def read_glp(
+    path_or_hub_id: str | Path, checkpoint: str = "final", dtype: torch.dtype = torch.float32, *, revision: str | None = None
+) -> GLP:
+    """Read a GLP as `load_glp` does, on the CPU and not laid out for inference: to train it further."""
     folder = _folder(str(path_or_hub_id), checkpoint, revision)
     config, statistics = read_config(folder), read_statistics(folder)
     weights = _checkpoint_file(folder, checkpoint)
@@ -66,7 +73,7 @@ def load_glp(
     names = _checked_names(weights, header, glp.network.state_dict())
     glp.network.load_state_dict(_read_weights(weights, names, dtype), assign=True)
     glp.fitted_steps = _read_fitted_steps(folder, checkpoint)
-    return glp.to(device).prepare()
+    return glp
 
 
 def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: Json, covariance: Tensor | None = None) -> None:

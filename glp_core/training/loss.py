@@ -12,9 +12,10 @@ from glp_core.prior.glp import GLP
 
 
 def stratified_sigmas(groups: int, generator: torch.Generator) -> Tensor:
-    """Return one uniform noise level in each of `groups` equal parts of [0, 1], in random order."""
-    levels = (torch.arange(groups) + torch.rand(groups, generator=generator)) / groups
-    return levels[torch.randperm(groups, generator=generator)]
+    """Return one uniform noise level in each of `groups` equal parts of [0, 1], in random order, on the generator's device."""
+    device = generator.device
+    levels = (torch.arange(groups, device=device) + torch.rand(groups, generator=generator, device=device)) / groups
+    return levels[torch.randperm(groups, generator=generator, device=device)]
 
 
 def flow_loss(glp: GLP, z: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
@@ -25,12 +26,15 @@ def flow_loss(glp: GLP, z: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validation_loss(glp: GLP, acts: Tensor, *, seed: int = 0, batch: int = 2048, dtype: torch.dtype | None = None) -> float:
-    """Return the flow-matching loss on held-out activations (n, d): one stratified noise level and one draw each, seeded."""
+    """Return the flow-matching loss on held-out activations (n, d): one stratified noise level and one draw each, seeded.
+
+    Noise is drawn on the CPU, so that devices compare.
+    """
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
-    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+    with torch.autocast(glp.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
         for part in acts.split(batch):
             z = glp.normalize(part)
-            eps = torch.randn(z.shape, generator=generator)
-            total += float(flow_loss(glp, z, stratified_sigmas(len(z), generator), eps)) * len(z)
+            eps = torch.randn(z.shape, generator=generator).to(z.device)
+            total += float(flow_loss(glp, z, stratified_sigmas(len(z), generator).to(z.device), eps)) * len(z)
     return total / len(acts)

@@ -4,6 +4,7 @@ Knows files, not training: whatever was being written when a run was killed is m
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -13,6 +14,8 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, replacing, write_json, write_tensors
 
 COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
+CHECKS = ("step", "activations", "text", "user", "answer", "template", "p50", "p90", "p99", "p999", "max")
+"""Held-out losses by what a token is part of, and quantiles of the neurons' absolute values on held-out text."""
 
 
 class RunFolder:
@@ -31,6 +34,7 @@ class RunFolder:
             return None
         kept = read_json(self.path / "run.json")
         same = {"train": kept["train"] | {"activations": wanted["train"]["activations"]}, "dtype": kept["dtype"]}
+        same |= {"start": kept["start"]} if "start" in kept else {}
         if same != wanted:
             raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
         return kept
@@ -52,21 +56,28 @@ class RunFolder:
         self, *, step: int, activations: int, flops: int, loss: float, validation: float | None, rate: float, seconds: float
     ) -> None:
         """Append a row to train.csv."""
-        path = self.path / "train.csv"
-        new = not path.is_file() or path.stat().st_size == 0
         valid = "" if validation is None else f"{validation:.5f}"
+        self._append("train.csv", COLUMNS, [step, activations, flops, f"{loss:.5f}", valid, f"{rate:.3e}", f"{seconds:.1f}"])
+
+    def log_check(self, *, step: int, activations: int, values: dict[str, float]) -> None:
+        """Append a row to checks.csv; what a run does not measure stays empty."""
+        row = [step, activations, *(f"{values[name]:.5g}" if name in values else "" for name in CHECKS[2:])]
+        self._append("checks.csv", CHECKS, row)
+
+    def _append(self, name: str, columns: Sequence[str], row: Sequence[object]) -> None:
+        path = self.path / name
+        new = not path.is_file() or path.stat().st_size == 0
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
-            if new:
-                writer.writerow(COLUMNS)
-            writer.writerow([step, activations, flops, f"{loss:.5f}", valid, f"{rate:.3e}", f"{seconds:.1f}"])
+            writer.writerows([columns, row] if new else [row])
 
     def drop_rows_after(self, step: int) -> None:
-        """Leave out rows of train.csv that were written after the state was saved, or only in part; they are made again."""
-        path = self.path / "train.csv"
-        if not path.is_file():
-            return
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        rows = [row for row in whole[1:] if row.count(",") == len(COLUMNS) - 1 and int(row.split(",", 1)[0]) <= step]
-        with replacing(path) as scratch:
-            scratch.write_text("".join(whole[:1] + rows))
+        """Leave out rows of the logs that were written after the state was saved, or only in part; they are made again."""
+        for name, columns in (("train.csv", COLUMNS), ("checks.csv", CHECKS)):
+            path = self.path / name
+            if not path.is_file():
+                continue
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            rows = [row for row in whole[1:] if row.count(",") == len(columns) - 1 and int(row.split(",", 1)[0]) <= step]
+            with replacing(path) as scratch:
+                scratch.write_text("".join(whole[:1] + rows))

@@ -187,7 +187,7 @@ def test_train_logs_into_the_workspace_and_installs_a_glp_that_projects(collecte
     assert train(collected, 6400, "--install") == 0
     workspace = Workspace.open(collected.ws)
     assert [run.name for run in workspace.runs()] == ["main"]
-    assert {path.name for path in (workspace.folder / "runs/main").iterdir()} == {"config.json", "train.csv"}
+    assert {path.name for path in (workspace.folder / "runs/main").iterdir()} == {"config.json", "train.csv", "checks.csv"}
     log = rows(workspace.folder / "runs/main/train.csv")
     assert int(log[-1]["step"]) == 100 and float(log[-1]["validation_loss"]) > 0
     glp = workspace.load_glp()

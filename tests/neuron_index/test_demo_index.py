@@ -18,7 +18,7 @@ def index(demo):
 
 
 def test_the_index_is_of_this_glp_and_counts_every_token_of_every_neuron(index, demo):
-    from glp_core.neuron_index.corpus_pass import file_digest
+    from glp_core.files import file_digest
 
     assert index.facts["glp"] == file_digest(demo.folder / "glp" / "final.safetensors")
     probed = demo.report("probing")

@@ -8,14 +8,18 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError, load_glp
+from glp_core.data.resident import ResidentActivations
 from glp_core.data.store import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
+from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.training import trainer as training
 from glp_core.training.loss import flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
 from glp_core.training.run_folder import COLUMNS
+from glp_core.training.start import Start
 from glp_core.training.trainer import Trainer
+from tests.support import tiny
 
 SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
 SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}
@@ -278,3 +282,124 @@ def test_training_leaves_the_global_generator_alone(store, tmp_path):
     state = torch.random.get_rng_state()
     trainer(store, tmp_path, activations=64 * 8).run()
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+# going on from given weights
+
+
+@pytest.fixture
+def given(store, tmp_path):
+    trainer(store, tmp_path / "given").run()
+    return tmp_path / "given"
+
+
+@pytest.fixture
+def other_store(store, tmp_path):
+    """The same activations, moved and scaled: other statistics."""
+    folder = tmp_path / "other"
+    for path in (*store.shards, store.folder / "validation.safetensors"):
+        write_tensors(folder / path.name, {"acts": (load_file(path)["acts"].float() * 2 + 1).bfloat16()})
+    found = store.statistics()
+    moved = {"mean": found["mean"] * 2 + 1, "var": found["var"] * 4, "covariance": found["covariance"] * 4}
+    write_tensors(folder / "statistics.safetensors", moved)
+    write_json(folder / "manifest.json", store.manifest)
+    return ActivationStore(folder)
+
+
+def going_on(store, folder, given, **changes):
+    start = Start.read(given)
+    config = start.shaped(TrainConfig(**SMALL | {"d_model": 7, "learning_rate": 1e-3} | changes))
+    return Trainer(config, store, folder, dtype=torch.float32, start=start)
+
+
+def test_a_run_goes_on_from_given_weights_and_keeps_their_statistics(given, other_store, tmp_path):
+    before, statistics = load_file(given / "final.safetensors"), load_file(given / "statistics.safetensors")
+    made = going_on(other_store, tmp_path / "on", given, log_every=1, warmup=640)
+    for name, weight in made.averaged().network.state_dict().items():
+        assert torch.equal(weight, before[name])
+    made.run()
+    after = load_file(tmp_path / "on/statistics.safetensors")
+    assert all(torch.equal(after[name], values) for name, values in statistics.items())
+    assert not torch.equal(load_file(tmp_path / "on/final.safetensors")["ln.weight"], before["ln.weight"])
+    rates = [float(row["learning_rate"]) for row in rows(tmp_path / "on")]
+    assert rates[0] < rates[1] < rates[3] < rates[10] == 1e-3 and rates[-1] < 3e-5
+    about = read_json(tmp_path / "on/config.json")["about"]
+    assert about["activations_seen"] == 2 * 64 * 40
+    assert about["went_on_from"]["about"]["activations_seen"] == 64 * 40
+
+
+def test_going_on_starts_at_the_loss_that_was_reached(given, store, tmp_path):
+    reached = float(rows(given)[-1]["validation_loss"])
+    going_on(store, tmp_path / "on", given, first_checkpoint=1, learning_rate=1e-5).run(stop=lambda: True)
+    assert float(rows(tmp_path / "on")[0]["validation_loss"]) == pytest.approx(reached, abs=0.01)
+
+
+def test_going_on_is_resumed_to_the_same_curve_from_the_same_weights_only(given, store, tmp_path):
+    going_on(store, tmp_path / "whole", given).run()
+    first = going_on(store, tmp_path / "parts", given)
+    first.run(stop=lambda: first.step == 13)
+    killed_at(20, going_on(store, tmp_path / "parts", given))
+    going_on(store, tmp_path / "parts", given).run()
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert (tmp_path / "parts/checks.csv").read_text() == (tmp_path / "whole/checks.csv").read_text()
+    trainer(store, tmp_path / "another", seed=1).run()
+    for start in (tmp_path / "another", None):
+        with pytest.raises(GlpError, match="another configuration"):
+            going_on(store, tmp_path / "parts", start) if start else trainer(store, tmp_path / "parts", learning_rate=1e-3)
+
+
+def test_weights_of_another_width_or_shape_are_refused(given, store, tmp_path):
+    start = Start.read(given)
+    with pytest.raises(GlpError, match="another shape"):
+        Trainer(TrainConfig(**SMALL | {"d_mlp": 40}), store, tmp_path / "x", start=start)
+    wide = tmp_path / "wide"
+    save_glp(tiny.tiny_glp(16), wide, about={})
+    with pytest.raises(GlpError, match="width 16.*width 12"):
+        going_on(store, tmp_path / "y", wide)
+    with pytest.raises(GlpError, match="No config.json"):
+        Start.read(tmp_path)
+
+
+# on a device
+
+
+def test_a_store_that_is_resident_is_seen_whole_in_an_order_of_its_own(store):
+    source = ResidentActivations(store, "cpu")
+    first, again, other = (torch.cat(list(source.batches(64, epoch=epoch))) for epoch in (0, 0, 1))
+    stored = torch.cat([store.acts(i) for i in range(2)])
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert sorted(first.sum(1).tolist()) == sorted(other.sum(1).tolist()) == sorted(stored.sum(1).tolist())
+    rest = list(source.batches(64, epoch=1, skip=4))
+    assert torch.equal(torch.cat(rest), other[4 * 64 :]) and source.n_batches(64) == 10
+
+
+def test_training_on_a_resident_store_resumes_to_the_same_curve(store, tmp_path):
+    def made(folder):
+        return Trainer(TrainConfig(**SMALL), store, folder, dtype=torch.float32, resident=True)
+
+    made(tmp_path / "whole").run()
+    first = made(tmp_path / "parts")
+    first.run(stop=lambda: first.step == 17)
+    killed_at(25, made(tmp_path / "parts"))
+    made(tmp_path / "parts").run()
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    trainer(store, tmp_path / "windows").run()
+    ends = [float(rows(tmp_path / name)[-1]["validation_loss"]) for name in ("whole", "windows")]
+    assert ends[0] == pytest.approx(ends[1], rel=0.05)
+
+
+def test_checks_tell_conversations_apart_and_how_large_neurons_are(store, tmp_path, monkeypatch):
+    user, template = torch.randn(50, 12) * 9, torch.randn(30, 12)
+    monkeypatch.setattr(ActivationStore, "chat_validation", lambda self, n=None: {"user": user, "template": template})
+    trainer(store, tmp_path).run()
+    with (tmp_path / "checks.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in table] == [8, 16, 32, 40]
+    glp, last = load_glp(tmp_path), table[-1]
+    assert float(last["user"]) == pytest.approx(validation_loss(glp, user), rel=1e-3)
+    assert float(last["template"]) == pytest.approx(validation_loss(glp, template), rel=1e-3)
+    assert float(last["text"]) == pytest.approx(float(rows(tmp_path)[-1]["validation_loss"]), abs=1e-4)
+    assert last["answer"] == ""
+    values = glp.neurons(store.validation(128), 0.1, generator=torch.Generator().manual_seed(0)).abs()
+    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)):
+        assert float(last[name]) == pytest.approx(float(values.flatten().quantile(share)), rel=0.05)

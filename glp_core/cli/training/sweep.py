@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if args.existing:
             if folder.parent != home or not (folder / "train.csv").is_file():
                 raise GlpError(f"There is no run {name!r} in {home}.")
-        elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype):
+        elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype, device=workspace.device):
             publish_run(workspace, name, folder)
             say(f"\nStopped in run {name}; start the same command again: it goes on from there.")
             return 130
@@ -140,9 +140,9 @@ def kept(config: TrainConfig) -> int:
     return sum(config.keeps(step) for step in range(1, config.steps + 1))
 
 
-def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: str) -> bool:
+def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: str, device: str = "cpu") -> bool:
     """Train one size to its end, going on where it was; return False when it was stopped."""
-    trainer = Trainer(config, store, folder, dtype=torch_dtype(dtype))
+    trainer = Trainer(config, store, folder, dtype=torch_dtype(dtype, device), device=device)
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
             trainer.run(progress=reporter(folder.name), stop=stop)

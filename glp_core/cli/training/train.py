@@ -11,6 +11,7 @@ from glp_core.errors import GlpError
 from glp_core.files import read_json, replacing, write_json
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
+from glp_core.training.start import Start
 from glp_core.training.trainer import Trainer
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
 
@@ -22,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", default="main", help="the run's name (default: main)")
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
+    words = "go on from another GLP's weights, with its shape and statistics: a GLP folder"
+    parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help=words)
     parser.add_argument("--install", action="store_true", help="make the result the workspace's GLP")
     parser.add_argument(
         "--keep-weights", action="store_true", help="put the final weights beside the run's log: a prior to choose"
@@ -42,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
     store = ActivationStore(args.store or workspace.store_folder)
     folder = args.out or workspace.training_folder / args.run
-    trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype))
+    start = Start.read(args.start) if args.start else None
+    config = start.shaped(config) if start else config
+    device = workspace.device
+    trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype, device), device=device, start=start)
     say(f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step.")
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
@@ -72,7 +78,9 @@ def publish(workspace: Workspace, run: str, folder: Path) -> None:
     if (folder / "config.json").is_file():
         config |= read_json(folder / "config.json")
     write_json(target / "config.json", config)
-    _copy(folder / "train.csv", target / "train.csv")
+    for name in ("train.csv", "checks.csv"):
+        if (folder / name).is_file():
+            _copy(folder / name, target / name)
 
 
 def install(workspace: Workspace, folder: Path) -> None:
