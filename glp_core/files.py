@@ -65,7 +65,7 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, 
 
     with replacing(path) as scratch:
         try:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, scratch, metadata=metadata)
+            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, scratch, metadata=metadata)
         except Exception as error:
             # safetensors reports a full disk as its own exception type
             if "os error" in str(error).lower():

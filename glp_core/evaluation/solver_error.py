@@ -65,7 +65,7 @@ def fit_two_calls(trial: Trial, *, evaluations: int = 45) -> TwoCalls:
         wanted = (trial.exact - trial.start).flatten().double()
         scale, *weights = torch.linalg.solve(columns.T @ columns, columns.T @ wanted).tolist()
         step = TwoCalls(sigma, share, grow, reach, scale, tuple(weights))
-        return float((columns @ torch.tensor([scale, *weights], dtype=torch.float64) - wanted).square().mean()), step
+        return float((columns @ columns.new_tensor([scale, *weights]) - wanted).square().mean()), step
 
     def loss(numbers: Any) -> float:
         share, grow, reach = (float(x) for x in numbers)

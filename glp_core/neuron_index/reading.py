@@ -87,10 +87,10 @@ def noise_axis(
     """Read one neuron of activations (n, d) at `sigmas`, without noise and with `seeds` draws each."""
     free, noisy = [], []
     for sigma in sigmas:
-        free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, neuron].numpy())
+        free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, neuron].cpu().numpy())
         draws = []
         for seed in range(seeds):
             generator = torch.Generator().manual_seed(seed)
-            draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, neuron].numpy())
+            draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, neuron].cpu().numpy())
         noisy.append(draws)
     return NoiseAxis(np.array(sigmas), np.array(free), np.array(noisy))

@@ -57,7 +57,7 @@ def probing_set(folder: Path, site: Callable[[], Site], *, caps: Caps = CAPS, pr
 
 def mean_auc(glp: GLP, found: ProbingSet, reading: Reading = NOISE_FREE) -> float:
     """Return the mean over tasks of the test AUC of the neuron that validation rows choose."""
-    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16() for part in found.acts.split(ROWS_AT_ONCE)])
+    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in found.acts.split(ROWS_AT_ONCE)])
 
     def features(rows: np.ndarray) -> np.ndarray:
         return neurons[torch.from_numpy(rows)].float().numpy()

@@ -97,7 +97,7 @@ def find_neurons(
     unread = acts.isnan().any(1).nonzero()[:, 0].tolist()
     if unread:
         raise GlpError(f"{texts[unread[0]][:60]!r} has nothing but massive activations, which are not read: leave it out.")
-    neurons = torch.cat([read_neurons(glp, part, reading) for part in acts.split(512)]).numpy()
+    neurons = torch.cat([read_neurons(glp, part, reading).cpu() for part in acts.split(512)]).numpy()
     labels = np.repeat([1, 0], [len(positive), len(negative)])
     return rank_neurons(neurons, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)
 

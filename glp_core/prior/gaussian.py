@@ -37,6 +37,7 @@ class GaussianPrior:
         if covariance.shape != (len(mean), len(mean)):
             raise GlpError(f"The covariance has shape {tuple(covariance.shape)}, wanted {(len(mean), len(mean))}.")
         self.mean = mean.float()
+        covariance = covariance.to(mean.device)
         self.std = covariance.diagonal().float().sqrt()
         scaled = covariance.double() / torch.outer(self.std, self.std).double()
         eigenvalues, vectors = torch.linalg.eigh(scaled)
@@ -44,13 +45,12 @@ class GaussianPrior:
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, components: int | None = None) -> Tensor:
         """Draw activations (n, d); with `components`, only along so many first principal components."""
-        noise = torch.randn(n, len(self.mean), generator=generator)
+        noise = torch.randn(n, len(self.mean), generator=generator).to(self.mean.device)
         return self._leave(noise * self.eigenvalues.sqrt() * self._first(components))
 
     def reconstruct(self, acts: Tensor, components: int) -> Tensor:
         """Return activations (..., d) with nothing but their first principal components left (PCA of the latents)."""
-        z = ((acts.float() - self.mean) / self.std) @ self.vectors
-        return self._leave(z * self._first(components)).to(acts)
+        return self._leave(self._enter(acts) * self._first(components)).to(acts)
 
     def posterior_mean(self, acts: Tensor, noise_level: float, noise: Tensor) -> Tensor:
         """Noise activations (..., d) to `noise_level` with `noise` and return the mean of what they may have been."""
@@ -61,7 +61,7 @@ class GaussianPrior:
     ) -> Tensor:
         """Noise activations (..., d) to `noise_level` with `noise` and draw one of what they may have been."""
         mean, variance = self._posterior(acts, noise_level, noise)
-        return self._leave(mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)).to(acts)
+        return self._leave(mean + variance.sqrt() * torch.randn(mean.shape, generator=generator).to(mean.device)).to(acts)
 
     def velocity(self, z: Tensor, sigma: float) -> Tensor:
         """Return the exact velocity E[eps - z | z_sigma] for latents (n, d): what a perfect network would say."""
@@ -72,8 +72,7 @@ class GaussianPrior:
     def _posterior(self, acts: Tensor, noise_level: float, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance per principal direction."""
         flow.check_noise_level(noise_level)
-        z = ((acts.float() - self.mean) / self.std) @ self.vectors
-        noisy = flow.add_noise(z, noise.float() @ self.vectors, noise_level)
+        noisy = flow.add_noise(self._enter(acts), noise.to(self.mean.device).float() @ self.vectors, noise_level)
         s, t = self.eigenvalues, noise_level
         total = ((1 - t) ** 2 * s + t**2).clamp_min(1e-12)
         return (1 - t) * s / total * noisy, t**2 * s / total
@@ -82,10 +81,14 @@ class GaussianPrior:
         """Return ones for the first principal components and zeros for the others (d,); eigenvalues rise."""
         d = len(self.mean)
         if components is None:
-            return torch.ones(d)
+            return torch.ones_like(self.mean)
         if not 0 <= components <= d:
             raise GlpError(f"Got {components} principal components, wanted 0 to {d}.")
-        return (torch.arange(d) >= d - components).float()
+        return (torch.arange(d, device=self.mean.device) >= d - components).float()
+
+    def _enter(self, acts: Tensor) -> Tensor:
+        """Return activations (..., d), standardised, in the eigenbasis."""
+        return ((acts.to(self.mean.device).float() - self.mean) / self.std) @ self.vectors
 
     def _leave(self, in_basis: Tensor) -> Tensor:
         return in_basis @ self.vectors.T * self.std + self.mean

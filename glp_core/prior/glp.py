@@ -231,7 +231,7 @@ class GLP(nn.Module):
         """Return mean over dimensions of (velocity - (eps - z))^2 for activations (..., d_input): the GLP's own surprise, (...)."""
         z = self._latents(acts, layer)
         eps = self._noise(acts, noise, generator)
-        sigma = sigma.flatten() if isinstance(sigma, Tensor) and sigma.ndim else sigma
+        sigma = sigma.to(self.device).flatten() if isinstance(sigma, Tensor) and sigma.ndim else sigma
         error = self.velocity(flow.add_noise(z, eps, sigma), sigma, layer) - (eps - z)
         return error.square().mean(-1).reshape(acts.shape[:-1])
 

@@ -74,7 +74,7 @@ class Sae(nn.Module):
 
     def enter(self, acts: Tensor) -> Tensor:
         """Centre and scale activations (n, d)."""
-        return (acts.float() - self.mean) / self.scale
+        return (acts.to(self.mean.device).float() - self.mean) / self.scale
 
     def before_topk(self, x: Tensor) -> Tensor:
         """Return all latents (n, m) of scaled activations before any is dropped."""

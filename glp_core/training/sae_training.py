@@ -28,14 +28,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 class _Training:
     """Weights, optimiser and place in the store."""
 
-    def __init__(self, store: ActivationStore, config: SaeConfig) -> None:
+    def __init__(self, store: ActivationStore, config: SaeConfig, device: str) -> None:
         self.store, self.config = store, config
         statistics = store.statistics()
         d = len(statistics["mean"])
         scale = math.sqrt(float(statistics["var"].sum()) / d)
-        self.sae = Sae(d, config.expansion * d, config.k, statistics["mean"], scale, config.seed)
+        self.sae = Sae(d, config.expansion * d, config.k, statistics["mean"], scale, config.seed).to(device)
         self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
-        self.quiet_for = torch.zeros(len(self.sae.encoder), dtype=torch.long)
+        self.quiet_for = torch.zeros(len(self.sae.encoder), dtype=torch.long, device=device)
         self.step, self.epoch, self.in_epoch = 0, 0, 0
         self.identity = json.dumps({"config": asdict(config), "llm": store.manifest["llm"], "activations": store.n_activations})
 
@@ -57,17 +57,17 @@ class _Training:
             raise GlpError(f"{path} is damaged ({error}). Remove it and start again.") from error
         if identity != self.identity:
             raise GlpError(f"{path} is the state of another training: {identity}. Remove it, or ask for the same as before.")
-        self.quiet_for = tensors["quiet_for"]
+        self.quiet_for = tensors["quiet_for"].to(self.quiet_for.device)
         self.step, self.epoch, self.in_epoch = tensors["place"].tolist()
         for name, parameter in self.sae.named_parameters():
             parameter.data.copy_(tensors[f"weight.{name}"])
-            self.optimiser.state[parameter] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
+            self.optimiser.state[parameter] = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
 
     def make_step(self, acts: Tensor) -> float:
         """Make one step; return the share of variance that is not explained."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate(self.step)
-        error = _step(self.sae, self.optimiser, acts, self.quiet_for, self.config)
+        error = _step(self.sae, self.optimiser, acts.to(self.quiet_for.device), self.quiet_for, self.config)
         self.step += 1
         self.in_epoch += 1
         return error
@@ -89,6 +89,7 @@ def train_sae(
     store: ActivationStore,
     config: SaeConfig,
     *,
+    device: str = "cpu",
     state: Path | None = None,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
@@ -98,7 +99,7 @@ def train_sae(
     Args:
         state: file from which an interrupted training goes on, and where this one is saved; removed at the end.
     """
-    training = _Training(store, config)
+    training = _Training(store, config, device)
     if state is not None and state.is_file():
         training.load(state)
     saved = time.monotonic()
@@ -121,12 +122,13 @@ def train_sae(
             training.epoch, training.in_epoch = training.epoch + 1, 0
     if state is not None:
         state.unlink(missing_ok=True)
-    return training.sae, training.facts()
+    facts = training.facts()
+    return training.sae.cpu(), facts
 
 
 def _step(sae: Sae, optimiser: torch.optim.Optimizer, acts: Tensor, quiet_for: Tensor, config: SaeConfig) -> float:
     x = sae.enter(acts)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         dense = sae.before_topk(x)
     values, which = dense.topk(config.k, dim=1)
     values = values.float().clamp_min(0)

@@ -62,7 +62,7 @@ def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) 
     errors = fidelity.held_out_errors(glp, rows["acts"])
     by_document = fidelity.mean_by(errors, rows["documents"])
     over_documents = bootstrap_mean(by_document)
-    statistics = {"var": glp.normalizer.var[0], "covariance": workspace.covariance()}
+    statistics = {"var": glp.normalizer.var[0].cpu(), "covariance": workspace.covariance()}
     return {
         "validation_loss": errors.mean().item(),
         "validation": {

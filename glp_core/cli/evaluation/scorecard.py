@@ -61,4 +61,4 @@ def _sae(workspace: Workspace, asked: Path | None) -> Sae | None:
     if asked is None and not path.is_file():
         say(f"No sparse autoencoder at {path}: its rows are left out. `python -m glp_core sae` trains one.")
         return None
-    return load_sae(path)[0]
+    return load_sae(path)[0].to(workspace.device)

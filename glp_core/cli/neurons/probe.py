@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
     glp = workspace.load_glp()
     sae, sae_facts = load_sae(args.sae or sae_path(workspace))
+    sae = sae.to(workspace.device)
     compared = _compare_readings(glp, acts.layer, rows)
     reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)
     say(f"Chosen on validation rows: {reading.title}.")
@@ -114,7 +115,7 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
 
 def read_neurons_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
     """Return all neurons (n, neurons) of many activations, in bfloat16 to halve the memory."""
-    return torch.cat([read_neurons(glp, part, reading).bfloat16() for part in acts.split(ROWS_AT_ONCE)])
+    return torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in acts.split(ROWS_AT_ONCE)])
 
 
 def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
@@ -123,7 +124,7 @@ def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
 
 
 def _sae_features(sae: Sae, acts: Tensor) -> Features:
-    return lambda rows: sae.latents(acts[torch.from_numpy(rows)]).numpy()
+    return lambda rows: sae.latents(acts[torch.from_numpy(rows)]).cpu().numpy()
 
 
 def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[Reading, float]:

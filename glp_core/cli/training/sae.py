@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     path = args.out or sae_path(workspace)
     store = ActivationStore(args.store or workspace.store_folder)
     with stopping(at_once=False) as stop:
-        made = train_sae(store, config, state=path.with_suffix(".state"), progress=reporter("sae"), cancelled=stop)
+        made = train_sae(
+            store, config, device=workspace.device, state=path.with_suffix(".state"), progress=reporter("sae"), cancelled=stop
+        )
     if made is None:
         say("Stopped. Start the same command again: it goes on from there.")
         return 130

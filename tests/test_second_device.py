@@ -1,0 +1,142 @@
+"""Every command on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
+
+import json
+
+import pytest
+import torch
+
+from glp_core import devices
+from glp_core.__main__ import main
+from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
+from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.training.sae import SaeConfig
+from glp_core.training.sae_training import train_sae
+from tests.support import pages, tiny
+from tests.support.second_device import NAME, SecondTensor, second_device
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny workspace whose LLM lies in its folder, and a store of its activations."""
+    home = tmp_path_factory.mktemp("second")
+    workspace, llm, store, documents = pages.make_store(home, train=120, held_out=100, activations=2000)
+    llm.model.save_pretrained(workspace.folder / "llm")
+    llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    return workspace, store, documents, home
+
+
+@pytest.fixture
+def second(made, monkeypatch):
+    """The command line on the second device, over the tiny corpus."""
+    workspace, store, documents, home = made
+    chosen = devices.choose_device
+    monkeypatch.setattr(devices, "choose_device", lambda name=None: torch.device(NAME) if name == NAME else chosen(name))
+    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(home / "cache"))
+    texts = {"train": documents[:120], "validation": documents[120:]}
+    for module in ("cli.evaluation.evaluate", "cli.evaluation.detect", "cli.evaluation.scorecard", "data.bank"):
+        monkeypatch.setattr(f"glp_core.{module}.documents", lambda split: texts[split])
+
+    def run(*words, device=NAME):
+        with second_device():
+            return main([words[0], "--workspace", str(workspace.folder), "--device", device, *map(str, words[1:])])
+
+    return run
+
+
+def test_the_second_device_refuses_what_cuda_refuses():
+    with second_device():
+        here, there = torch.ones(3), torch.ones(3, device=NAME)
+        assert isinstance(there, SecondTensor) and there.device.type == NAME and (there + 1).device.type == NAME
+        with pytest.raises(RuntimeError, match="same device"):
+            here + there
+        with pytest.raises(RuntimeError, match="same device"):
+            torch.zeros(3, device=NAME)[torch.tensor([True, False, True])] = torch.ones(2)
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match="generator"):
+            torch.randn(3, device=NAME, generator=torch.Generator())
+        assert torch.equal(there.cpu(), here) and there.tolist() == [1, 1, 1]
+
+
+def test_what_is_asked_of_a_prior_gives_the_cpu_s_numbers():
+    glp, acts, noise = tiny.tiny_glp(), torch.randn(5, tiny.WIDTH), torch.randn(5, tiny.WIDTH)
+    push, draws = torch.randn(5, tiny.WIDTH), torch.randn(16, 5, tiny.WIDTH)
+
+    def answers():
+        seeded = {"generator": torch.Generator().manual_seed(3)}
+        yield glp.project(acts, noise=noise)
+        yield glp.project(acts, **seeded)
+        yield glp.walk(acts, push, noise=draws)
+        yield glp.sample(noise, 5)
+        yield glp.neurons(acts, noise=0)
+        yield glp.denoising_error(acts, torch.rand(5, generator=torch.Generator().manual_seed(0)), noise)
+        yield read_neurons(glp, acts, Reading(0.3, draws=3))
+        yield torch.from_numpy(noise_axis(glp, acts, 1, 2).values)
+        yield log_likelihood(velocity_of(glp), glp.normalize(acts), probes=None, intervals=3).value
+
+    expected = [answer.clone() for answer in answers()]
+    with second_device():
+        glp.to(NAME)
+        assert glp.device.type == NAME
+        for one, other in zip(answers(), expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other)
+
+
+def same(one, other):
+    """Compare two reports, number by number."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"made_by", "date", "seconds"}:
+            same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            same(a, b)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True)
+    else:
+        assert one == other
+
+
+def test_a_sparse_autoencoder_trains_stops_and_goes_on_there(made, tmp_path):
+    store = made[1]
+    config = SaeConfig(expansion=2, k=4, activations=256 * 12, batch=256)
+    expected, facts = train_sae(store, config)
+    with second_device():
+        asked = iter([False] * 5 + [True])
+        state = tmp_path / "state"
+        assert train_sae(store, config, device=NAME, state=state, cancelled=lambda: next(asked)) is None
+        sae, ours = train_sae(store, config, device=NAME, state=state)
+        assert sae.encoder.device.type == "cpu"
+        latents = sae.to(NAME).latents(store.validation(32)).cpu()
+    close = (latents - expected.latents(store.validation(32))).abs() < 2e-2  # there is no bfloat16 on the second device
+    assert close.float().mean() > 0.99
+    assert ours["unexplained_variance"] == pytest.approx(facts["unexplained_variance"], rel=1e-2)
+
+
+COMMANDS = {
+    "evaluate": ["--activations", 100, "--samples", 100, "--documents", 4, "--tokens", 12],
+    "solvers": ["--training", 8, "--held-out", 8],
+    "bank": ["--activations", 300, "--reference", 60],
+    "detect": ["--activations", 50, "--likelihood", 0],
+    "scorecard": ["--samples", 200, "--tested", 100, "--documents", 4, "--tokens", 12],
+    "zones": ["--prefixes", "{prefixes}", "--steered", 3, "--tokens", 5],
+    "steer-sentiment": ["--direction", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1.5, "--tokens", 5],
+}
+"""Commands with a report, in an order in which each has what it needs."""
+REPORTS = {"steer-sentiment": "steering_sentiment", "bank": "measures", "detect": "detection"}
+STORED = ("evaluate", "solvers", "bank", "scorecard")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second):
+    workspace, store, _, home = made
+    prefixes = home / "prefixes.json"
+    prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))
+    words = [str(word).replace("{prefixes}", str(prefixes)) for word in COMMANDS[command]]
+    words += ["--store", str(store.folder)] if command in STORED else []
+    reports = []
+    for device in ("cpu", NAME):
+        assert second(command, *words, device=device) == 0
+        reports.append(workspace.report(REPORTS.get(command, command)))
+    same(*reports)
