@@ -22,7 +22,7 @@ HOW_TO_READ = """
 - **value / tail**: the value divided by the neuron's own extreme over the corpus (its 1-in-10,000 quantile, on either side). +1 means:
   as strong as one token in ten thousand. It makes neurons comparable.
 - **Colour**: orange is positive, blue negative. One neuron's lists share one scale, logarithmic so that weak values show; hover for the
-  value to four decimals.
+  value, in the digits that are true: three at the underlined token, two elsewhere.
 - **automatic** descriptions are made from the neuron's own extreme tokens and texts, without any model's opinion. Check them.
 - **Massive activations** (attention sinks) and each text's first token are not read.
 - The reading in use is said under the page's title; other noise levels are on the neuron's noise axis.

@@ -1,7 +1,9 @@
 """One neuron in pictures: its signed histogram, the tokens that it promotes, its noise axis. Draws nothing itself."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,11 +11,14 @@ import plotly.graph_objects as go
 
 from dashboard.widgets import charts
 from dashboard.widgets.frame import visible
+from dashboard.widgets.numbers import signed
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.neuron_data import Neuron
     from glp_core.neuron_index.reading import NoiseAxis
 
+LEAST_BINS_BETWEEN_TICKS = 3
+"""So that their labels do not overlap."""
 NOISE_LINES = 6
 """Tokens drawn on the noise axis: those where the neuron is strongest."""
 
@@ -22,7 +27,7 @@ def effects_html(effects: Sequence[tuple[str, float]]) -> str:
     """Return tokens with their scores as chips, colour by score on their own scale."""
     most = max((abs(score) for _, score in effects), default=0.0)
     chips = [
-        f'<span style="background-color:{charts.diverging(score / most if most else 0.0)}" title="{score:+.4f}">'
+        f'<span style="background-color:{charts.diverging(score / most if most else 0.0)}" title="{signed(score)}">'
         f"{html.escape(visible(text).replace(chr(10), '↵'))}</span>"
         for text, score in effects
     ]
@@ -30,32 +35,52 @@ def effects_html(effects: Sequence[tuple[str, float]]) -> str:
 
 
 def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> go.Figure:
-    """Return the neuron's signed histogram over the corpus, with a labelled line for every marker."""
-    left, right = neuron.edges[:-1], neuron.edges[1:]
-    centres, total = (left + right) / 2, int(neuron.counts.sum())
-    colours = [charts.ORANGE if centre >= 0 else charts.BLUE for centre in centres]
+    """Return the neuron's signed histogram over the corpus, every bin as wide as the next, with a labelled line for every marker."""
+    edges, total = neuron.edges.astype(float), int(neuron.counts.sum())
+    places = np.arange(len(edges))
+    colours = [charts.ORANGE if low + high >= 0 else charts.BLUE for low, high in pairwise(edges)]
     hover = [
-        f"{low:+.3f} to {high:+.3f}<br>{int(count):,} of {total:,} tokens"
-        for low, high, count in zip(left, right, neuron.counts, strict=True)
+        f"{signed(low)} to {signed(high)}<br>{int(count):,} of {total:,} tokens"
+        for (low, high), count in zip(pairwise(edges), neuron.counts, strict=True)
     ]
     figure = go.Figure()
     # on a log axis an empty bin has no place: leave it out
     heights = np.where(neuron.counts > 0, neuron.counts, np.nan) if log else neuron.counts
     figure.add_bar(
-        x=centres, y=heights, width=right - left, marker={"color": colours, "line": {"width": 0}},
+        x=places[:-1] + 0.5, y=heights, width=1, marker={"color": colours, "line": {"width": 0}},
         text=hover, textposition="none", hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     for i, (words, value) in enumerate(markers.items()):
-        inside = min(max(value, float(neuron.edges[0])), float(neuron.edges[-1]))
         figure.add_vline(
-            x=inside, line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
-            annotation={"text": f"{charts.plain(visible(words))} {value:+.2f}", "yshift": 0 if i == 0 else -14, "font": {"size": 11}},
+            x=float(np.interp(value, edges, places)), line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
+            annotation={"text": f"{charts.plain(visible(words))} {signed(value)}", "yshift": 0 if i == 0 else -14, "font": {"size": 11}},
         )  # fmt: skip
     charts.layout(figure, x="value of the neuron", y="tokens", height=230, log_y=log, legend=False)
     figure.update_layout(bargap=0, margin={"t": 22})
+    ticks = axis_ticks(edges)
+    figure.update_xaxes(
+        tickvals=np.interp(ticks, edges, places), ticktext=[f"{tick:g}" for tick in ticks], range=[0, len(edges) - 1]
+    )
     if log:
         figure.update_yaxes(dtick=1, exponentformat="power")
     return figure
+
+
+def axis_ticks(edges: np.ndarray) -> list[float]:
+    """Return round values for an axis on which bins of these edges (n,) are equally wide: powers of ten of both signs, and 0."""
+    largest = float(np.abs(edges[[0, -1]]).max())
+    if not largest:
+        return [0.0]
+    top = math.floor(math.log10(largest))
+    sizes = [10.0**power for power in range(top - 2, top + 1)]
+    ticks = sorted([-size for size in sizes] + [0.0] + sizes)
+    places = np.interp(ticks, edges, np.arange(len(edges)))
+    shown: list[int] = []
+    for i in sorted(range(len(ticks)), key=lambda i: (ticks[i] != 0, -abs(ticks[i]))):
+        inside = edges[0] <= ticks[i] <= edges[-1]
+        if inside and all(abs(places[i] - places[other]) >= LEAST_BINS_BETWEEN_TICKS for other in shown):
+            shown.append(i)
+    return [ticks[i] for i in sorted(shown)]
 
 
 def noise_figure(axis: "NoiseAxis", pieces: Sequence[str]) -> go.Figure:

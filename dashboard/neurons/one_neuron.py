@@ -13,6 +13,7 @@ from dashboard.service import neurons
 from dashboard.widgets import charts, frame, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.numbers import signed
 from dashboard.widgets.starred import neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
@@ -147,7 +148,7 @@ def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     tokens = [
         PickToken(
             piece,
-            "massive activation, not read" if massive else f"{value:+.4f}",
+            "massive activation, not read" if massive else signed(value),
             neuron_texts.shade(float(value), neuron.scale),
         )
         for piece, massive, value in zip(reading.pieces, reading.massive, values, strict=True)
@@ -158,7 +159,7 @@ def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     strongest = int(np.nanargmax(np.abs(values)))
     position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
     st.caption(
-        f"Token {position + 1} of {len(values)}: {values[position]:+.4f} (green line in the histogram). Click a token to move it; "
+        f"Token {position + 1} of {len(values)}: {signed(values[position])} (green line in the histogram). Click a token to move it; "
         "same colours as in the lists below."
     )
     return reading, position
@@ -179,7 +180,7 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
     chart = figures.histogram(neuron, log=log, markers=markers)
     frame.figure(chart, key="neuron_histogram", alt=f"Signed histogram of neuron {neuron.layer}/{neuron.neuron}, 50 bins")
     with st.expander("Quantiles"):
-        st.html(frame.facts([(f"{q:.5g}", f"{value:+.4f}") for q, value in neuron.quantiles]))
+        st.html(frame.facts([(f"{q:.5g}", signed(value)) for q, value in neuron.quantiles]))
     if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption("Test AUC of this neuron alone; below 0.5 it is high on the negative class.")
@@ -212,7 +213,7 @@ def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
     frame.figure(chart, key="neuron_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):
         mean, spread = values.mean(0), values.std(0, ddof=1)
-        titles = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True)]
+        titles = [f"{signed(m)} ± {s:.2g}" for m, s in zip(mean, spread, strict=True)]
         shades = [neuron_texts.shade(float(m), neuron.scale) for m in mean]
         st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
         st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
@@ -255,6 +256,6 @@ def _intervals(neuron: Neuron, context: neuron_texts.Context, breaks: bool) -> N
     for name, interval in zip(names, neuron.intervals, strict=True):
         colour = charts.diverging(neuron_texts.shade((interval.low + interval.high) / 2, neuron.scale))
         st.html(
-            f'<div class="glp-interval" style="background:{colour}">{name}: values {interval.low:+.3f} to {interval.high:+.3f}</div>'
+            f'<div class="glp-interval" style="background:{colour}">{name}: values {signed(interval.low)} to {signed(interval.high)}</div>'
             + neuron_texts.texts_html(interval.texts, neuron.scale, context=context, breaks=breaks)
         )

@@ -14,6 +14,7 @@ from dashboard.service import neurons
 from dashboard.widgets import frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
+from dashboard.widgets.numbers import signed
 from dashboard.widgets.starred import NeuronId, neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
@@ -131,9 +132,9 @@ def _strip(
                 PickToken(piece, "massive activation: an attention sink, not read", 0.0, None if other is None else 0.0)
             )
             continue
-        tip = [f"{_named(neuron)} {reading.values[i, first]:+.4f} = {reading.normalised[i, first]:+.2f} of its tail"]
-        if second is not None:
-            tip.append(f"{_named(second)} {reading.values[i, other]:+.4f} = {reading.normalised[i, other]:+.2f} of its tail")
+        tip = [f"{_named(neuron)} {signed(reading.values[i, first])} = {reading.normalised[i, first]:+.2f} of its tail"]
+        if second is not None and other is not None:
+            tip.append(f"{_named(second)} {signed(reading.values[i, other])} = {reading.normalised[i, other]:+.2f} of its tail")
         tip.append("strongest here: " + ", ".join(f"L{neuron_name(f.layer, f.neuron)} {f.normalised:+.2f}" for f in each[i]))
         below = None if other is None else float(reading.normalised[i, other])
         tokens.append(PickToken(piece, "\n".join(tip), float(reading.normalised[i, first]), below))

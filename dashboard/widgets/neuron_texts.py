@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dashboard.widgets import charts
 from dashboard.widgets.frame import token_html, visible
+from dashboard.widgets.numbers import PACKED_DIGITS, TRUE_DIGITS, signed
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.neuron_data import Neuron, Snippet
@@ -46,12 +47,12 @@ def texts_html(snippets: Sequence["Snippet"], scale: float, *, context: Context 
     """Return a list of texts as escaped HTML: value and source, then the tokens in colour; a click opens the whole text.
 
     Args:
-        scale: the value of full colour, the same for all lists of a unit.
+        scale: the value of full colour, the same for all lists of a neuron.
         context: how much around the peak is shown: +-16 tokens, all tokens that keep a value, or the whole text.
         breaks: show line breaks as ↵ and a new line; otherwise as ↵ alone.
     """
     if not snippets:
-        return '<div class="glp-texts"><p>No texts: no token falls here.</p></div>'
+        return '<div class="glp-texts"><p>No sampled text has a value here.</p></div>'
     rows = [_row(snippet, scale, context, breaks) for snippet in snippets]
     return f'<div class="glp-texts">{"".join(rows)}</div>'
 
@@ -61,7 +62,7 @@ def _row(snippet: "Snippet", scale: float, context: Context, breaks: bool) -> st
     tokens = "".join(_token(snippet, i, scale, breaks) for i in range(start, stop))
     before, after = "…" if start > 0 else "", "…" if stop < len(snippet.pieces) else ""
     source = html.escape(visible(snippet.source.split("_", 1)[-1].replace("_", " ")), quote=True)
-    head = f'<b>{snippet.value:+.4f}</b><div>{before}{tokens}{after}</div><small title="{source}">{source}</small>'
+    head = f'<b>{signed(snippet.value)}</b><div>{before}{tokens}{after}</div><small title="{source}">{source}</small>'
     whole = html.escape(visible("".join(snippet.pieces)))
     return f'<details><summary>{head}</summary><p lang="">{whole}</p></details>'
 
@@ -79,8 +80,8 @@ def _token(snippet: "Snippet", i: int, scale: float, breaks: bool) -> str:
     text = text if breaks else text.replace("<br>", " ")
     if not math.isfinite(value):
         return f"<span>{text}</span>"
-    peak = ' class="peak"' if i == snippet.peak else ""
-    return f'<span{peak} style="background-color:{charts.diverging(shade(value, scale))}" title="{value:+.4f}">{text}</span>'
+    peak, digits = (' class="peak"', TRUE_DIGITS) if i == snippet.peak else ("", PACKED_DIGITS)
+    return f'<span{peak} style="background-color:{charts.diverging(shade(value, scale))}" title="{signed(value, digits)}">{text}</span>'
 
 
 def description_html(neuron: "Neuron") -> str:

@@ -20,12 +20,15 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
+from glp_core.neuron_index.format import FORMAT
 from glp_core.neuron_index.reading import Reading, read_neurons
 from glp_core.neuron_index.statistics import Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 
 TOKENS_PER_CHUNK = 2048
+TOKENS_PER_CHUNK_ON_DEVICE = 16384
+"""On an accelerator, where small batches wait for their launches."""
 SECONDS_BETWEEN_SAVES = 60.0
 SAME_TEXT = 300
 """Documents that agree in this many characters, case and spaces aside, count as one text in lists."""
@@ -53,11 +56,17 @@ def first_of_text(documents: Sequence[Document]) -> np.ndarray:
     return first
 
 
+def chunk_tokens(device: torch.device) -> int:
+    """Return how many tokens are read at once on a device."""
+    return TOKENS_PER_CHUNK if device.type == "cpu" else TOKENS_PER_CHUNK_ON_DEVICE
+
+
 class StoreSource:
     """Activations that were collected before."""
 
-    def __init__(self, store: ActivationStore, listed: np.ndarray) -> None:
-        self.store, self.listed = store, listed
+    def __init__(self, store: ActivationStore, listed: np.ndarray, device: torch.device | str = "cpu") -> None:
+        """Read `store`, in chunks of a size for neurons that are read on `device`."""
+        self.store, self.listed, self.device = store, listed, torch.device(device)
         self.facts = {key: store.manifest[key] for key in ("llm", "layer", "dtype")}
         whole, rest = divmod(store.n_documents, DOCUMENTS_PER_BLOCK)
         self.blocks = whole + (rest > 0 and store.n_documents == len(listed))
@@ -73,9 +82,9 @@ class StoreSource:
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         ends = np.append(starts[1:], len(numbers))
         massive = self.store.manifest["shards"][shard]["massive_left_out"]
-        first = 0
+        first, most = 0, chunk_tokens(self.device)
         while first < len(starts):
-            last = max(first + 1, int(np.searchsorted(ends, starts[first] + TOKENS_PER_CHUNK, side="right")))
+            last = max(first + 1, int(np.searchsorted(ends, starts[first] + most, side="right")))
             span = slice(int(starts[first]), int(ends[last - 1]))
             documents = numbers[starts[first:last]].astype(np.int64)
             edges = np.append(starts[first:last], span.stop) - span.start
@@ -103,21 +112,26 @@ class TextSource:
         texts = self.documents[first : first + DOCUMENTS_PER_BLOCK]
         rows = [(first + i, self.site.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
         rows = [row for row in rows if len(row[1]) > 1]
-        for places in by_length([len(ids) for _, ids in rows], TOKENS_PER_CHUNK):
+        for places in by_length([len(ids) for _, ids in rows], chunk_tokens(self.site.llm.device)):
             batch = [rows[place] for place in places]
             yield self._chunk(batch, self.site.activations([ids for _, ids in batch]))
 
     def _chunk(self, batch: Sequence[tuple[int, list[int]]], acts: Sequence[Tensor]) -> Chunk:
-        kept = [~self.site.is_massive(a[1:]) for a in acts]
-        lengths = [int(k.sum()) for k in kept]
+        lengths = np.array([len(a) - 1 for a in acts])
+        every = torch.cat([a[1:] for a in acts])
+        content = ~self.site.is_massive(every)
+        here = content.cpu().numpy()
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        counted = np.concatenate([[0], np.cumsum(here)])[starts]
+        positions = np.arange(len(here)) - np.repeat(starts[:-1], lengths) + 1
         documents = np.array([number for number, _ in batch], np.int64)
         return Chunk(
-            torch.cat([a[1:][k] for a, k in zip(acts, kept, strict=True)]),
-            torch.cat([k.nonzero()[:, 0] + 1 for k in kept]),
-            np.cumsum([0, *lengths]),
+            every[content],
+            torch.from_numpy(positions[here]),
+            counted,
             documents,
-            self.listed[documents] & (np.array(lengths) > 0),
-            sum(len(k) for k in kept) - sum(lengths),
+            self.listed[documents] & (np.diff(counted) > 0),
+            len(here) - int(here.sum()),
         )
 
 
@@ -140,7 +154,13 @@ def index_part(
     Raises:
         GlpError: `path` holds the state of something else.
     """
-    wanted = identity | {"reading": reading.to_json(), "source": source.facts, "first": blocks.start, "last": blocks.stop}
+    wanted = identity | {
+        "format": FORMAT,
+        "reading": reading.to_json(),
+        "source": source.facts,
+        "first": blocks.start,
+        "last": blocks.stop,
+    }
     statistics, done = _open_state(path, wanted, glp)
     saved = time.monotonic()
     for block in range(blocks.start + done, blocks.stop):
@@ -158,7 +178,7 @@ def index_part(
     return statistics
 
 
-def merge_parts(paths: Sequence[Path]) -> tuple[NeuronStatistics, Json]:
+def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tuple[NeuronStatistics, Json]:
     """Add up finished parts that cover blocks 0 to the last without gaps; return the whole and its facts.
 
     Raises:
@@ -175,7 +195,7 @@ def merge_parts(paths: Sequence[Path]) -> tuple[NeuronStatistics, Json]:
         mine = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
         if whole is not None and mine != facts:
             raise GlpError(f"{path.name} was made of something else than the parts before it: {mine} against {facts}.")
-        statistics, _ = NeuronStatistics.load(path)
+        statistics, _ = NeuronStatistics.load(path, device)
         if whole is None:
             whole, facts = statistics, mine
         else:
@@ -205,10 +225,10 @@ def _save(statistics: NeuronStatistics, path: Path, wanted: Json, done: int) -> 
 
 def _open_state(path: Path, wanted: Json, glp: GLP) -> tuple[NeuronStatistics, int]:
     if not path.is_file():
-        return NeuronStatistics(glp.n_layers * glp.d_mlp), 0
+        return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), 0
     state = read_state(path)
     got = {key: value for key, value in state.items() if key != "done"}
     if got != json.loads(json.dumps(wanted)):
         differing = sorted(key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key))
         raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
-    return NeuronStatistics.load(path)[0], state["done"]
+    return NeuronStatistics.load(path, glp.device)[0], state["done"]

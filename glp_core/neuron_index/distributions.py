@@ -1,41 +1,55 @@
-"""Moments, quantiles, histograms and active shares of every neuron, as exact functions of the counts of a pass."""
+"""Moments, quantiles, tails, histograms and active shares of every neuron, as exact functions of the counts of a pass."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
-from glp_core.neuron_index.counting import bin_values
-from glp_core.neuron_index.format import ACTIVE, HISTOGRAM_BINS, INTERVAL_EDGES, QUANTILES, TAILS
-from glp_core.neuron_index.statistics import NeuronStatistics
+from glp_core.neuron_index.counting import MAGNITUDES, bin_values
+from glp_core.neuron_index.format import (
+    ACTIVE,
+    HISTOGRAM_BINS,
+    INTERVAL_EDGES,
+    QUANTILES,
+    REPEATED,
+    TAIL_SHARE,
+    TAILS,
+    histogram_edges,
+)
 
 NEURONS_AT_ONCE = 256
 
 
-def distributions(statistics: NeuronStatistics) -> dict[str, np.ndarray]:
-    """Return moments, quantiles, histograms and active shares of every neuron, from the counts."""
-    values = bin_values()
-    n = max(1, statistics.n_tokens)
-    made: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("moments", "quantiles", "edges", "counts", "range", "active_share")
-    }
-    for first in range(0, statistics.n_neurons, NEURONS_AT_ONCE):
-        counts = statistics.counts[first : first + NEURONS_AT_ONCE]
-        used = np.flatnonzero(counts.any(0))
-        span = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
-        counts, at = counts[:, span].astype(np.float64), values[span]
-        made["moments"].append(_moments(counts, at, n))
-        below = counts.cumsum(1)
-        made["quantiles"].append(_quantiles(below, at, QUANTILES, n))
-        made["edges"].append(_quantiles(below, at, INTERVAL_EDGES, n))
-        tails = _quantiles(below, at, TAILS, n)
-        limits = np.stack([np.minimum(tails[:, 0], 0), np.maximum(tails[:, 1], 0)], 1) * ACTIVE
-        active = (at < limits[:, :1]) | (at > limits[:, 1:])
-        made["active_share"].append((counts * active).sum(1) / n)
-        low, high = made["edges"][-1][:, 0], made["edges"][-1][:, -1]
-        made["range"].append(np.stack([low, high], 1))
-        made["counts"].append(_histograms(counts, at, low, high))
-    tables = {name: np.concatenate(parts) for name, parts in made.items()}
+def distributions(counts: Tensor, n_tokens: int) -> dict[str, np.ndarray]:
+    """Return each neuron's moments, quantiles, tail, interval edges, histogram and shares, from its counts (neurons, BINS)."""
+    parts = [_tables(rows.cpu().numpy(), max(1, n_tokens)) for rows in counts.split(NEURONS_AT_ONCE)]
+    tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: value.astype(np.int32 if name == "counts" else np.float32) for name, value in tables.items()}
+
+
+def _tables(counts: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """Return the tables of some neurons over n tokens."""
+    values = bin_values()
+    tail = _tail(counts, values[MAGNITUDES - 1 :], n)
+    used = np.flatnonzero(counts.any(0))
+    span = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+    counts, at = counts[:, span].astype(np.float64), values[span]
+    below = counts.cumsum(1)
+    tails = quantiles(below, at, TAILS)
+    limits = np.stack([np.minimum(tails[:, 0], 0), np.maximum(tails[:, 1], 0)], 1) * ACTIVE
+    active = (at < limits[:, :1]) | (at > limits[:, 1:])
+    ends = quantiles(below, at, (0.0, 1.0))
+    edges, repeated = _interval_edges(counts, at, n)
+    return {
+        "moments": _moments(counts, at, n),
+        "quantiles": quantiles(below, at, QUANTILES),
+        "tail": tail,
+        "edges": edges,
+        "repeated": repeated,
+        "active_share": (counts * active).sum(1) / n,
+        "range": ends,
+        "counts": _histograms(counts, at, histogram_edges(ends[:, 0], ends[:, 1], tail)),
+    }
 
 
 def _moments(counts: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
@@ -48,15 +62,40 @@ def _moments(counts: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
     return np.stack([mean, np.sqrt(second), varies * third / safe**1.5, varies * (fourth / safe**2 - 3)], 1)
 
 
-def _quantiles(below: np.ndarray, at: np.ndarray, shares: Sequence[float], n: int) -> np.ndarray:
-    """Return the smallest values that at least a share of the tokens do not exceed (neurons, shares)."""
-    ranks = np.maximum(1, np.ceil(np.array(shares) * n - 1e-9))
-    return at[np.stack([np.argmax(below >= rank, axis=1) for rank in ranks], 1)]
+def quantiles(below: np.ndarray, at: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return the smallest values that at least a share of the tokens do not exceed (neurons, shares).
+
+    Args:
+        below: tokens at or below each of the values `at` (neurons, values); the last column counts them all.
+    """
+    ranks = np.maximum(1, np.ceil(np.array(shares) * below[:, -1:] - 1e-9))
+    return at[np.stack([np.argmax(below >= rank[:, None], axis=1) for rank in ranks.T], 1)]
 
 
-def _histograms(counts: np.ndarray, at: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return counts in HISTOGRAM_BINS equal bins from low to high (neurons, bins)."""
-    width = np.where(high > low, high - low, 1.0)
-    where = np.clip((at - low[:, None]) / width[:, None] * HISTOGRAM_BINS, 0, HISTOGRAM_BINS - 1).astype(int)
-    flat = (where + np.arange(len(counts))[:, None] * HISTOGRAM_BINS).ravel()
-    return np.bincount(flat, counts.ravel(), len(counts) * HISTOGRAM_BINS).reshape(len(counts), HISTOGRAM_BINS)
+def _tail(counts: np.ndarray, magnitudes: np.ndarray, n: int) -> np.ndarray:
+    """Return the absolute value that TAIL_SHARE of the tokens reach or exceed (neurons,)."""
+    folded = counts[:, MAGNITUDES - 1 :].astype(np.int64)
+    folded[:, 1:] += counts[:, : MAGNITUDES - 1][:, ::-1]
+    above = folded[:, ::-1].cumsum(1)
+    return magnitudes[::-1][np.argmax(above >= max(1, round(TAIL_SHARE * n)), axis=1)]
+
+
+def _interval_edges(counts: np.ndarray, at: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return quantiles of the values that differ (neurons, edges), and the share of tokens at values that repeat (neurons,).
+
+    A value that more than a share REPEATED of the tokens have, such as exactly 0, would fill whole intervals by itself.
+    """
+    often = counts > REPEATED * n
+    differing = np.where(often, 0, counts)
+    constant = differing.sum(1) == 0
+    differing[constant] = counts[constant]
+    return quantiles(differing.cumsum(1), at, INTERVAL_EDGES), (counts * often).sum(1) / n
+
+
+def _histograms(counts: np.ndarray, at: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the counts between the edges (neurons, HISTOGRAM_BINS + 1); an edge belongs to the bin above it, the last to the last."""
+    made = np.empty((len(counts), HISTOGRAM_BINS))
+    for row, (own, bounds) in enumerate(zip(counts, edges, strict=True)):
+        where = np.clip(np.searchsorted(bounds, at, side="right") - 1, 0, HISTOGRAM_BINS - 1)
+        made[row] = np.bincount(where, own, HISTOGRAM_BINS)
+    return made

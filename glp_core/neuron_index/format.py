@@ -1,24 +1,41 @@
-"""What the index of meta-neurons keeps of a neuron, and how values around an extreme token are packed; numpy only."""
+"""What the index of meta-neurons keeps of a neuron, and how values around an extreme token are packed; numpy only.
+
+Format 2 counts values without a limit, has bins of a signed logarithmic scale, and packs windows logarithmically. Format 1, which
+clamped values at 255, had equal bins and packed by square roots, still opens.
+"""
 
 import numpy as np
 
+FORMAT = 2
 KEPT = 20
 """Texts kept of each sign."""
 REACH = 32
 """Tokens kept on either side of the extreme one."""
+WINDOW_BYTES = 18_000_000
+"""For the extreme texts of all neurons: where there are many neurons, fewer tokens are kept on either side."""
 QUANTILES = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.95, 0.99, 0.999, 0.9999, 0.99999)
+TAIL_SHARE = 1e-3
+"""A neuron's tail is the absolute value that this share of the tokens reach: the measure of its values."""
 TAILS = (1e-4, 0.9999)
-"""Quantiles that values are normalised by."""
+"""Quantiles that say how active a token is."""
 ACTIVE = 0.25
-"""A token counts as active above this share of the neuron's tail."""
+"""A token counts as active above this share of the neuron's extreme quantile of its sign."""
 HISTOGRAM_BINS = 50
+LINEAR_PART = 0.02
+"""Share of the tail within which the histogram's scale is nearly linear; beyond it, it is logarithmic."""
 INTERVAL_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Quantiles between which random texts are kept."""
+"""Quantiles, of the values that differ, between which random texts are kept."""
+REPEATED = 0.1
+"""Values that more than this share of the tokens have are left out of the intervals."""
 INTERVAL_TEXTS = 5
 INTERVAL_REACH = 16
 """Tokens kept on either side of a random text's token."""
 NEIGHBOURS = 10
 NO_VALUE = -128
+DECADES = 4
+"""Powers of ten below the scale that packed values span; smaller ones become 0."""
+PACKED_PRECISION = 10 ** (DECADES / 126 / 2) - 1
+"""Relative error of a packed value: 3.7%."""
 EFFECT_NOTE = (
     "An approximation: the neuron's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
     "skipping both rescalings and all LLM layers in between."
@@ -31,14 +48,31 @@ def window_span(peaks: np.ndarray, lengths: np.ndarray, reach: int) -> tuple[np.
     return np.maximum(index - reach, 0), np.minimum(index + reach + 1, lengths)
 
 
+def reach_for(n_neurons: int) -> int:
+    """Return how many tokens on either side of an extreme token an index of that many neurons keeps: at most REACH."""
+    return min(REACH, max(8, (WINDOW_BYTES // (2 * KEPT * max(1, n_neurons)) - 1) // 2))
+
+
+def histogram_edges(low: np.ndarray, high: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    """Return the edges of bins from low to high that are equal on a signed logarithmic scale (neurons, HISTOGRAM_BINS + 1)."""
+    step = np.maximum(LINEAR_PART * np.asarray(tail, np.float64), 1e-30)[:, None]
+    first, last = (np.arcsinh(np.asarray(end, np.float64)[:, None] / step) for end in (low, high))
+    last = np.where(last > first, last, first + 1)
+    edges = np.sinh(first + (last - first) * np.linspace(0, 1, HISTOGRAM_BINS + 1)) * step
+    edges[:, 0] = low  # sinh(arcsinh(x)) is x but for its last digits
+    edges[:, -1] = np.where(np.asarray(high) > low, high, edges[:, -1])
+    return edges
+
+
 def encode(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return signed square roots in units of sqrt(scale) / 127 as int8; -128 for nan."""
-    share = np.sqrt(np.abs(values) / np.maximum(scale, 1e-30))
-    code = np.sign(values) * np.rint(127 * np.minimum(share, 1))
+    """Return values as int8: their sign, and their size against the scale in DECADES / 126 of a power of ten; -128 for nan."""
+    share = np.clip(np.abs(values) / np.maximum(scale, 1e-30), 1e-30, 1)
+    code = np.sign(values) * np.maximum(0, np.rint(127 + 126 * np.log10(share) / DECADES))
     return np.where(np.isnan(values), NO_VALUE, code).astype(np.int8)
 
 
-def decode(codes: np.ndarray, scale: float) -> np.ndarray:
-    """Return the values (float32) of `encode`'s codes; nan for -128."""
-    share = codes.astype(np.float32) / 127
-    return np.where(codes == NO_VALUE, np.nan, np.sign(share) * share**2 * scale).astype(np.float32)
+def decode(codes: np.ndarray, scale: float, version: int = FORMAT) -> np.ndarray:
+    """Return the values (float32) of `encode`'s codes; nan for -128. Format 1 has square roots in units of sqrt(scale) / 127."""
+    size = np.abs(codes.astype(np.float32))
+    share = (size / 127) ** 2 if version == 1 else np.where(size > 0, 10 ** ((size - 127) / 126 * DECADES), 0)
+    return np.where(codes == NO_VALUE, np.nan, np.sign(codes) * share * scale).astype(np.float32)

@@ -74,9 +74,13 @@ class Neuron:
     noise_share: float
     """Share of variance due to the noise seed at sigma 0.1 with one draw."""
     counts: np.ndarray
-    """Tokens in each of 50 equal bins, int64; their sum is the tokens seen."""
+    """Tokens in each of 50 bins, int64; their sum is the tokens seen."""
     edges: np.ndarray
-    """Of the bins (51,)."""
+    """Of the bins (51,), equal on a signed logarithmic scale."""
+    tail: float
+    """The absolute value that one token in a thousand reaches."""
+    repeated: float
+    """Share of tokens at values that repeat, such as exactly 0; the intervals are over the others."""
     quantiles: list[tuple[float, float]]
     top: list[Snippet]
     bottom: list[Snippet]
@@ -99,3 +103,27 @@ class StoredDocument:
 
     source: str
     pieces: list[str]
+
+
+@dataclass(frozen=True)
+class HeldOutTokens:
+    """The tokens of the sampled documents, on which descriptions are tested."""
+
+    documents: list[int]
+    """Their numbers in the corpus."""
+    pieces: list[str]
+    """Every token that was read (n,)."""
+    document: np.ndarray
+    """Place among `documents` of each token (n,)."""
+    position: np.ndarray
+    """Of each token among its document's pieces, counted from 0 (n,)."""
+
+
+@dataclass(frozen=True)
+class HeldOutFiring:
+    """The held-out tokens on which one neuron's absolute value is above its tail."""
+
+    rows: np.ndarray
+    """Of the held-out tokens, ascending."""
+    signs: np.ndarray
+    """Of the neuron's values there: 1 or -1."""

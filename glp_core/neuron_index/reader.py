@@ -20,9 +20,19 @@ from glp_core.neuron_index.format import (
     REACH,
     TAILS,
     decode,
+    histogram_edges,
     window_span,
 )
-from glp_core.neuron_index.neuron_data import Neighbour, Neuron, Snippet, StoredDocument, TokenEffect, ValueRange
+from glp_core.neuron_index.neuron_data import (
+    HeldOutFiring,
+    HeldOutTokens,
+    Neighbour,
+    Neuron,
+    Snippet,
+    StoredDocument,
+    TokenEffect,
+    ValueRange,
+)
 from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.tasks import NeuronTasks
 from glp_core.neuron_index.texts import StoredTexts
@@ -44,7 +54,7 @@ class NeuronIndex:
         self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
         lengths = self._texts.lengths
         self._window_starts = {
-            "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, REACH),
+            "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, self._reach),
             "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
         }
         self._tasks = NeuronTasks(folder)
@@ -67,6 +77,15 @@ class NeuronIndex:
             raise GlpError(
                 f"The index in {folder} is damaged ({error}). Make it again with `python -m glp_core index`."
             ) from error
+
+    @property
+    def format(self) -> int:
+        """Of the files, see `format`."""
+        return self.facts.get("format", 1)
+
+    @property
+    def _reach(self) -> int:
+        return self.facts.get("reach", REACH)
 
     @property
     def reading(self) -> Reading:
@@ -97,17 +116,19 @@ class NeuronIndex:
         index = layer * self.d_mlp + neuron
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
-        low, high = map(float, self._one("range", index))
+        ends = self._one("range", index)
         description, described_by = self._descriptions[index] if self._descriptions else ("", "")
         best_task, best_auc = self._tasks.best(index)
         return Neuron(
             layer, neuron, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
             counts=self._one("counts", index).astype(np.int64),
-            edges=np.linspace(low, high, HISTOGRAM_BINS + 1, dtype=np.float32),
+            edges=self._edges(float(ends[0]), float(ends[1]), float(self.tail[index])),
+            tail=float(self.tail[index]),
+            repeated=float(self._one("repeated", index)) if self.format > 1 else 0.0,
             quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
-            top=self._list("top", index, 0, REACH, scale),
-            bottom=self._list("top", index, 1, REACH, scale),
+            top=self._list("top", index, 0, self._reach, scale),
+            bottom=self._list("top", index, 1, self._reach, scale),
             intervals=self._intervals(index, scale),
             promoted=self._effects(index, 0),
             suppressed=self._effects(index, 1),
@@ -129,6 +150,20 @@ class NeuronIndex:
         low, high = self._all("quantiles")[:, columns].T
         return np.stack([np.minimum(low, 0), np.maximum(high, 0)], axis=1)
 
+    @cached_property
+    def tail(self) -> np.ndarray:
+        """The absolute value that one token in a thousand reaches (n_neurons,), float32: what a neuron's values are measured by."""
+        if self.format > 1:
+            return self._all("tail")
+        # format 1 kept quantiles of both signs only, clamped at 255: the nearest that it tells
+        low, high = (self._all("quantiles")[:, QUANTILES.index(q)] for q in (1e-3, 0.999))
+        return np.maximum(-low, high)
+
+    def _edges(self, low: float, high: float, tail: float) -> np.ndarray:
+        if self.format == 1:
+            return np.linspace(low, high, HISTOGRAM_BINS + 1, dtype=np.float32)
+        return histogram_edges(np.array([low]), np.array([high]), np.array([tail]))[0].astype(np.float32)
+
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
         """Return the neurons of highest kurtosis among those with a real spread."""
         table = self._table
@@ -143,6 +178,24 @@ class NeuronIndex:
     def all_texts(self) -> list[str]:
         """Return the text of every stored document."""
         return self._texts.all()
+
+    def held_out(self) -> HeldOutTokens:
+        """Return the tokens of the pass's sampled documents, which descriptions are tested on; raise GlpError for format 1."""
+        if self.format == 1:
+            raise GlpError(
+                "The index is of format 1, which keeps no held-out tokens. Rebuild it with `python -m glp_core index`."
+            )
+        return self._texts.held_out()
+
+    def firing(self, index: int) -> HeldOutFiring:
+        """Return which held-out tokens are above the tail of the neuron of that flat number."""
+        first, last = self._firing_starts[index : index + 2].tolist()
+        entries = self._neurons.get_slice("firing_tokens")[first:last]
+        return HeldOutFiring(np.abs(entries) - 1, np.sign(entries))
+
+    @cached_property
+    def _firing_starts(self) -> np.ndarray:
+        return self._all("firing_starts")
 
     def map(self, kind: str) -> pd.DataFrame | None:
         """Return the stored map (layer, neuron, x, y) of kind "concepts" or "writes", or None when it was not made."""
@@ -180,7 +233,9 @@ class NeuronIndex:
         start, stop = (int(v) for v in window_span(np.array(peak), np.array(len(pieces)), reach))
         first = int(self._window_starts[kind][entry])
         values = np.full(len(pieces), np.nan, np.float32)
-        values[start:stop] = decode(self._neurons.get_slice(f"{kind}_windows")[first : first + stop - start], scale)
+        values[start:stop] = decode(
+            self._neurons.get_slice(f"{kind}_windows")[first : first + stop - start], scale, self.format
+        )
         values[peak - 1] = value
         return Snippet(self._texts.number(place), self._texts.source(place), value, peak - 1, pieces, values, start, stop)
 

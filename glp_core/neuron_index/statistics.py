@@ -1,10 +1,10 @@
 """What one pass over a corpus keeps of every neuron: a count of every value, the most extreme texts, a sample of documents.
 
 Memory is bounded whatever the corpus's length, and parts add up exactly. Values are counted at bfloat16 precision, so moments,
-quantiles and histograms are exact functions of the counts. Knows numbers only: no model, no text.
+quantiles and histograms are exact functions of the counts. Everything stays on the device that reads the neurons, but for the
+sampled activations. Knows numbers only: no model, no text.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +15,15 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
-from glp_core.neuron_index.counting import BINS, count_values
+from glp_core.neuron_index.counting import Counter
 from glp_core.neuron_index.format import KEPT, REACH
 
 WINDOW = 2 * REACH + 1
-SAMPLED_DOCUMENTS = 512
+SAMPLED_DOCUMENTS = 1024
 """Documents whose activations are kept, chosen by a digest of their number."""
 WINDOWS_AT_ONCE = 8192
+LISTS = ("values", "documents", "peaks", "windows")
+"""Attributes with an entry for each listed text."""
 LAST_DOCUMENT = 2**31 - 1
 
 
@@ -54,26 +56,33 @@ class Sample(NamedTuple):
 class NeuronStatistics:
     """Statistics of all neurons over the chunks added so far."""
 
-    def __init__(self, n_neurons: int) -> None:
+    def __init__(self, n_neurons: int, device: torch.device | str = "cpu") -> None:
         self.n_neurons = n_neurons
-        self.counts = np.zeros((n_neurons, BINS), np.int32)
-        self.values = torch.full((n_neurons, 2, KEPT), -torch.inf)
+        # the tally needs CUDA or the CPU's compiled loop; neurons from another kind of device are brought here
+        self.device = torch.device(device if torch.device(device).type == "cuda" else "cpu")
+        self._counter = Counter(n_neurons, self.device)
+        self.values = torch.full((n_neurons, 2, KEPT), -torch.inf, device=self.device)
         """Extreme values of the highest (0) and lowest (1) texts, the latter negated, best first."""
-        self.documents = torch.full((n_neurons, 2, KEPT), LAST_DOCUMENT, dtype=torch.int64)
-        self.peaks = torch.zeros(n_neurons, 2, KEPT, dtype=torch.int16)
+        self.documents = torch.full((n_neurons, 2, KEPT), LAST_DOCUMENT, dtype=torch.int64, device=self.device)
+        self.peaks = torch.zeros(n_neurons, 2, KEPT, dtype=torch.int16, device=self.device)
         """Position of the extreme token in its document."""
-        self.windows = torch.full((n_neurons, 2, KEPT, WINDOW), torch.nan, dtype=torch.bfloat16)
+        self.windows = torch.full((n_neurons, 2, KEPT, WINDOW), torch.nan, dtype=torch.bfloat16, device=self.device)
         """Values around the extreme token, which is in the middle; nan where there is no token."""
         self.n_tokens = 0
         self.n_documents = 0
         self.n_massive = 0
         self._sample: dict[int, tuple[int, Tensor, Tensor]] = {}
-        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def counts(self) -> Tensor:
+        """How often each value was seen (n_neurons, BINS), int32."""
+        return self._counter.counts
 
     def add(self, neurons: Tensor, chunk: Chunk) -> None:
         """Take in the neurons (n, n_neurons), float32, of a chunk."""
-        lows, highs = self._count(neurons, chunk.starts)
-        listed = torch.from_numpy(chunk.listed)
+        neurons = neurons.to(self.device)
+        lows, highs = self._counter.add(neurons, chunk.starts)
+        listed = torch.from_numpy(chunk.listed).to(self.device)
         for side, extremes in ((0, highs), (1, lows.neg_())):
             extremes[~listed] = -torch.inf
             self._rank(side, extremes, neurons, chunk)
@@ -88,13 +97,16 @@ class NeuronStatistics:
             raise GlpError(
                 f"Cannot merge an index of {other.n_neurons} neurons into one of {self.n_neurons}: they are of different GLPs."
             )
-        self.counts += other.counts
-        keys = torch.cat([_order(self.values, self.documents), _order(other.values, other.documents)], dim=2)
+        used = other.counts.any(0).nonzero()[:, 0]
+        if len(used):
+            span = slice(int(used[0]), int(used[-1]) + 1)
+            self.counts[:, span] += other.counts[:, span].to(self.device)
+        theirs = {name: getattr(other, name).to(self.device) for name in LISTS}
+        keys = torch.cat([_order(self.values, self.documents), _order(theirs["values"], theirs["documents"])], dim=2)
         best = keys.topk(KEPT, dim=2).indices
-        for name in ("values", "documents", "peaks"):
-            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)], dim=2).gather(2, best))
-        wide = best[..., None].expand(-1, -1, -1, WINDOW)
-        self.windows = torch.cat([self.windows, other.windows], dim=2).gather(2, wide)
+        for name, rows in theirs.items():
+            index = best if rows.ndim == 3 else best[..., None].expand(-1, -1, -1, WINDOW)
+            setattr(self, name, torch.cat([getattr(self, name), rows], dim=2).gather(2, index))
         self._sample |= other._sample
         self._trim_sample()
         self.n_tokens += other.n_tokens
@@ -112,17 +124,14 @@ class NeuronStatistics:
 
     def save(self, path: Path, facts: dict[str, str]) -> None:
         """Write everything to one safetensors file with `facts` in its metadata."""
-        used = np.flatnonzero(self.counts.any(0))
-        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        used = self.counts.any(0).nonzero()[:, 0].tolist() or [0]
+        low, high = used[0], used[-1] + 1
         sample = self.sample()
         write_tensors(
             path,
             {
-                "counts": torch.from_numpy(np.ascontiguousarray(self.counts[:, low:high])),
-                "values": self.values,
-                "documents": self.documents,
-                "peaks": self.peaks,
-                "windows": self.windows,
+                "counts": self.counts[:, low:high].contiguous().cpu(),
+                **{name: getattr(self, name).cpu() for name in LISTS},
                 "totals": torch.tensor([low, self.n_tokens, self.n_documents, self.n_massive]),
                 "sample_documents": torch.from_numpy(sample.documents),
                 "sample_starts": torch.from_numpy(sample.starts),
@@ -133,38 +142,20 @@ class NeuronStatistics:
         )
 
     @staticmethod
-    def load(path: Path) -> tuple["NeuronStatistics", dict[str, str]]:
-        """Read back what `save` wrote."""
+    def load(path: Path, device: torch.device | str = "cpu") -> tuple["NeuronStatistics", dict[str, str]]:
+        """Read back what `save` wrote, onto a device."""
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
             facts = file.metadata() or {}
-        made = NeuronStatistics(len(tensors["values"]))
+        made = NeuronStatistics(len(tensors["values"]), device)
         low, made.n_tokens, made.n_documents, made.n_massive = tensors["totals"].tolist()
-        counts = tensors["counts"].numpy()
-        made.counts[:, low : low + counts.shape[1]] = counts
-        for name in ("values", "documents", "peaks", "windows"):
-            setattr(made, name, tensors[name])
+        made.counts[:, low : low + tensors["counts"].shape[1]] = tensors["counts"].to(made.device)
+        for name in LISTS:
+            setattr(made, name, tensors[name].to(made.device))
         starts = tensors["sample_starts"].tolist()
         for number, start, stop in zip(tensors["sample_documents"].tolist(), starts, starts[1:], strict=False):
             made._keep_sample(number, tensors["sample_positions"][start:stop], tensors["sample_acts"][start:stop])
         return made, facts
-
-    def _count(self, neurons: Tensor, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Count every value; return each document's lowest and highest (documents, n_neurons)."""
-        threads = torch.get_num_threads()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(threads)
-        values = neurons.contiguous().numpy()
-        shape = (len(starts) - 1, self.n_neurons)
-        lows, highs = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        edges = np.linspace(0, self.n_neurons, threads + 1).astype(int)
-        jobs = [
-            self._pool.submit(count_values, values, values.view(np.int32), starts, first, last, self.counts, lows, highs)
-            for first, last in zip(edges, edges[1:], strict=False)
-        ]
-        for job in jobs:
-            job.result()
-        return torch.from_numpy(lows), torch.from_numpy(highs)
 
     def _rank(self, side: int, extremes: Tensor, neurons: Tensor, chunk: Chunk) -> None:
         """Let the chunk's documents into one side's lists where they belong."""
@@ -172,16 +163,16 @@ class NeuronStatistics:
         who = entering.any(0).nonzero()[:, 0]
         if not len(who):
             return
-        documents = torch.from_numpy(chunk.documents)
+        documents = torch.from_numpy(chunk.documents).to(self.device)
         new = _order(extremes[:, who].T, documents.expand(len(who), -1))
         keys = torch.cat([_order(self.values[who, side], self.documents[who, side]), new], dim=1)
         best = keys.topk(KEPT, dim=1).indices
         old = best.clamp(max=KEPT - 1)
         from_chunk = best >= KEPT
-        for name in ("values", "documents", "peaks", "windows"):
-            kept = getattr(self, name)[who, side]
-            index = old if kept.ndim == 2 else old[..., None].expand(-1, -1, WINDOW)
-            getattr(self, name)[who, side] = kept.gather(1, index)
+        for name in LISTS:
+            rows = getattr(self, name)[who, side]
+            index = old if rows.ndim == 2 else old[..., None].expand(-1, -1, WINDOW)
+            getattr(self, name)[who, side] = rows.gather(1, index)
         row, slot = from_chunk.nonzero(as_tuple=True)
         neuron, which = who[row], best[row, slot] - KEPT
         self.values[neuron, side, slot] = extremes[which, neuron]
@@ -205,7 +196,7 @@ class NeuronStatistics:
 
     def _keep_sample(self, number: int, positions: Tensor, acts: Tensor) -> None:
         priority = int(_priority(np.array([number]))[0])
-        self._sample[number] = (priority, positions.clone(), acts.clone())
+        self._sample[number] = (priority, positions.clone(), acts.to("cpu", copy=True))
 
     def _trim_sample(self) -> None:
         for number in sorted(self._sample, key=lambda n: self._sample[n][0])[SAMPLED_DOCUMENTS:]:
@@ -221,18 +212,18 @@ def _order(values: Tensor, documents: Tensor) -> Tensor:
 
 def _windows(neurons: Tensor, chunk: Chunk, neuron: Tensor, which: Tensor, sign: int) -> tuple[Tensor, Tensor]:
     """Return peak positions and windows (entries, WINDOW) of `neuron` in the chunk's documents number `which`."""
-    starts = torch.from_numpy(chunk.starts)
+    starts = torch.from_numpy(chunk.starts).to(neurons.device)
     first, length = starts[which], starts[which + 1] - starts[which]
-    steps = torch.arange(int(length.max()))
+    steps = torch.arange(int(length.max()), device=neurons.device)
     inside = steps < length[:, None]
     rows = (first[:, None] + steps).clamp(max=len(neurons) - 1)
     values = neurons[rows, neuron[:, None]]
     peak_row = (sign * values).masked_fill(~inside, -torch.inf).argmax(1)
-    positions = chunk.positions[rows]
+    positions = chunk.positions.to(neurons.device)[rows]
     peaks = positions.gather(1, peak_row[:, None])
     slots = positions - peaks + REACH
     inside &= (slots >= 0) & (slots < WINDOW)
-    windows = torch.full((len(neuron), WINDOW + 1), torch.nan)
+    windows = torch.full((len(neuron), WINDOW + 1), torch.nan, device=neurons.device)
     windows.scatter_(1, slots.where(inside, WINDOW), values.where(inside, torch.nan))
     return peaks[:, 0].to(torch.int16), windows[:, :WINDOW].to(torch.bfloat16)
 

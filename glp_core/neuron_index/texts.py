@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import safe_open
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import StoredDocument
+from glp_core.neuron_index.neuron_data import HeldOutTokens, StoredDocument
 
 
 class StoredTexts:
@@ -57,3 +57,12 @@ class StoredTexts:
         at = self._starts[np.maximum(places, 0)] + positions
         tokens = self._file.get_tensor("tokens").astype(np.int64)[np.clip(at, 0, None)] + self._shift
         return np.where(places < 0, -1, tokens)
+
+    def held_out(self) -> HeldOutTokens:
+        """Return the tokens of the sampled documents."""
+        numbers, starts, positions = (self._file.get_tensor(f"sample_{name}") for name in ("numbers", "starts", "positions"))
+        document = np.repeat(np.arange(len(numbers)), np.diff(starts))
+        places = np.searchsorted(self._numbers, numbers)[document]
+        position = positions.astype(np.int64) - 1
+        pieces = [self.pieces[token] for token in self.tokens_at(places, position)]
+        return HeldOutTokens(numbers.tolist(), pieces, document, position)

@@ -29,14 +29,14 @@ def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
     """Return one neuron's direction in activation space (d,), unit norm: what to steer along to do what the neuron does."""
     if not (0 <= layer < glp.n_layers and 0 <= neuron < glp.d_mlp):
         raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {glp.n_layers - 1}, neurons to {glp.d_mlp - 1}.")
-    return write_directions(glp)[layer * glp.d_mlp + neuron].numpy()
+    return write_directions(glp)[layer * glp.d_mlp + neuron].cpu().numpy()
 
 
 @torch.no_grad()
 def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 512) -> tuple[Tensor, Tensor]:
     """Return the tokens (n, 2, k) that directions (n, d) promote and suppress most, and their scores, mean over tokens taken off."""
     head = llm.model.get_output_embeddings()
-    weight = head.weight.float() * _final_norm_weight(llm.model)
+    weight = (head.weight.float() * _final_norm_weight(llm.model)).to(directions.device)
     weight = weight - weight.mean(0)
     tokens, scores = [], []
     for part in directions.split(at_once):

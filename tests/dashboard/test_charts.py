@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dashboard.widgets import charts, svg
+from dashboard.widgets import charts, numbers, svg
 
 LIGHT, DARK = (255, 255, 255), (14, 17, 23)
 LIGHT_TEXT, DARK_TEXT = (49, 51, 63), (250, 250, 250)
@@ -95,3 +95,14 @@ def test_an_svg_chart_is_well_formed_whatever_its_texts_and_leaves_gaps_at_nan()
 @pytest.mark.parametrize("values", [[], [math.nan], [0.0], [1e6, 2e6], [0.01]])
 def test_an_svg_chart_can_be_drawn_of_anything(values):
     ElementTree.fromstring(svg.lines([svg.Line("a", values, charts.BLUE, "dot")], x="x", y="y", length=1))
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [
+        (0.0, 3, "0"), (7968.0, 3, "+7,970"), (-0.0312345, 3, "−0.0312"), (9.996, 3, "+10.0"), (1.5, 2, "+1.5"),
+        (-157.2, 2, "−160"), (3.2e-9, 3, "+3.20e-09"), (float("nan"), 3, "none"), (2.5e8, 3, "+2.50e+08"),
+    ],
+)  # fmt: skip
+def test_numbers_have_as_many_digits_as_are_true(value, digits, words):
+    assert numbers.signed(value, digits) == words

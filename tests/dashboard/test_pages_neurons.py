@@ -90,7 +90,7 @@ def test_a_link_opens_one_neuron_with_both_of_its_ends(fakes):
     at = open_page(layer="1", unit="3")
     said = words(at)
     assert at.subheader[0].value == "L1 / 3"
-    assert "+8.0000" in said and "-7.0000" in said
+    assert "+8.00" in said and "−7.00" in said
     assert "kurtosis 41.0" in said
     assert "An approximation" in said
 

@@ -11,8 +11,18 @@ from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
-from glp_core.neuron_index.counting import bin_values
-from glp_core.neuron_index.format import INTERVAL_REACH, QUANTILES, REACH, decode, encode
+from glp_core.neuron_index.counting import PRECISION, Counter, bin_values, count_on_device
+from glp_core.neuron_index.distributions import distributions
+from glp_core.neuron_index.format import (
+    INTERVAL_REACH,
+    LINEAR_PART,
+    PACKED_PRECISION,
+    QUANTILES,
+    REACH,
+    decode,
+    encode,
+    reach_for,
+)
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.neuron_index.statistics import NeuronStatistics
@@ -107,11 +117,7 @@ def test_lists_are_those_of_a_brute_force_scan(opened, brute, documents):
                 )
                 window = snippet.values[snippet.start : snippet.stop]
                 kept = expected[snippet.start : snippet.stop]
-                # the step of a square-root scale of 127 levels
-                assert (
-                    np.abs(window - kept)
-                    <= np.sqrt(np.abs(kept) * page.scale) / 127 + page.scale / 127**2 + 0.01 * np.abs(kept)
-                ).all()
+                assert (np.abs(window - kept) <= (PACKED_PRECISION + 0.01) * np.abs(kept) + 1e-4 * page.scale).all()
                 assert np.isnan(np.delete(snippet.values, range(snippet.start, snippet.stop))).all()
 
 
@@ -122,13 +128,15 @@ def test_distributions_are_those_of_all_values(opened, brute):
         page = opened.neuron(*divmod(index, 64))
         values = bf16(everything[:, index])
         assert page.counts.sum() == len(everything)
-        edges = np.linspace(values.min(), values.max(), 51)
-        assert np.abs(page.counts - np.histogram(values, edges)[0]).sum() <= 8  # values that lie on an edge
-        np.testing.assert_allclose(page.edges, edges, rtol=1e-5, atol=1e-8)
+        assert np.abs(page.counts - np.histogram(values, page.edges)[0]).sum() <= 8  # values that lie on an edge
+        assert (page.edges[0], page.edges[-1]) == pytest.approx((values.min(), values.max()))
+        bends = np.arcsinh(page.edges / (LINEAR_PART * page.tail))
+        np.testing.assert_allclose(np.diff(bends), (bends[-1] - bends[0]) / 50, rtol=1e-3)
+        assert page.tail == pytest.approx(np.sort(np.abs(values))[-max(1, round(len(values) / 1000))])
         moments = [values.mean(), values.std(), stats.skew(values), stats.kurtosis(values)]
         np.testing.assert_allclose([page.mean, page.std, page.skewness, page.kurtosis], moments, rtol=1e-3, atol=1e-3)
         expected = np.quantile(values, QUANTILES, method="inverted_cdf")
-        np.testing.assert_allclose([v for _, v in page.quantiles], expected, rtol=1e-5, atol=2.0**-16)
+        np.testing.assert_allclose([v for _, v in page.quantiles], expected, rtol=1e-5, atol=2.0**-24)
 
 
 def test_interval_texts_lie_in_their_intervals(opened, brute):
@@ -143,7 +151,7 @@ def test_interval_texts_lie_in_their_intervals(opened, brute):
                 assert s.value == pytest.approx(brute[s.document][s.peak, index], abs=1e-4)
                 assert s.stop - s.start <= 2 * INTERVAL_REACH + 1
                 assert s.values[s.start : s.stop] == pytest.approx(
-                    brute[s.document][s.start : s.stop, index], abs=0.02 * page.scale
+                    brute[s.document][s.start : s.stop, index], rel=PACKED_PRECISION + 0.01, abs=2e-4 * page.scale
                 )
 
 
@@ -191,6 +199,69 @@ def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, m
         index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
 
 
+def heavy_tailed(n_tokens=3000, n_neurons=8, seed=0):
+    """Return values (tokens, neurons) of Cauchy tails over many magnitudes; the first neuron is exactly 0 for 42% of the tokens."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_cauchy((n_tokens, n_neurons)) * 10.0 ** np.arange(-3, n_neurons - 3)
+    values[rng.random(n_tokens) < 0.42, 0] = 0
+    values[7, 1] = -3e6
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def test_tails_of_heavy_tailed_values_are_the_exact_quantiles_to_the_stated_precision():
+    values = heavy_tailed()
+    counter = Counter(8)
+    counter.add(values, np.array([0, 1000, 3000]))
+    tables = distributions(counter.counts, len(values))
+    exact = np.quantile(values.double().numpy(), QUANTILES, axis=0, method="inverted_cdf").T
+    np.testing.assert_allclose(tables["quantiles"], exact, rtol=PRECISION, atol=2.0**-24)
+    magnitudes = np.sort(values.abs().double().numpy(), axis=0)
+    np.testing.assert_allclose(tables["tail"], magnitudes[-3], rtol=PRECISION)  # 3 of 3,000 tokens reach it
+    np.testing.assert_allclose(tables["range"], np.stack([values.amin(0), values.amax(0)], 1), rtol=PRECISION)
+    assert tables["range"][1, 0] < -2.9e6  # nothing is clamped
+    assert (tables["counts"].sum(1) == len(values)).all()
+
+
+def test_intervals_are_over_the_values_that_differ():
+    values = heavy_tailed()
+    counter = Counter(8)
+    counter.add(values, np.array([0, 3000]))
+    tables = distributions(counter.counts, len(values))
+    zeros = (values[:, 0] == 0).double().mean()
+    assert tables["repeated"][0] == pytest.approx(float(zeros)) and (tables["repeated"][1:] == 0).all()
+    assert (np.diff(tables["edges"], axis=1) > 0).all()
+    others = values[values[:, 0] != 0, 0].double().numpy()
+    exact = np.quantile(others, [0, 0.2, 0.4, 0.6, 0.8, 1], method="inverted_cdf")
+    np.testing.assert_allclose(tables["edges"][0], exact, rtol=PRECISION)
+
+
+def test_counting_by_tensor_operations_equals_the_compiled_loop():
+    values, starts = heavy_tailed(), np.array([0, 5, 5, 1200, 3000])
+    compiled = Counter(8)
+    one = compiled.add(values, starts)
+    counts = torch.zeros_like(compiled.counts)
+    two = count_on_device(values, starts, counts)
+    assert torch.equal(counts, compiled.counts) and int(counts.sum()) == values.numel()
+    assert torch.equal(one.lows, two.lows) and torch.equal(one.highs, two.highs)
+
+
+def test_many_neurons_keep_shorter_windows():
+    assert reach_for(100) == REACH and 8 <= reach_for(20_000) < REACH
+
+
+def test_held_out_firing_names_the_sampled_tokens_above_the_tail(whole, opened, tiny_glp):
+    sample = NeuronStatistics.load(whole)[0].sample()
+    values = read_neurons(tiny_glp, sample.acts, READING).numpy()
+    for index in (5, 77):
+        firing = opened.firing(index)
+        np.testing.assert_array_equal(firing.rows, np.flatnonzero(np.abs(values[:, index]) > opened.tail[index]))
+        np.testing.assert_array_equal(firing.signs, np.sign(values[firing.rows, index]))
+    held_out = opened.held_out()
+    assert held_out.documents == sample.documents.tolist() and len(held_out.pieces) == len(values)
+    first = sample.positions[: sample.starts[1]] - 1
+    assert held_out.pieces[: len(first)] == [opened.document(held_out.documents[0]).pieces[i] for i in first]
+
+
 def test_bins_hold_every_bfloat16_value_of_their_range():
     values = bin_values()
     assert (np.diff(values) > 0).all()
@@ -198,12 +269,16 @@ def test_bins_hold_every_bfloat16_value_of_their_range():
     assert values[len(values) // 2] == 0
 
 
-def test_packing_keeps_values_to_a_step_of_the_root_scale():
-    values = np.array([0.0, 1e-4, -0.5, 4.0, -4.0, np.nan], np.float32)
-    back = decode(encode(values, np.full(6, 4.0)), 4.0)
-    assert np.isnan(back[5])
-    np.testing.assert_allclose(back[:5], values[:5], atol=2 * 4.0 / 127)
-    assert back[3] == 4.0 and back[4] == -4.0
+def test_packing_keeps_values_to_its_stated_precision_and_reads_the_older_format():
+    values = np.array([0.0, 1e-4, -0.5, 4.0, -4.0, 0.0123, np.nan], np.float32)
+    back = decode(encode(values, np.full(7, 4.0)), 4.0)
+    assert np.isnan(back[6])
+    np.testing.assert_allclose(back[:6], values[:6], rtol=PACKED_PRECISION + 1e-6, atol=4.0 * 1e-4)
+    assert back[3] == 4.0 and back[4] == -4.0 and back[0] == 0
+    roots = np.array([-127, -64, 0, 64, 127, -128], np.int8)
+    np.testing.assert_allclose(
+        decode(roots, 4.0, version=1)[:5], [-4, -4 * (64 / 127) ** 2, 0, 4 * (64 / 127) ** 2, 4], rtol=1e-6
+    )
 
 
 def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tiny_llm, opened):

@@ -74,6 +74,7 @@ class FakeIndex:
         return Neuron(
             layer, neuron, number, f"fires on word{number} <b>", "automatic",
             mean=0.0, std=1.0, skewness=0.5, kurtosis=41.0, noise_share=0.1,
+            tail=4.0, repeated=0.0,
             counts=np.arange(50), edges=np.linspace(-7, 8, 51).astype(np.float32), quantiles=[(0.5, 0.0), (0.999, 4.0)],
             top=[snippet(8.0), hostile], bottom=[snippet(-7.0)], intervals=intervals, scale=8.0,
             promoted=effects, suppressed=effects, nearest_write=others, nearest_activation=others[::-1],

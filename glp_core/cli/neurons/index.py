@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     llm, glp = workspace.load_llm(), workspace.load_glp()
     source: StoreSource | TextSource
     if args.store:
-        source = StoreSource(ActivationStore(args.store), listed)
+        source = StoreSource(ActivationStore(args.store), listed, glp.device)
         _check_store(source, workspace)
     else:
         source = TextSource(workspace.site(llm), corpus, listed)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(p.is_file() for p in paths):
         say(f"Part {part} is done; the index is made with the last of the {n_parts} parts.")
         return 0
-    whole, facts = merge_parts(paths)
+    whole, facts = merge_parts(paths, glp.device)
     facts = facts | {
         "llm": workspace.llm.title or workspace.llm.name,
         "layer": workspace.layer,

@@ -1,0 +1,25 @@
+"""Numbers in words: with as many digits as are true."""
+
+import math
+
+TRUE_DIGITS = 3
+"""Significant digits of a value that models computed in bfloat16."""
+PACKED_DIGITS = 2
+"""Of a value that the index keeps in eight bits."""
+
+
+def signed(value: float, digits: int = TRUE_DIGITS) -> str:
+    """Return a value with its sign and that many significant digits, for example +1,040 or −0.00312; "0" has no sign."""
+    if not math.isfinite(value):
+        return "none"
+    if value == 0:
+        return "0"
+    power = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - power)
+    if not -5 <= power < 7:
+        words = f"{rounded:+.{digits - 1}e}"
+    else:
+        # rounding up can add a digit: 9.996 is 10.0
+        power = math.floor(math.log10(abs(rounded)))
+        words = f"{rounded:+,.{max(0, digits - 1 - power)}f}"
+    return words.replace("-", "−", 1) if value < 0 else words
