@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, write_json
+from glp_core.files import Json, file_digest, read_json, write_json
 from glp_core.llm.sources import LlmSource, cache_folder
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from glp_core.steering.directions import Direction
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
+DIGEST_LENGTH = 16
+"""Hexadecimal digits of a GLP's digest in the artefacts that were made with it."""
 DTYPES = ("auto", "bfloat16", "float32")
 
 
@@ -208,8 +210,19 @@ class Workspace:
         path = self.report_path(name)
         return read_json(path) if path.is_file() else None
 
-    def save_report(self, name: str, value: Json) -> None:
-        """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept."""
+    def glp_digest(self, checkpoint: str = "final") -> str:
+        """Return what tells the prior's weights from all others: the start of their file's sha256; empty without the file."""
+        path = self.folder / "glp" / f"{checkpoint}.safetensors"
+        return file_digest(path)[:DIGEST_LENGTH] if path.is_file() else ""
+
+    def save_report(self, name: str, value: Json, *, checkpoint: str | None = "final") -> None:
+        """Write a report with the versions, machine and date that made it; what `value["made_by"]` says already is kept.
+
+        Args:
+            checkpoint: whose digest is written as glp_digest; None when no GLP was measured.
+        """
+        if checkpoint is not None:
+            value = value | {"glp_digest": self.glp_digest(checkpoint)}
         stamp = {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
         write_json(self.report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
 

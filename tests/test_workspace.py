@@ -1,5 +1,6 @@
 """A workspace opens, saves and finds its parts; damage and absence are said."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -106,6 +107,18 @@ def test_reports_come_back_stamped_and_are_none_before(workspace):
     assert stamp["torch"] == torch.__version__
     assert stamp["machine"]["cores"] >= 1
     assert stamp["date"].endswith("UTC")
+
+
+def test_a_report_names_the_glp_that_it_was_made_with(workspace):
+    workspace.save_report("bench", {"glp_digest": "of an older GLP"})
+    assert workspace.report("bench")["glp_digest"] == "" == workspace.glp_digest()
+    weights = workspace.folder / "glp" / "final.safetensors"
+    weights.parent.mkdir(exist_ok=True)
+    weights.write_bytes(b"weights")
+    workspace.save_report("bench", {"glp_digest": "of an older GLP"})
+    assert workspace.report("bench")["glp_digest"] == hashlib.sha256(b"weights").hexdigest()[:16]
+    workspace.save_report("sae", {}, checkpoint=None)
+    assert "glp_digest" not in workspace.report("sae")
 
 
 @pytest.mark.parametrize("name", ["../workspace", "a/b", "", "A", "a.json"])

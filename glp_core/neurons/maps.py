@@ -129,12 +129,11 @@ def _follow(child: subprocess.Popen[str], epochs: int, progress: Progress, cance
             progress(min(int(done), epochs), epochs, words)
 
 
-def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: MapConfig) -> None:
-    """Write maps by kind, with their parameters."""
+def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: MapConfig, *, glp_digest: str) -> None:
+    """Write maps by kind, with their parameters and the digest of their GLP."""
     whole = pd.concat([table.assign(kind=kind) for kind, table in maps.items()], ignore_index=True)
     whole = whole.astype({"layer": "int16", "unit": "int32", "x": "float32", "y": "float32"})
     with replacing(folder / "maps.parquet") as scratch:
         whole.to_parquet(scratch, index=False)
-    write_json(
-        folder / "maps.json", asdict(config) | {"kinds": {kind: KINDS[kind] for kind in maps}, "method": "UMAP (umap-learn)"}
-    )
+    facts = {"kinds": {kind: KINDS[kind] for kind in maps}, "method": "UMAP (umap-learn)", "glp_digest": glp_digest}
+    write_json(folder / "maps.json", asdict(config) | facts)

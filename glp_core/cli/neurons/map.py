@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
             )
             for kind in args.kinds
         }
-    save_maps(workspace.neurons, maps, config)
+    save_maps(workspace.neurons, maps, config, glp_digest=workspace.glp_digest())
     say(f"Maps of {', '.join(maps)} are in {workspace.neurons}.")
     return 0

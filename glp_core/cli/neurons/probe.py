@@ -175,4 +175,5 @@ def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Tas
         "best_task": torch.from_numpy(found.best_task).to(torch.int16),
         "best_auc": torch.from_numpy(found.best_auc).float(),
     }
-    write_tensors(workspace.neurons / "concepts.safetensors", tensors, {"tasks": json.dumps([task.name for task in every])})
+    facts = {"tasks": json.dumps([task.name for task in every]), "glp_digest": workspace.glp_digest()}
+    write_tensors(workspace.neurons / "concepts.safetensors", tensors, facts)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         "intervals": "95%, bootstrap over prefixes",
     }
     report = summarise(outcomes) | {"settings": settings}
-    workspace.save_report(args.report, report)
+    workspace.save_report(args.report, report, checkpoint=args.checkpoint)
     for row in report["comparisons"]:
         say(
             f"strength {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     sae, facts = made
     save_sae(sae, path, facts)
-    workspace.save_report("sae", facts)
+    workspace.save_report("sae", facts, checkpoint=None)
     words = f"unexplained variance {facts['unexplained_variance']:.3f}, {facts['dead_latents']:,} dead"
     say(f"{facts['n_latents']:,} latents, {config.k} active, {words}: {path}.")
     return 0
