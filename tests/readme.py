@@ -57,10 +57,10 @@ def rooms():
 def pages():
     """Return the table of pages, each with what its docstring says after the title."""
     lines = ["| Page | What it answers |", "|---|---|"]
-    order = ("overview", "steering", "neurons", "concepts", "manifold", "scaling")
-    known = {path.stem: path for path in sorted((ROOT / "pages").glob("*.py"))}
-    for name in sorted(known, key=lambda n: (order.index(n) if n in order else len(order), n)):
-        title, _, words = ast.get_docstring(ast.parse(known[name].read_text())).split("\n")[0].partition(": ")
+    app = ast.parse((ROOT / "dashboard/app.py").read_text())
+    [listed] = [node.value for node in app.body if isinstance(node, ast.Assign) and node.targets[0].id == "PAGES"]
+    for name, *_ in ast.literal_eval(listed):
+        title, _, words = ast.get_docstring(ast.parse((ROOT / f"pages/{name}.py").read_text())).split("\n")[0].partition(": ")
         lines.append(f"| {title} | {words[0].upper()}{words[1:]} |")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from streamlit.errors import StreamlitAPIException
 
 from glp_core.errors import GlpError
 
-PAGES = ("overview", "steering", "neurons", "concepts", "scaling", "manifold", "lab")
+PAGES = {path.stem for path in (Path(__file__).parents[2] / "pages").glob("*.py")}
 """Names of the pages in addresses."""
 NAMED_OPTIONS = 8
 """Options that a message lists before it breaks off."""
