@@ -19,6 +19,10 @@ COMMANDS = {
     "direction": "Make a direction of your own from a CSV of texts with labels.",
     "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
     "tune-walk": "Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json.",
+    "steer": "Steer 100 prefixes along every direction with every arm; write reports/steering_<direction>.json.",
+    "pareto": "Compare what steering arms trade of concept against fluency; write reports/pareto.json.",
+    "strengths": "Find the strength to recommend along every direction, and its zones; write reports/strengths.json.",
+    "first-press": "Choose the example that the Steering page opens with, by its measured effect.",
     "evaluate": "Measure the GLP: held-out loss, Frechet distance, what projection costs the LLM.",
     "solvers": "Fit the two-call solver to the GLP and measure the error of every solver.",
     "sae": "Train the sparse autoencoder that meta-neurons are compared with.",
@@ -36,7 +40,7 @@ COMMANDS = {
 ROOMS = {
     "data": ("setup", "collect", "bank"),
     "training": ("train", "sae", "sweep"),
-    "steering": ("direction", "directions", "steer-sentiment", "tune-walk"),
+    "steering": ("direction", "directions", "steer-sentiment", "tune-walk", "steer", "pareto", "strengths", "first-press"),
     "neurons": ("index", "probe", "describe", "map"),
     "evaluation": ("evaluate", "solvers", "detect", "scorecard", "zones", "scaling"),
 }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.prior.glp import GLP
+    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.directions import Direction
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
@@ -159,6 +160,13 @@ class Workspace:
         from glp_core.prior.checkpoint import load_glp
 
         return load_glp(self.folder / "glp", checkpoint, self.device, self.torch_dtype)
+
+    def walk(self) -> "WalkSettings":
+        """Return how walks go here: as `tune-walk` chose for this workspace, else by default."""
+        from glp_core.prior.walk import WalkSettings
+
+        chosen = (self.report("walk_tuning") or {}).get("chosen")
+        return WalkSettings(**chosen) if chosen else WalkSettings()
 
     @property
     def torch_dtype(self) -> "torch.dtype":

@@ -1,9 +1,12 @@
-"""Arguments that the steering commands share: which prefixes, which directions."""
+"""What the steering commands share: which prefixes, which directions, and the projectors of arms."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from glp_core.errors import GlpError
+from glp_core.prior.glp import GLP
+from glp_core.prior.projection import KINDS, Kind, Projector, make_projector
 from glp_core.steering.directions import Direction
 from glp_core.workspace import Workspace
 
@@ -34,3 +37,13 @@ def chosen_directions(workspace: Workspace, args: argparse.Namespace) -> list[Di
         if direction.layer != workspace.layer:
             raise GlpError(f"{direction.name} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
     return directions
+
+
+def arm_projectors(workspace: Workspace, glp: GLP, arms: Sequence[str]) -> dict[str, Projector | None]:
+    """Return the projectors of arms: the workspace's walk, and the paper's noise level and schedule for the others."""
+    kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
+    covariance = workspace.covariance() if "gaussian" in arms else None
+    return {
+        arm: None if arm == "raw" else make_projector(kinds[arm], glp=glp, covariance=covariance, walk=workspace.walk())
+        for arm in arms
+    }

@@ -7,6 +7,7 @@ from typing import Literal
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.llm.decoding import Sampling
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.load_llm(),
         conditions(direction, projectors, args.strengths),
         prefixes,
-        tokens=args.tokens,
+        sampling=Sampling(args.tokens),
         meter=ManifoldMeter(glp, reference) if reference else None,
         progress=reporter("steer"),
     )
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     workspace.save_report(args.report, report, checkpoint=args.checkpoint)
     for row in report["comparisons"]:
         say(
-            f"strength {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "
+            f"{row['arm']} at {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "
             f"concept {row['concept_difference']:+.3f}, log-probability {row['log_probability_difference']:+.2f}"
         )
     return 0
@@ -79,4 +80,4 @@ def _projector(arm: Kind | Literal["raw"], workspace: Workspace, glp: GLP, optio
     if arm == "raw":
         return None
     covariance = workspace.covariance() if arm == "gaussian" else None
-    return make_projector(arm, glp=glp, covariance=covariance, **options)
+    return make_projector(arm, glp=glp, covariance=covariance, walk=workspace.walk(), **options)

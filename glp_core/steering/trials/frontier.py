@@ -17,13 +17,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glp_core.errors import GlpError
+from glp_core.files import Json
+from glp_core.stats import DRAWS
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 Numbers = NDArray[np.float64]
 
 AT_FLUENCY = 0.5
 """Where gains of arms are compared at equal fluency: a token is half as likely, or half of the new words are gone."""
-DRAWS = 2000
 
 
 def fluency(
@@ -69,8 +71,8 @@ class Cell(NamedTuple):
     """Texts of one arm at one strength, a number for each prefix; nan for a text without tokens."""
 
     concept: Numbers
-    log_probability: Numbers
-    """The greater of plain and asked-for."""
+    likelihood: Numbers
+    """Mean log-probability of a token: the greater of plain and asked-for."""
     repetition: Numbers
 
 
@@ -79,12 +81,18 @@ class Curves:
 
     def __init__(self, cells: dict[tuple[str, float], Cell]) -> None:
         self.cells = cells
-        self.plain = cells[UNSTEERED, 0.0]
-        self.n = len(self.plain.concept)
+        self.n = len(next(iter(cells.values())).concept)
         self.strengths: dict[str, list[float]] = {}
         for arm, strength in cells:
             if arm != UNSTEERED:
                 self.strengths.setdefault(arm, []).append(strength)
+
+    @property
+    def plain(self) -> Cell:
+        """The unsteered texts."""
+        if (UNSTEERED, 0.0) not in self.cells:
+            raise GlpError("There are no unsteered texts to compare with.")
+        return self.cells[UNSTEERED, 0.0]
 
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> "Curves":
@@ -93,6 +101,23 @@ class Curves:
         for one in outcomes:
             table.setdefault((one.arm, one.strength), []).append(one)
         return Curves({key: _cell(sorted(rows, key=lambda one: one.prefix)) for key, rows in table.items()})
+
+    @staticmethod
+    def from_json(listed: Sequence[Json]) -> "Curves":
+        """Return what `to_json` gave."""
+        return Curves(
+            {
+                (row["arm"], float(row["strength"])): Cell(*(np.array(row[name], dtype=float) for name in Cell._fields))
+                for row in listed
+            }
+        )
+
+    def to_json(self) -> list[Json]:
+        """Return every text's numbers by arm and strength, rounded; null for nan."""
+        return [
+            {"arm": arm, "strength": strength} | {name: _plain(values) for name, values in cell._asdict().items()}
+            for (arm, strength), cell in self.cells.items()
+        ]
 
     def points(self, arm: str, weights: Numbers | None = None) -> tuple[Numbers, Numbers]:
         """Return gain and fluency of an arm at its strengths, (strengths,); with weights of prefixes (draws, n), (draws, strengths)."""
@@ -116,6 +141,10 @@ def _cell(rows: Sequence[Outcome]) -> Cell:
     concept = np.array([one.concept for one in rows], dtype=float)
     likely = np.array([np.fmax(one.log_probability, one.asked_log_probability) for one in rows], dtype=float)
     return Cell(concept, likely, np.array([one.repetition if one.text else np.nan for one in rows], dtype=float))
+
+
+def _plain(values: Numbers) -> list[float | None]:
+    return [round(float(value), 4) if np.isfinite(value) else None for value in values]
 
 
 def _weighted(values: Numbers, weights: Numbers) -> Numbers:

@@ -24,6 +24,7 @@ from glp_core.steering.trials.writing import WrittenText, write_texts
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
 TOKENS = 24
+GREEDY = Sampling(TOKENS)
 UNSTEERED, PROMPTED = "unsteered", "prompted"
 
 
@@ -94,13 +95,17 @@ def measure(
     planned: Sequence[Condition],
     prefixes: Sequence[str],
     *,
-    tokens: int = TOKENS,
+    sampling: Sampling = GREEDY,
+    seeds: Sequence[int] | None = None,
     meter: ManifoldMeter | None = None,
     progress: Progress = quiet,
 ) -> list[Outcome]:
     """Write and measure every prefix under every condition, in the order of `planned`.
 
     Unsteered texts are written once for all directions. Conditions that share a projector are written side by side.
+
+    Args:
+        seeds: of each prefix's projection noise and choice of tokens; its number when None.
     """
     if not prefixes or not planned:
         raise GlpError("There is nothing to measure: give at least one prefix and one arm.")
@@ -111,12 +116,12 @@ def measure(
         places.setdefault(key, []).append(number)
     order = sorted(places.values(), key=lambda numbers: _projector_rank(planned, numbers[0]))
     rows = [
-        Row(prompts.before(planned[numbers[0]], prefix), planned[numbers[0]].what, seed=prefix)
+        Row(prompts.before(planned[numbers[0]], prefix), planned[numbers[0]].what, seed=seeds[prefix] if seeds else prefix)
         for numbers in order
         for prefix in range(len(prefixes))
     ]
     site = planned[0].direction.site(llm)
-    written = write_texts(site, rows, Sampling(tokens), meter=meter, progress=progress)
+    written = write_texts(site, rows, sampling, meter=meter, progress=progress)
     cells: dict[int, list[WrittenText]] = {}
     for place, numbers in enumerate(order):
         texts = written[place * len(prefixes) : (place + 1) * len(prefixes)]

@@ -1,4 +1,7 @@
-"""Turn outcomes of steering into report rows with intervals. Knows outcomes; knows no models and no files."""
+"""Turn outcomes of steering into a report: rows with intervals, arms against raw, every text's numbers, and some texts.
+
+Knows outcomes; knows no models and no files.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +10,7 @@ import numpy as np
 
 from glp_core.files import Json
 from glp_core.stats import Interval, bootstrap_mean, percentiles, resampled_means
+from glp_core.steering.trials.frontier import Curves
 from glp_core.steering.trials.outcomes import Outcome
 
 EXAMPLES = 3
@@ -14,10 +18,18 @@ EXAMPLES = 3
 MEASURES = ("concept", "log_probability", "asked_log_probability", "repetition", "repeated_bigrams", "distance", "kept_push")
 
 
-def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: str = "glp", seed: int = 0) -> Json:
-    """Return a row for each arm and strength, and at each strength `compared` against `baseline`, with 95% intervals.
+def report_name(direction: str) -> str:
+    """Return the name of a direction's report; that of sentiment is the one it always had."""
+    return "steering_sentiment" if direction == "positive-sentiment" else f"steering_{direction.replace('-', '_')}"
 
-    Intervals are bootstrapped over prefixes; comparisons are paired by prefix. A measure that has no value is null.
+
+def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", seed: int = 0) -> Json:
+    """Return a report on one direction's outcomes.
+
+    Returns:
+        `rows` for every arm and strength; `comparisons` of every arm with `baseline` at the same strength; 95% intervals are
+        bootstrapped over prefixes, paired in comparisons, and a measure without value is null. `texts`: concept, likelihood (see
+        frontier.py) and repetition of every text, by arm and strength. `examples`: texts of the first prefixes.
     """
     table: dict[tuple[str, float], list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda o: o.prefix):
@@ -29,13 +41,18 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", compared: s
             row |= _with_interval(name, bootstrap_mean(_column(cell, name), seed=seed))
         rows.append(row | {"n": len(cell)})
     comparisons = [
-        {"strength": strength} | _compare(table[compared, strength], table[baseline, strength], seed)
+        {"arm": arm, "strength": strength} | _compare(table[arm, strength], table[baseline, strength], seed)
         for arm, strength in table
-        if arm == compared and (baseline, strength) in table
+        if arm != baseline and (baseline, strength) in table
     ]
     examples = [o._asdict() for o in outcomes if o.prefix < EXAMPLES]
     keep = ("prefix", "arm", "strength", "text")
-    return {"rows": rows, "comparisons": comparisons, "examples": [{key: one[key] for key in keep} for one in examples]}
+    return {
+        "rows": rows,
+        "comparisons": comparisons,
+        "texts": Curves.of(outcomes).to_json(),
+        "examples": [{key: one[key] for key in keep} for one in examples],
+    }
 
 
 def _compare(ours: Sequence[Outcome], theirs: Sequence[Outcome], seed: int) -> Json:

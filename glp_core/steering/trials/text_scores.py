@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glp_core.errors import GlpError
+from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
@@ -29,7 +30,7 @@ CALLS, NOISE_LEVEL = 4, 0.5
 
 def unsteered(llm: Llm, direction: Direction, prefixes: Sequence[str], *, tokens: int = TOKENS) -> list[Outcome]:
     """Write every prefix unsteered: what all GLPs are compared with."""
-    return measure(llm, [Condition(direction, UNSTEERED)], prefixes, tokens=tokens)
+    return measure(llm, [Condition(direction, UNSTEERED)], prefixes, sampling=Sampling(tokens))
 
 
 def steering_score(
@@ -54,7 +55,7 @@ def steering_score(
         raise GlpError(f"The steering score is over strengths above 1, got {low[0] if low else 'none'}.")
     projector = make_projector("glp", glp=glp, noise_level=NOISE_LEVEL, steps=CALLS, solver=SOLVER)
     planned = [Condition(direction, "glp", strength, projector) for strength in strengths]
-    steered = measure(llm, planned, prefixes, tokens=tokens)
+    steered = measure(llm, planned, prefixes, sampling=Sampling(tokens))
     return score([*plain, *steered])
 
 

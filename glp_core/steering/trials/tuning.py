@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
@@ -118,7 +119,7 @@ def tune(
         for direction in directions
         for strength in strengths
     ]
-    outcomes = measure(llm, planned, prefixes, tokens=tokens, progress=progress)
+    outcomes = measure(llm, planned, prefixes, sampling=Sampling(tokens), progress=progress)
     return compare(tried, {d.name: [one for one in outcomes if one.direction == d.name] for d in directions})
 
 

@@ -33,7 +33,7 @@ def direction():
 @pytest.fixture(scope="module")
 def outcomes(tiny_llm, tiny_glp, direction):
     projectors = {"raw": None, "glp": make_projector("glp", glp=tiny_glp)}
-    return measure(tiny_llm, conditions(direction, projectors, (0.5, 1.5), prompted=True), PREFIXES, tokens=8)
+    return measure(tiny_llm, conditions(direction, projectors, (0.5, 1.5), prompted=True), PREFIXES, sampling=Sampling(8))
 
 
 def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, direction, outcomes):
@@ -72,7 +72,11 @@ def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
         assert row["concept"] == pytest.approx(np.mean([o.concept for o in cell]), abs=1e-4)
         assert row["concept_ci"][0] <= row["concept"] <= row["concept_ci"][1]
     assert report["rows"][0]["kept_push"] is None and report["rows"][3]["kept_push"] is not None
-    assert [c["strength"] for c in report["comparisons"]] == [0.5, 1.5]
+    assert [(c["arm"], c["strength"]) for c in report["comparisons"]] == [("glp", 0.5), ("glp", 1.5)]
+    assert [(row["arm"], row["strength"]) for row in report["texts"]] == [
+        (row["arm"], row["strength"]) for row in report["rows"]
+    ]
+    assert report["texts"][1]["concept"] == pytest.approx([o.concept for o in outcomes if o.arm == "prompted"], abs=1e-4)
 
 
 def test_an_interval_covers_what_theory_says():
@@ -104,7 +108,7 @@ def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction
     )
     other = replace(direction, name="other", probe_bias=-3.0)
     planned = [one for d in (direction, other) for one in conditions(d, {"raw": None}, (1.0,))]
-    made = measure(tiny_llm, planned, PREFIXES, tokens=4)
+    made = measure(tiny_llm, planned, PREFIXES, sampling=Sampling(4))
     assert written == [3 * len(PREFIXES)]
     assert [(one.direction, one.arm, one.prefix) for one in made] == [
         (c.direction.name, c.arm, prefix) for c in planned for prefix in range(len(PREFIXES))

@@ -1,0 +1,48 @@
+"""Choose the example that the Steering page opens with, by its measured effect; write reports/first_press.json."""
+
+import argparse
+from dataclasses import asdict
+
+from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_prefixes
+from glp_core.errors import GlpError
+from glp_core.files import Json
+from glp_core.llm.decoding import Sampling
+from glp_core.steering.trials import advice
+from glp_core.steering.trials.outcomes import Outcome, conditions, measure
+
+TOKENS = 64
+"""As many as the page writes."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    add_device_argument(parser)
+    add_prefixes_arguments(parser, "validation_prefixes", limit=100)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text, as the page writes (default: {TOKENS})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    check_counts(args, ("tokens", "limit"), 1)
+    workspace = open_workspace(args)
+    prefixes = chosen_prefixes(workspace, args)
+    listed: list[Json] = (workspace.report("strengths") or {}).get("candidates", [])
+    listed = [one for one in listed if one["prefix"] < len(prefixes)]
+    if not listed:
+        raise GlpError("There are no candidates in reports/strengths.json. Make it with `python -m glp_core strengths`.")
+    llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
+    progress = reporter("first press")
+    again: list[tuple[Json, list[Outcome]]] = []
+    for number, one in enumerate(listed):
+        planned = conditions(workspace.direction(one["direction"]), projectors, [one["strength"]])
+        seed = one["prefix"]
+        outcomes = measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])
+        again.append((one, outcomes))
+        progress(number + 1, len(listed), one["direction"])
+    report = advice.first_press(again, prefixes)
+    settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "candidates": len(listed)}
+    workspace.save_report("first_press", report | {"settings": settings})
+    say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
+    return 0

@@ -1,0 +1,25 @@
+"""Compare what steering arms trade of concept against fluency, from the reports of `steer`; write reports/pareto.json."""
+
+import argparse
+
+from glp_core.cli.console import add_workspace_argument, open_workspace, say
+from glp_core.steering.trials.pareto import pareto
+from glp_core.steering.trials.report import report_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all that have a report)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    workspace = open_workspace(args)
+    names = args.directions or workspace.direction_names()
+    reports = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
+    report = pareto(reports)
+    workspace.save_report("pareto", report)
+    for statement in report["summary"]["statements"]:
+        say(statement)
+    return 0

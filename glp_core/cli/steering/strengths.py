@@ -1,0 +1,49 @@
+"""Find on validation prefixes the strength to recommend along every direction, and its zones; write reports/strengths.json."""
+
+import argparse
+from dataclasses import asdict
+
+from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_directions, chosen_prefixes
+from glp_core.files import Json
+from glp_core.llm.decoding import Sampling
+from glp_core.steering.trials import advice
+from glp_core.steering.trials.frontier import Curves
+from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, conditions, measure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_argument(parser)
+    add_device_argument(parser)
+    add_prefixes_arguments(parser, "validation_prefixes", limit=100)
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=list(advice.STRENGTHS), metavar="X", help="in median norms"
+    )
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    check_counts(args, ("tokens", "limit"), 1)
+    workspace = open_workspace(args)
+    directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
+    unsteered = [Condition(direction, UNSTEERED) for direction in directions]
+    own = measure(llm, unsteered, prefixes, sampling=Sampling(args.tokens, 1.0), progress=reporter("own"))
+    planned = [one for direction in directions for one in conditions(direction, projectors, sorted(args.strengths))]
+    outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), progress=reporter("steered"))
+    drawn, steered = (
+        {d.name: Curves.of(one for one in listed if one.direction == d.name) for d in directions} for listed in (own, outcomes)
+    )
+    entries = advice.advise(steered, drawn)
+    report: Json = {
+        "directions": entries,
+        "candidates": advice.candidates(steered),
+        "shares": {"drifting": advice.DRIFTING, "broken": advice.BROKEN},
+        "settings": {"prefixes": len(prefixes), "tokens": args.tokens, "walk": asdict(workspace.walk())},
+    }
+    workspace.save_report("strengths", report)
+    for name, entry in entries.items():
+        say(f"{name}: recommended {entry['recommended']}, raw drifts from {entry['arms']['raw']['drifting']}")
+    return 0

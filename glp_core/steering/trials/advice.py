@@ -1,0 +1,163 @@
+"""Which strength to recommend along a direction, where steering drifts and breaks, and the first example that a page shows.
+
+All of it is measured on validation prefixes. A text is broken when it is less likely than 95% of the texts that the model draws itself
+at temperature 1, or repeats itself more than 95% of its own greedy ones do (greedy texts are the likeliest there are, so judging
+likelihood by them would call most readable texts broken). Likelihood is the greater of two contexts, as in frontier.py, so that a text
+does not break by its topic. Knows outcomes; knows no models and no files.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glp_core.errors import GlpError
+from glp_core.files import Json
+from glp_core.steering.trials.frontier import Cell, Curves, Numbers, fluency, gain
+from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
+
+EDGE = 0.05
+"""Share of the model's own texts beyond each limit."""
+DRIFTING, BROKEN = 0.25, 0.75
+"""A zone begins at the first strength where this share of texts is broken."""
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
+CANDIDATES = 16
+"""Texts that are looked at again for the first example."""
+PLAIN_CONCEPT = 0.3
+"""The first example's unsteered text shows less of the concept than that."""
+
+
+class Limits(NamedTuple):
+    """Beyond which a text is broken."""
+
+    likelihood: float
+    repetition: float
+
+    @staticmethod
+    def of(drawn: Cell, greedy: Cell) -> "Limits":
+        """Return the limits that 95% of the model's own texts keep: drawn at temperature 1, and greedy ones."""
+        return Limits(float(np.nanquantile(drawn.likelihood, EDGE)), float(np.nanquantile(greedy.repetition, 1 - EDGE)))
+
+    def broken(self, cell: Cell) -> NDArray[np.bool_]:
+        """Say of each text whether it is broken; one without tokens is."""
+        return ~((cell.likelihood >= self.likelihood) & (cell.repetition <= self.repetition))
+
+
+def advise(steered: Mapping[str, Curves], drawn: Mapping[str, Curves]) -> Json:
+    """Return for each direction zones of strength for every arm, and the strength to recommend for the walk.
+
+    Args:
+        steered: each direction's texts, unsteered ones among them.
+        drawn: each direction's unsteered texts at temperature 1.
+    Returns:
+        By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
+        `recommended`: the largest strength before walked texts drift, or null, with its `gain` and `fluency`.
+    """
+    return {name: _advice(curves, Limits.of(drawn[name].plain, curves.plain)) for name, curves in steered.items()}
+
+
+def _advice(curves: Curves, limits: Limits) -> Json:
+    arms: Json = {}
+    for arm, strengths in curves.strengths.items():
+        gains, fluencies = curves.points(arm)
+        shares = [float(limits.broken(curves.cells[arm, strength]).mean()) for strength in strengths]
+        rows = [
+            {"strength": strength, "broken": round(share, 4), "gain": round(float(x), 4), "fluency": round(float(y), 4)}
+            for strength, share, x, y in zip(strengths, shares, gains, fluencies, strict=True)
+        ]
+        arms[arm] = {"drifting": _first(rows, DRIFTING), "broken": _first(rows, BROKEN), "rows": rows}
+    sound = _before_drift(arms["walk"]) if "walk" in arms else []
+    best = sound[-1] if sound else None
+    return {
+        "limits": limits._asdict(),
+        "arms": arms,
+        "recommended": best["strength"] if best else None,
+        "gain": best["gain"] if best else None,
+        "fluency": best["fluency"] if best else None,
+        "n": curves.n,
+    }
+
+
+def _first(rows: Sequence[Json], share: float) -> float | None:
+    return next((row["strength"] for row in rows if row["broken"] >= share), None)
+
+
+def _before_drift(arm: Json) -> list[Json]:
+    return [row for row in arm["rows"] if arm["drifting"] is None or row["strength"] < arm["drifting"]]
+
+
+class Effect(NamedTuple):
+    """How much more a walked text is worth than a raw one, after the same prefix at the same strength."""
+
+    effect: float
+    """Concept times fluency, walked minus raw."""
+    direction: str
+    strength: float
+    prefix: int
+
+
+def effects(steered: Mapping[str, Curves]) -> list[Effect]:
+    """Return the effect of every text whose unsteered one shows little of the concept, greatest first."""
+    listed = []
+    for name, curves in steered.items():
+        plain = curves.plain.concept < PLAIN_CONCEPT
+        for strength in curves.strengths.get("walk", []):
+            if ("raw", strength) not in curves.cells:
+                continue
+            worth = text_worth(curves, "walk", strength) - text_worth(curves, "raw", strength)
+            listed += [Effect(float(worth[i]), name, strength, int(i)) for i in np.flatnonzero(plain & np.isfinite(worth))]
+    return sorted(listed, reverse=True)
+
+
+def text_worth(curves: Curves, arm: str, strength: float) -> Numbers:
+    """Return each text's concept gain times fluency, against the means of unsteered texts."""
+    cell, plain = curves.cells[arm, strength], Cell(*(np.asarray(np.nanmean(values)) for values in curves.plain))
+    return gain(cell.concept, np.asarray(0.0)) * fluency(cell.likelihood, cell.repetition, plain.likelihood, plain.repetition)
+
+
+def candidates(steered: Mapping[str, Curves]) -> list[Json]:
+    """Return the texts of greatest effect, at most one for each direction and prefix, to be looked at again at full length."""
+    chosen: dict[tuple[str, int], Effect] = {}
+    for one in effects(steered):
+        chosen.setdefault((one.direction, one.prefix), one)
+    return [one._asdict() for one in list(chosen.values())[:CANDIDATES]]
+
+
+def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Sequence[str]) -> Json:
+    """Return the example of greatest effect among candidates that were written again.
+
+    Args:
+        again: candidates with their unsteered, raw and walked outcomes.
+    Raises:
+        GlpError: no candidate.
+    """
+    measured = [(_effect_of(outcomes), candidate, outcomes) for candidate, outcomes in again]
+    if not measured:
+        raise GlpError("No text of the validation prefixes shows an effect. Measure again with `python -m glp_core strengths`.")
+    effect, candidate, outcomes = max(measured, key=lambda one: one[0])
+    columns = {
+        one.arm: {
+            "text": one.text,
+            "concept": round(one.concept, 4),
+            "log_probability": round(one.log_probability, 4),
+            "repetition": round(one.repetition, 4),
+        }
+        for one in outcomes
+    }
+    return {
+        "prompt": prefixes[candidate["prefix"]],
+        "direction": candidate["direction"],
+        "strength": candidate["strength"],
+        "seed": candidate["prefix"],
+        "effect": round(effect, 4),
+        "columns": columns,
+    }
+
+
+def _effect_of(outcomes: Sequence[Outcome]) -> float:
+    curves = Curves.of([one._replace(prefix=0) for one in outcomes])
+    strength = max(strength for _, strength in curves.cells)
+    if not curves.plain.concept[0] < PLAIN_CONCEPT or (UNSTEERED, 0.0) not in curves.cells:
+        return -1.0
+    return float((text_worth(curves, "walk", strength) - text_worth(curves, "raw", strength))[0])

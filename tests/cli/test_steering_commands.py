@@ -1,0 +1,65 @@
+"""The commands that tune, steer, compare and advise, one after another on a tiny workspace."""
+
+import json
+
+import pytest
+
+from glp_core.__main__ import main
+from glp_core.cli.steering import steer
+from glp_core.data.corpus import Document
+from tests.support import pages
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny workspace and its model, four prefixes a list."""
+    workspace, llm, _, documents = pages.make_store(tmp_path_factory.mktemp("steering"), train=20, held_out=40, activations=400)
+    for name in ("prefixes", "validation_prefixes"):
+        texts = [f"the {word} of {name}" for word in ("cat", "rain", "film", "mind")]
+        (workspace.folder / f"{name}.json").write_text(json.dumps(texts))
+    return workspace, llm, documents
+
+
+@pytest.fixture()
+def run(made, monkeypatch):
+    workspace, llm, documents = made
+    monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
+    monkeypatch.setattr(steer, "documents", lambda _split: [Document(3 * text.text, "long") for text in documents])
+    return lambda command, *words: main([command, "--workspace", str(workspace.folder), *words])
+
+
+def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
+    workspace, *_ = made
+    names = workspace.direction_names()
+    assert run("pareto") == 1, "there are no reports yet"
+    assert run("first-press") == 1, "there are no candidates yet"
+    few = ("--device", "cpu", "--tokens", "4", "--strengths", "0.5", "1.5")
+    assert run("tune-walk", *few, "--forms", "raw", "glp 0.25", "walk 0.25 x 4", "walk 0.1 x 8") == 0
+    tuned = workspace.report("walk_tuning")
+    assert tuned["chosen"]["pushes"] in (4, 8) and set(tuned["by_direction"]) == set(names)
+    assert workspace.walk().noise_level == tuned["chosen"]["noise_level"]
+
+    texts = tmp_path / "texts.json"
+    assert run("steer", *few, "--limit", "3", "--documents", "2", "--texts", str(texts)) == 0
+    for name in names:
+        report = workspace.report(f"steering_{name.replace('-', '_')}".replace("positive_sentiment", "sentiment"))
+        cells = {(row["arm"], row["strength"]) for row in report["rows"]}
+        assert cells >= {(arm, s) for arm in steer.ARMS for s in (0.5, 1.5)} | {("unsteered", 0.0), ("prompted", 0.0)}
+        assert {arm for arm, _ in cells} >= {"raw_best", "glp_best", "walk_best"}
+        assert len(report["elsewhere"]) == len(steer.ARMS) * 2 and report["settings"]["prefixes"] == 3
+        assert report["settings"]["walk"] == tuned["chosen"]
+    assert len(json.loads(texts.read_text())) == len(names) * 3 * (2 + len(steer.ARMS) * 2 + 3)
+
+    assert run("pareto") == 0
+    assert set(workspace.report("pareto")["directions"]) == set(names)
+    assert run("strengths", *few) == 0
+    advised = workspace.report("strengths")
+    assert set(advised["directions"]) == set(names)
+    assert run("first-press", "--device", "cpu", "--tokens", "6") == (0 if advised["candidates"] else 1)
+
+
+def test_what_cannot_be_run_is_said(run, capsys):
+    assert run("steer", "--directions", "nowhere") == 1
+    assert run("tune-walk", "--device", "cpu", "--forms", "nothing") == 1
+    assert "names no form" in capsys.readouterr().err
+    assert run("strengths", "--limit", "0") == 1

@@ -1,0 +1,76 @@
+"""Recommended strengths, zones and the first example, on texts whose answer is known."""
+
+import numpy as np
+import pytest
+
+from glp_core.errors import GlpError
+from glp_core.steering.trials import advice
+from glp_core.steering.trials.frontier import Cell, Curves
+from glp_core.steering.trials.outcomes import Outcome
+
+N = 40
+
+
+def cell(concept, likelihood, repetition=0.2, broken=0.0):
+    """Texts of which a share lies far beyond every limit."""
+    likely = np.full(N, likelihood)
+    likely[: round(broken * N)] = -99.0
+    return Cell(np.full(N, concept), likely, np.full(N, repetition))
+
+
+def curves(shares):
+    """Arms with the share of broken texts at strengths 1, 2, 3."""
+    cells = {("unsteered", 0.0): cell(0.1, -1.0)}
+    for arm, broken in shares.items():
+        cells |= {(arm, float(i + 1)): cell(0.4 + 0.2 * i, -1.0, broken=share) for i, share in enumerate(broken)}
+    return Curves(cells)
+
+
+OWN = Curves({("unsteered", 0.0): cell(0.1, -3.0)})
+
+
+def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommended():
+    steered = {
+        "d": curves({"raw": (0.0, 0.3, 0.8), "walk": (0.0, 0.1, 0.5)}),
+        "e": curves({"raw": (1, 1, 1), "walk": (0.5, 0, 0)}),
+    }
+    found = advice.advise(steered, {"d": OWN, "e": OWN})
+    d = found["d"]
+    assert (d["arms"]["raw"]["drifting"], d["arms"]["raw"]["broken"]) == (2.0, 3.0)
+    assert (d["arms"]["walk"]["drifting"], d["arms"]["walk"]["broken"]) == (3.0, None)
+    assert d["recommended"] == 2.0 and d["gain"] == pytest.approx(5 / 9, abs=1e-3)
+    assert found["e"]["recommended"] is None
+
+
+def test_limits_are_kept_by_all_but_a_twentieth_of_the_models_own_texts():
+    rng = np.random.default_rng(0)
+    own = Cell(np.zeros(2000), rng.normal(-3, 0.5, 2000), rng.random(2000))
+    limits = advice.Limits.of(own, own)
+    assert (own.likelihood < limits.likelihood).mean() == pytest.approx(0.05, abs=0.002)
+    assert (own.repetition > limits.repetition).mean() == pytest.approx(0.05, abs=0.002)
+    nothing = Cell(np.array([np.nan]), np.array([np.nan]), np.array([np.nan]))
+    assert limits.broken(nothing).all()
+
+
+def outcome(prefix, arm, strength, concept, likelihood=-1.0, repetition=0.2):
+    return Outcome(prefix, arm, strength, f"{arm} {prefix}", concept, likelihood, repetition, 0.0, 1.0, 1.0, -9.0, "d")
+
+
+def test_the_first_example_is_plain_unsteered_broken_raw_and_full_of_the_concept_walked():
+    listed = []
+    for prefix, (plain, raw, walk) in enumerate([(0.1, 0.5, 0.9), (0.1, 0.1, 0.95), (0.8, 0.0, 1.0), (0.1, 0.9, 0.9)]):
+        listed += [
+            outcome(prefix, "unsteered", 0.0, plain),
+            outcome(prefix, "raw", 1.0, raw),
+            outcome(prefix, "walk", 1.0, walk),
+        ]
+    chosen = advice.candidates({"d": Curves.of(listed)})
+    assert [one["prefix"] for one in chosen] == [1, 0, 3], "prefix 2 shows the concept by itself"
+    again = [(one, [o for o in listed if o.prefix == one["prefix"]]) for one in chosen]
+    again[0][1][2] = outcome(1, "walk", 1.0, 0.2)  # written at full length it lost the concept
+    press = advice.first_press(again, ["a", "b", "c", "d"])
+    assert (press["prompt"], press["direction"], press["strength"], press["seed"]) == ("a", "d", 1.0, 0)
+    assert press["columns"]["walk"] == {"text": "walk 0", "concept": 0.9, "log_probability": -1.0, "repetition": 0.2}
+    assert press["effect"] == pytest.approx(0.4)
+    with pytest.raises(GlpError, match="strengths`"):
+        advice.first_press([], [])

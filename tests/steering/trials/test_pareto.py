@@ -1,0 +1,88 @@
+"""Comparing arms on outcomes whose answer is known, through the same report that the commands write."""
+
+import json
+
+import numpy as np
+import pytest
+
+from glp_core.errors import GlpError
+from glp_core.steering.trials.outcomes import Outcome
+from glp_core.steering.trials.pareto import pareto
+from glp_core.steering.trials.report import report_name, summarise
+
+N = 60
+ARMS = {
+    ("unsteered", 0.0): (0.2, -2.0, 0.2),
+    ("prompted", 0.0): (0.6, -2.0, 0.2),
+    ("raw", 0.5): (0.6, -2.0, 0.2),
+    ("raw", 1.0): (0.9, -4.0, 0.6),
+    ("glp", 0.5): (0.4, -2.0, 0.2),
+    ("glp", 1.0): (0.5, -2.5, 0.3),
+    ("walk", 0.5): (0.6, -2.0, 0.2),
+    ("walk", 1.0): (0.9, -2.2, 0.2),
+}
+
+
+def report(better=(), **settings):
+    """A report of texts that scatter around ARMS, the walk's concept moved by `better`."""
+    rng = np.random.default_rng(0)
+    outcomes = []
+    for (arm, strength), (concept, likely, repetition) in ARMS.items():
+        shift = better if arm == "walk" else 0.0
+        for i in range(N):
+            concept_i = np.clip(concept + shift + 0.05 * rng.standard_normal(), 0, 1)
+            outcomes.append(Outcome(i, arm, strength, "x", concept_i, likely, repetition, 0.0, 1.0, 1.0, -9.0, "d"))
+    return json.loads(json.dumps(summarise(outcomes) | {"settings": {"title": "D"} | settings}))
+
+
+def test_the_better_arm_is_ahead_and_the_words_follow_the_numbers():
+    found = pareto({"good": report(0.0), "bad": report(-0.35)})
+    json.dumps(found, allow_nan=False)
+    good, bad = found["directions"]["good"], found["directions"]["bad"]
+    assert good["differences"]["walk-raw"]["verdict"] == good["differences"]["walk-glp"]["verdict"] == "ahead"
+    assert bad["differences"]["walk-raw"]["verdict"] == "behind"
+    assert good["sentence"].startswith("The walk is ahead of raw steering")
+    assert "behind raw steering" in bad["sentence"]
+    counts = found["summary"]["walk-raw"]["over_strengths"]
+    assert counts == {"ahead": 1, "level": 0, "behind": 1}
+    assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in found["summary"]["statements"][0]
+
+
+def test_hypervolumes_are_those_of_the_means_and_lie_in_their_intervals():
+    entry = pareto({"d": report(0.0)})["directions"]["d"]
+    raw = entry["arms"]["raw"]
+    first, second = raw["points"]
+    assert first["gain"] == pytest.approx(0.5, abs=0.02) and first["fluency"] == pytest.approx(1, abs=0.01)
+    assert second["fluency"] == pytest.approx(np.exp(-2) * 0.5, abs=0.01)
+    assert raw["hypervolume"] == pytest.approx(first["gain"] + (second["gain"] - first["gain"]) * second["fluency"], abs=1e-3)
+    for arm in entry["arms"].values():
+        assert arm["hypervolume_ci"][0] <= arm["hypervolume"] <= arm["hypervolume_ci"][1]
+    difference = entry["differences"]["walk-raw"]
+    assert difference["hypervolume"] == pytest.approx(entry["arms"]["walk"]["hypervolume"] - raw["hypervolume"], abs=1e-3)
+    assert entry["best"]["prompted"]["gain"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_arms_at_their_own_best_are_compared_there():
+    cells = {("unsteered", 0.0): ARMS["unsteered", 0.0]}
+    cells |= {("raw", 0.5): (0.2, -2.0, 0.2), ("walk", 0.5): (0.2, -2.0, 0.2)}
+    cells |= {("raw_best", 0.3): (0.6, -2.0, 0.2), ("walk_best", 0.7): (1.0, -2.0, 0.2)}
+    outcomes = [Outcome(i, a, s, "x", *n, 0.0, 1.0, 1.0, -9.0, "d") for (a, s), n in cells.items() for i in range(5)]
+    settings = {"settings": {"best": {"raw": {}, "walk": {"pushes": 8}}}}
+    entry = pareto({"d": summarise(outcomes) | settings})["directions"]["d"]
+    assert entry["differences"]["walk-raw"]["verdict"] == "level"
+    assert entry["best_differences"]["walk-raw"]["verdict"] == "ahead"
+    assert entry["best_differences"]["walk-raw"]["worth"] == pytest.approx(0.5)
+    assert entry["best"]["walk"]["strength"] == 0.7 and entry["best"]["walk"]["settings"] == {"pushes": 8}
+    assert "walk_best" not in entry["arms"]
+
+
+def test_reports_of_before_are_refused_with_the_way_out():
+    with pytest.raises(GlpError, match="glp_core steer`"):
+        pareto({"d": {"rows": [], "settings": {}}})
+    with pytest.raises(GlpError, match="glp_core steer`"):
+        pareto({})
+
+
+def test_a_report_is_named_after_its_direction():
+    assert report_name("positive-sentiment") == "steering_sentiment"
+    assert report_name("world-politics") == "steering_world_politics"
