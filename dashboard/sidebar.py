@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.service import resources, workspace_facts
+from dashboard.service import follow, resources, workspace_facts
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
@@ -11,6 +11,7 @@ LOADING = {0: "starting", 1: "loading the LLM", 2: "loading the GLP"}
 
 def draw() -> None:
     """Draw the sidebar; while the models load it looks again every second."""
+    follow.keep_queue_place(None)
     with st.sidebar:
         try:
             facts = workspace_facts.read()
@@ -33,7 +34,6 @@ def _state() -> None:
         st.html(frame.facts([("Device", resources.device_title()), ("Models", "not loaded")]))
         frame.error_box(str(loading.error))
         return
-    running, waiting = resources.runner().load()
-    queue = "free" if not running else f"busy, {waiting} waiting"
-    st.html(frame.facts([("Device", resources.device_title()), ("Type", resources.number_type()), ("Queue", queue)]))
+    st.html(frame.facts([("Device", resources.device_title()), ("Type", resources.number_type())]))
+    follow.keep_queue_place(st.empty())
     st.html('<div data-testid="models-ready"></div>')

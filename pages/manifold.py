@@ -1,6 +1,6 @@
 """Manifold: how far is this from what the model really produces?"""
 
-from dashboard.manifold import controls, reports, views
+from dashboard.manifold import controls, views
 from dashboard.widgets import frame
 
 HELP = """
@@ -30,5 +30,4 @@ files = views.draw(view)
 with slot:
     frame.share("manifold", controls.link())
     frame.download(files, key="manifold_download")
-reports.draw()
 frame.how_to_read(HELP)

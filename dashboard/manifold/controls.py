@@ -9,10 +9,14 @@ from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
 from dashboard.widgets.url import Param
+from glp_core.errors import GlpError
 
 DIRECTION = "manifold_direction"
 TEXT_BOX = "manifold_text_box"
 """Widget of the text, which the address holds while it is short."""
+OWN_BOX = "manifold_own_box"
+"""Widget of one's own prompts."""
+BOXES = {"text": TEXT_BOX, "own": OWN_BOX}
 
 
 def params() -> Mapping[str, Param]:
@@ -23,13 +27,15 @@ def params() -> Mapping[str, Param]:
 
 def values() -> dict[str, Any]:
     """Return the checked values of all parameters, by short name."""
-    held = url.current(params().values()) | {PARAMS["text"].key: url.text_of(PARAMS["text"], key=TEXT_BOX)}
+    held = url.current(params().values()) | {
+        PARAMS[name].key: url.text_of(PARAMS[name], key=box) for name, box in BOXES.items()
+    }
     return {name: param.check(held[param.key]) for name, param in params().items()}
 
 
 def link() -> dict[str, Any]:
     """Return what the page's address holds; a text that is too long for it is left out."""
-    return url.current(params().values()) | {PARAMS["text"].key: url.value(PARAMS["text"])}
+    return url.current(params().values()) | {PARAMS[name].key: url.value(PARAMS[name]) for name in BOXES}
 
 
 def text_box() -> None:
@@ -43,7 +49,15 @@ def direction() -> str:
     if not listed:
         return ""
     title = st.selectbox("Direction", [facts.title for facts in listed], key=DIRECTION, bind="query-params", width=260)
-    return next(facts.name for facts in listed if facts.title == title)
+    return direction_name(title)
+
+
+def direction_name(title: str) -> str:
+    """Return the name of the direction of that title; GlpError when there is none."""
+    name = next((facts.name for facts in _directions() if facts.title == title), None)
+    if name is None:
+        raise GlpError(f"There is no direction {url.shorten(title)}: choose another one.")
+    return name
 
 
 def _directions() -> list[workspace_facts.DirectionFacts]:

@@ -6,6 +6,7 @@ Results come back as plain numbers and texts; nothing is drawn here.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ from glp_core.steering.strength_grid import Cell, Spread
 if TYPE_CHECKING:
     from glp_core.evaluation.measures import Measures
 
-VIEWS = ("Text", "Strength", "Map")
+VIEWS = ("Text", "Strength", "Map", "Evidence")
+QUESTIONS = ("Concept and fluency", "Where text breaks", "Detection", "Scorecard")
+"""Of the Evidence view."""
 MEASURES = {
     "denoising error": "error",
     "displacement": "displacement",
@@ -63,9 +66,11 @@ PARAMS = {
     "text": url.text("manifold_text", "Text", TEXTS["News and a typo"], 2000),
     "measure": url.choice("manifold_measure", "Measure", "denoising error", tuple(MEASURES)),
     "prompts": url.whole("manifold_prompts", "Prompts", 50, 2, MOST_PROMPTS),
+    "own": url.text("manifold_own", "Own prompts", "", 2000, empty=True),
     "strength": url.number("manifold_strength", "Strength", 1.0, -3, 3),
     "plane": url.choice("manifold_plane", "Plane", "PCA", PLANES),
     "steps": url.choice("manifold_steps", "Steps", 20, STEPS),
+    "evidence": url.choice("manifold_evidence", "Evidence", QUESTIONS[0], QUESTIONS),
     "with_text": url.switch("manifold_map_text", "Own text", False),
 }
 """What the page's address holds beside the direction."""
@@ -134,6 +139,16 @@ def reference() -> Json:
     return found.get("measures", {})
 
 
+def band() -> tuple[float, float] | None:
+    """Return the distances between which 90% of real held-out tokens lie, or None before they were measured."""
+    report = workspace_facts.report("reference") or {}
+    errors = {round(share, 4): error for share, error in report.get("quantiles", [])}
+    if not {0.05, 0.5, 0.95} <= errors.keys():
+        return None
+    near, far = (math.sqrt(errors[share] / errors[0.5]) for share in (0.05, 0.95))
+    return near, far
+
+
 def stale() -> bool:
     """Say whether the quantiles were measured with another GLP than the one that is shown."""
     report = workspace_facts.report("measures")
@@ -150,7 +165,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     ours, site = measures(), resources.site()
     found = reference().get(measure)
     if found is None:
-        raise GlpError(f"The bank was not measured by {measure}. Measure it with `python -m glp_core bank --keep`.")
+        raise GlpError(f"The bank was not measured by {measure}. Measure it with `{workspace_facts.command('bank --keep')}`.")
     ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
     if len(ids) < 2:
         raise GlpError("The text has no tokens: write some words.")

@@ -8,10 +8,10 @@ import streamlit as st
 
 from dashboard.manifold.measure import MEASURES
 from dashboard.service import workspace_facts
-from dashboard.widgets import charts, frame
+from dashboard.widgets import charts, frame, starred
+from dashboard.widgets.frame import File
 from glp_core.files import Json
 
-DETECT, SCORECARD = "python -m glp_core detect", "python -m glp_core scorecard"
 NAMES = {inner: outer for outer, inner in MEASURES.items()}
 PAPER = (
     "For reference, the paper's Table 2 (Llama-3.1-8B, layer 15, another LLM and not comparable in level): Delta LM loss of GLP 0.0513 "
@@ -19,22 +19,20 @@ PAPER = (
 )
 
 
-def draw() -> None:
-    """Draw what the reports say of the GLP beside other methods, and of detection."""
-    _scorecard()
-    _detection()
-
-
-def _scorecard() -> None:
+def scorecard() -> list[File]:
+    """Draw the GLP's samples and reconstructions beside those of other methods; return the table."""
     st.subheader("Scorecard: is it like the real ones?", anchor=False)
     report = workspace_facts.report("scorecard")
     if not report or "rows" not in report:
-        frame.empty_report("The scorecard", SCORECARD, "some minutes")
-        return
-    st.dataframe(pd.DataFrame([_scores(row) for row in report["rows"]]), hide_index=True)
+        frame.empty_report("The scorecard", workspace_facts.command("scorecard"), "some minutes")
+        return []
+    table = pd.DataFrame([_scores(row) for row in report["rows"]])
+    st.dataframe(table, hide_index=True)
     ablated = report["mean_ablation"]["value"]
     missing = (
-        "" if report["sae"] else "No sparse autoencoder was there: `python -m glp_core sae` trains one, then run it again. "
+        ""
+        if report["sae"]
+        else f"No sparse autoencoder was there: `{workspace_facts.command('sae')}` trains one, then run it again. "
     )
     st.caption(
         f"{report['n']:,} activations of each against as many real ones of other documents (the first row: real against real); classifiers "
@@ -47,6 +45,7 @@ def _scorecard() -> None:
         "Drawn / real is how many of each have their nearest neighbour in their own sample: 1 / 0 is a collapsed sample, 0 / 1 one that "
         f"misses where real ones crowd. {PAPER}"
     )
+    return [File("CSV: scorecard", "scorecard.csv", starred.as_csv(table), "text/csv")]
 
 
 def _scores(row: Json) -> dict[str, str]:
@@ -66,28 +65,31 @@ def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
     return f"{value:.{digits}f} [{ci[0]:.{digits}f}, {ci[1]:.{digits}f}]"
 
 
-def _detection() -> None:
+def detection() -> list[File]:
+    """Draw which off activations each measure detects; return the table."""
     st.subheader("What gets detected?", anchor=False)
     report = workspace_facts.report("detection")
     if not report:
-        frame.empty_report("The detection table", DETECT, "some minutes")
-        return
+        frame.empty_report("The detection table", workspace_facts.command("detect"), "some minutes")
+        return []
     rows = report["rows"]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     table = {
         kind: {NAMES[r["measure"]]: _with_interval(r["auroc"], r["ci"], 2) for r in rows if r["kind"] == kind} for kind in kinds
     }
-    st.dataframe(pd.DataFrame(table).T, height=38 + 35 * len(kinds))
+    by_kind = pd.DataFrame(table).T
+    st.dataframe(by_kind, height=38 + 35 * len(kinds))
     fewest = min(row["n"] for row in rows)
     st.caption(
         f"AUROC with 95% interval of each measure for telling {report['n_real']} real activations from as many of each kind ({fewest} for "
         "the slowest measure); 0.5 is chance, below 0.5 means that the off ones look nearer than real ones."
     )
     if "rates" not in report:
-        frame.empty_report("A chart of ROC curves", DETECT, "some minutes")
-        return
+        frame.empty_report("A chart of ROC curves", workspace_facts.command("detect"), "some minutes")
+        return []
     kind = st.selectbox("Off activations", kinds, key="manifold_kind", width=320)
     frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
+    return [File("CSV: detection", "detection.csv", starred.as_csv(by_kind.reset_index(names="kind")), "text/csv")]
 
 
 def roc(report: Json, kind: str) -> go.Figure:

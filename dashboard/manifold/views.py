@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from dashboard.manifold import map_view, measure, strength_view, text_view
+from dashboard.manifold import evidence, map_view, measure, strength_view, text_view
 from dashboard.manifold.measure import PARAMS, VIEWS
+from dashboard.service import workspace_facts
 from dashboard.widgets import frame
 from dashboard.widgets.frame import File
 
-BANK = "python -m glp_core bank"
-DRAW = {"Text": text_view.draw, "Strength": strength_view.draw, "Map": map_view.draw}
+DRAW = {"Text": text_view.draw, "Strength": strength_view.draw, "Map": map_view.draw, "Evidence": evidence.draw}
 
 
 def choose() -> str:
@@ -21,11 +21,17 @@ def choose() -> str:
 
 def draw(view: str) -> list[File]:
     """Draw a view, or what keeps it from being drawn; return its files to download."""
+    if view == "Evidence":
+        with frame.boxed_errors():
+            return evidence.draw()
+        return []
     if not measure.reference():
-        frame.empty_report("A bank of real activations to compare with", BANK, "some minutes")
+        frame.empty_report("A bank of real activations to compare with", workspace_facts.command("bank"), "some minutes")
         return []
     if measure.stale():
-        frame.notice_box(f"The reference was measured with another GLP. Measure it again with `{BANK} --keep`.")
+        frame.notice_box(
+            f"The reference was measured with another GLP. Measure it again with `{workspace_facts.command('bank --keep')}`."
+        )
     with frame.boxed_errors():
         return DRAW[view]()
     return []

@@ -7,9 +7,11 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.service import resources
 from dashboard.service.jobs import Cancelled, Job
+from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
 Result = TypeVar("Result")
@@ -17,8 +19,26 @@ Report = Callable[[int, int, str], None]
 """Called by the work with what is done, what there is to do, and a few words."""
 
 LOOKS_A_SECOND = 9
+QUEUE_PLACE = "queue_place"
+"""Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
 PATIENCE = 2.0
 """Seconds that a person's new request waits for the one that it replaces to leave the queue."""
+
+
+def keep_queue_place(place: DeltaGenerator | None) -> None:
+    """Show how many jobs the device has in this place of the sidebar, and again whenever a job that is followed changes something.
+
+    None: there is no such place (any more).
+    """
+    st.session_state[QUEUE_PLACE] = place
+    _show_queue()
+
+
+def _show_queue() -> None:
+    if st.session_state.get(QUEUE_PLACE) is not None:
+        running, waiting = resources.runner().load()
+        words = "free" if not running + waiting else f"{running} running" + (f", {waiting} waiting" if waiting else "")
+        st.session_state[QUEUE_PLACE].html(frame.facts([("Queue", words)]))
 
 
 def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = lambda: None) -> None:
@@ -28,11 +48,14 @@ def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = l
         news: returns what `draw` shows beside the job's state, its number of events, its place in the queue and the models' loading.
     """
     drawn = None
+    _show_queue()
     while not job.wait(1 / LOOKS_A_SECOND):
         now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
         if now != drawn:
+            _show_queue()
             draw()
             drawn = now
+    _show_queue()
 
 
 def waiting_words(job: Job) -> str:

@@ -9,12 +9,15 @@ import streamlit as st
 
 KEPT_RESULTS = 6
 """One is at most some 25 MB: a text read by every neuron."""
+KEPT_SMALL_RESULTS = 100
+"""One is at most some 100 KB."""
 
 
 class Results:
     """The last results of all sessions, by a digest of what made them; bounded, so a server that runs for months stays small."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = KEPT_RESULTS) -> None:
+        self._most = most
         self._kept: OrderedDict[str, Any] = OrderedDict()
         self._lock = Lock()
 
@@ -27,7 +30,7 @@ class Results:
         """Keep a result; the oldest goes."""
         with self._lock:
             self._kept[_digest(made_from)] = value
-            while len(self._kept) > KEPT_RESULTS:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
 
@@ -37,5 +40,11 @@ def _digest(made_from: tuple[object, ...]) -> str:
 
 @st.cache_resource(max_entries=1)
 def results() -> Results:
-    """Return the one store of results."""
+    """Return the one store of large results."""
     return Results()
+
+
+@st.cache_resource(max_entries=1)
+def small_results() -> Results:
+    """Return the one store of small results, which keeps more of them."""
+    return Results(KEPT_SMALL_RESULTS)

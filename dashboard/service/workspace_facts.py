@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ LARGEST_JSON = 50_000_000
 def folder() -> Path:
     """Return the folder of the workspace that this server shows."""
     return Path(os.environ.get(FOLDER_VARIABLE) or DEMO).expanduser().resolve()
+
+
+def command(words: str) -> str:
+    """Return the command line of glp_core to paste into a terminal, for example of "bank --keep", for the workspace that is shown."""
+    where = "" if folder() == DEMO else f" --workspace {shlex.quote(str(folder()))}"
+    return f"python -m glp_core {words}{where}"
 
 
 @dataclass(frozen=True)

@@ -97,11 +97,11 @@ def switch(key: str, label: str, default: bool) -> Param:
     return Param(key, label, default, check)
 
 
-def text(key: str, label: str, default: str, longest: int) -> Param:
-    """Return a parameter for a text that is not empty and has at most `longest` characters."""
+def text(key: str, label: str, default: str, longest: int, *, empty: bool = False) -> Param:
+    """Return a parameter for a text of at most `longest` characters that is not empty, or may be."""
 
     def check(value: object) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (empty or value.strip()):
             raise GlpError(f"{label} is empty: write something, or pick an example.")
         if len(value) > longest:
             raise GlpError(f"{label} has {len(value):,} characters, wanted at most {longest:,}. Shorten it.")

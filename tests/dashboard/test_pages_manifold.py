@@ -8,7 +8,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard.manifold import concept_fluency, controls, map_plane, measure, strength_view
+from dashboard.manifold import controls, frontier, map_plane, measure, strength_view
 from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from glp_core.data.bank import Bank
@@ -106,7 +106,7 @@ def test_an_overlong_text_of_a_link_is_not_in_the_box(workspace):
 def test_without_a_bank_the_page_names_the_command(bare):
     at = open_page()
     assert "A bank of real activations to compare with is not there yet" in said(at)
-    assert "python -m glp_core bank" in [code.value for code in at.get("code")]
+    assert f"python -m glp_core bank --workspace {bare[0].folder}" in [code.value for code in at.get("code")]
 
 
 def test_a_text_is_measured_and_coloured_and_the_first_token_is_not(workspace):
@@ -133,17 +133,17 @@ def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     names = [trace.get("name") for trace in figures(at)[0]["data"] if trace.get("showlegend") is not False]
     assert names == list(measure.ARMS.values())
     assert "No zones" in said(at)
-    assert "python -m glp_core zones" in said(at)
+    assert f"python -m glp_core zones --workspace {workspace.folder}" in said(at)
 
 
 def test_own_prompts_are_used_and_all_cells_come(workspace):
     at = open_page(manifold_view="Strength")
-    at.text_area(key="manifold_own").set_value("the cat sat\n\nthe rain fell\na house").run()
+    at.text_area(key=controls.OWN_BOX).set_value("the cat sat\n\nthe rain fell\na house").run()
     at.button(key="manifold_run").click().run()
-    request, job = at.session_state["manifold_job"]
-    assert request.prompts == ("the cat sat", "the rain fell", "a house")
-    assert job.state == "done"
-    assert len(job.events) == len(STRENGTHS) * len(ARMS)
+    run = at.session_state[strength_view.RUN]
+    assert run.request.prompts == ("the cat sat", "the rain fell", "a house")
+    assert run.job.state == "done"
+    assert len(run.job.events) == len(STRENGTHS) * len(ARMS)
     assert at.button(key="manifold_run").disabled
 
 
@@ -204,9 +204,10 @@ def zones_report(drifting=1.5, broken=2.5):
 
 def test_zones_are_drawn_and_said_from_their_report(workspace):
     workspace.save_report("zones", zones_report())
-    at = open_page(manifold_view="Strength", manifold_prompts="4")
+    at = open_page(manifold_view="Evidence", manifold_evidence="Where text breaks")
     assert "lowers the denoising-error percentile on at least **60%** of 8 prompts" in said(at)
     assert "on 95% or more in **1 of 2**" in said(at)
+    at = open_page(manifold_view="Strength", manifold_prompts="4")
     at.button(key="manifold_run").click().run()
     shapes = figures(at)[0]["layout"]["shapes"]
     assert [(shape["y0"], shape["y1"]) for shape in shapes[:2]] == [(0.0, 1.5), (1.5, 2.5)]
@@ -232,17 +233,17 @@ def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_sa
         row("glp", 2, 0.95, -4, 0.3),
     ]
     plain = row("unsteered", 0, 0.5, -1, 0.2)
-    assert concept_fluency.at_concept(rows, "raw", "repeated_bigrams", 0.7) == pytest.approx(0.295)
-    assert concept_fluency.at_concept([*rows, plain], "raw", "log_probability", 0.55) == pytest.approx(-1.5)
-    assert concept_fluency.at_concept(rows, "raw", "log_probability", 0.9) is None
-    pairs = concept_fluency.matched([*rows, plain], "log_probability")
+    assert frontier.at_concept(rows, "raw", "repeated_bigrams", 0.7) == pytest.approx(0.295)
+    assert frontier.at_concept([*rows, plain], "raw", "log_probability", 0.55) == pytest.approx(-1.5)
+    assert frontier.at_concept(rows, "raw", "log_probability", 0.9) is None
+    pairs = frontier.matched([*rows, plain], "glp", "log_probability")
     assert pairs[-1] == (pytest.approx(0.8), pytest.approx(-3.1), pytest.approx(-3.0))
-    assert pairs[0][0] == pytest.approx(0.515) and len(pairs) == concept_fluency.SCORES
-    words = concept_fluency.matched_words([*rows, plain], 0.5)
-    assert "Noise level 0.5" in words and "(at 0.80: -3.10 against -3.00)" in words
+    assert pairs[0][0] == pytest.approx(0.515) and len(pairs) == frontier.SCORES
+    words = frontier.matched_words([*rows, plain], "glp", "Projected, noise level 0.5")
+    assert "Projected, noise level 0.5" in words and "(at 0.80: -3.10 against -3.00)" in words
     assert "less repetitive at 10 of 20" in words
-    assert "raw 0.80, projected 0.95" in words
-    assert "no concept score" in concept_fluency.matched_words(rows, 0.5)
+    assert "raw 0.80, this 0.95" in words
+    assert "no concept score" in frontier.matched_words(rows, "glp", "x")
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):
@@ -287,11 +288,12 @@ def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     row = {"method": "GLP", "way": "drawn", "frechet": found, "delta_lm": None, "logistic": test, "neighbour": test}
     facts = {"n": 50, "tested": 50, "base_loss": 3.0, "documents": 4, "tokens": 8, "pca_components": 7, "sae": None}
     workspace.save_report("scorecard", {"rows": [row], "mean_ablation": found, "intervals": "95%"} | facts)
-    at = open_page()
-    frames = [frame.value.to_csv() for frame in at.dataframe]
-    assert any("0.61 [0.58, 0.64]" in frame and "12.3 [10.0, 14.0]" in frame for frame in frames)
-    assert any("0.90 [0.90, 0.90]" in frame for frame in frames)
-    assert "wins it by construction" in said(at) and "0.0513" in said(at) and "glp_core sae" in said(at)
+    at = open_page(manifold_view="Evidence", manifold_evidence="Scorecard")
+    (table,) = [frame.value.to_csv() for frame in at.dataframe]
+    assert "0.61 [0.58, 0.64]" in table and "12.3 [10.0, 14.0]" in table
+    assert "wins it by construction" in said(at) and "0.0513" in said(at) and "glp_core sae --workspace" in said(at)
+    at = open_page(manifold_view="Evidence", manifold_evidence="Detection")
+    assert "0.90 [0.90, 0.90]" in at.dataframe[0].value.to_csv()
     at.selectbox(key="manifold_kind").set_value("b").run()
     assert figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
     assert figures(at)[-1]["data"][0]["name"] == "denoising error, 0.90"

@@ -1,0 +1,175 @@
+"""Concept against fluency, from stored runs: at an equal concept score, which text is the more fluent one?"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard.service import workspace_facts
+from dashboard.widgets import charts, frame, labels
+from dashboard.widgets.frame import File
+from glp_core.files import Json
+
+FLUENCY = {
+    "log_probability": "Mean log-probability of a token (unsteered model)",
+    "repeated_bigrams": "Share of repeated bigrams (lower is better)",
+}
+BETTER = {"log_probability": max, "repeated_bigrams": min}
+COMPARED = {"log_probability": "likelier", "repeated_bigrams": "less repetitive"}
+SCORES = 20
+"""Concept scores at which the lines are compared."""
+HEIGHT, DRAWN = 400, (430.0, 330.0)
+"""Of a figure in pixels; width and height of the drawing in it, about, for its labels."""
+
+Rows = Sequence[Json]
+
+
+class Line(NamedTuple):
+    """An arm's line through its strengths."""
+
+    name: str
+    rows: Rows
+    """By strength."""
+    look: Mapping[str, str]
+    """Colour and dash."""
+
+
+def draw() -> list[File]:
+    """Draw both measures of fluency against concept and compare the arms in words; return the reports."""
+    reports = [report for name in ("steering_sentiment", "steering_gentle") if (report := workspace_facts.report(name))]
+    if not reports:
+        frame.empty_report("Concept against fluency", workspace_facts.command("steer-sentiment"), "some minutes")
+        return []
+    st.subheader("Does bringing the push back buy fluency at an equal concept?", anchor=False)
+    shown = lines(reports)
+    for place, measure in zip(st.columns(2), FLUENCY, strict=True):
+        with place:
+            alt = f"Concept score against {FLUENCY[measure]}"
+            frame.figure(concept_against(shown, measure), key=f"manifold_concept_{measure}", alt=alt)
+    for report in reports:
+        for arm in ("walk", "glp"):
+            if any(row["arm"] == arm for row in report["rows"]):
+                st.markdown(matched_words(report["rows"], arm, _title(arm, report)))
+    st.caption(
+        "Scores are compared from the unsteered texts' to the highest that both reach, at each arm's best strength for it, read between "
+        "the measured strengths. Log-probability alone flatters repetition: read both figures together. Bars: 95% over prefixes. "
+        "Numbers at the points: strength; those without room are left out, hover shows them."
+    )
+    return [File("JSON: concept and fluency", "concept_fluency.json", json.dumps(reports, indent=1), "application/json")]
+
+
+def lines(reports: Sequence[Json]) -> list[Line]:
+    """Return the lines to draw: unsteered, raw and walk once, the paper's projection for each report."""
+    first = reports[0]["rows"]
+    drawn = [Line(charts.ARM_TITLES[arm], _of(first, arm), _look(arm)) for arm in ("unsteered", "raw", "walk")]
+    for report, dash in zip(reports, (charts.ARM_DASHES["glp"], "dot"), strict=False):
+        drawn.append(Line(_title("glp", report), _of(report["rows"], "glp"), _look("glp") | {"dash": dash}))
+    return [line for line in drawn if line.rows]
+
+
+def _title(arm: str, report: Json) -> str:
+    level = report.get("settings", {}).get("noise_level")
+    return f"{charts.ARM_TITLES[arm]}, noise level {level:g}" if arm == "glp" and level is not None else charts.ARM_TITLES[arm]
+
+
+def _look(arm: str) -> dict[str, str]:
+    return {"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm]}
+
+
+def concept_against(shown: Sequence[Line], measure: str) -> go.Figure:
+    """Draw fluency against the concept's score, a line through the strengths for each arm, labels where there is room for them."""
+    figure = go.Figure()
+    concepts = [row["concept"] for line in shown for row in line.rows]
+    values = [row[measure] for line in shown for row in line.rows]
+    ends = (min(concepts), max(concepts)), (min(values), max(values))
+    taken: list[labels.Box] = []
+    for line in shown:
+        across = labels.scaled([row["concept"] for row in line.rows], *ends[0])
+        up = labels.scaled([row[measure] for row in line.rows], *ends[1])
+        words = [f"{row['strength']:g}" for row in line.rows]
+        placed = labels.place(zip(across, up, words, strict=True), taken, width=DRAWN[0], height=DRAWN[1])
+        figure.add_scatter(
+            x=[row["concept"] for row in line.rows],
+            y=[row[measure] for row in line.rows],
+            error_y=_bars(line.rows, measure),
+            mode="lines+markers+text",
+            name=line.name,
+            line=dict(line.look),
+            text=[label.text for label in placed],
+            textposition=[label.place for label in placed],
+            customdata=words,
+            hovertemplate="strength %{customdata}<br>concept %{x:.2f}<br>%{y:.2f}",
+        )
+    return charts.layout(figure, x="Concept score", y=FLUENCY[measure], height=HEIGHT)
+
+
+def _of(rows: Rows, *arms: str) -> list[Json]:
+    return sorted((row for row in rows if row["arm"] in arms), key=lambda row: row["strength"])
+
+
+def _bars(rows: Rows, name: str) -> dict[str, Any]:
+    """Return 95% intervals as thin error bars."""
+    intervals = [row.get(f"{name}_ci") or [row[name], row[name]] for row in rows]
+    above = [high - row[name] for row, (_, high) in zip(rows, intervals, strict=True)]
+    below = [row[name] - low for row, (low, _) in zip(rows, intervals, strict=True)]
+    return {"array": above, "arrayminus": below, "thickness": 1, "width": 2}
+
+
+def at_concept(rows: Rows, arm: str, measure: str, concept: float) -> float | None:
+    """Return an arm's best fluency at a concept score, read off the line through its strengths, from the unsteered texts on.
+
+    None where the line does not reach the score.
+    """
+    values = []
+    for start, end in pairwise(_of(rows, "unsteered", arm)):
+        low, high = sorted((start["concept"], end["concept"]))
+        if low <= concept <= high:
+            share = (concept - start["concept"]) / (end["concept"] - start["concept"]) if high > low else 0.0
+            values.append(start[measure] + share * (end[measure] - start[measure]))
+    return BETTER[measure](values) if values else None
+
+
+class Pair(NamedTuple):
+    """Fluency at one concept score."""
+
+    concept: float
+    brought_back: float
+    raw: float
+
+
+def matched(rows: Rows, arm: str, measure: str) -> list[Pair]:
+    """Return concept scores, evenly from the unsteered texts' to the highest that an arm and raw both reach, with both fluencies."""
+    starts, tops, raw = ([row["concept"] for row in _of(rows, one)] for one in ("unsteered", arm, "raw"))
+    if not (starts and tops and raw):
+        return []
+    pairs = []
+    for concept in np.linspace(starts[0], min(max(tops), max(raw)), SCORES + 1)[1:].tolist():
+        back, pushed = (at_concept(rows, one, measure, concept) for one in (arm, "raw"))
+        if back is not None and pushed is not None:
+            pairs.append(Pair(concept, back, pushed))
+    return pairs
+
+
+def matched_words(rows: Rows, arm: str, title: str) -> str:
+    """Say at how many concept scores that both reach an arm's text is more fluent than the raw one, by both measures."""
+    parts = []
+    for measure, words in COMPARED.items():
+        pairs = matched(rows, arm, measure)
+        if not pairs:
+            continue
+        wins = sum(pair.brought_back != pair.raw and BETTER[measure](pair[1:]) == pair.brought_back for pair in pairs)
+        last = pairs[-1]
+        parts.append(
+            f"**{words} at {wins} of {len(pairs)}** (at {last.concept:.2f}: {last.brought_back:.2f} against {last.raw:.2f})"
+        )
+    if not parts:
+        return f"**{title}.** There is no concept score that this and raw texts both reach."
+    reach = {one: max(row["concept"] for row in _of(rows, one)) for one in ("raw", arm)}
+    return (
+        f"**{title}.** Of the concept scores that it and raw both reach, its text is {' and '.join(parts)}. The highest "
+        f"score: raw {reach['raw']:.2f}, this {reach[arm]:.2f}."
+    )
