@@ -102,7 +102,7 @@ def _count(seen: int | None) -> str:
 def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
     loss = evaluate.get("validation_loss", known.validation_loss)
     if loss is None:
-        return "not measured: run python -m glp_core evaluate"
+        return f"not measured: run {workspace_facts.command('evaluate')}"
     gaussian = evaluate.get("gaussian_loss")
     return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
 
@@ -110,7 +110,7 @@ def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
 def _delta(evaluate: Json) -> str:
     delta = evaluate.get("delta_lm", {})
     if "glp" not in delta:
-        return "not measured: run python -m glp_core evaluate"
+        return f"not measured: run {workspace_facts.command('evaluate')}"
     others = f"Gaussian mean +{delta['gaussian_mean']:.2f}, mean ablation +{delta['mean_ablation']:.2f}"
     return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-COMMAND = "python -m glp_core probe"
 DOTS_HEIGHT = 640
 
 
@@ -28,7 +27,7 @@ def draw() -> None:
     """Draw the table of tasks and the chosen one's evidence."""
     report = workspace_facts.report("probing")
     if report is None:
-        frame.empty_report("The probing benchmark", COMMAND, "about half an hour on two cores")
+        frame.empty_report("The probing benchmark", workspace_facts.command("probe"), "about half an hour on two cores")
         return
     table = tables.task_table(report)
     st.markdown(frame.plain_markdown(tables.verdict(report)))

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.neurons import map_figure, shared
-from dashboard.service import follow, neurons, resources, results
+from dashboard.service import follow, neurons, resources, results, workspace_facts
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.progress import Progress
 
-COMMAND = "python -m glp_core map"
 COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
 MOST_LISTED = 100
 
@@ -42,7 +41,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     kind = kind if kind in map_figure.KINDS else "concepts"
     found = _points(index, kind, anew)
     if found is None:
-        components.empty_report("The map", COMMAND, "about a minute")
+        components.empty_report("The map", workspace_facts.command("map"), "about a minute")
         return []
     points, made = found
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")

@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.scaling import figures, law
 from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
-from dashboard.service import priors
+from dashboard.service import priors, workspace_facts
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -17,8 +17,10 @@ from glp_core.evaluation.scaling_law import ScalingFit
 
 REFRESH = 10.0
 """Seconds between two looks at the logs while a run trains."""
-SWEEP = "python -m glp_core sweep"
-EVALUATE = "python -m glp_core sweep --scores frechet delta_lm probing steering"
+SWEEP = "sweep"
+EVALUATE = "sweep --scores frechet delta_lm probing steering"
+"""Commands of glp_core."""
+HOURS = "six hours on two cores; --sizes and --activations make it shorter"
 FORMAT = """
 Name a folder on the machine that runs the dashboard: one run, or a folder of runs. A run is a folder with
 
@@ -28,7 +30,7 @@ Name a folder on the machine that runs the dashboard: one run, or a folder of ru
 - `evals.csv`, optional: `activations` and any of `frechet`, `real_real`, `delta_lm`, `probing`, `steering`; `evals.json`, optional:
   for each of them an object that says how it was measured.
 
-`python -m glp_core train` and `sweep` write these. The folder is no part of the page's address, so that a
+The commands `train` and `sweep` of `glp_core` write these. The folder is no part of the page's address, so that a
 link cannot make somebody's server look into its disk.
 """
 
@@ -39,11 +41,23 @@ def controls() -> str:
         _select("x", AXES | MEASURES, width=170)
         _select("y", MEASURES, width=170)
         _select("fit", POINTS, width=130)
-        st.toggle("The paper's law", PARAMS["paper"].default, key=PARAMS["paper"].key, bind="query-params")
+        _paper()
         with st.popover("Own runs", icon=":material/folder_open:"):
             folder = st.text_input("Folder of runs", key="scaling_own", persist_state="session", placeholder="/path/to/runs")
             st.markdown(FORMAT)
     return folder or ""
+
+
+def _paper() -> None:
+    """Draw the switch for the paper's law, which has a place on one pair of axes only."""
+    axes = tuple(st.session_state.get(PARAMS[name].key, PARAMS[name].default) for name in ("x", "y"))
+    fits = axes == ("compute", "loss")
+    why = (
+        "The paper's law with its own exponent, moved to our level."
+        if fits
+        else "It is a law of loss over compute: choose these axes."
+    )
+    st.toggle(PARAMS["paper"].label, PARAMS["paper"].default, disabled=not fits, help=why, **PARAMS["paper"].bound)
 
 
 def _select(name: str, options: dict[str, str], *, width: int) -> None:
@@ -64,7 +78,7 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
         frame.share("scaling", values)
         files = [File("CSV: every checkpoint", "scaling.csv", law.export(found.runs), "text/csv")] if found.runs else []
         frame.download(files, key="scaling_download")
-        with st.popover("Picture", icon=":material/photo_camera:"):
+        with st.popover("Picture format", icon=":material/photo_camera:"):
             st.segmented_control(
                 "The camera above the figure saves", ("png", "svg"), default="png", required=True, key="scaling_camera"
             )
@@ -81,7 +95,11 @@ def _body(own_folder: str) -> None:
     if found.problem:
         frame.error_box(found.problem)
     if not found.runs:
-        frame.empty_report("A training run", SWEEP, "six hours on two cores; --sizes and --activations make it shorter")
+        frame.empty_report(
+            "A training run",
+            workspace_facts.command(SWEEP),
+            HOURS,
+        )
         return
     if found.running:
         names = ", ".join(run.name for run in found.runs if run.running)
@@ -109,7 +127,7 @@ def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: 
     known = {*AXES, *law.score_names(points(found.runs))}
     missing = next((name for name in (y, x) if name not in known), None)
     if missing:
-        frame.empty_report(f"{SCORES[missing]} of the checkpoints", EVALUATE, "some minutes a run")
+        frame.empty_report(f"{SCORES[missing]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
         return
     drawn = figures.curves(found.shipped, found.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
     event = st.plotly_chart(
@@ -195,7 +213,9 @@ def _downstream(found: Shown) -> None:
     table = points(found.runs)
     names = [name for name in law.score_names(table) if name != "loss"]
     if not names:
-        frame.empty_report("Any score of the checkpoints beside the loss", EVALUATE, "some minutes a run")
+        frame.empty_report(
+            "Any score of the checkpoints beside the loss", workspace_facts.command(EVALUATE), "some minutes a run"
+        )
     columns = st.columns(2, gap="large")
     for i, name in enumerate(names):
         with columns[i % 2]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from dashboard.service import priors
+from dashboard.service import priors, workspace_facts
 from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering.examples import Example
 from dashboard.widgets import url
@@ -140,7 +140,9 @@ def checked(values: Mapping[str, Any], params: Mapping[str, url.Param], directio
         GlpError: a value does not fit; the message names it.
     """
     if not directions:
-        raise GlpError("This workspace has no directions. Make one with `python -m glp_core direction texts.csv --name NAME`.")
+        raise GlpError(
+            f"This workspace has no directions. Make one with `{workspace_facts.command('direction texts.csv --name NAME')}`."
+        )
     good = {name: param.check(values[name]) for name, param in params.items() if name not in WITHOUT_EFFECT}
     names = {direction.title: direction.name for direction in directions}
     return Request(title=good["direction"], **good | {"direction": names[good["direction"]]})

@@ -73,7 +73,7 @@ def ended(places: Places, run: Run, colour: str) -> None:
             frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)
         else:
             with st.container():
-                frame.empty_report("The reference that distances are measured against", "python -m glp_core evaluate")
+                frame.empty_report("The reference that distances are measured against", workspace_facts.command("evaluate"))
 
 
 def files(run: Run | None, colour: str, link: str) -> list[frame.File]:

@@ -1,12 +1,13 @@
 """The palette's contrast and order, the figures' data, and the small SVG charts: against WCAG's formula and an XML parser."""
 
 import math
+import random
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from dashboard.widgets import charts, numbers, svg
+from dashboard.widgets import charts, labels, numbers, svg
 
 LIGHT, DARK = (255, 255, 255), (14, 17, 23)
 LIGHT_TEXT, DARK_TEXT = (49, 51, 63), (250, 250, 250)
@@ -106,3 +107,19 @@ def test_an_svg_chart_can_be_drawn_of_anything(values):
 )  # fmt: skip
 def test_numbers_have_as_many_digits_as_are_true(value, digits, words):
     assert numbers.signed(value, digits) == words
+
+
+def test_labels_of_crowded_points_do_not_cover_one_another_and_lonely_ones_are_all_there():
+    draw = random.Random(0)
+    crowd = [(draw.random() * 0.3, draw.random() * 0.3, f"{i / 10:g}") for i in range(60)]
+    taken = []
+    placed = labels.place(crowd, taken, width=400, height=300)
+    written = [label for label in placed if label.text]
+    assert len(written) == len(taken) and 5 < len(written) < 60
+    for i, box in enumerate(taken):
+        for other in taken[:i]:
+            across = min(box.right, other.right) - max(box.left, other.left)
+            down = min(box.bottom, other.bottom) - max(box.top, other.top)
+            assert across <= 0 or down <= 0
+    lonely = labels.place([(0.1, 0.1, "a"), (0.9, 0.9, "b")], [], width=400, height=300)
+    assert [label.text for label in lonely] == ["a", "b"]

@@ -3,9 +3,11 @@
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
+from dashboard.service import follow, resources
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 
@@ -184,3 +186,19 @@ def test_errors_come_through_and_the_worker_goes_on():
     with pytest.raises(ZeroDivisionError):
         broken.result()
     assert finished(runner.submit("c", opened())) == "done"
+
+
+def test_the_sidebar_counts_every_job_while_a_page_follows_one(monkeypatch):
+    runner, first_gate, second_gate, shown = JobRunner(), Gate(), Gate(), []
+    monkeypatch.setattr(resources, "runner", lambda: runner)
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=False))
+    monkeypatch.setattr(follow.st, "session_state", {})
+    follow.keep_queue_place(SimpleNamespace(html=shown.append))
+    first = runner.submit("a", first_gate, grace=None)
+    first_gate.started.wait(5)
+    second = runner.submit("b", second_gate, grace=None)
+    follow.follow(first, first_gate.open.set)
+    second_gate.open.set()
+    finished(second)
+    follow.keep_queue_place(SimpleNamespace(html=shown.append))
+    assert "free" in shown[0] and "1 running, 1 waiting" in shown[1] and "free" in shown[-1]

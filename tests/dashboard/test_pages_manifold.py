@@ -128,12 +128,35 @@ def test_the_log_likelihood_shows_its_standard_error(workspace):
 def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     at = open_page(manifold_view="Strength", manifold_prompts="8")
     assert "press Run" in said(at)
+    assert at.button(key="manifold_stop").disabled and not at.button(key="manifold_run").disabled
     at.button(key="manifold_run").click().run()
     assert "8 prompts" in said(at)
+    assert at.button(key="manifold_run").label == "Measured" and at.button(key="manifold_run").disabled
+    assert "All 48 points are there" in at.button(key="manifold_run").help and at.button(key="manifold_stop").disabled
     names = [trace.get("name") for trace in figures(at)[0]["data"] if trace.get("showlegend") is not False]
     assert names == list(measure.ARMS.values())
     assert "No zones" in said(at)
     assert f"python -m glp_core zones --workspace {workspace.folder}" in said(at)
+
+
+def test_a_running_sweep_can_be_stopped_and_not_be_started():
+    def script():
+        from dashboard.manifold import strength_view
+
+        strength_view._buttons(3, live=True)
+
+    at = AppTest.from_function(script).run()
+    assert at.button(key="manifold_run").disabled and "Stop ends it" in at.button(key="manifold_run").help
+    assert not at.button(key="manifold_stop").disabled
+
+
+def test_what_was_measured_is_there_in_a_new_session(workspace):
+    query = {"manifold_view": "Strength", "manifold_prompts": "4", "manifold_own": "the cat sat\nthe rain fell"}
+    at = open_page(**query)
+    at.button(key="manifold_run").click().run()
+    again = open_page(**query)
+    assert figures(again)[0]["data"][1]["y"] == figures(at)[0]["data"][1]["y"]
+    assert again.button(key="manifold_run").label == "Measured" and "on **" in said(again)
 
 
 def test_own_prompts_are_used_and_all_cells_come(workspace):
