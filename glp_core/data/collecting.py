@@ -14,10 +14,11 @@ from torch import Tensor
 
 from glp_core.data.conversations import conversations, template_lengths
 from glp_core.data.corpus import Document
-from glp_core.data.readings import ACCELERATOR_WIDTH, Row, Tokens, read, without_massive
+from glp_core.data.readings import Row, Tokens, read, without_massive
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json, write_tensors
+from glp_core.llm.batching import ACCELERATOR_WIDTH
 from glp_core.llm.model import Llm
 from glp_core.llm.site import MASSIVE
 from glp_core.progress import Progress, quiet

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from glp_core.data.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
-from glp_core.llm.batching import by_length
+from glp_core.llm.batching import by_length, tokens_per_forward
 from glp_core.llm.hooks import layer_at, record
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
 TEXTS_PER_PART = 2048
-TOKENS_PER_BATCH = 3072
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
     llm, layer = site.llm, site.layer
     ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
     order, outputs, neurons = [], [], []
-    for batch in by_length([len(row) for row in ids], TOKENS_PER_BATCH):
+    for batch in by_length([len(row) for row in ids], tokens_per_forward(llm.device, llm.d_model)):
         order += batch
         tokens, mask = llm.pad([ids[i] for i in batch])
         last = mask.sum(1) - 1

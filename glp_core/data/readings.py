@@ -13,25 +13,13 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.llm.batching import by_length
+from glp_core.llm.batching import by_length, tokens_per_forward
 from glp_core.llm.model import Llm
 from glp_core.llm.site import is_massive
-
-CPU_TOKENS = 1536
-"""Tokens a forward on the CPU."""
-ACCELERATOR_TOKENS, ACCELERATOR_WIDTH = 131_072, 576
-"""Tokens a forward on an accelerator at that width; wider models read fewer, so that a forward's memory stays the same."""
 
 Part = Literal["text", "user", "answer", "template"]
 PARTS: tuple[Part, ...] = ("text", "user", "answer", "template")
 """What a token is part of; stored as its place in this tuple."""
-
-
-def tokens_per_forward(llm: Llm) -> int:
-    """Return how many tokens, padding included, one forward reads."""
-    if llm.device.type == "cpu":
-        return CPU_TOKENS
-    return min(ACCELERATOR_TOKENS, max(CPU_TOKENS, ACCELERATOR_TOKENS * ACCELERATOR_WIDTH // llm.d_model))
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ def without_massive(tokens: Tokens, median_norm: float) -> tuple[Tokens, Tensor]
 
 def _forwards(llm: Llm, layer: int, rows: Sequence[Row]) -> Iterator[tuple[list[int], Tensor]]:
     """Yield places of rows and their activations (tokens, d) one after another, first tokens left out."""
-    for places in by_length([len(row.ids) for row in rows], tokens_per_forward(llm)):
+    for places in by_length([len(row.ids) for row in rows], tokens_per_forward(llm.device, llm.d_model)):
         acts = torch.cat([a[1:] for a in llm.activations([rows[place].ids for place in places], layer)])
         if not torch.isfinite(acts).all():
             raise GlpError(

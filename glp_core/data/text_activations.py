@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
@@ -18,7 +17,6 @@ Pooling = Literal["last", "mean"]
 POOLED = {"last": "last-token activations", "mean": "activations averaged over each text"}
 TOKENS_PER_TEXT = 48
 """Longer texts are cut: a topic shows early, and a last token deep in a text says little about its start."""
-TOKENS_PER_BATCH = 2048
 
 
 class TextReading:
@@ -44,13 +42,7 @@ class TextReading:
         site: Site, rows: Sequence[Sequence[int]], starts: Sequence[int], *, progress: Progress = quiet
     ) -> "TextReading":
         """Read rows of token ids, each from its position `start` on."""
-        spans: list[Tensor] = [torch.empty(0)] * len(rows)
-        done = 0
-        for batch in by_length([len(row) for row in rows], TOKENS_PER_BATCH):
-            for i, acts in zip(batch, site.activations([rows[i] for i in batch]), strict=True):
-                spans[i] = acts[starts[i] :].float().cpu()
-            done += len(batch)
-            progress(done, len(rows), "texts read")
+        spans = [acts[start:] for acts, start in zip(site.read(rows, progress=progress), starts, strict=True)]
         kept = [span[~site.is_massive(span)] for span in spans]
         nothing = torch.full((site.llm.d_model,), torch.nan)
         last, means = ([pool(span) if len(span) else nothing for span in kept] for pool in (_last, _mean))

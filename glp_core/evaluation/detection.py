@@ -49,9 +49,7 @@ def other_activations(site: Site, texts: Sequence[str], n: int, *, shuffled: boo
     rows = [site.llm.encode(text, max_tokens=64) for text in texts]
     if shuffled:
         rows = [[row[0], *rng.permutation(row[1:]).tolist()] for row in rows]
-    parts = []
-    for start in range(0, len(rows), 16):
-        parts += [acts[1:].float().cpu() for acts in site.activations(rows[start : start + 16])]
+    parts = [acts[1:] for acts in site.read(rows)]
     acts = torch.cat(parts)
     documents = torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])
     kept = ~site.is_massive(acts)

@@ -143,30 +143,3 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     cumulative = probabilities.cumsum(-1)
     index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
     return index.clamp_max(probabilities.shape[-1] - 1)[:, 0]
-
-
-class TextStream:
-    """Turns a growing list of ids into text; holds back a character until all its bytes are there."""
-
-    def __init__(self, llm: Llm, before: Sequence[int]) -> None:
-        self._tokenizer = llm.tokenizer
-        self._ids = list(before[-8:])
-        self._start, self._shown = 0, len(self._ids)
-
-    def push(self, token: int, *, last: bool = False) -> str:
-        """Return the text that `token` adds; with `last`, also what was held back."""
-        self._ids.append(token)
-        old = self._decode(self._ids[self._start : self._shown])
-        text = self._decode(self._ids[self._start :])
-        if text.endswith("\ufffd") and not last:
-            return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return text[len(old) :]
-
-    def flush(self) -> str:
-        """Return what was held back."""
-        old = self._decode(self._ids[self._start : self._shown])
-        return self._decode(self._ids[self._start :])[len(old) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -20,6 +20,7 @@ from glp_core.devices import native_dtype
 from glp_core.errors import GlpError
 from glp_core.llm.hooks import layer_at, layers_of, record
 from glp_core.llm.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
+from glp_core.llm.text_stream import TextStream
 
 __all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "wheel_file"]
 
@@ -91,20 +92,8 @@ class Llm:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each id's text so that the pieces joined are the text; a character split over tokens goes to its last."""
-        texts: list[str] = []
-        start, shown, before = 0, 0, ""  # text up to `shown` is given out; decoding begins at `start`, a character's border
-        for end in range(1, len(ids) + 1):
-            text = self._decode(ids[start:end])
-            if text.endswith("\ufffd") and end < len(ids):  # its bytes may not be complete yet
-                texts.append("")
-                continue
-            texts.append(text[len(before) :])
-            start, shown = shown, end
-            before = self._decode(ids[start:shown])
-        return texts
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        stream = TextStream(self.tokenizer)
+        return [stream.push(token, last=place == len(ids)) for place, token in enumerate(ids, 1)]
 
     def pad(self, rows: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
         """Return ids and attention mask (rows, longest), padded on the right or left."""

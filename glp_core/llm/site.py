@@ -6,9 +6,12 @@ Knows a model and a number; knows nothing of priors or of what is done at the pl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from glp_core.llm.batching import by_length, tokens_per_forward
 from glp_core.llm.model import Llm
+from glp_core.progress import Progress, quiet
 
 MASSIVE = 10.0
 """Tokens above this many median norms are attention sinks, not content."""
@@ -32,6 +35,17 @@ class Site:
     def activations(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return each row's activations (tokens, d) for rows of token ids; the forward ends at the layer."""
         return self.llm.activations(rows, self.layer)
+
+    def read(self, rows: Sequence[Sequence[int]], *, progress: Progress = quiet) -> list[Tensor]:
+        """Return each row's activations (tokens, d) in batches, float32 on the CPU."""
+        read: list[Tensor] = [torch.empty(0)] * len(rows)
+        done = 0
+        for places in by_length([len(row) for row in rows], tokens_per_forward(self.llm.device, self.llm.d_model)):
+            for place, acts in zip(places, self.activations([rows[place] for place in places]), strict=True):
+                read[place] = acts.float().cpu()
+            done += len(places)
+            progress(done, len(rows), "texts read")
+        return read
 
     def is_massive(self, acts: Tensor) -> Tensor:
         """Return for each activation (..., d) whether it is a massive one."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import Context, Sampling, TextStream, check_prompt, choose, filled
+from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled
 from glp_core.llm.hooks import edit, layer_at, record
 from glp_core.llm.site import Site
+from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.edit import Arm, OneEdit, Reading, SteeringEdit, check_arms
 
@@ -165,7 +166,7 @@ class _Batch:
 
     def __init__(self, loop: Loop) -> None:
         self.loop, self.rows = loop, loop.rows
-        self.streams = [TextStream(loop.site.llm, row.prompt) for row in self.rows]
+        self.streams = [TextStream(loop.site.llm.tokenizer, row.prompt) for row in self.rows]
         self.stop_ids = loop.site.llm.stop_ids
         self.open = set(range(len(self.rows)))
 

@@ -94,8 +94,7 @@ def last_activations(site: Site, texts: Sequence[str]) -> Tensor:
     rows = [row for row in (site.llm.encode(text, max_tokens=LONGEST_PROMPT) for text in texts) if len(row) > 1]
     if len(rows) < 2:
         raise GlpError("Fewer than two prompts have words: write at least two lines.")
-    parts = [acts[-1:] for i in range(0, len(rows), 32) for acts in site.activations(rows[i : i + 32])]
-    acts = torch.cat(parts).float().cpu()
+    acts = torch.cat([acts[-1:] for acts in site.read(rows)])
     return acts[~site.is_massive(acts)]
 
 

@@ -19,7 +19,7 @@ from tests.bench import projection, whole
 def held_out_activations(site, n):
     """Return real activations (n, d) of held-out documents, first and massive tokens left out."""
     rows = [site.llm.encode(document.text, max_tokens=64) for document in documents("validation")[: n // 8]]
-    acts = torch.cat([one[1:] for first in range(0, len(rows), 8) for one in site.activations(rows[first : first + 8])])
+    acts = torch.cat([one[1:] for one in site.read(rows)])
     acts = acts[~site.is_massive(acts)]
     return acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[:n]].float()
 

@@ -89,7 +89,7 @@ def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
 def test_reading_many_texts_at_once_is_reading_each(tiny_llm, monkeypatch):
     texts = ["He", *GOOD[:3], "A model of the mind is not the mind, but it may be useful."]
     together = TextReading.of(Site(tiny_llm, LAYER, 4.0), texts)
-    monkeypatch.setattr("glp_core.data.text_activations.TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr("glp_core.llm.site.tokens_per_forward", lambda _device, _width: 1)
     alone = TextReading.of(Site(tiny_llm, LAYER, 4.0), texts)
     torch.testing.assert_close(together.last, alone.last, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(together.mean, alone.mean, atol=1e-4, rtol=1e-3)

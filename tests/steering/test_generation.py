@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import ROWS, Context, TextStream, choose, filled
+from glp_core.llm.decoding import ROWS, Context, choose, filled
 from glp_core.llm.site import MASSIVE, Site
+from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
 from glp_core.steering.edit import SteeringEdit
@@ -322,7 +323,7 @@ def test_sampled_tokens_follow_the_distribution():
 def test_text_is_held_back_until_a_character_is_whole(tiny_llm):
     text = "naïve 😀!"
     ids = tiny_llm.tokenizer.encode(text, add_special_tokens=False)
-    stream = TextStream(tiny_llm, tiny_llm.encode("So "))
+    stream = TextStream(tiny_llm.tokenizer, tiny_llm.encode("So "))
     pieces = [stream.push(token) for token in ids]
     assert "".join(pieces) == text
     assert "" in pieces and "😀" in pieces, "the four bytes of the smiley are four tokens here"
@@ -332,7 +333,7 @@ def test_text_is_held_back_until_a_character_is_whole(tiny_llm):
 
 def test_an_unfinished_character_is_shown_at_the_end(tiny_llm):
     ids = tiny_llm.tokenizer.encode("😀", add_special_tokens=False)[:2]
-    stream = TextStream(tiny_llm, [])
+    stream = TextStream(tiny_llm.tokenizer)
     assert [stream.push(token) for token in ids] == ["", ""]
     assert set(stream.flush()) == {"\ufffd"}
 
