@@ -21,7 +21,9 @@ from glp_core.steering.edit import Arm, OneEdit, Reading, SteeringEdit, check_ar
 
 __all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition", "steer"]
 
-TOKENS_PER_READING = 4096
+TOKENS_PER_READING = {"cpu": 4096}
+TOKENS_PER_READING_ON_ACCELERATOR = 32_768
+"""Their logits take some 13 GB in a vocabulary of 49,152."""
 
 
 class Step(NamedTuple):
@@ -218,7 +220,8 @@ def read_texts(
     log_probabilities: list[list[float]] = []
     means: list[Tensor] = [torch.zeros(0, site.llm.d_model)]
     longest = max((len(c) for c in continuations), default=0)
-    size = max(1, TOKENS_PER_READING // (1 + longest))
+    at_once = TOKENS_PER_READING.get(site.llm.device.type, TOKENS_PER_READING_ON_ACCELERATOR)
+    size = max(1, at_once // (1 + longest))
     for first in range(0, len(continuations), size):
         part = slice(first, first + size)
         read, mean = _read_batch(site, prompts[part], continuations[part])

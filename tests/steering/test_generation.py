@@ -12,6 +12,7 @@ from glp_core.llm.site import MASSIVE, Site
 from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
+from glp_core.steering import generation
 from glp_core.steering.edit import SteeringEdit
 from glp_core.steering.generation import (
     Arm,
@@ -262,7 +263,7 @@ def test_reading_texts_in_batches_of_different_prompts_changes_nothing(tiny_llm,
     continuations = [[20, 30, 40], [50, 60], []]
     read, means = read_texts(Site(tiny_llm, LAYER, NORM), prompts, continuations)
     assert read[2] == [] and means[2].isnan().all()
-    monkeypatch.setattr("glp_core.steering.generation.TOKENS_PER_READING", 1)
+    monkeypatch.setitem(generation.TOKENS_PER_READING, "cpu", 1)
     again, means_again = read_texts(Site(tiny_llm, LAYER, NORM), prompts, continuations)
     assert again[0] == pytest.approx(read[0], abs=1e-4) and again[1] == pytest.approx(read[1], abs=1e-4)
     torch.testing.assert_close(means, means_again, atol=1e-4, rtol=1e-4, equal_nan=True)

@@ -12,6 +12,7 @@ An arm at several strengths makes a frontier; its hypervolume is the area below 
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -133,8 +134,13 @@ class Curves:
 
     def draws(self, seed: int = 0) -> Numbers:
         """Return how often each prefix was drawn in every resample with replacement, (draws, n); the same seed draws the same."""
-        index = np.random.default_rng(seed).integers(self.n, size=(DRAWS, self.n))
-        return np.stack([np.bincount(row, minlength=self.n) for row in index]).astype(float)
+        return _draws(self.n, seed)
+
+
+@lru_cache(maxsize=4)
+def _draws(n: int, seed: int) -> Numbers:
+    index = np.random.default_rng(seed).integers(n, size=(DRAWS, n))
+    return np.stack([np.bincount(row, minlength=n) for row in index]).astype(float)
 
 
 def _cell(rows: Sequence[Outcome]) -> Cell:
