@@ -34,7 +34,7 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
     assert run("pareto") == 1, "there are no reports yet"
     assert run("first-press") == 1, "there are no candidates yet"
     few = ("--device", "cpu", "--tokens", "4", "--strengths", "0.5", "1.5")
-    assert run("tune-walk", *few, "--forms", "raw", "glp 0.25", "walk 0.25 x 4", "walk 0.1 x 8") == 0
+    assert run("tune-walk", *few, "--forms", "raw", "glp 0.25", "walk 0.25 x 4*", "walk 0.1 x 8") == 0
     tuned = workspace.report("walk_tuning")
     assert tuned["chosen"]["pushes"] in (4, 8) and set(tuned["by_direction"]) == set(names)
     assert workspace.walk().noise_level == tuned["chosen"]["noise_level"]

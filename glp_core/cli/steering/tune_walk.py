@@ -1,6 +1,7 @@
 """Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json."""
 
 import argparse
+from fnmatch import fnmatch
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_prefixes_arguments, chosen_directions, chosen_prefixes
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strengths", type=float, nargs="+", default=list(tuning.STRENGTHS), metavar="X", help="in median norms"
     )
-    parser.add_argument("--forms", nargs="+", metavar="TEXT", help="only forms whose name holds one of these (default: all)")
+    parser.add_argument("--forms", nargs="+", metavar="PATTERN", help="names of forms, * for anything (default: all)")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
     parser.add_argument("--report", default="walk_tuning", metavar="NAME", help="(default: walk_tuning)")
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
     forms = tuning.forms(workspace.load_glp(), workspace.covariance())
     if args.forms:
-        forms = [form for form in forms if any(text in form.name for text in args.forms)]
+        forms = [form for form in forms if any(fnmatch(form.name, pattern) for pattern in args.forms)]
     if not forms:
         raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried.")
     report = tuning.tune(
