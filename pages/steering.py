@@ -36,6 +36,9 @@ directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_
 params = request.params(directions, examples.EXAMPLES[0])
 request.open_old_link()
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", params.values())
+if not directions:
+    controls.without_directions()
+    st.stop()
 controls.controls(params, directions)
 results.messages()
 

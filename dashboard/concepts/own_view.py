@@ -118,8 +118,10 @@ def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
         chart = tables.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
         frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
-            st.caption("This neuron is low on the positive texts: steer with negative strengths to push towards the concept.")
-        neuron_links(chosen.layer, chosen.neuron)
+            st.caption(
+                "This neuron is low on the positive texts: Steering opens with a negative strength, which pushes towards them."
+            )
+        neuron_links(chosen.layer, chosen.neuron, sign=chosen.sign)
 
 
 def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:

@@ -139,7 +139,7 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
         f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
         f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
     )
-    neuron_links.neuron_links(best["layer"], best["unit"])
+    neuron_links.neuron_links(best["layer"], best["unit"], sign=best["sign"])
     scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores

@@ -48,7 +48,8 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     with left:
         _ranking(firings, table, reading, neuron, chosen_tokens)
     with right, st.container(border=True):
-        _preview(index.neuron(*neuron), second)
+        value = next((one.normalised for one in firings if (one.layer, one.neuron) == neuron), 1.0)
+        _preview(index.neuron(*neuron), value, second)
     _heat_map(index, reading, firings, neuron, second)
     tokens = _token_table(reading, each)
     with st.expander(
@@ -189,13 +190,14 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, reading: TextNeurons, n
     )
 
 
-def _preview(neuron: Neuron, second: NeuronId | None) -> None:
+def _preview(neuron: Neuron, value: float, second: NeuronId | None) -> None:
+    """Draw a neuron beside the ranking; steering with it pushes the way that its value on the chosen tokens points."""
     st.html(f"<strong>L{neuron.layer} / {neuron.neuron}</strong> {neuron_texts.description_html(neuron)}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Open neuron", key="neurons_open", type="primary", on_click=shared.open_neuron, args=(neuron.layer, neuron.neuron)
         )
-        steer_link(neuron.layer, neuron.neuron, label="Steer")
+        steer_link(neuron.layer, neuron.neuron, sign=value, label="Steer")
         shared.star_button(neuron.layer, neuron.neuron, key="neurons_star")
         if second is None:
             st.button(

@@ -26,8 +26,8 @@ def folder() -> Path:
 
 def command(words: str) -> str:
     """Return the command line of glp_core to paste into a terminal, for example of "bank --keep", for the workspace that is shown."""
-    where = "" if folder() == DEMO else f" --workspace {shlex.quote(str(folder()))}"
-    return f"python -m glp_core {words}{where}"
+    arguments = words if folder() == DEMO else f"{words} --workspace {shlex.quote(str(folder()))}"
+    return f"python -m glp_core {arguments}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from math import isnan
 
 import streamlit as st
 
-from dashboard.service import priors
+from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering import examples, request, run, strength
 from dashboard.steering.run import Params
@@ -41,8 +41,21 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
         with st.popover("More", key="steering_more"):
             _more(params)
     run.keep_up(params, directions)
+    run.restore(params, directions)
     with buttons:
         _buttons(params, directions)
+
+
+def without_directions() -> None:
+    """Say how to make a direction, the page's only need that a workspace can lack."""
+    st.markdown(
+        "This workspace has no direction to push along yet. Write a CSV file with a column `text` and a column `label`: 1 for texts that "
+        "show your concept, 0 for others, a few dozen of each. Then run:"
+    )
+    st.code(workspace_facts.command("direction texts.csv --name my-concept"), language="bash")
+    st.markdown("Or make those of the probing tasks and the personas, twelve in all, for this workspace's model:")
+    st.code(workspace_facts.command("directions"), language="bash")
+    st.markdown("A meta-neuron's write direction needs no texts: open one on the Meta-neurons page and choose Steer.")
 
 
 def _mode(params: Params) -> None:
@@ -110,12 +123,19 @@ def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
 def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     param = params["strength"]
-    words = "Strength, × the layer's median activation norm"
-    value = st.slider(words, -3.0, 3.0, param.default, 0.1, format="%+.1f", **param.bound)
+    value = st.slider(
+        "Strength, × the layer's median activation norm", -3.0, 3.0, param.default, 0.1, format="%+.1f", **param.bound
+    )
     title = request.widget_values(params)["direction"]
     direction = next((one.name for one in directions if one.title == title), "")
-    if measured := strength.measured_words(direction, value):
-        st.caption(frame.plain_markdown(measured))
+
+    def caption() -> None:
+        meaning, measured = strength.meaning(direction, value), strength.measured_words(direction, value)
+        if meaning or measured:
+            help_words = frame.plain_markdown(measured) if meaning and measured else None
+            st.caption(frame.plain_markdown(meaning or measured), help=help_words)
+
+    st.fragment(caption, run_every=1.0 if resources.warm_up().live else None)()
 
 
 def _projection(params: Params) -> None:

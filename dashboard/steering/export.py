@@ -12,7 +12,7 @@ from dashboard.steering import board
 from dashboard.steering.comparison import Comparison
 from dashboard.steering.request import PROJECTIONS, Request
 from dashboard.steering.verdict import verdict
-from dashboard.widgets import frame
+from dashboard.widgets import charts, frame
 from glp_core.files import Json
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ def as_json(comparison: Comparison, facts: Json) -> str:
         "columns": columns,
     }
     return json.dumps(_no_nan(value), indent=1, ensure_ascii=False)
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return the texts and what is said of them as plain text, to paste into a message; signs that cannot be seen are shown."""
+    request, words = comparison.request, verdict(comparison)
+    head = f"{request.title}, strength {request.strength:+g} × median norm, seed {request.seed}\nPrompt: {request.prompt}"
+    columns = [f"{charts.ARM_TITLES[column.arm]}:\n{column.text.strip()}" for column in comparison.columns.values()]
+    return frame.visible("\n\n".join([head, *columns, *([" ".join(words)] if words else [])]) + "\n")
 
 
 def _token(token: Step) -> Json:

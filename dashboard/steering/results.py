@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export
-from dashboard.steering.run import Run, error
+from dashboard.steering.run import Run, error, keep
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
 from glp_core.errors import GlpError
@@ -63,11 +63,15 @@ def ended(places: Places, run: Run, colour: str) -> None:
         places.note.info(words, icon=":material/stop_circle:")
     if not comparison.started:
         return
+    keep(run)
     places.board.html(f'<div data-run="{job.state}">{board.board(comparison, colour)}</div>')
     line = verdict(comparison)
     if line is not None:
         places.verdict.html(board.verdict_html(line))
-    places.legend.html(board.legend(colour))
+    with places.legend.container(horizontal=True, vertical_alignment="center"):
+        st.html(board.legend(colour), width="content")
+        with st.popover("Copy", icon=":material/content_copy:"):
+            st.code(export.as_text(comparison), language=None, wrap_lines=True)
     with places.chart:
         if comparison.band:
             frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)
@@ -90,5 +94,6 @@ def files(run: Run | None, colour: str, link: str) -> list[frame.File]:
     made_with |= {"device": resources.device_title(), "number type": resources.number_type()}
     return [
         frame.File("JSON", "steering.json", lambda: export.as_json(comparison, made_with), "application/json"),
+        frame.File("Text", "steering.txt", lambda: export.as_text(comparison), "text/plain"),
         frame.File("HTML page", "steering.html", lambda: export.as_html(comparison, colour, made_with, link), "text/html"),
     ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from dashboard.service import resources
+from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
+from dashboard.service.results import small_results
 from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering.comparison import Comparison, Reading, Start, collect
 from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
@@ -50,6 +51,36 @@ def current() -> Run | None:
     return st.session_state.get(RUN)
 
 
+def restore(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    """Take a finished run of what the widgets ask for, if any session has made it lately and this one has none yet."""
+    if current() is None:
+        with suppress(GlpError):
+            run = _finished(checked(widget_values(params), params, directions))
+            if run is not None:
+                st.session_state[RUN] = run
+
+
+def keep(run: Run) -> None:
+    """Keep a finished run for whoever asks for the same: the texts of a request and a seed are always the same."""
+    if run.job.state == "done":
+        small_results().put(run, *_made_from(run.request))
+
+
+def _finished(request: Request) -> Run | None:
+    return small_results().get(*_made_from(request))
+
+
+def _made_from(request: Request) -> tuple[object, ...]:
+    """Return what a run's texts depend on: the request, and when the files that it uses were written."""
+    folder = workspace_facts.folder()
+    files = (
+        folder / "workspace.json",
+        folder / "glp" / "final.safetensors",
+        folder / "directions" / f"{request.direction}.safetensors",
+    )
+    return "steering", folder, [file.stat().st_mtime if file.is_file() else None for file in files], request
+
+
 def live() -> bool:
     """Say whether this session has a run that waits or writes."""
     run = current()
@@ -68,14 +99,19 @@ def stop() -> None:
         run.job.stop()
 
 
-def start(params: Params, directions: Sequence[DirectionFacts]) -> None:
-    """Check the widgets' values and queue a run in place of this session's last one; what does not fit is told, nothing is lost."""
+def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = True) -> None:
+    """Check the widgets' values and queue a run in place of this session's last one; what does not fit is told, nothing is lost.
+
+    Args:
+        anew: write the texts again where a finished run of the same request is kept.
+    """
     st.session_state.pop(ERROR, None)
     st.session_state[TRIED] = _decisive(params)
     try:
         request = checked(widget_values(params), params, directions)
         stop()
-        st.session_state[RUN] = Run(request, resources.submit(work(request), title="steering"))
+        kept = None if anew else _finished(request)
+        st.session_state[RUN] = kept or Run(request, resources.submit(work(request), title="steering"))
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 
@@ -83,7 +119,7 @@ def start(params: Params, directions: Sequence[DirectionFacts]) -> None:
 def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:
     """With Live on, start a run whenever a control that matters has changed since the last one."""
     if widget_values(params)["live"] is True and st.session_state.get(TRIED) != _decisive(params):
-        start(params, directions)
+        start(params, directions, anew=False)
 
 
 def _decisive(params: Params) -> Json:

@@ -1,23 +1,62 @@
-"""What the workspace's stored measurements say about a strength, in words beside the slider.
+"""What a strength means along a direction, in words beside the slider: in real activations, and as the workspace measured it.
 
-Reads reports/steering_sentiment.json, which covers one direction and a few strengths; says nothing where nothing was measured.
+Reads the bank and the reports of `steer`; says nothing where nothing was measured.
 """
 
-from dashboard.service import workspace_facts
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from dashboard.service import resources, workspace_facts
 from glp_core.errors import GlpError
 from glp_core.files import Json
 
-REPORT = "steering_sentiment"
+if TYPE_CHECKING:
+    from glp_core.steering.push_scale import PushScale
+
 NEAR = 0.21
 """A measured strength speaks for strengths at most so far from it."""
+SHOWN = {"unsteered": "unsteered", "raw": "raw", "walk": "walk", "glp": "paper's projection"}
+"""Arms whose measures are quoted, where a report has them."""
+
+
+def meaning(direction: str, strength: float) -> str:
+    """Return how far a push is in terms of real activations along its direction, empty without a bank or while torch is loading."""
+    if not direction or resources.warm_up().live:
+        return ""
+    try:
+        scale = _scale(workspace_facts.folder(), direction)
+    except GlpError:
+        return ""  # no bank, or one of another model
+    n, percentile = len(scale.values), scale.percentile(strength)
+    share = {0.0: f"below all {n:,}", 1.0: f"beyond all {n:,}"}.get(percentile, f"beyond {percentile:.1%} of {n:,}")
+    return (
+        f"{scale.deviations(strength):+.1f} standard deviations of real activations along this direction: "
+        f"it takes a median token {share} real tokens."
+    )
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _scale(folder: Path, direction: str) -> PushScale:
+    from glp_core.data.bank import Bank
+    from glp_core.steering.push_scale import PushScale
+
+    return PushScale.of(Bank.load(folder / "bank"), resources.direction(direction).vector, resources.workspace().median_norm)
 
 
 def measured_words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
-    try:
-        return _near(workspace_facts.report(REPORT) or {}, direction, strength)
-    except (GlpError, KeyError, TypeError, ValueError, AttributeError):
-        return ""  # a damaged report is reported where it is shown in full; the page works without it
+    for name in (f"steering_{direction}", "steering_sentiment"):
+        try:
+            words = _near(workspace_facts.report(name) or {}, direction, strength)
+        except (GlpError, KeyError, TypeError, ValueError, AttributeError):
+            continue  # a damaged report is reported where it is shown in full; the page works without it
+        if words:
+            return words
+    return ""
 
 
 def _near(report: Json, direction: str, strength: float) -> str:
@@ -28,15 +67,10 @@ def _near(report: Json, direction: str, strength: float) -> str:
     nearest = min(measured, key=lambda one: abs(one - strength))
     if abs(nearest - strength) > NEAR:
         return f"Texts were measured at strengths {measured[0]:g} to {measured[-1]:g} of this direction, not here."
-    rows_by_arm = {row["arm"]: row for row in rows if row["strength"] == nearest or row["arm"] == "unsteered"}
-    if not {"unsteered", "raw", "glp"} <= rows_by_arm.keys():
+    by_arm = {row["arm"]: row for row in rows if row["strength"] == nearest or row["arm"] == "unsteered"}
+    arms = [arm for arm in SHOWN if arm in by_arm]
+    if not {"unsteered", "raw"} <= set(arms) or len(arms) < 3:
         return ""
-    return (
-        f"Measured at {nearest:+g} on {rows_by_arm['glp']['n']} prompts: concept {_three(rows_by_arm, 'concept', '{:.2f}')}; "
-        f"repetition {_three(rows_by_arm, 'repeated_bigrams', '{:.0%}')}."
-    )
-
-
-def _three(rows_by_arm: dict[str, Json], key: str, form: str) -> str:
-    plain, raw, glp = (form.format(rows_by_arm[arm][key]) for arm in ("unsteered", "raw", "glp"))
-    return f"unsteered {plain}, raw {raw}, GLP {glp}"
+    concepts = ", ".join(f"{SHOWN[arm]} {by_arm[arm]['concept']:.2f}" for arm in arms)
+    repeated = ", ".join(f"{by_arm[arm]['repetition']:.0%}" for arm in arms)
+    return f"Measured at {nearest:+g} on {by_arm['raw']['n']} prompts: concept {concepts}; repeated tokens {repeated}."

@@ -4,6 +4,7 @@ import html
 import json
 import pickle
 import re
+import shlex
 import struct
 import threading
 import time
@@ -16,9 +17,11 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.service import follow, resources, workspace_facts
 from dashboard.service.jobs import JobRunner
-from dashboard.steering import controls, examples, export, request, strength
+from dashboard.steering import controls, examples, export, request
 from dashboard.steering.comparison import Column, Comparison, Reading
 from dashboard.steering.request import Request
+from dashboard.widgets import neuron_links
+from glp_core.__main__ import parse
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
@@ -26,6 +29,7 @@ from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.steering.generation import Arm, Sampling, Step, generate
 from tests.support import pages, tiny
+from tests.support.steering_page import board, open_page, run
 
 NAN = float("nan")
 
@@ -38,29 +42,6 @@ def workspace(tmp_path):
 @pytest.fixture
 def llm(monkeypatch, workspace):
     return pages.use_workspace(monkeypatch, workspace.folder)
-
-
-def open_page(name="steering", **query):
-    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS)
-    at.query_params.update(query)
-    at.run()
-    if name != "overview":
-        at.switch_page(f"../pages/{name}.py")
-        at.query_params.update(query)
-        at.run()
-    assert not at.exception
-    return at
-
-
-def board(at):
-    """Return the texts of the drawn columns by arm."""
-    found = next((one.value for one in at.get("html") if "data-run" in one.value), "")
-    cards = re.findall(r'data-arm="(\w+)".*?<div class="glp-strip">(.*?)</div>', found, re.S)
-    return {arm: html.unescape(re.sub(r"<[^>]+>", "", strip)) for arm, strip in cards}
-
-
-def run(at):
-    return at.button(key="steering_start").click().run()
 
 
 def test_the_page_opens_with_an_example_one_click_from_running(llm):
@@ -148,44 +129,6 @@ def test_live_runs_again_when_a_control_that_matters_changes(llm):
     assert second["unsteered"] == first["unsteered"] and second["raw"] != first["raw"]
 
 
-def test_a_link_restores_the_whole_state(llm):
-    query = {
-        "steering_prompt": "A model of", "steering_mode": "chat", "steering_direction": "upwards", "steering_strength": "-0.7",
-        "steering_noise": "0.25", "steering_solver": "euler", "steering_steps": "20", "steering_tokens": "16",
-        "steering_temperature": "0.5", "steering_seed": "7", "steering_extra": "norm-restored", "steering_colour": "surprise",
-    }  # fmt: skip
-    at = open_page(**query)
-    assert not at.warning
-    assert at.text_area(key="steering_prompt").value == "A model of"
-    assert at.selectbox(key="steering_direction").value == "upwards"
-    assert at.slider(key="steering_strength").value == -0.7
-    assert at.number_input(key="steering_seed").value == 7
-    assert at.number_input(key="steering_noise").value == 0.25
-    run(at)
-    assert list(board(at)) == ["unsteered", "raw", "glp", "norm"]
-    address = next(one.value for one in at.code if "steering_seed" in one.value)
-    assert all(key in address for key in query) and "steering_seed=7" in address
-
-
-OLD_LINKS = [
-    ({"steering_noise": "0.3"}, ["unsteered", "raw", "glp"]),
-    ({"steering_solver": "euler", "steering_steps": "10"}, ["unsteered", "raw", "glp"]),
-    ({"steering_extra": "Gaussian"}, ["unsteered", "raw", "glp", "gaussian"]),
-    ({"steering_strength": "0.7"}, ["unsteered", "raw", "walk"]),
-    ({"steering_extra": "paper's projection", "steering_noise": "0.3"}, ["unsteered", "raw", "walk", "glp"]),
-    ({"steering_extra": "Gaussian prior", "steering_noise": "0.3"}, ["unsteered", "raw", "walk", "gaussian"]),
-    ({"steering_projection": "walk", "steering_noise": "0.5"}, ["unsteered", "raw", "walk"]),
-]
-
-
-@pytest.mark.parametrize(("query", "arms"), OLD_LINKS)
-def test_a_link_of_before_the_walk_opens_with_the_papers_projection_where_it_sets_it_up(llm, query, arms):
-    at = open_page(steering_tokens="4", **query)
-    assert not at.warning
-    run(at)
-    assert list(board(at)) == arms
-
-
 def test_the_page_begins_with_the_walk_of_the_core():
     first = {name: param.default for name, param in request.params([], examples.EXAMPLES[0]).items()}
     assert WalkSettings() == WalkSettings(noise_level=first["walk_noise"], pushes=first["pushes"], hold=first["hold"])
@@ -215,29 +158,6 @@ def test_the_line_under_the_board_is_that_of_the_drawn_columns(llm):
     )
     raw, walk, plain = (repeated[i] for i in (1, 2, 0))
     assert f"Raw repeats {raw} of its tokens, the walk {walk}, unsteered {plain}." in found
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("steering_strength", "nan", "Strength is 'nan', wanted a number from -3 to 3"),
-        ("steering_strength", "1e9", "Strength is '1e9', wanted a number from -3 to 3"),
-        ("steering_noise", "-0.1", "Noise level is '-0.1', wanted a number from 0 to 1"),
-        ("steering_direction", "<script>", "Direction is '<script>', wanted one of: positive sentiment, upwards"),
-        ("steering_tokens", "100000", "Tokens is '100000', wanted a number from 1 to 256"),
-        ("steering_steps", "inf", "Steps is 'inf', wanted a number from 1 to 100"),
-        ("steering_seed", "1e999", "Seed is '1e999', wanted a number from 0"),
-        ("steering_seed", "9" * 400, "Seed is '999"),
-        ("steering_prompt", "x" * 6000, "Prompt has 6,000 characters"),
-        ("steering_prompt", "", "Prompt is empty"),
-    ],
-)
-def test_a_hostile_link_is_told_and_the_default_used(llm, key, value, words):
-    at = open_page(**{key: value})
-    assert words in re.sub(r"\\(.)", r"\1", at.warning[0].value)
-    assert key not in at.query_params
-    run(at)
-    assert board(at) and not at.error
 
 
 def test_an_empty_prompt_is_told_and_nothing_is_lost(llm):
@@ -339,28 +259,6 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
     assert words[1].startswith("Number 1 in the queue") and words[2].startswith("Number 2 in the queue")
 
 
-def measured_report(**settings):
-    """Return a report as `steer-sentiment` writes it, of two strengths."""
-    rows = [{"arm": "unsteered", "strength": 0.0, "concept": 0.5, "repeated_bigrams": 0.1, "n": 7}]
-    for push, repeated in ((0.4, 0.2), (2.0, 0.9)):
-        rows += [{"arm": "raw", "strength": push, "concept": 0.6, "repeated_bigrams": repeated, "n": 7}]
-        rows += [{"arm": "glp", "strength": push, "concept": 0.8, "repeated_bigrams": repeated / 2, "n": 7}]
-    return {"rows": rows, "settings": {"direction": "positive"} | settings}
-
-
-def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere(llm, workspace):
-    workspace.save_report("steering_sentiment", measured_report())
-    assert "concept unsteered 0.50, raw 0.60, GLP 0.80" in strength.measured_words("positive", 0.5)
-    assert "repetition unsteered 10%, raw 90%, GLP 45%" in strength.measured_words("positive", 2.1)
-    assert "strengths 0.4 to 2 of this direction, not here" in strength.measured_words("positive", -0.4)
-    assert strength.measured_words("up", 0.4) == ""
-    shown = [re.sub(r"\\(.)", r"\1", one.value) for one in open_page(steering_strength="0.4").caption]
-    assert any(words.startswith("Measured at +0.4 on 7 prompts") for words in shown)
-    for damaged in ("{", "[]", '{"rows": [{}], "settings": {"direction": "positive"}}'):
-        (workspace.folder / "reports" / "steering_sentiment.json").write_text(damaged)
-        assert strength.measured_words("positive", 0.4) == ""
-
-
 def test_a_bug_is_not_swallowed(llm, monkeypatch):
     monkeypatch.setattr(resources, "_direction", lambda _folder, _name: 1 / 0)
     at = open_page()
@@ -377,11 +275,30 @@ def test_a_full_queue_is_told(llm, monkeypatch):
     assert "12 requests are waiting" in at.error[0].value
 
 
-def test_without_directions_the_page_says_how_to_make_one(llm, workspace):
+def test_without_directions_the_page_says_how_to_make_one_and_offers_no_run(llm, workspace):
     for path in (workspace.folder / "directions").iterdir():
         path.unlink()
-    at = run(open_page())
-    assert "glp_core direction" in re.sub(r"\\(.)", r"\1", at.error[0].value)
+    at = open_page()
+    assert "steering_start" not in [button.key for button in at.button]
+    commands = [one.value for one in at.code]
+    assert f"python -m glp_core direction texts.csv --name my-concept --workspace {workspace.folder}" in commands
+    for command in commands:
+        parse(shlex.split(command)[3:])
+
+
+def test_the_texts_can_be_copied(llm):
+    at = run(open_page(steering_tokens="6"))
+    copied = next(one.value for one in at.code if "Manifold walk:" in one.value)
+    assert "Prompt: " + examples.EXAMPLES[0].prompt in copied and "kept" in copied
+
+
+def test_a_neuron_that_is_low_on_a_concept_opens_with_a_push_away_from_it(monkeypatch):
+    links = []
+    monkeypatch.setattr(neuron_links.st, "page_link", lambda _page, **look: links.append(look["query_params"]))
+    neuron_links.neuron_links(1, 3, sign=-1)
+    neuron_links.neuron_links(1, 3, sign=1)
+    away, towards = (float(link["steering_strength"]) for link in links if "steering_strength" in link)
+    assert away == -towards < 0
 
 
 def test_the_overview_tells_the_workspaces_facts_and_what_is_missing(llm):

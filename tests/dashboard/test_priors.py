@@ -10,9 +10,9 @@ from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, generate
-from tests.dashboard.test_pages_steering import board, open_page, run
 from tests.support import pages, tiny
 from tests.support.run_fakes import write_run
+from tests.support.steering_page import board, open_page, run
 
 SEEN = 196608
 
