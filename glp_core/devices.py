@@ -68,6 +68,11 @@ def native_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def batch_size(device: torch.device | str, *, cpu: int, accelerator: int) -> int:
+    """Return how much one batch holds: little on a CPU, whose caches it has to fit, much on an accelerator, which waits otherwise."""
+    return cpu if torch.device(device).type == "cpu" else accelerator
+
+
 def device_title(device: torch.device | str) -> str:
     """Return a device's name to show: CPU, Apple GPU, or the card's own name and its number."""
     device = torch.device(device)

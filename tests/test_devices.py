@@ -12,7 +12,7 @@ from glp_core.cli import console
 from glp_core.workspace import Workspace
 from tests.support.pages import make_workspace
 
-COMPUTE_NOTHING = {"setup", "scaling", "describe", "map"}
+COMPUTE_NOTHING = {"setup", "scaling", "describe", "map", "pareto"}
 """Commands without a model's arithmetic."""
 
 
@@ -105,3 +105,8 @@ def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it(tmp_
     assert opened.report("one")["made_by"]["machine"]["device"] == "CPU"
     opened.save()
     assert "device" not in (made.folder / "workspace.json").read_text()
+
+
+def test_batches_are_large_where_an_accelerator_would_wait():
+    sizes = {"cpu": 8, "accelerator": 64}
+    assert [devices.batch_size(name, **sizes) for name in ("cpu", "cuda:1", "mps")] == [8, 64, 64]

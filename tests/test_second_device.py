@@ -7,10 +7,15 @@ import torch
 
 from glp_core import devices
 from glp_core.__main__ import main
+from glp_core.data.probe_activations import last_token_activations
+from glp_core.evaluation import solver_error
+from glp_core.evaluation.checkpoint_scores import Scorer
 from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.steering.directions import diff_mean
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae
+from glp_core.workspace import Workspace
 from tests.support import pages, tiny
 from tests.support.second_device import NAME, SecondTensor, second_device
 
@@ -114,6 +119,25 @@ def test_a_sparse_autoencoder_trains_stops_and_goes_on_there(made, tmp_path):
     assert ours["unexplained_variance"] == pytest.approx(facts["unexplained_variance"], rel=1e-2)
 
 
+def test_scores_directions_and_text_readings_are_the_cpu_s_there(made, monkeypatch):
+    workspace, store, documents, home = made
+    monkeypatch.setattr("glp_core.evaluation.checkpoint_scores.documents", lambda _split: documents[120:])
+    texts = [document.text for document in documents[:24]]
+
+    def scores(device):
+        on = Workspace.open(workspace.folder, device)
+        scorer = Scorer(on, store, samples=100, n_documents=3, tokens=12, direction="up", prefixes=3, strengths=(1.5,))
+        glp = on.load_glp()
+        read = last_token_activations(scorer.site, texts, max_tokens=16)
+        direction = diff_mean(scorer.site, texts[:12], texts[12:])
+        return [scorer.frechet(glp), scorer.delta_lm(glp), scorer.steering(glp), direction.vector.tolist(), direction.probe_auroc,
+                read["layer"].tolist(), read["mlp"].tolist()]  # fmt: skip
+
+    expected = scores("cpu")
+    with second_device():
+        same(scores(NAME), expected)
+
+
 COMMANDS = {
     "evaluate": ["--activations", 100, "--samples", 100, "--documents", 4, "--tokens", 12],
     "solvers": ["--training", 8, "--held-out", 8],
@@ -121,15 +145,35 @@ COMMANDS = {
     "detect": ["--activations", 50, "--likelihood", 0],
     "scorecard": ["--samples", 200, "--tested", 100, "--documents", 4, "--tokens", 12],
     "zones": ["--prefixes", "{prefixes}", "--steered", 3, "--tokens", 5],
+    "tune-walk": [
+        "--directions",
+        "up",
+        "--prefixes",
+        "{prefixes}",
+        "--limit",
+        2,
+        "--strengths",
+        0.5,
+        "--tokens",
+        3,
+        "--forms",
+        "raw",
+        "norm",
+        "gaussian",
+        "fresh",
+        "part 3",
+        "enough 0.3",
+    ],
     "steer-sentiment": ["--direction", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1.5, "--tokens", 5],
 }
 """Commands with a report, in an order in which each has what it needs."""
-REPORTS = {"steer-sentiment": "steering_sentiment", "bank": "measures", "detect": "detection"}
+REPORTS = {"steer-sentiment": "steering_sentiment", "bank": "measures", "tune-walk": "walk_tuning", "detect": "detection"}
 STORED = ("evaluate", "solvers", "bank", "scorecard")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second):
+def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch):
+    monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
     workspace, store, _, home = made
     prefixes = home / "prefixes.json"
     prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
@@ -22,6 +23,7 @@ from glp_core.progress import Progress, quiet
 from glp_core.stats import bootstrap_mean
 from glp_core.training.loss import stratified_sigmas
 
+DOCUMENTS_AT_ONCE = {"cpu": 8, "accelerator": 32}
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Takes activations (n, d) and standard normal noise (n, d), returns what stands in for them."""
 
@@ -120,14 +122,14 @@ def long_rows(llm: Llm, texts: Sequence[str], documents: int, tokens: int) -> Te
 
 
 @torch.inference_mode()
-def document_losses(site: Site, ids: Tensor, replace: Replace | None, *, seed: int = 0, batch: int = 8) -> Tensor:
+def document_losses(site: Site, ids: Tensor, replace: Replace | None, *, seed: int = 0) -> Tensor:
     """Return each document's mean next-token loss (documents,) with the site's output replaced, for ids (documents, tokens).
 
     The first token and massive activations pass untouched. The same seed gives every replacement the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
     losses = []
-    for rows in ids.split(batch):
+    for rows in ids.split(batch_size(ids.device, **DOCUMENTS_AT_ONCE)):
         noise = torch.randn(*rows.shape, site.llm.d_model, generator=generator)
         edits = {} if replace is None else {site.layer: replacing_edit(site, replace, noise)}
         with edit(site.llm.model, edits):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -27,7 +28,7 @@ from glp_core.steering.generation import Row, decode, read_texts, repetition
 
 STRENGTHS = (0.4, 0.8, 1.2, 1.6, 2.0)
 TOKENS = 24
-ROWS = 96
+ROWS = {"cpu": 96, "accelerator": 1024}
 """Texts written side by side."""
 EDGE = 0.05
 """Share of the model's own texts beyond each limit."""
@@ -74,8 +75,9 @@ def write(
 ) -> list[Text]:
     """Write every job's text and fill in its numbers; empty texts are left out."""
     found = []
-    for start in range(0, len(jobs), ROWS):
-        part = jobs[start : start + ROWS]
+    size = batch_size(site.llm.device, **ROWS)
+    for start in range(0, len(jobs), size):
+        part = jobs[start : start + size]
         progress(start, len(jobs), f"{part[0][0].direction or 'unsteered'} at {part[0][0].strength:g}")
         rows = [row for _, row in part]
         written: list[list[int]] = [[] for _ in rows]
