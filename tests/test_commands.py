@@ -1,4 +1,6 @@
-"""Every command that the product names, in a page, an error, a docstring or a document, is one that the real parser takes."""
+"""Every command that the product names, in an error, a docstring or a document, is one that the real parser takes.
+
+Those that pages put together for the workspace that is shown are in dashboard/test_commands.py."""
 
 import ast
 import importlib.util
@@ -55,7 +57,12 @@ def commands(text):
 
 
 def named():
-    files = [ROOT / "README.md", ROOT / "assets/demo/PROVENANCE.md", *sorted(ROOT.glob("*/README.md"))]
+    files = [
+        ROOT / "README.md",
+        ROOT / "assets/demo/PROVENANCE.md",
+        *sorted(ROOT.glob("*/README.md")),
+        ROOT / "assets/tour.ipynb",
+    ]
     files += [path for top in ("glp_core", "dashboard", "pages") for path in sorted((ROOT / top).rglob("*.py"))]
     seen = {}
     for path in files:
@@ -76,7 +83,7 @@ def refusal(command):
         return f"there is no module {module}"
     if module == "dashboard.system_parts":
         return None if set(arguments) <= set(PARTS) else f"parts are {', '.join(PARTS)}"
-    if module != "glp_core" or arguments in ([], [STANDS_FOR]):
+    if module != "glp_core" or not arguments or arguments[0].startswith(STANDS_FOR):  # put together at run time
         return None
     try:
         parse(arguments)
