@@ -40,7 +40,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     import torch
 
     from glp_core.llm.site import is_massive
-    from glp_core.neurons.activation_map import pca_map, umap_map
+    from glp_core.neurons.planes import pca_plane, umap_plane
 
     ours, workspace = measure.measures(), resources.workspace()
     glp, bank = ours.meter.glp, ours.bank
@@ -70,13 +70,14 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     tests = {name: _told(rows, real) for name, rows in others.items() if name != "your text"}
     contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
     if request.method == "UMAP":
-        placed, rest = umap_map(
-            real, others, cancelled=cancelled, tell=lambda seconds: report(2, 3, f"UMAP in its own process, {seconds:.0f} s")
+        laid = umap_plane(
+            real, others, cancelled=cancelled, progress=lambda _done, _total, words: report(2, 3, f"UMAP: {words}")
         )
-        return Plane(placed, contexts, rest, texts, ("UMAP 1", "UMAP 2"), tests)
-    placed, rest, share = pca_map(real, others)
+        return Plane(laid.real, contexts, laid.others, texts, ("UMAP 1", "UMAP 2"), tests)
+    laid = pca_plane(real, others)
+    share = laid.explained or (0.0, 0.0)
     axes = (f"PC 1 ({share[0]:.0%} of the variance)", f"PC 2 ({share[1]:.0%} of the variance)")
-    return Plane(placed, contexts, rest, texts, axes, tests)
+    return Plane(laid.real, contexts, laid.others, texts, axes, tests)
 
 
 def _own(text: str) -> tuple[Tensor, list[str]]:

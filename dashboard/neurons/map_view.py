@@ -95,8 +95,9 @@ def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple
 
         def work(cancelled: Cancelled, report: Progress) -> pd.DataFrame:
             from glp_core.neurons.maps import compute_map
+            from glp_core.neurons.umap import UmapConfig
 
-            return compute_map(workspace, kind, **anew, progress=report, cancelled=cancelled)
+            return compute_map(workspace, kind, UmapConfig(**anew), progress=report, cancelled=cancelled)
 
         del st.session_state["map_wanted"]  # stopping it must not start it again
         found = follow.compute("computing the map", work, stop=True)

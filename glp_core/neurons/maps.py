@@ -1,14 +1,7 @@
-"""Maps of all neurons: UMAP of their concept profiles or of their write directions, always in a process of its own.
+"""Maps of all neurons: UMAP of their concept profiles or of their write directions, with their parameters beside them."""
 
-Two UMAPs in one process's threads can abort it (numba's workqueue layer), and a process can be stopped at once.
-"""
-
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +11,7 @@ import torch
 
 from glp_core.errors import GlpError
 from glp_core.files import replacing, write_json
+from glp_core.neurons.umap import UmapConfig, run_umap
 from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
@@ -28,22 +22,6 @@ KINDS: dict[str, str] = {
     "concepts": "standardised class-mean difference on each probing task",
     "writes": "write direction (column of down_proj)",
 }
-FEWEST = 10
-
-
-@dataclass(frozen=True)
-class MapConfig:
-    """UMAP's parameters."""
-
-    neighbours: int = 15
-    min_dist: float = 0.1
-    metric: str = "cosine"
-    seed: int = 0
-    epochs: int = 300
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 2 or not 0 <= self.min_dist <= 1:
-            raise GlpError(f"neighbours {self.neighbours}, min_dist {self.min_dist}: wanted at least 2, and 0 to 1.")
 
 
 def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
@@ -71,10 +49,8 @@ def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
 def compute_map(
     workspace: "Workspace",
     kind: str,
+    config: UmapConfig = UmapConfig(),  # noqa: B008 - frozen
     *,
-    neighbours: int = 15,
-    min_dist: float = 0.1,
-    seed: int = 0,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
@@ -84,52 +60,12 @@ def compute_map(
         GlpError: unknown kind, no profiles, cancelled, or the child process failed.
     """
     rows, d_mlp = features(workspace, kind)
-    config = MapConfig(neighbours, min_dist, seed=seed)
-    layout = run_umap(rows, config, progress=progress, cancelled=cancelled)
+    layout = run_umap(rows, config, progress=progress, cancelled=cancelled).rows
     layer, neuron = np.divmod(np.arange(len(rows)), d_mlp)
     return pd.DataFrame({"layer": layer, "unit": neuron, "x": layout[:, 0], "y": layout[:, 1]})
 
 
-def run_umap(
-    rows: np.ndarray, config: MapConfig, *, progress: Progress = quiet, cancelled: Callable[[], bool] = lambda: False
-) -> np.ndarray:
-    """Return the layout (n, 2) of rows (n, m), computed in a child process that is killed when cancelled."""
-    if len(rows) < max(FEWEST, config.neighbours + 1):
-        raise GlpError(f"Got {len(rows)} points for {config.neighbours} neighbours: wanted more points, or fewer neighbours.")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        np.save(folder / "rows.npy", rows.astype(np.float32))
-        (folder / "config.json").write_text(json.dumps(asdict(config)))
-        command = [sys.executable, "-m", "glp_core.neurons.umap_process", str(folder)]
-        root = Path(__file__).resolve().parents[2]
-        # errors go to a file: a pipe that nobody empties would stop a talkative child
-        with (folder / "errors").open("w") as errors:
-            child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True)
-        try:
-            _follow(child, config.epochs, progress, cancelled)
-        finally:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
-        if child.returncode or not (folder / "layout.npy").is_file():
-            last = (folder / "errors").read_text().strip().splitlines()[-1:] or ["no message"]
-            raise GlpError(f"UMAP failed: {last[0]}.")
-        return np.load(folder / "layout.npy", allow_pickle=False)
-
-
-def _follow(child: subprocess.Popen[str], epochs: int, progress: Progress, cancelled: Callable[[], bool]) -> None:
-    """Pass on the child's progress lines until it ends; look for cancellation at each, of which there are several a second."""
-    for line in child.stdout or ():
-        if cancelled():
-            raise GlpError("Stopped.")
-        done, _, words = line.strip().partition(" ")
-        if done.isdigit():
-            progress(min(int(done), epochs), epochs, words)
-
-
-def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: MapConfig, *, glp_digest: str) -> None:
+def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: UmapConfig, *, glp_digest: str) -> None:
     """Write maps by kind, with their parameters and the digest of their GLP."""
     whole = pd.concat([table.assign(kind=kind) for kind, table in maps.items()], ignore_index=True)
     whole = whole.astype({"layer": "int16", "unit": "int32", "x": "float32", "y": "float32"})

@@ -12,9 +12,7 @@ from dashboard.manifold import controls, frontier, map_plane, measure, strength_
 from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from glp_core.data.bank import Bank
-from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures, reference
-from glp_core.neurons.activation_map import pca_map, umap_map
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
 from glp_core.steering.strength_grid import ARMS, STRENGTHS
@@ -320,25 +318,3 @@ def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     at.selectbox(key="manifold_kind").set_value("b").run()
     assert figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
     assert figures(at)[-1]["data"][0]["name"] == "denoising error, 0.90"
-
-
-def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_rows():
-    rows = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32) * np.arange(1, 9)
-    plane, others, share = pca_map(rows, {"same": rows[:10]})
-    _, singular, axes = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    assert np.abs(plane) == pytest.approx(np.abs((rows - rows.mean(0)) @ axes[:2].T), abs=1e-3)
-    assert share == pytest.approx(singular[:2] ** 2 / np.square(singular).sum(), rel=1e-4)
-    assert others["same"] == pytest.approx(plane[:10], abs=1e-4)
-    with pytest.raises(GlpError, match="at least 3"):
-        pca_map(rows[:2], {})
-
-
-def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped():
-    rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 8]).astype(np.float32)
-    plane, others = umap_map(rows, {"same": rows}, neighbours=10)
-    assert others["same"] == pytest.approx(plane, abs=1e-4)
-    with pytest.raises(GlpError, match="Stopped"):
-        umap_map(rows, {}, neighbours=10, cancelled=lambda: True)
-    with pytest.raises(GlpError, match="more than 10"):
-        umap_map(rows[:5], {}, neighbours=10)

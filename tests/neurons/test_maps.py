@@ -8,7 +8,8 @@ import pytest
 
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neurons.maps import MapConfig, features, run_umap, save_maps
+from glp_core.neurons.maps import features, save_maps
+from glp_core.neurons.umap import UmapConfig, run_umap
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def clusters():
 
 def test_clusters_stay_together_and_progress_is_told(clusters):
     steps = []
-    config = MapConfig(neighbours=8, epochs=60, metric="euclidean")
-    layout = run_umap(clusters, config, progress=lambda *step: steps.append(step))
+    config = UmapConfig(neighbours=8, epochs=60, metric="euclidean")
+    layout = run_umap(clusters, config, progress=lambda *step: steps.append(step)).rows
     assert layout.shape == (60, 2) and np.isfinite(layout).all()
     groups = layout.reshape(3, 20, 2)
     inside = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=2).max()
@@ -34,19 +35,19 @@ def test_clusters_stay_together_and_progress_is_told(clusters):
 def test_a_map_is_stopped_at_once_and_bad_input_refused(clusters):
     begun = time.monotonic()
     with pytest.raises(GlpError, match="Stopped"):
-        run_umap(clusters, MapConfig(), cancelled=lambda: True)
+        run_umap(clusters, UmapConfig(), cancelled=lambda: True)
     assert time.monotonic() - begun < 20
     with pytest.raises(GlpError, match="more points"):
-        run_umap(clusters[:12], MapConfig(neighbours=15))
+        run_umap(clusters[:12], UmapConfig(neighbours=15))
     with pytest.raises(GlpError, match="at least 2"):
-        MapConfig(neighbours=1)
+        UmapConfig(neighbours=1)
 
 
 def test_a_child_that_fails_says_why(clusters):
     broken = clusters.copy()
     broken[3, 3] = np.nan
     with pytest.raises(GlpError, match="UMAP failed: .*NaN"):
-        run_umap(broken, MapConfig(neighbours=8, epochs=10))
+        run_umap(broken, UmapConfig(neighbours=8, epochs=10))
 
 
 def test_features_are_write_directions_or_say_what_is_missing(tiny_glp, tmp_path):
@@ -67,7 +68,7 @@ def test_features_are_write_directions_or_say_what_is_missing(tiny_glp, tmp_path
 
 def test_stored_maps_read_back_by_kind(tmp_path):
     table = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "x": [0.5, 1.5], "y": [2.0, 3.0]})
-    save_maps(tmp_path, {"writes": table}, MapConfig(seed=7), glp_digest="0123")
+    save_maps(tmp_path, {"writes": table}, UmapConfig(seed=7), glp_digest="0123")
     index = NeuronIndex.__new__(NeuronIndex)
     index.folder = tmp_path
     pd.testing.assert_frame_equal(index.map("writes"), table, check_dtype=False)

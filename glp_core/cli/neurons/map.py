@@ -3,7 +3,8 @@
 import argparse
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.neurons.maps import KINDS, MapConfig, compute_map, save_maps
+from glp_core.neurons.maps import KINDS, compute_map, save_maps
+from glp_core.neurons.umap import UmapConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,19 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
-    config = MapConfig(args.neighbours, args.min_dist, seed=args.seed)
+    config = UmapConfig(args.neighbours, args.min_dist, seed=args.seed)
     with stopping(at_once=True):
-        maps = {
-            kind: compute_map(
-                workspace,
-                kind,
-                neighbours=args.neighbours,
-                min_dist=args.min_dist,
-                seed=args.seed,
-                progress=reporter(f"map of {kind}"),
-            )
-            for kind in args.kinds
-        }
+        maps = {kind: compute_map(workspace, kind, config, progress=reporter(f"map of {kind}")) for kind in args.kinds}
     save_maps(workspace.neurons, maps, config, glp_digest=workspace.glp_digest())
     say(f"Maps of {', '.join(maps)} are in {workspace.neurons}.")
     return 0

@@ -1,6 +1,7 @@
-"""The child process of a map: `python -m glp_core.neurons.umap_process FOLDER` lays out rows.npy by config.json into layout.npy.
+"""The child process of a layout: `python -m glp_core.neurons.umap_child FOLDER` fits UMAP on rows.npy and places others.npy.
 
-Writes "<epochs done> <words>" lines to stdout, several a second, so that the parent can show progress and stop it.
+Reads config.json; writes layout.npy, and others_layout.npy where there are others. Writes "<epochs done> <words>" lines to stdout,
+several a second, so that the parent can show progress and stop it.
 """
 
 import json
@@ -23,9 +24,9 @@ class _Progress:
         self.beat.start()
 
     def write(self, text: str) -> int:
-        found = re.search(r"(\d+)/\d+ \[", text)
-        if found:
-            self.say(f"{found[1]} epochs of the layout")
+        epochs = re.search(r"(\d+)/\d+ \[", text)
+        if epochs:
+            self.say(f"{epochs[1]} epochs of the layout")
         elif "nearest neighbor" in text.lower():
             self.say("0 nearest neighbours")
         return len(text)
@@ -63,6 +64,10 @@ def main(folder: Path) -> None:
         tqdm_kwds={"disable": False, "file": progress, "mininterval": 0.3},
     )
     layout = reducer.fit_transform(np.load(folder / "rows.npy", allow_pickle=False))
+    if (folder / "others.npy").is_file():
+        progress.say(f"{config['epochs']} placing the others")
+        others = reducer.transform(np.load(folder / "others.npy", allow_pickle=False))
+        np.save(folder / "others_layout.npy", others.astype(np.float32))
     progress.ended.set()
     np.save(folder / "layout.npy", layout.astype(np.float32))
 

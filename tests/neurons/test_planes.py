@@ -1,0 +1,31 @@
+"""Planes of activations: principal components against a singular value decomposition, UMAP's transform against its fit."""
+
+import numpy as np
+import pytest
+
+from glp_core.errors import GlpError
+from glp_core.neurons.planes import pca_plane, umap_plane
+
+
+def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_rows():
+    rows = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32) * np.arange(1, 9)
+    plane = pca_plane(rows, {"same": rows[:10]})
+    _, singular, axes = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    assert np.abs(plane.real) == pytest.approx(np.abs((rows - rows.mean(0)) @ axes[:2].T), abs=1e-3)
+    assert plane.explained == pytest.approx(singular[:2] ** 2 / np.square(singular).sum(), rel=1e-4)
+    assert plane.others["same"] == pytest.approx(plane.real[:10], abs=1e-4)
+    with pytest.raises(GlpError, match="at least 3"):
+        pca_plane(rows[:2], {})
+
+
+def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped():
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 8]).astype(np.float32)
+    steps = []
+    plane = umap_plane(rows, {"same": rows}, neighbours=10, progress=lambda *step: steps.append(step))
+    assert plane.others["same"] == pytest.approx(plane.real, abs=1e-4)
+    assert any("placing the others" in words for _, _, words in steps)
+    with pytest.raises(GlpError, match="Stopped"):
+        umap_plane(rows, {}, neighbours=10, cancelled=lambda: True)
+    with pytest.raises(GlpError, match="more points"):
+        umap_plane(rows[:5], {}, neighbours=10)
