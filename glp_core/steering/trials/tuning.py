@@ -1,7 +1,9 @@
 """Choose how the walk goes: forms of it, and what it is compared with, on validation prefixes along every direction.
 
 The criterion, fixed before looking: each form's frontier of concept against fluency over all strengths, its hypervolume for every
-direction, and the mean over directions. Knows models and outcomes; knows no files.
+direction, and the mean over directions. Of the walks that are not behind the best (paired 95% interval over prefixes), the plainest is
+chosen: no options beyond noise level, pushes and hold, then the fewest pushes, then the greatest hypervolume. Knows models and
+outcomes; knows no files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from glp_core.prior.walk import WalkSettings
 from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
-from glp_core.steering.trials.frontier import Curves, gain_at, hypervolume
+from glp_core.steering.trials.frontier import Curves, Numbers, gain_at, hypervolume
 from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
@@ -47,16 +49,15 @@ def walks() -> dict[str, list[WalkSettings]]:
         "walk": [
             *(WalkSettings(level, 8) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
             *(WalkSettings(level, 16) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
-            WalkSettings(0.35, 4),
+            *(WalkSettings(level, 4) for level in (0.15, 0.35)),
             WalkSettings(0.15, 32),
         ],
         "held walk": [
-            *(WalkSettings(level, 8, hold=hold) for level in (0.15, 0.25, 0.35) for hold in (0.25, 0.5, 1.0)),
-            *(WalkSettings(0.25, pushes, hold=0.5) for pushes in (4, 16)),
-            WalkSettings(0.45, 8, hold=0.5),
+            *(WalkSettings(level, 8, hold=hold) for level in (0.1, 0.15, 0.25, 0.35, 0.45) for hold in (0.5, 1.0)),
+            *(WalkSettings(0.25, pushes, hold=hold) for pushes, hold in ((2, 1.0), (4, 0.5), (4, 1.0), (8, 0.25), (16, 0.5))),
         ],
         "parts by strength": [
-            *(WalkSettings(level, 32, part=part) for level in (0.15, 0.25) for part in (0.75, 1.5, 3.0)),
+            *(WalkSettings(level, 32, part=part) for level in (0.15, 0.25) for part in (0.75, 1.5)),
             *(WalkSettings(0.25, 32, part=part, hold=0.5) for part in (0.75, 1.5)),
         ],
         "noise drawn once": [WalkSettings(0.25, 16, fresh=False), WalkSettings(0.25, 8, hold=0.5, fresh=False)],
@@ -104,11 +105,12 @@ def tune(
     tokens: int = TOKENS,
     progress: Progress = quiet,
 ) -> Json:
-    """Measure every form at every strength along every direction, and choose the walk with the greatest mean hypervolume.
+    """Measure every form at every strength along every direction, and choose a walk.
 
     Returns:
-        `forms`: name, family, settings, hypervolume, its 95% interval, gain at equal fluency, and a row for each direction with its
-        points; best first. `chosen`: the best walk's settings. `by_direction`: the best form of each family, and its best strength.
+        `forms`: name, family, settings, hypervolume, its 95% interval, gain at equal fluency, `level_with_best` for walks, and a row
+        for each direction with its points; best first. `chosen`: the chosen walk's settings. `by_direction`: for raw, glp and walk the
+        form and strength whose gain times fluency is greatest.
     """
     if not directions or not tried:
         raise GlpError("There is nothing to tune: the workspace needs directions.")
@@ -126,16 +128,34 @@ def tune(
 def compare(tried: Sequence[Form], outcomes: Mapping[str, Sequence[Outcome]]) -> Json:
     """Return `tune`'s report of outcomes by direction."""
     curves = {name: Curves.of(listed) for name, listed in outcomes.items()}
-    rows = sorted((_row(form, curves) for form in tried), key=lambda row: -row["hypervolume"])
-    best = next((row for row in rows if "pushes" in row["settings"]), None)
+    measured = sorted((_row(form, curves) for form in tried), key=lambda one: -one[0]["hypervolume"])
+    rows = [row for row, _ in measured]
     return {
         "forms": rows,
-        "chosen": best["settings"] if best else None,
+        "chosen": _choose([one for one in measured if "pushes" in one[0]["settings"]]),
         "by_direction": {name: _best(rows, name) for name in curves},
     }
 
 
-def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
+def _choose(walks: Sequence[tuple[Json, Numbers]]) -> Json | None:
+    """Return the settings of the plainest walk that is not behind the best; mark those that are level with it."""
+    if not walks:
+        return None
+    for row, drawn in walks:
+        row["level_with_best"] = bool(percentiles(walks[0][1] - drawn)[0] <= 0)
+    level = [row for row, _ in walks if row["level_with_best"]]
+    plainest: Json = min(level, key=lambda row: (_extras(row["settings"]), row["settings"]["pushes"], -row["hypervolume"]))
+    return plainest["settings"]
+
+
+def _extras(settings: Json) -> int:
+    """Return the number of options that a page has no control for."""
+    plain = asdict(WalkSettings())
+    return sum(settings.get(name, plain[name]) != plain[name] for name in plain.keys() - {"noise_level", "pushes", "hold"})
+
+
+def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
+    """Return a form's row, and the bootstrap draws of its hypervolume."""
     directions: dict[str, Json] = {}
     volumes = []
     for name, curve in curves.items():
@@ -150,7 +170,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
             ],
         }
     drawn = np.mean(volumes, axis=0)
-    return {
+    row = {
         "name": form.name,
         "family": form.family,
         "settings": form.settings,
@@ -159,6 +179,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
         "gain_at_equal_fluency": _round(fmean(row["gain_at_equal_fluency"] for row in directions.values())),
         "directions": directions,
     }
+    return row, drawn
 
 
 def _best(rows: Sequence[Json], direction: str) -> Json:

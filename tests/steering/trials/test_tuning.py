@@ -44,6 +44,26 @@ def test_the_walk_with_the_largest_mean_hypervolume_is_chosen():
     assert best["raw"]["worth"] == 1.0 and best["walk"]["form"] in ("a", "b") and best["walk"]["worth"] == 0.5
 
 
+def test_of_walks_that_are_level_the_plainest_with_the_fewest_pushes_is_chosen():
+    rng = np.random.default_rng(0)
+    tried = [
+        form("best", noise_level=0.2, pushes=16),
+        form("level", noise_level=0.3, pushes=8),
+        form("odd", noise_level=0.3, pushes=4, tilt=0.5),
+        form("behind", noise_level=0.3, pushes=2),
+    ]
+    listed = outcomes("x", {})
+    for one, concept in zip(tried, (0.8, 0.795, 0.8, 0.6), strict=True):
+        listed += [
+            Outcome(i, one.name, 1.0, "text", concept + 0.1 * rng.standard_normal(), -2.0, 0.2, 0.0, 1.0, 1.0, -9.0, "x")
+            for i in range(10)
+        ]
+    report = tuning.compare(tried, {"x": listed})
+    assert report["chosen"] == {"noise_level": 0.3, "pushes": 8}
+    assert {row["name"] for row in report["forms"] if row["level_with_best"]} >= {"best", "level"}
+    assert not next(row for row in report["forms"] if row["name"] == "behind")["level_with_best"]
+
+
 def test_every_form_has_a_name_of_its_own_and_the_default_walk_is_among_them(tiny_glp):
     names = [one.name for one in tuning.forms(tiny_glp)]
     assert len(set(names)) == len(names)
