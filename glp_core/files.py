@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON."""
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -5,7 +5,7 @@ Knows numbers only.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
         """Low and high for JSON, null where there is no bound."""
         return [_plain(self.low), _plain(self.high)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, float | None | list[float | None]]:
         """Return the shape that reports have: value and ci."""
         return {"value": _plain(self.value), "ci": self.ci}
 
@@ -100,14 +100,14 @@ def jackknife(value: float, left_out: ArrayLike, *, least: float = -math.inf) ->
     return Interval(value, max(least, value - half), value + half)
 
 
-def auc(x: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def auc(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve (m,) of features x (n, m) for labels (n,), 1 or 0; ties count half."""
     from scipy.stats import rankdata
 
     return auc_of_ranks(rankdata(x, axis=0), labels)
 
 
-def auc_of_ranks(ranks: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+def auc_of_ranks(ranks: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the areas for ranks (n, m) and labels (n,) or (k, n): (m,) or (k, m)."""
     positive = labels.sum(-1, keepdims=labels.ndim > 1)
     negative = labels.shape[-1] - positive
@@ -154,7 +154,7 @@ class Roc(NamedTuple):
         return np.interp(np.asarray(rates, dtype=np.float64), self.false_alarms[best], self.hits[best])
 
 
-def roc(values: NDArray[Any], labels: NDArray[Any]) -> Roc:
+def roc(values: np.ndarray, labels: np.ndarray) -> Roc:
     """Return the ROC curve of values (n,) for labels (n,), 1 or 0."""
     order = np.argsort(-values, kind="stable")
     last_of_tie = np.append(np.diff(values[order]) != 0, True)

@@ -1,7 +1,6 @@
 """What the Manifold page's views share: the page's parameters, their checked values, and the choice of a direction."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -25,7 +24,7 @@ def params() -> Mapping[str, Param]:
     return PARAMS | ({"direction": url.choice(DIRECTION, "Direction", titles[0], titles)} if titles else {})
 
 
-def values() -> dict[str, Any]:
+def values() -> url.Values:
     """Return the checked values of all parameters, by short name."""
     held = url.current(params().values()) | {
         PARAMS[name].key: url.text_of(PARAMS[name], key=box) for name, box in BOXES.items()
@@ -33,7 +32,7 @@ def values() -> dict[str, Any]:
     return {name: param.check(held[param.key]) for name, param in params().items()}
 
 
-def link() -> dict[str, Any]:
+def link() -> url.Values:
     """Return what the page's address holds; a text that is too long for it is left out."""
     return url.current(params().values()) | {PARAMS[name].key: url.value(PARAMS[name]) for name in BOXES}
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -111,7 +111,7 @@ def _of(rows: Rows, *arms: str) -> list[Json]:
     return sorted((row for row in rows if row["arm"] in arms), key=lambda row: row["strength"])
 
 
-def _bars(rows: Rows, name: str) -> dict[str, Any]:
+def _bars(rows: Rows, name: str) -> Json:
     """Return 95% intervals as thin error bars."""
     intervals = [row.get(f"{name}_ci") or [row[name], row[name]] for row in rows]
     above = [high - row[name] for row, (_, high) in zip(rows, intervals, strict=True)]

@@ -1,13 +1,14 @@
 """The map of all neurons as a WebGL scatter: points coloured by a property, those that a search misses dimmed."""
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.widgets import charts
+from glp_core.files import Json
 
 Colouring = Literal["layer", "kurtosis", "best task"]
 KINDS = {"concepts": "concept profile (every task)", "writes": "write direction"}
@@ -48,7 +49,7 @@ def map_figure(frame: pd.DataFrame, colouring: Colouring, matches: Collection[in
     return figure
 
 
-def _trace(figure: go.Figure, rows: pd.DataFrame, *, name: str, marker: dict[str, Any]) -> None:
+def _trace(figure: go.Figure, rows: pd.DataFrame, *, name: str, marker: Json) -> None:
     figure.add_trace(
         go.Scattergl(
             x=rows["x"], y=rows["y"], mode="markers", name=name, marker=marker, customdata=rows[["layer", "unit"]].to_numpy(),
@@ -57,7 +58,7 @@ def _trace(figure: go.Figure, rows: pd.DataFrame, *, name: str, marker: dict[str
     )  # fmt: skip
 
 
-def _groups(rows: pd.DataFrame, colouring: Colouring) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
+def _groups(rows: pd.DataFrame, colouring: Colouring) -> list[tuple[str, pd.DataFrame, Json]]:
     """Return (name, rows, marker) of every trace."""
     if colouring == "kurtosis":
         bar = {"title": "kurtosis", "tickvals": [0, 1, 2, 3], "ticktext": ["1", "10", "100", "1,000"], "thickness": 12}

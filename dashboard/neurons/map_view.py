@@ -16,6 +16,7 @@ from dashboard.widgets.starred import neuron_name
 
 if TYPE_CHECKING:
     from dashboard.service.jobs import Cancelled
+    from glp_core.files import Json
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.progress import Progress
 
@@ -65,7 +66,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     return [components.File("Points, CSV", f"map-{kind}.csv", points.to_csv(index=False), "text/csv")]
 
 
-def _settings() -> dict[str, Any] | None:
+def _settings() -> Json | None:
     """Draw the settings of a new map; return them when one is wanted."""
     st.caption("Runs UMAP in a process of its own. The stored map stays as it is.")
     neighbours = st.number_input("Neighbours", 2, 200, 15, key="map_neighbours", bind="query-params")
@@ -80,7 +81,7 @@ def _settings() -> dict[str, Any] | None:
     return st.session_state.get("map_wanted")
 
 
-def _points(index: NeuronIndex, kind: str, anew: dict[str, Any] | None) -> tuple[pd.DataFrame, str] | None:
+def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFrame, str] | None:
     """Return the points and how they were made, or None without a stored map."""
     if anew is None:
         stored = index.map(kind)

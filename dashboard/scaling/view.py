@@ -122,8 +122,9 @@ def _fitted(found: Shown, which: FitPoints) -> tuple[ScalingFit | None, str]:
         return None, str(error)
 
 
-def _picture(found: Shown, values: dict[str, Any], fit: ScalingFit | None, why: str) -> None:
-    x, y = MEASURES.get(values["x"], values["x"]), MEASURES[values["y"]]
+def _picture(found: Shown, values: url.Values, fit: ScalingFit | None, why: str) -> None:
+    chosen: str = values["x"]
+    x, y = MEASURES.get(chosen, chosen), MEASURES[values["y"]]
     known = {*AXES, *law.score_names(points(found.runs))}
     missing = next((name for name in (y, x) if name not in known), None)
     if missing:

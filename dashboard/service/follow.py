@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.service import resources
-from dashboard.service.jobs import Cancelled, Job
+from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
@@ -96,7 +96,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
         slot.empty()
 
 
-def _submit(events: Callable[[Cancelled], Generator[Any]], title: str) -> Job:
+def _submit(events: Work, title: str) -> Job:
     """Queue the job, giving the request that it replaces a moment to go."""
     patient_until = time.monotonic() + PATIENCE
     while True:
@@ -108,7 +108,7 @@ def _submit(events: Callable[[Cancelled], Generator[Any]], title: str) -> Job:
             time.sleep(0.05)
 
 
-def _show(bar: Any, job: Job, title: str, reports: list[tuple[int, int, str]]) -> None:
+def _show(bar: DeltaGenerator, job: Job, title: str, reports: list[tuple[int, int, str]]) -> None:
     if job.state == "waiting":
         bar.progress(0.0, text=waiting_words(job))
     elif reports:

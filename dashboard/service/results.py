@@ -18,7 +18,7 @@ class Results:
 
     def __init__(self, most: int = KEPT_RESULTS) -> None:
         self._most = most
-        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._kept: OrderedDict[str, object] = OrderedDict()
         self._lock = Lock()
 
     def get(self, *made_from: object) -> Any | None:
@@ -26,7 +26,7 @@ class Results:
         with self._lock:
             return self._kept.get(_digest(made_from))
 
-    def put(self, value: Any, *made_from: object) -> None:
+    def put(self, value: object, *made_from: object) -> None:
         """Keep a result; the oldest goes."""
         with self._lock:
             self._kept[_digest(made_from)] = value

@@ -6,7 +6,7 @@ import html
 import json
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dashboard.steering import board
 from dashboard.steering.comparison import Comparison
@@ -72,7 +72,7 @@ def _token(token: Step) -> Json:
     }
 
 
-def _no_nan(value: Any) -> Any:
+def _no_nan(value: object) -> object:
     if isinstance(value, dict):
         return {key: _no_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ Values come from widgets and links, so each is checked again. Knows nothing of m
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -128,12 +128,12 @@ def arms(projection: str, extra: str) -> list[str]:
     return keys if extra in ("none", projection) else [*keys, PROJECTIONS[extra]]
 
 
-def widget_values(params: Mapping[str, url.Param]) -> dict[str, Any]:
+def widget_values(params: Mapping[str, url.Param]) -> url.Values:
     """Return what the widgets hold, by short name, unchecked."""
     return {name: st.session_state.get(param.key, param.default) for name, param in params.items()}
 
 
-def checked(values: Mapping[str, Any], params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> Request:
+def checked(values: url.Values, params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -71,7 +72,7 @@ def page_frame(title: str, question: str, link: Iterable[url.Param] = ()) -> Del
     return right.container(horizontal=True, horizontal_alignment="right")
 
 
-def share(page: str, values: Mapping[str, Any]) -> None:
+def share(page: str, values: Mapping[str, object]) -> None:
     """Draw the Share menu: the page's address with these query parameters, to copy."""
     with st.popover("Share", icon=":material/share:"):
         st.caption("This address opens the page in the same state.")
@@ -93,7 +94,7 @@ def how_to_read(words: str) -> None:
         st.markdown(words)
 
 
-def figure(drawn: Any, *, key: str, alt: str, **options: Any) -> Any:
+def figure(drawn: go.Figure, *, key: str, alt: str, **options: Any) -> Any:
     """Draw a figure of `charts` as wide as its place; `alt` says in words what it shows. Return its event."""
     return st.plotly_chart(drawn, width="stretch", key=key, alt=alt, config={"displaylogo": False}, **options)
 

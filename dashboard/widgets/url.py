@@ -26,6 +26,9 @@ LONGEST_KEPT = 200_000
 """Characters of a text that survives a change of page."""
 NOTES = "link_notes"
 
+Values = dict[str, Any]
+"""What parameters hold, each of its own type, by key or short name."""
+
 
 @dataclass(frozen=True)
 class Param:
@@ -124,7 +127,7 @@ def _plain(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-def shorten(value: Any, longest: int = 60) -> str:
+def shorten(value: object, longest: int = 60) -> str:
     """Return a value as a short quoted text for a message."""
     words = str(value)
     return repr(words if len(words) <= longest else words[: longest - 1] + "…")
@@ -177,7 +180,7 @@ def value(param: Param) -> Any:
     return param.default
 
 
-def put(param: Param, new: Any) -> None:
+def put(param: Param, new: object) -> None:
     """Put a value that no widget is bound to into the address, or take it out when it is the default (in a callback)."""
     if new == param.default:
         st.query_params.pop(param.key, None)
@@ -185,16 +188,16 @@ def put(param: Param, new: Any) -> None:
         st.query_params[param.key] = _in_address(new)
 
 
-def _in_address(value: Any) -> str:
+def _in_address(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def checked(params: Iterable[Param], values: Mapping[str, Any]) -> dict[str, Any]:
+def checked(params: Iterable[Param], values: Mapping[str, object]) -> Values:
     """Return the values by key, each checked again; raise GlpError for the first that does not fit."""
     return {param.key: param.check(values.get(param.key, param.default)) for param in params}
 
 
-def current(params: Iterable[Param]) -> dict[str, Any]:
+def current(params: Iterable[Param]) -> Values:
     """Return what the widgets hold now, by key, unchecked."""
     return {param.key: st.session_state.get(param.key, param.default) for param in params}
 
@@ -244,7 +247,7 @@ def _put_text(param: Param, words: str) -> None:
         st.query_params[param.key] = words
 
 
-def page_link(page: str, values: Mapping[str, Any]) -> str:
+def page_link(page: str, values: Mapping[str, object]) -> str:
     """Return the address of a page with these query parameters, as the person's browser reaches this server."""
     base = st.context.url or ""
     root = base.split("?", 1)[0].rstrip("/")

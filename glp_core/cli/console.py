@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from glp_core.errors import GlpError
 from glp_core.progress import Progress
@@ -51,7 +50,7 @@ def device_of(args: argparse.Namespace) -> str:
     return str(choose_device(args.device))
 
 
-def add_numbers(parser: argparse.ArgumentParser, defaults: Any, **words: str) -> None:
+def add_numbers(parser: argparse.ArgumentParser, defaults: object, **words: str) -> None:
     """Add a whole-number option for each field of `defaults` that `words` explains."""
     for name, explained in words.items():
         default = getattr(defaults, name)

@@ -5,8 +5,8 @@ solution of the ODE, as a share of the correction that the exact solution makes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +67,7 @@ def fit_two_calls(trial: Trial, *, evaluations: int = 45) -> TwoCalls:
         step = TwoCalls(sigma, share, grow, reach, scale, tuple(weights))
         return float((columns @ columns.new_tensor([scale, *weights]) - wanted).square().mean()), step
 
-    def loss(numbers: Any) -> float:
+    def loss(numbers: np.ndarray) -> float:
         share, grow, reach = (float(x) for x in numbers)
         return solve(share, grow, reach)[0] if 0.05 < share < 0.95 else float("inf")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +22,16 @@ from glp_core.llm.hooks import layer_at, layers_of, record
 from glp_core.llm.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
 from glp_core.llm.text_stream import TextStream
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 __all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "wheel_file"]
 
 
 class Llm:
     """A causal language model with its tokenizer; shared by all requests, never changed by one."""
 
-    def __init__(self, model: Any, tokenizer: Any, title: str = "") -> None:
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", title: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.title = title or type(model).__name__
@@ -141,7 +144,7 @@ def load_llm(source: LlmSource, *, device: torch.device | str = "cpu", dtype: to
     return Llm(model.to(device), tokenizer, source.title or source.name)
 
 
-def _load_model(where: str, **options: Any) -> Any:
+def _load_model(where: str, **options: object) -> "PreTrainedModel":
     """Load with torch's own attention, or plain attention for the families that have no other (Gemma 2); no kernel is fetched."""
     from transformers import AutoModelForCausalLM
 

@@ -4,7 +4,10 @@ Knows a tokenizer; knows no model.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CONTEXT = 8
 """Ids before a text that its first piece is read with: some tokenizers write a text's first word otherwise than a later one."""
@@ -13,7 +16,7 @@ CONTEXT = 8
 class TextStream:
     """Turns a growing list of ids into text; holds back a character until all its bytes are there."""
 
-    def __init__(self, tokenizer: Any, before: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids = list(before[-CONTEXT:])
         self._start, self._shown = 0, len(self._ids)

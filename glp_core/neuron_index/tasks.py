@@ -44,7 +44,7 @@ class NeuronTasks:
         aucs = self._file.get_slice("test")[:, index].astype(np.float32)
         return [(self.names[i], float(aucs[i])) for i in np.argsort(-np.abs(aucs - 0.5))[:MOST_EXTREME]]
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, np.ndarray | float | None]:
         """Return best_task and best_auc of all neurons, for the table."""
         if not self.names:
             return {"best_task": None, "best_auc": np.nan}

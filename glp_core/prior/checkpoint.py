@@ -10,7 +10,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -234,7 +233,7 @@ def _checkpoint_file(folder: Path, checkpoint: str) -> Path:
     return path
 
 
-def _released_config(path: Path) -> Any:
+def _released_config(path: Path) -> Json:
     """Read denoiser_config; a value such as ${a.b} is looked up in the same file, nothing else is evaluated."""
     try:
         whole = yaml.safe_load(path.read_text())
@@ -244,14 +243,14 @@ def _released_config(path: Path) -> Any:
     for key, value in found.items():
         reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
         if reference:
-            target: Any = whole
+            target: object = whole
             for part in reference[1].split("."):
                 target = target.get(part) if isinstance(target, dict) else None
             found[key] = target
     return found
 
 
-def _load_pt(path: Path) -> Any:
+def _load_pt(path: Path) -> dict[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file

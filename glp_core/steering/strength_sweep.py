@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
+from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
 
@@ -67,7 +67,7 @@ class Pushes:
         return Spread(arm, strength, torch.quantile(found, torch.tensor(QUANTILES)).tolist(), lower)
 
 
-def projectors(glp: Any, covariance: Tensor) -> dict[str, Projector]:
+def projectors(glp: GLP, covariance: Tensor) -> dict[str, Projector]:
     """Return the ways to bring a push back that a sweep compares: the default walk, and noise level 0.5 for the rest."""
     return {kind: make_projector(kind, glp=glp, covariance=covariance) for kind in ("walk", "glp", "norm", "gaussian")}
 

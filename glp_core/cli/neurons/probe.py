@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,7 +168,7 @@ def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[Tas
 
 def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> None:
     found = neuron_concepts(features, rows, progress=reporter("every neuron"))
-    tensors: dict[str, Any] = {
+    tensors = {
         "profile": torch.from_numpy(found.profile).half(),
         "test": torch.from_numpy(found.test).half(),
         "best_task": torch.from_numpy(found.best_task).to(torch.int16),
