@@ -6,7 +6,6 @@ Results come back as plain numbers and texts; nothing is drawn here.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from dashboard.service.jobs import Cancelled
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json
+from glp_core.prior.reference import Reference
 from glp_core.steering import strength_grid
 from glp_core.steering.strength_grid import Cell, Spread
 
@@ -135,18 +135,23 @@ def measures() -> Measures:
 
 def reference() -> Json:
     """Return the measures' quantiles on real activations, or an empty dictionary."""
-    found = workspace_facts.report("measures") or {}
-    return found.get("measures", {})
+    measured = (workspace_facts.report("measures") or {}).get("measures", {})
+    distance = distance_reference()
+    if distance is None or "error" not in measured:
+        return measured
+    return measured | {"error": {"n": distance.n, "quantiles": distance.quantiles(201)}}
+
+
+def distance_reference() -> Reference | None:
+    """Return how far real tokens are, or None before they were measured."""
+    stored = workspace_facts.report("reference")
+    return Reference(stored) if stored else None
 
 
 def band() -> tuple[float, float] | None:
     """Return the distances between which 90% of real held-out tokens lie, or None before they were measured."""
-    report = workspace_facts.report("reference") or {}
-    errors = {round(share, 4): error for share, error in report.get("quantiles", [])}
-    if not {0.05, 0.5, 0.95} <= errors.keys():
-        return None
-    near, far = (math.sqrt(errors[share] / errors[0.5]) for share in (0.05, 0.95))
-    return near, far
+    distance = distance_reference()
+    return distance.band() if distance else None
 
 
 def stale() -> bool:

@@ -19,6 +19,7 @@ from glp_core.files import Json
 from glp_core.prior.distance import ManifoldMeter, fixed_noise
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.likelihood import LogLikelihood, log_likelihood, velocity_of
+from glp_core.prior.reference import Reference
 from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ NAMES = ("error", "displacement", "mahalanobis", "neighbour", "likelihood")
 QUICK = NAMES[:4]
 """All but the likelihood, which takes some hundred network calls an activation."""
 NOISE_LEVEL, SEED = 0.5, 0
+QUANTILES = 201
+"""Kept of a measure on real activations, at evenly spread shares of them."""
 Cancelled = Callable[[], bool]
 
 
@@ -119,12 +122,20 @@ def reference(measures: Measures, names: tuple[str, ...] = NAMES, *, n: int = 20
     bank, report = measures.bank, {}
     for i, name in enumerate(names):
         progress(i, len(names), name)
+        if name == "error":
+            report[name] = of_distance(measures.meter.reference)
+            continue
         count = min(len(bank), max(20, n // 10) if name == "likelihood" else n)
         chosen = torch.linspace(0, len(bank) - 1, count).long()
         values = measures.of(name, bank.acts[chosen], own=bank.documents[chosen]).double().numpy()
-        report[name] = {"n": count, "quantiles": np.quantile(values, np.linspace(0, 1, 201)).round(6).tolist()}
+        report[name] = {"n": count, "quantiles": np.quantile(values, np.linspace(0, 1, QUANTILES)).round(6).tolist()}
     progress(len(names), len(names), "")
     return report
+
+
+def of_distance(stored: Reference) -> Json:
+    """Return the denoising error's entry: the quantiles of manifold distance, which has a larger reference of its own."""
+    return {"n": stored.n, "quantiles": stored.quantiles(QUANTILES)}
 
 
 def percentiles(values: Tensor, found: Json | None) -> np.ndarray:

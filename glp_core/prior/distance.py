@@ -4,15 +4,13 @@ The distance is the GLP's own surprise: its denoising error at one noise level, 
 has the same distance. Knows activations and a GLP; knows nothing of tokens.
 """
 
-import math
-from bisect import bisect_right
-
 import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.prior.glp import GLP
+from glp_core.prior.reference import Reference
 
 SHARES = (*(i / 200 for i in range(200)), 0.998, 0.999, 0.9995, 0.9999, 1.0)
 """Of real activations, at which a reference keeps the error: closest at the far end, where pushed activations lie."""
@@ -23,36 +21,22 @@ class ManifoldMeter:
     """Measures distances with a GLP against a reference of held-out real activations; 1 is a typical real token."""
 
     def __init__(self, glp: GLP, reference: Json, *, layer: int | None = None) -> None:
-        self.glp, self.layer = glp, layer
-        try:
-            self.sigma = float(reference["sigma"])
-            seed = int(reference["noise_seed"])
-            quantiles = [(float(q), float(error)) for q, error in reference["quantiles"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise GlpError(f"The reference lacks {error}: make it again with `python -m glp_core evaluate`.") from error
-        self._errors = [error for _, error in quantiles]
-        self._shares = [q for q, _ in quantiles]
-        if len(quantiles) < 2 or self._errors != sorted(self._errors) or not self._errors[0] > 0:
-            raise GlpError(
-                "The reference's quantiles must rise from above 0: make it again with `python -m glp_core evaluate`."
-            )
-        self.median = _interpolate(0.5, self._shares, self._errors)
-        self.noise = fixed_noise(glp.d_input, seed).to(glp.device)
+        self.glp, self.layer, self.reference = glp, layer, Reference(reference)
+        self.noise = fixed_noise(glp.d_input, self.reference.noise_seed).to(glp.device)
 
     def distance(self, acts: Tensor) -> Tensor:
         """Return the manifold distance of activations (n, d), float32 on the CPU."""
-        return (fixed_error(self.glp, acts, self.sigma, self.noise, self.layer) / self.median).sqrt()
+        errors = fixed_error(self.glp, acts, self.reference.sigma, self.noise, self.layer)
+        return (errors / self.reference.median_error).sqrt()
 
     def percentile(self, distance: Tensor) -> Tensor:
         """Return for each distance the share of held-out real activations that are nearer, 0 to 1."""
-        errors = (distance.double().square() * self.median).flatten().tolist()
-        shares = [_interpolate(error, self._errors, self._shares) for error in errors]
+        shares = [self.reference.share_nearer(one) for one in distance.double().flatten().tolist()]
         return torch.tensor(shares, dtype=torch.float32).reshape(distance.shape)
 
-    def band(self, low: float = 0.05, high: float = 0.95) -> tuple[float, float]:
-        """Return the distances between which real activations lie, from quantile `low` to `high`."""
-        near, far = (math.sqrt(_interpolate(q, self._shares, self._errors) / self.median) for q in (low, high))
-        return near, far
+    def band(self) -> tuple[float, float]:
+        """Return the distances between which 90% of real activations lie."""
+        return self.reference.band()
 
 
 def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0, layer: int | None = None) -> Json:
@@ -78,16 +62,3 @@ def fixed_error(glp: GLP, acts: Tensor, sigma: float, noise: Tensor, layer: int 
     """Return denoising errors (n,) of activations (n, d) under the same noise (d,), on the CPU."""
     errors = [glp.denoising_error(part, sigma, noise=noise.expand_as(part), layer=layer).cpu() for part in acts.split(BATCH)]
     return torch.cat(errors) if errors else torch.zeros(0)
-
-
-def _interpolate(x: float, xs: list[float], ys: list[float]) -> float:
-    """Return y at x on the line through sorted points, held constant beyond them; nan for nan."""
-    if math.isnan(x):
-        return math.nan
-    i = bisect_right(xs, x)
-    if i == 0:
-        return ys[0]
-    if i == len(xs):
-        return ys[-1]
-    width = xs[i] - xs[i - 1]
-    return ys[i - 1] + (ys[i] - ys[i - 1]) * ((x - xs[i - 1]) / width if width else 0.0)

@@ -107,6 +107,11 @@ def test_without_a_bank_the_page_names_the_command(bare):
     assert f"python -m glp_core bank --workspace {bare[0].folder}" in [code.value for code in at.get("code")]
 
 
+def reference_size(workspace):
+    """How many real activations manifold distance is compared with, on every page."""
+    return workspace.report("reference")["n"]
+
+
 def test_a_text_is_measured_and_coloured_and_the_first_token_is_not(workspace):
     at = open_page(manifold_text="the cat <script> sat")
     strip = next(html.value for html in at.get("html") if "glp-strip" in html.value)
@@ -114,7 +119,7 @@ def test_a_text_is_measured_and_coloured_and_the_first_token_is_not(workspace):
     assert "the first token is never scored" in strip
     assert "of real activations" in strip
     assert "tokens lie beyond 95% of real ones" in said(at)
-    assert figures(at)[0]["data"][0]["name"] == "100 real activations"
+    assert figures(at)[0]["data"][0]["name"] == f"{reference_size(workspace):,} real activations"
 
 
 def test_the_log_likelihood_shows_its_standard_error(workspace):
@@ -318,3 +323,12 @@ def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     at.selectbox(key="manifold_kind").set_value("b").run()
     assert figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
     assert figures(at)[-1]["data"][0]["name"] == "denoising error, 0.90"
+
+
+def test_ninety_percent_of_real_tokens_are_the_same_ones_on_every_page(workspace, monkeypatch):
+    band = measure.band()
+    quantiles = measure.reference()["error"]["quantiles"]
+    assert band == resources.meter().band() == pytest.approx((quantiles[10], quantiles[190]))
+    stored = workspace.report("measures")["measures"]["error"]
+    monkeypatch.setattr(measure.workspace_facts, "report", lambda name: None if name == "reference" else workspace.report(name))
+    assert measure.band() is None and measure.reference()["error"] == stored, "what was measured before there was one reference"

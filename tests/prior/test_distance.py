@@ -47,9 +47,10 @@ def test_percentiles_are_shares_of_the_reference(meter, real):
 
 
 def test_the_band_holds_the_share_of_real_activations_that_it_says(meter, real):
-    low, high = meter.band(0.1, 0.8)
+    low, high = meter.band()
     distances = meter.distance(real)
-    assert float(((distances >= low) & (distances <= high)).float().mean()) == pytest.approx(0.7, abs=0.02)
+    assert float(((distances >= low) & (distances <= high)).float().mean()) == pytest.approx(0.9, abs=0.02)
+    assert float((distances < meter.reference.distance_at(0.3)).float().mean()) == pytest.approx(0.3, abs=0.02)
 
 
 def test_far_activations_are_far(meter, real):
