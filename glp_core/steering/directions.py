@@ -79,12 +79,12 @@ class Direction:
         if not path.is_file():
             raise GlpError(f"No direction at {path}.")
         check_safetensors(path)
-        wanted = {f.name for f in fields(Direction)} - set(TENSORS)
+        names = {f.name for f in fields(Direction)} - set(TENSORS)
         try:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {}).get("direction", "{}"))
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
-            facts = {key: facts[key] for key in wanted}
+            facts = {key: facts[key] for key in names}
         except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise GlpError(
                 f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction texts.csv --name NAME`."
@@ -160,9 +160,9 @@ def direction_from(
         means: mean activations of the same texts, for the concept probe.
         labels: (n,), 1 positive and 0 negative.
     """
-    known = torch.isfinite(acts).all(-1) & torch.isfinite(means).all(-1)
-    n_train = int(known[:n_train].sum())
-    acts, means, labels = acts[known], means[known], labels[known.numpy()]
+    finite = torch.isfinite(acts).all(-1) & torch.isfinite(means).all(-1)
+    n_train = int(finite[:n_train].sum())
+    acts, means, labels = acts[finite], means[finite], labels[finite.numpy()]
     train, test = labels[:n_train] == 1, labels[n_train:]
     if min(train.sum(), (~train).sum(), test.sum(), (1 - test).sum()) < 1:
         raise GlpError(

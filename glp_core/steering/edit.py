@@ -43,7 +43,7 @@ class Arm:
         return self.strength != 0 if self.vector is not None else self.projector is not None
 
 
-class Reading(NamedTuple):
+class EditEffect(NamedTuple):
     """What one edit did, a value for each row; nan where there is nothing to say."""
 
     distance_before: Tensor
@@ -162,10 +162,10 @@ class OneEdit:
             raise RuntimeError("The layer has not run: there is no edit to read.")
         return self._edited
 
-    def read(self) -> Reading:
+    def read(self) -> EditEffect:
         """Return what the edit did, on the CPU."""
         before, after = self._edit.distances(self.edited)
-        return Reading(before.cpu(), after.cpu(), self.edited.kept_push.cpu())
+        return EditEffect(before.cpu(), after.cpu(), self.edited.kept_push.cpu())
 
 
 class _Group:

@@ -11,19 +11,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled
 from glp_core.llm.hooks import edit, layer_at, record
 from glp_core.llm.site import Site
 from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter
-from glp_core.steering.edit import Arm, OneEdit, Reading, SteeringEdit, check_arms
+from glp_core.steering.edit import Arm, EditEffect, OneEdit, SteeringEdit, check_arms
 
 __all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition", "steer"]
 
-TOKENS_PER_READING = {"cpu": 4096}
-TOKENS_PER_READING_ON_ACCELERATOR = 32_768
-"""Their logits take some 13 GB in a vocabulary of 49,152."""
+TOKENS_PER_READING = {"cpu": 4096, "accelerator": 32_768}
+"""The logits of 32,768 tokens take some 13 GB in a vocabulary of 49,152."""
 
 
 class Step(NamedTuple):
@@ -192,7 +192,7 @@ class _Batch:
         return steps
 
     @torch.inference_mode()
-    def _forward(self) -> tuple[list[int], list[float], Reading]:
+    def _forward(self) -> tuple[list[int], list[float], EditEffect]:
         logits, once = self.loop.advance()
         log_probabilities = logits.log_softmax(-1).gather(-1, self.loop.last[:, None])[:, 0]
         return self.loop.last.tolist(), log_probabilities.tolist(), once.read()
@@ -220,7 +220,7 @@ def read_texts(
     log_probabilities: list[list[float]] = []
     means: list[Tensor] = [torch.zeros(0, site.llm.d_model)]
     longest = max((len(c) for c in continuations), default=0)
-    at_once = TOKENS_PER_READING.get(site.llm.device.type, TOKENS_PER_READING_ON_ACCELERATOR)
+    at_once = batch_size(site.llm.device, **TOKENS_PER_READING)
     size = max(1, at_once // (1 + longest))
     for first in range(0, len(continuations), size):
         part = slice(first, first + size)

@@ -176,7 +176,7 @@ def instruction(direction: Direction) -> str:
     return named.get(direction.name) or f"Write about {direction.title.lower()}."
 
 
-class Readings:
+class PoolReader:
     """Reads pools of texts with the model, each only once."""
 
     def __init__(self, site: Site, *, progress: Progress = quiet) -> None:
@@ -206,10 +206,10 @@ class Readings:
         return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
 
 
-def make(recipe: Recipe, readings: Readings) -> Direction:
+def make(recipe: Recipe, reader: PoolReader) -> Direction:
     """Make a direction from its recipe."""
     sizes: dict[Split, int] = {"train": recipe.n_train, "test": recipe.n_test}
-    parts = [readings.of(pools, split, n) for split, n in sizes.items() for pools in (recipe.positive, recipe.negative)]
+    parts = [reader.of(pools, split, n) for split, n in sizes.items() for pools in (recipe.positive, recipe.negative)]
     counts = [len(part.mean) for part in parts]
     reading = TextReading.joined(parts)
     return direction_from(
@@ -219,7 +219,7 @@ def make(recipe: Recipe, readings: Readings) -> Direction:
         n_train=counts[0] + counts[1],
         name=recipe.name,
         title=recipe.title,
-        layer=readings.site.layer,
-        median_norm=readings.site.median_norm,
+        layer=reader.site.layer,
+        median_norm=reader.site.median_norm,
         how=f"DiffMean of {POOLED[recipe.pooling]}: {recipe.about}; {', '.join(dict.fromkeys(p.task for p in recipe.positive))}",
     )

@@ -62,9 +62,9 @@ class Pushes:
 
     def spread(self, arm: str, strength: float, raw: Tensor) -> Spread:
         """Measure one cell; `raw` are the raw push's distances at the strength."""
-        found = raw if arm == "raw" else self.distances(arm, strength)
-        lower = math.nan if arm == "raw" else float((found < raw).float().mean())
-        return Spread(arm, strength, torch.quantile(found, torch.tensor(QUANTILES)).tolist(), lower)
+        distances = raw if arm == "raw" else self.distances(arm, strength)
+        lower = math.nan if arm == "raw" else float((distances < raw).float().mean())
+        return Spread(arm, strength, torch.quantile(distances, torch.tensor(QUANTILES)).tolist(), lower)
 
 
 def projectors(glp: GLP, covariance: Tensor) -> dict[str, Projector]:
@@ -75,9 +75,9 @@ def projectors(glp: GLP, covariance: Tensor) -> dict[str, Projector]:
 def sweep(pushes: Pushes, *, done: AbstractSet[Cell] = frozenset(), cancelled: Callable[[], bool]) -> Iterator[Spread]:
     """Yield every cell that is not `done`, one after another, until all are there or `cancelled`."""
     for strength in STRENGTHS:
-        wanted = [arm for arm in ARMS if (arm, strength) not in done]
+        arms = [arm for arm in ARMS if (arm, strength) not in done]
         raw = None
-        for arm in wanted:
+        for arm in arms:
             if cancelled():
                 return
             if raw is None:

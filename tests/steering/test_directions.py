@@ -19,7 +19,7 @@ from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.steering.directions import Direction, diff_mean, direction_from, fit_probe
 from glp_core.steering.personas import ANSWER_TOKENS, make_persona
-from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, Readings, make
+from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, PoolReader, make
 from tests.support import tiny
 
 LAYER = 1
@@ -196,7 +196,7 @@ def test_a_recipe_reads_train_rows_to_make_and_test_rows_to_measure(tiny_llm, mo
     reading_of = TextReading.of
     monkeypatch.setattr(TextReading, "of", lambda site, texts, **kw: read.append(list(texts)) or reading_of(site, texts))
     recipe = replace(next(one for one in RECIPES if one.name == "positive-sentiment"), n_train=12, n_test=6)
-    made = make(recipe, Readings(Site(tiny_llm, LAYER, 4.0)))
+    made = make(recipe, PoolReader(Site(tiny_llm, LAYER, 4.0)))
     one = corpus.task("92_glue_sst2")
     for texts, split, label in zip(read, ("train", "train", "test", "test"), (1, 0, 1, 0), strict=True):
         rows = corpus.task_rows(one, split)

@@ -7,7 +7,7 @@ from glp_core.cli.console import add_device_argument, add_workspace_argument, op
 from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction
 from glp_core.steering.personas import make_persona
-from glp_core.steering.recipes import PERSONAS, RECIPES, Readings, make
+from glp_core.steering.recipes import PERSONAS, RECIPES, PoolReader, make
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(f"There are no recipes for {', '.join(sorted(unknown))}; see --help.")
     workspace = open_workspace(args)
     site = workspace.site(workspace.load_llm())
-    readings = Readings(site)
+    reader = PoolReader(site)
     for recipe in RECIPES:
         if recipe.name in args.only:
-            _keep(make(recipe, readings), workspace.folder / "directions")
+            _keep(make(recipe, reader), workspace.folder / "directions")
     for persona in PERSONAS:
         if persona.name in args.only:
             progress = reporter(persona.name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
@@ -19,8 +20,7 @@ from glp_core.stats import bootstrap_mean
 from glp_core.steering.trials.outcomes import Condition
 
 DOCUMENTS, TOKENS = 32, 64
-AT_ONCE = {"cpu": 1}
-AT_ONCE_ON_ACCELERATOR = 6
+AT_ONCE = {"cpu": 1, "accelerator": 6}
 """Conditions in one forward."""
 
 
@@ -44,7 +44,7 @@ def loss_rises(
     """
     ids = _ids(site.llm, texts, documents, tokens)
     plain = _losses(site, ids, None)
-    size = AT_ONCE.get(site.llm.device.type, AT_ONCE_ON_ACCELERATOR)
+    size = batch_size(site.llm.device, **AT_ONCE)
     rows: dict[int, Json] = {}
     for numbers in _side_by_side(planned, size):
         part = [planned[number] for number in numbers]

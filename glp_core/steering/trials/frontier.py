@@ -60,12 +60,12 @@ def gain_at(gains: Numbers, fluencies: Numbers, level: float = AT_FLUENCY) -> Nu
 def on_frontier(gains: Sequence[float], fluencies: Sequence[float]) -> list[int]:
     """Return the numbers of points that no other point beats in both, by rising gain."""
     points = sorted(range(len(gains)), key=lambda i: (-gains[i], -fluencies[i]))
-    kept, highest = [], -math.inf
+    frontier, highest = [], -math.inf
     for i in points:
         if fluencies[i] > highest:
-            kept.append(i)
+            frontier.append(i)
             highest = fluencies[i]
-    return kept[::-1]
+    return frontier[::-1]
 
 
 class Cell(NamedTuple):

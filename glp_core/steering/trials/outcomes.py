@@ -158,8 +158,8 @@ class _Prompts:
 
 def _projector_rank(planned: Sequence[Condition], number: int) -> int:
     """Return the place of the first condition with the same projector."""
-    mine = planned[number].what.projector
-    return next(i for i, condition in enumerate(planned) if condition.what.projector == mine)
+    projector = planned[number].what.projector
+    return next(i for i, condition in enumerate(planned) if condition.what.projector == projector)
 
 
 def _read_back(

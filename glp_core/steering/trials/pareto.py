@@ -109,17 +109,17 @@ def _settings(report: Json, arm: str) -> Json:
 
 def _differences(measured: Mapping[str, Mapping[str, _Measured]]) -> Json:
     """Return the differences of the compared arms in every measure; the verdict is on the first one."""
-    found: Json = {}
+    differences: Json = {}
     for ours, theirs in COMPARED:
         pairs = {
             name: values[ours].minus(values[theirs]) for name, values in measured.items() if {ours, theirs} <= values.keys()
         }
         if pairs:
             verdict = next(iter(pairs.values())).verdict
-            found[f"{ours}-{theirs}"] = {k: v for name, one in pairs.items() for k, v in one.json(name).items()} | {
+            differences[f"{ours}-{theirs}"] = {k: v for name, one in pairs.items() for k, v in one.json(name).items()} | {
                 "verdict": verdict
             }
-    return found
+    return differences
 
 
 def _sentence(entry: Json) -> str:
@@ -157,8 +157,8 @@ def _summary(entries: Mapping[str, tuple[Json, dict[str, _Measured]]]) -> Json:
 
 
 def _verdicts(differences: Sequence[Json | None]) -> dict[str, int]:
-    found = [one["verdict"] for one in differences if one]
-    return {verdict: found.count(verdict) for verdict in ("ahead", "level", "behind")}
+    verdicts = [one["verdict"] for one in differences if one]
+    return {verdict: verdicts.count(verdict) for verdict in ("ahead", "level", "behind")}
 
 
 def _mean(values: Sequence[_Measured]) -> _Measured:

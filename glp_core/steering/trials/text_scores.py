@@ -20,12 +20,17 @@ from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
+from glp_core.steering.trials.frontier import Numbers, fluency, gain
 from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
 SOLVER: Solver = "ab2"
 CALLS, NOISE_LEVEL = 4, 0.5
 """As the Steering page projects."""
+
+
+WORST = {"concept": 0.0, "log_probability": -math.inf, "repeated_bigrams": 1.0}
+"""Measures of a text that enter, with the value of a cell of empty texts."""
 
 
 def unsteered(llm: Llm, direction: Direction, prefixes: Sequence[str], *, tokens: int = TOKENS) -> list[Outcome]:
@@ -64,23 +69,18 @@ def score(outcomes: Sequence[Outcome]) -> float:
     plain = [one for one in outcomes if one.arm == UNSTEERED]
     strengths = sorted({one.strength for one in outcomes if one.arm != UNSTEERED})
     cells = [[one for one in outcomes if one.arm != UNSTEERED and one.strength == strength] for strength in strengths]
-    return float(np.mean([(_concept(cell, plain) + _fluency(cell, plain)) / 2 for cell in cells]))
+    return float(np.mean([_worth(cell, plain) for cell in cells]))
 
 
-def _concept(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
-    reached, start = _mean(cell, "concept"), _mean(plain, "concept")
-    return min(1.0, max(0.0, (reached - start) / max(1e-6, 1 - start)))
+def _worth(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
+    """Return the mean of gain and fluency."""
+    concept, likely, repeated = ((_mean(cell, name), _mean(plain, name)) for name in WORST)
+    fluent = fluency(likely[0], repeated[0], likely[1], repeated[1])
+    return float(gain(*concept) + fluent) / 2
 
 
-def _fluency(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
-    likely = math.exp(min(0.0, _mean(cell, "log_probability") - _mean(plain, "log_probability")))
-    new = (1 - _mean(cell, "repeated_bigrams")) / max(1e-6, 1 - _mean(plain, "repeated_bigrams"))
-    return likely * min(1.0, new)
-
-
-def _mean(cell: Sequence[Outcome], name: str) -> float:
+def _mean(cell: Sequence[Outcome], name: str) -> Numbers:
     """Return the mean over texts; empty ones, which have no value, are left out, and if all are empty the value is the worst."""
     values = np.array([getattr(one, name) for one in cell], dtype=float)
-    known = values[np.isfinite(values)]
-    worst = {"concept": 0.0, "log_probability": -math.inf, "repeated_bigrams": 1.0}
-    return float(known.mean()) if len(known) else worst[name]
+    present = values[np.isfinite(values)]
+    return np.asarray(present.mean() if len(present) else WORST[name])

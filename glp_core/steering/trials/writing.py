@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glp_core.devices import batch_size
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
@@ -16,8 +17,7 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.progress import Progress, quiet
 from glp_core.steering.generation import Loop, Row
 
-ROWS_PER_BATCH = {"cpu": 128}
-ROWS_ON_ACCELERATOR = 3072
+ROWS_AT_ONCE = {"cpu": 128, "accelerator": 3072}
 
 
 class WrittenText(NamedTuple):
@@ -45,7 +45,7 @@ def write_texts(
     Raises:
         GlpError: as `generation.generate`.
     """
-    size = ROWS_PER_BATCH.get(site.llm.device.type, ROWS_ON_ACCELERATOR)
+    size = batch_size(site.llm.device, **ROWS_AT_ONCE)
     texts: list[WrittenText] = []
     for first in range(0, len(rows), size):
         texts += _write_batch(site, rows[first : first + size], sampling, meter)
