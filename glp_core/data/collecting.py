@@ -49,6 +49,8 @@ class _Kind:
     """Documents that are read together; a whole number of shards."""
     rows: Callable[[Sequence[Document], int], list[Row]]
     """Takes documents and the number of the first one."""
+    ahead: bool
+    """Whether rows are made while the device reads those before: for texts, which need only the tokenizer."""
 
 
 def collect(
@@ -107,7 +109,9 @@ class _Collector:
         def rows(part: Sequence[Document], first: int) -> list[Row]:
             return _text_rows(self.llm, part, first, self.tokens)
 
-        return _Kind("shards", "train", documents, DOCUMENTS_PER_SHARD, self._group(DOCUMENTS_PER_SHARD, "text"), rows)
+        return _Kind(
+            "shards", "train", documents, DOCUMENTS_PER_SHARD, self._group(DOCUMENTS_PER_SHARD, "text"), rows, self._ahead
+        )
 
     def chat(self, documents: Sequence[Document]) -> _Kind:
         """Return how conversations are collected."""
@@ -115,7 +119,13 @@ class _Collector:
         def rows(part: Sequence[Document], first: int) -> list[Row]:
             return conversations(self.llm, part, first)
 
-        return _Kind("chat", "chat", documents, CONVERSATIONS_PER_SHARD, self._group(CONVERSATIONS_PER_SHARD, "chat"), rows)
+        return _Kind(
+            "chat", "chat", documents, CONVERSATIONS_PER_SHARD, self._group(CONVERSATIONS_PER_SHARD, "chat"), rows, False
+        )
+
+    @property
+    def _ahead(self) -> bool:
+        return self.llm.device.type != "cpu"
 
     def _group(self, shard: int, kind: str) -> int:
         if self.llm.device.type == "cpu":
@@ -141,20 +151,24 @@ class _Collector:
     def fill(self, kind: _Kind, wanted: int, report: Callable[[int, str], None]) -> int:
         """Add shards until `wanted` activations of a kind are stored or the documents end; return how many are.
 
-        A group is written while the next one is read.
+        A group is written, and the texts of the next one are turned into ids, while the device reads.
         """
         shards: list[Json] = self.manifest.setdefault(kind.listed, [])
         if shards and shards[-1].get("cut") and sum(shard["activations"] for shard in shards) < wanted:
             shards.pop()  # it ends inside a document: made again, whole
         pending: Future[None] | None = None
-        with ThreadPoolExecutor(1) as writer:
+        with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as preparer:
+            rows: dict[int, Future[list[Row]]] = {}
             stored = sum(shard["activations"] for shard in shards)
             first = sum(shard["documents"] for shard in shards)
             number = len(shards)
             while stored < wanted and first < len(kind.documents):
                 start = first // kind.group * kind.group
                 documents = kind.documents[start : start + kind.group]
-                tokens = read(self.llm, self.layer, kind.rows(documents, start))
+                ready = rows.pop(start).result() if start in rows else kind.rows(documents, start)
+                if kind.ahead and (after := kind.documents[start + kind.group :][: kind.group]):
+                    rows[start + kind.group] = preparer.submit(kind.rows, after, start + kind.group)
+                tokens = read(self.llm, self.layer, ready)
                 parts = list(self._cut(kind, tokens, first, start + len(documents), number, wanted - stored))
                 if pending:
                     pending.result()

@@ -75,6 +75,10 @@ def read(llm: Llm, layer: int, rows: Sequence[Row]) -> Tokens:
         raise GlpError("None of these documents has a token: leave empty texts out.")
     back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
     acts = torch.cat(batches)
+    if not torch.isfinite(acts).all():  # once a call: it waits for the device
+        raise GlpError(
+            f"Layer {layer} of {llm.title} gives NaN or infinite values: its weights are damaged, or {llm.dtype} is too small."
+        )
     total = int(lengths.sum())
     kinds = chain.from_iterable((row.parts[1:] if row.parts is not None else [0] * (len(row.ids) - 1)) for row in rows)
     return Tokens(
@@ -97,8 +101,4 @@ def _forwards(llm: Llm, layer: int, rows: Sequence[Row]) -> Iterator[tuple[list[
     """Yield places of rows and their activations (tokens, d) one after another, first tokens left out."""
     for places in by_length([len(row.ids) for row in rows], tokens_per_forward(llm.device, llm.d_model)):
         acts = torch.cat([a[1:] for a in llm.activations([rows[place].ids for place in places], layer)])
-        if not torch.isfinite(acts).all():
-            raise GlpError(
-                f"Layer {layer} of {llm.title} gives NaN or infinite values: its weights are damaged, or {llm.dtype} is too small."
-            )
         yield places, acts

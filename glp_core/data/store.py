@@ -65,6 +65,13 @@ class ActivationStore:
         ends = list(accumulate(shard["documents"] for shard in self.manifest["shards"]))
         return [i for i, first in enumerate([0, *ends[:-1]]) if first in documents]
 
+    @property
+    def width(self) -> int:
+        """Dimensions of an activation; raise GlpError while nothing is stored."""
+        if not self.shards:
+            raise GlpError(f"{self.folder} holds no activations yet: let `python -m glp_core collect` go on.")
+        return self.acts(0).shape[1]
+
     def statistics(self) -> dict[str, Tensor]:
         """Return `mean`, `var` (d) and `covariance` (d, d) of the training activations, float32."""
         return load_file(self.folder / "statistics.safetensors")

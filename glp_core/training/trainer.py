@@ -72,7 +72,7 @@ class Trainer:
         self.config, self.store, self.folder, self.dtype = config, store, RunFolder(folder), dtype
         self.device, self.start, self.resident = torch.device(device), start, resident
         self.statistics = start.statistics if start else store.statistics()
-        if len(self.statistics["mean"]) != (width := store.acts(0).shape[1]):
+        if len(self.statistics["mean"]) != (width := store.width):
             raise GlpError(
                 f"The given GLP is for activations of width {len(self.statistics['mean'])}, these have width {width}."
             )
