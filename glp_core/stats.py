@@ -1,4 +1,5 @@
-"""How sure a number is: a value with its 95% interval, and the ways to get one; areas under ROC curves; rank correlation.
+"""How sure a number is: a value with its 95% interval, and the ways to get one; areas under ROC curves; rank
+correlation; repetition.
 
 Knows numbers only.
 """
@@ -161,6 +162,12 @@ def roc(values: np.ndarray, labels: np.ndarray) -> Roc:
     true, false = np.cumsum(labels[order])[last_of_tie], np.cumsum(1 - labels[order])[last_of_tie]
     hits, alarms = np.append(0, true) / max(1, true[-1]), np.append(0, false) / max(1, false[-1])
     return Roc(alarms, hits, float(np.trapezoid(hits, alarms)))
+
+
+def repeated_share(ids: Sequence[int], n: int) -> float:
+    """Return the share of n-grams that occurred before (1 - distinct-n), 0 when there is none."""
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Interval:

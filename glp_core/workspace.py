@@ -259,6 +259,11 @@ class Workspace:
         return cache_folder() / "activations" / self._slug
 
     @property
+    def sae_path(self) -> Path:
+        """The default place of the sparse autoencoder: large, and so outside the workspace."""
+        return cache_folder() / "sae" / f"{self._slug}.safetensors"
+
+    @property
     def training_folder(self) -> Path:
         """The default folder in which runs are trained, with their states and checkpoints."""
         return cache_folder() / "training" / self._slug

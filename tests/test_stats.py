@@ -17,6 +17,7 @@ from glp_core.stats import (
     drawn_counts,
     jackknife,
     percentiles,
+    repeated_share,
     resampled_means,
     roc,
     spearman,
@@ -126,6 +127,13 @@ def test_a_perfect_area_is_not_certain():
         assert worst.low == 0 and worst.high == pytest.approx(1 - auc_interval(1.0, n, n).low)
     with pytest.raises(GlpError, match="some of each"):
         auc_interval(0.9, 0, 5)
+
+
+def test_repetition_is_the_share_of_what_came_before():
+    assert repeated_share([1, 2, 3, 4], 2) == 0
+    assert repeated_share([1, 2, 1, 2, 1], 2) == pytest.approx(0.5)
+    assert repeated_share([7, 7, 7, 8], 1) == pytest.approx(0.5)
+    assert repeated_share([5], 2) == repeated_share([], 1) == 0
 
 
 def test_spearman_agrees_with_scipy_and_its_interval_covers():

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from dashboard.steering.request import Request
+from glp_core.stats import repeated_share
 
 if TYPE_CHECKING:
     from glp_core.steering.generation import Step
@@ -63,8 +64,6 @@ class Column:
     def _repeated(self, n: int) -> float:
         if len(self.tokens) < n:
             return math.nan
-        from glp_core.steering.generation import repeated_share  # there are tokens, so torch has been loaded
-
         return repeated_share([token.token for token in self.tokens], n)
 
     @property

@@ -21,10 +21,10 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
-from glp_core.stats import Interval, drawn_counts, percentiles
+from glp_core.stats import Interval, drawn_counts, percentiles, repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, decode, read_texts, repetition
+from glp_core.steering.generation import Row, decode, read_texts
 
 STRENGTHS = (0.4, 0.8, 1.2, 1.6, 2.0)
 TOKENS = 24
@@ -92,7 +92,7 @@ def write(
             if ids and (known or meter is None):
                 distance = float(np.mean(known)) if known else float("nan")
                 likely = float(np.mean(chances))
-                found.append(text._replace(log_probability=likely, repetition=repetition(ids), distance=distance))
+                found.append(text._replace(log_probability=likely, repetition=repeated_share(ids, 2), distance=distance))
     progress(len(jobs), len(jobs), "")
     return found
 

@@ -20,7 +20,7 @@ from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.edit import Arm, EditEffect, OneEdit, SteeringEdit, check_arms
 
-__all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "repetition", "steer"]
+__all__ = ["Arm", "Row", "Sampling", "Step", "clean_reading", "decode", "generate", "read_texts", "steer"]
 
 TOKENS_PER_READING = {"cpu": 4096, "accelerator": 32_768}
 """The logits of 32,768 tokens take some 13 GB in a vocabulary of 49,152."""
@@ -251,14 +251,3 @@ def _mean_activations(site: Site, acts: Tensor, present: Tensor) -> Tensor:
     usual = present & ~site.is_massive(acts)
     total = acts.masked_fill(~usual[..., None], 0).sum(1)
     return total / usual.sum(1, keepdim=True).float().masked_fill(~usual.any(1, keepdim=True), torch.nan)
-
-
-def repetition(ids: Sequence[int]) -> float:
-    """Return the share of bigrams that occurred before (1 - distinct-2), 0 for fewer than two."""
-    return repeated_share(ids, 2)
-
-
-def repeated_share(ids: Sequence[int], n: int) -> float:
-    """Return the share of n-grams that occurred before (1 - distinct-n), 0 when there is none."""
-    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -28,7 +28,8 @@ def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
     ours = open_measures(workspace).bank
     assert len(ours) == 400
     assert all(before or piece for before, piece, _ in ours.contexts[:20])
-    assert workspace.report("measures")["measures"]["error"]["n"] == 100
+    measured = workspace.report("measures")["measures"]
+    assert measured["mahalanobis"]["n"] == 100 and measured["error"]["n"] == workspace.report("reference")["n"]
     assert main(["detect", *where, "--activations", "60", "--likelihood", "0"]) == 0
     rows = workspace.report("detection")["rows"]
     assert {row["measure"] for row in rows} == {"error", "displacement", "mahalanobis", "neighbour"}
@@ -40,7 +41,7 @@ def test_a_scorecard_is_made_with_and_without_a_sparse_autoencoder(made, monkeyp
     workspace, llm, store, documents = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
     monkeypatch.setattr(scorecard, "documents", lambda _split: documents[60:])
-    monkeypatch.setattr(scorecard, "sae_path", lambda _workspace: tmp_path / "none.safetensors")
+    monkeypatch.setattr(type(workspace), "sae_path", tmp_path / "none.safetensors")
     command = ["scorecard", "--workspace", str(workspace.folder), "--store", str(store.folder)]
     command += ["--samples", "200", "--tested", "100", "--documents", "4", "--tokens", "12"]
     assert main(command) == 0

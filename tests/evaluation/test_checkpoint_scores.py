@@ -16,7 +16,8 @@ from glp_core.neuron_index.reading import NOISE_FREE, read_neurons
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector
-from glp_core.steering.generation import Arm, Sampling, clean_reading, generate, repeated_share
+from glp_core.stats import repeated_share
+from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
 from glp_core.steering.trials import text_scores
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 from tests.support import pages, tiny

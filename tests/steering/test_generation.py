@@ -23,8 +23,6 @@ from glp_core.steering.generation import (
     decode,
     generate,
     read_texts,
-    repeated_share,
-    repetition,
 )
 from tests.support import tiny
 
@@ -344,13 +342,6 @@ def test_pieces_joined_are_the_text(tiny_llm, arms):
         ids = [s.token for s in steps if s.token not in tiny_llm.stop_ids]
         whole = tiny_llm.tokenizer.decode([*tiny_llm.encode(PROMPT), *ids])
         assert whole == tiny_llm.tokenizer.decode(tiny_llm.encode(PROMPT)) + "".join(s.text for s in steps)
-
-
-def test_repetition_counts_what_was_there_before():
-    assert repetition([1, 2, 3, 4]) == 0
-    assert repetition([1, 2, 1, 2, 1]) == pytest.approx(0.5)
-    assert repeated_share([7, 7, 7, 8], 1) == pytest.approx(0.5)
-    assert repetition([5]) == 0
 
 
 def test_batches_are_filled_to_whole_blocks():

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _sae(workspace: Workspace, asked: Path | None) -> Sae | None:
     """Return the sparse autoencoder that was asked for, or the workspace's where there is one."""
-    path = asked or sae_path(workspace)
+    path = asked or workspace.sae_path
     if asked is None and not path.is_file():
         say(f"No sparse autoencoder at {path}: its rows are left out. `python -m glp_core sae` trains one.")
         return None

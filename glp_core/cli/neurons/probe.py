@@ -20,7 +20,6 @@ from glp_core.cli.console import (
     say,
     stopping,
 )
-from glp_core.cli.training.sae import sae_path
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.files import replacing, write_tensors
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     acts = _activations(workspace, frames, caps, args.activations)
     rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
     glp = workspace.load_glp()
-    sae, sae_facts = load_sae(args.sae or sae_path(workspace))
+    sae, sae_facts = load_sae(args.sae or workspace.sae_path)
     sae = sae.to(workspace.device)
     compared = _compare_readings(glp, acts.layer, rows)
     reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)

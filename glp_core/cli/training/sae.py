@@ -13,10 +13,8 @@ from glp_core.cli.console import (
     stopping,
 )
 from glp_core.data.store import ActivationStore
-from glp_core.llm.model import cache_folder
 from glp_core.training.sae import SaeConfig, save_sae
 from glp_core.training.sae_training import train_sae
-from glp_core.workspace import Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,16 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, SaeConfig(), **explained)
 
 
-def sae_path(workspace: Workspace) -> Path:
-    """Return the default place of the workspace's autoencoder: large, and so outside the workspace."""
-    return cache_folder() / "sae" / f"{workspace.store_folder.name}.safetensors"
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
     config = SaeConfig(expansion=args.expansion, k=args.k, activations=args.activations, seed=args.seed)
-    path = args.out or sae_path(workspace)
+    path = args.out or workspace.sae_path
     store = ActivationStore(args.store or workspace.store_folder)
     with stopping(at_once=False) as stop:
         made = train_sae(

@@ -5,21 +5,20 @@ step of it goes on where it was stopped: a run in training, the checkpoints that
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
-from glp_core.cli.training.train import publish
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run
-from glp_core.files import read_json, replacing
+from glp_core.files import read_json
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
+from glp_core.training.publishing import publish
 from glp_core.training.trainer import Trainer
-from glp_core.workspace import DTYPES, Workspace, torch_dtype
+from glp_core.workspace import DTYPES, torch_dtype
 
 SIZES = {
     "small": (288, 576, 3),
@@ -93,14 +92,14 @@ def run(args: argparse.Namespace) -> int:
             if folder.parent != home or not (folder / "train.csv").is_file():
                 raise GlpError(f"There is no run {name!r} in {home}.")
         elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype, device=workspace.device):
-            publish_run(workspace, name, folder)
+            publish(folder, workspace.folder / "runs" / name)
             say(f"\nStopped in run {name}; start the same command again: it goes on from there.")
             return 130
-        publish_run(workspace, name, folder)
+        publish(folder, workspace.folder / "runs" / name)
         if args.scores:
             with stopping(at_once=True):
                 score_run(folder, scorer, args.scores, again=args.again, progress=reporter(name))
-            publish_run(workspace, name, folder)
+            publish(folder, workspace.folder / "runs" / name)
         if name in args.keep_weights:
             keep_final(folder, workspace.folder / "runs" / name / "glp")
     say(f"The logs are in {workspace.folder / 'runs'}; `python -m glp_core scaling` fits the law.")
@@ -147,15 +146,3 @@ def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: s
         with stopping(at_once=False) as stop:
             trainer.run(progress=reporter(folder.name), stop=stop)
     return trainer.step == config.steps
-
-
-def publish_run(workspace: Workspace, name: str, folder: Path) -> None:
-    """Copy a run's configuration, log and scores into the workspace; scores of an earlier run of that name go."""
-    publish(workspace, name, folder)
-    for file in ("evals.csv", "evals.json"):
-        target = workspace.folder / "runs" / name / file
-        if (folder / file).is_file():
-            with replacing(target) as scratch:
-                shutil.copyfile(folder / file, scratch)
-        else:
-            target.unlink(missing_ok=True)

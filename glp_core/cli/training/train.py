@@ -1,19 +1,18 @@
 """Train a GLP on collected activations; killed and started again, it goes on where it was."""
 
 import argparse
-import shutil
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import read_json, replacing, write_json
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
+from glp_core.training.publishing import install, publish
 from glp_core.training.start import Start
 from glp_core.training.trainer import Trainer
-from glp_core.workspace import DTYPES, Workspace, torch_dtype
+from glp_core.workspace import DTYPES, torch_dtype
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,42 +52,17 @@ def run(args: argparse.Namespace) -> int:
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
             trainer.run(progress=reporter("train"), stop=stop)
-    publish(workspace, args.run, folder)
+    publish(folder, workspace.folder / "runs" / args.run)
     if trainer.step < config.steps:
         say(f"\nStopped at step {trainer.step:,}; the state is saved. Start the same command again: it goes on from there.")
         return 130
     if args.keep_weights:
         keep_final(folder, workspace.folder / "runs" / args.run / "glp")
     if args.install:
-        install(workspace, folder)
+        install(folder, workspace.folder / "glp")
         say(
             f"{workspace.folder / 'glp'} now holds this run's GLP. The reports, the meta-neuron index and the solver `fitted` were made "
             "with the one before: make them anew, `python -m glp_core evaluate` and `python -m glp_core solvers` first."
         )
     say(f"Run {args.run} is done; its log is {workspace.folder / 'runs' / args.run / 'train.csv'}.")
     return 0
-
-
-def publish(workspace: Workspace, run: str, folder: Path) -> None:
-    """Copy a run's configuration and log into the workspace, where the pages look for them."""
-    target = workspace.folder / "runs" / run
-    if not (folder / "train.csv").is_file():
-        return
-    config = read_json(folder / "run.json")
-    if (folder / "config.json").is_file():
-        config |= read_json(folder / "config.json")
-    write_json(target / "config.json", config)
-    for name in ("train.csv", "checks.csv"):
-        if (folder / name).is_file():
-            _copy(folder / name, target / name)
-
-
-def install(workspace: Workspace, folder: Path) -> None:
-    """Copy a finished run's final GLP into the workspace."""
-    for name in ("statistics.safetensors", "final.safetensors", "config.json"):
-        _copy(folder / name, workspace.folder / "glp" / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as scratch:
-        shutil.copyfile(source, scratch)

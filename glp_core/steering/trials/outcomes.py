@@ -16,9 +16,10 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
+from glp_core.stats import repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, read_texts, repeated_share
+from glp_core.steering.generation import Row, read_texts
 from glp_core.steering.recipes import instruction
 from glp_core.steering.trials.writing import WrittenText, write_texts
 
