@@ -147,7 +147,7 @@ def test_every_file_says_what_it_is():
 RANKS = {
     "glp_core": (
         {"errors"},
-        {"files", "memory", "progress", "stats", "devices"},
+        {"files", "memory", "progress", "stats", "devices", "replay"},
         {"llm", "prior"},
         {"data"},
         {"steering", "training", "neuron_index"},
@@ -244,7 +244,7 @@ class Block:
             raise ImportError(f"{name} is above the slim core")
 sys.meta_path.insert(0, Block())
 """
-SLIM = {"llm", "prior", "errors", "files", "memory", "progress", "stats", "devices"}
+SLIM = {"llm", "prior", "errors", "files", "memory", "progress", "stats", "devices", "replay"}
 
 
 def slim(code):

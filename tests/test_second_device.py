@@ -12,6 +12,8 @@ from glp_core.evaluation import solver_error
 from glp_core.evaluation.checkpoint_scores import Scorer
 from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.prior.walk import WalkSettings
+from glp_core.replay import Replays
 from glp_core.steering.directions import diff_mean
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae
@@ -85,6 +87,48 @@ def test_what_is_asked_of_a_prior_gives_the_cpu_s_numbers():
         assert glp.device.type == NAME
         for one, other in zip(answers(), expected, strict=True):
             torch.testing.assert_close(one.cpu(), other)
+
+
+def test_a_projection_and_a_walk_are_replayed_from_the_second_time_on_with_the_numbers_of_the_cpu():
+    glp, ran = tiny.tiny_glp(), []
+    settings = (WalkSettings(0.3, 4, hold=0.5), WalkSettings(0.3, 6, part=2.0, enough=0.5))
+    generator = torch.Generator().manual_seed(0)
+    inputs = [[torch.randn(n, 3, tiny.WIDTH, generator=generator) for n in (1, 1, 4, 6)] for _ in range(4)]
+
+    def answers(acts, push, *draws):
+        yield glp.project(acts, 0.5, 8, noise=push, solver="ab2")
+        for one, noise in zip(settings, draws, strict=True):
+            yield glp.walk_by(one, acts, 3 * push, noise[:, None])
+
+    expected = [[answer.clone() for answer in answers(*tensors)] for tensors in inputs]
+    with second_device():
+        glp.to(NAME)
+        whole = glp._fast.velocity
+        glp._fast.velocity = lambda *args: ran.append(len(ran)) or whole(*args)
+        for times, (tensors, wanted) in enumerate(zip(inputs, expected, strict=True)):
+            before = len(ran)
+            for one, other in zip(answers(*tensors), wanted, strict=True):
+                torch.testing.assert_close(one.cpu(), other)
+            assert (len(ran) > before) == (times < 2), "first it runs, then it is recorded, then replayed"
+        assert glp._replays.failures == []
+
+
+def test_what_cannot_be_recorded_runs_and_is_reported():
+    replays = Replays()
+    with second_device():
+        for _ in range(3):
+            x = torch.ones(2, 3, device=NAME)
+            found = replays.run("key", lambda x: x * 2 if float(x.sum()) > 0 else x, x)
+            assert found.tolist() == [[2.0] * 3] * 2
+    assert replays.failures and "not permitted" in replays.failures[0]
+
+
+def test_only_so_many_recordings_are_kept():
+    replays = Replays(most=2)
+    with second_device():
+        for key in "abcabc":
+            replays.run(key, lambda x: x + 1, torch.ones(2, 3, device=NAME))
+    assert len(replays._kept) == 2
 
 
 def same(one, other):

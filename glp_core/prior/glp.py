@@ -3,7 +3,7 @@
 Reads and writes no files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from glp_core.prior import flow
 from glp_core.prior.fast import FastDenoiser
 from glp_core.prior.network import DenoiserConfig, Network, Normalizer, checked_layer
 from glp_core.prior.walk import WalkSettings, walk
+from glp_core.replay import Compute, Replays
 
 
 class GLP(nn.Module):
@@ -31,6 +32,7 @@ class GLP(nn.Module):
         self.fitted_steps: tuple[flow.TwoCalls, ...] = ()
         """Numbers of the solver `fitted`, stored with the GLP that they were fitted to."""
         self._fast: FastDenoiser | None = None
+        self._replays: Replays | None = None
 
     @property
     def d_input(self) -> int:
@@ -56,6 +58,7 @@ class GLP(nn.Module):
         """Freeze the weights and lay them out for fast inference; training must not follow."""
         self.eval().requires_grad_(False)
         self._fast = FastDenoiser(self.network)
+        self._replays = Replays()
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GLP":
@@ -132,8 +135,12 @@ class GLP(nn.Module):
         z = self._latents(acts, layer)
         if len(sigmas) < 2:
             return acts.clone()
-        z = flow.add_noise(z, self._noise(acts, noise, generator), sigmas[0])
-        z = self._integrate(solver, z, sigmas, layer)
+        eps = self._noise(acts, noise, generator)
+
+        def denoised(z: Tensor, eps: Tensor) -> Tensor:
+            return self._integrate(solver, flow.add_noise(z, eps, sigmas[0]), sigmas, layer)
+
+        z = self._replayed(("project", solver, tuple(sigmas), layer, self.fitted_steps), denoised, z, eps)
         return self.denormalize(z, layer).reshape(acts.shape).to(acts)
 
     def walk(
@@ -183,7 +190,11 @@ class GLP(nn.Module):
             raise GlpError(f"The push has shape {tuple(push.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
         delta = self._latents_of_push(push, layer)
         drawn = self._noise(acts, noise, generator, draws=settings.draws)
-        z = walk(lambda x, sigma: self.velocity(x, sigma, layer), z, delta, drawn, settings)
+
+        def walked(z: Tensor, delta: Tensor, drawn: Tensor) -> Tensor:
+            return walk(lambda x, sigma: self.velocity(x, sigma, layer), z, delta, drawn, settings)
+
+        z = self._replayed(("walk", settings, layer), walked, z, delta, drawn)
         return self.denormalize(z, layer).reshape(acts.shape).to(acts)
 
     @torch.no_grad()
@@ -237,6 +248,9 @@ class GLP(nn.Module):
 
     def _integrate(self, solver: str, z: Tensor, sigmas: list[float], layer: int | None) -> Tensor:
         return flow.integrate(solver, lambda z, sigma: self.velocity(z, sigma, layer), z, sigmas, fitted=self.fitted_steps)
+
+    def _replayed(self, key: Hashable, compute: Compute, *latents: Tensor) -> Tensor:
+        return compute(*latents) if self._replays is None else self._replays.run(key, compute, *latents)
 
     def _hidden(self, z: Tensor, emb: Tensor) -> Tensor:
         x = self.network.in_proj(z.to(self.dtype)).unflatten(0, (len(emb), -1))

@@ -19,10 +19,18 @@ from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
+from glp_core.replay import RECORDERS
+
 NAME = "second"
 _LIBRARY, _FALLBACK = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
 CROSSING = {"copy_", "_to_copy", "_copy_from", "index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 """Operations that may meet tensors of two devices: copies, and indices on the CPU."""
+
+
+DECIDING = {"_local_scalar_dense", "nonzero", "masked_select", "equal"}
+"""Operations whose result the host has to wait for."""
+_tape: list[tuple] | None = None
+"""What is being recorded."""
 
 
 class SecondTensor(Tensor):
@@ -78,9 +86,13 @@ def _run(func, args, kwargs):
     stays = _on_second(device) if device is not None else not (name == "copy_" and not isinstance(args[0], SecondTensor))
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
+    if _tape is not None and (name in DECIDING or not stays or (others and name in CROSSING)):
+        raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
     outer = {id(x.inner): x for x in seconds}
     args, kwargs = tree_map_only(SecondTensor, lambda x: x.inner, (args, kwargs))
     result = func(*args, **kwargs)
+    if _tape is not None:
+        _tape.append((func, args, kwargs, result))
     if not stays:
         return result
     return tree_map_only(Tensor, lambda x: outer.get(id(x)) if id(x) in outer else SecondTensor(x), result)
@@ -180,15 +192,37 @@ def _empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return on_second
 
 
+def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Record a computation as a CUDA graph would be: the same operations on the same memory, whatever Python decided on the way."""
+    global _tape
+    compute()
+    _tape = []
+    try:
+        output, tape = compute(), _tape
+    finally:
+        _tape = None
+
+    def replay() -> None:
+        for func, args, kwargs, result in tape:
+            olds, news = (tree_flatten(x)[0] for x in (result, func(*args, **kwargs)))
+            for old, new in zip(olds, news, strict=True):
+                if isinstance(old, Tensor) and new is not old:
+                    old.copy_(new)
+
+    return replay, output
+
+
 @contextmanager
 def second_device() -> Iterator[torch.device]:
     """Let tensors be made on and moved to the second device while the block runs."""
     swap = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
+        RECORDERS[NAME] = record
         with _Mode():
             yield torch.device(NAME, 0)
     finally:
+        del RECORDERS[NAME]
         torch.__future__.set_swap_module_params_on_conversion(swap)
 
 

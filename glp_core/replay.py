@@ -1,0 +1,98 @@
+"""Record what an accelerator does for a computation once, and replay it: one launch where there were hundreds.
+
+Small networks leave an accelerator waiting for its host; a CUDA graph takes the host out. On the CPU, and where recording fails, the
+computation simply runs. Knows tensors and functions of tensors; knows nothing of networks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MOST_KEPT = 24
+"""Recordings; each holds the memory of its intermediate results."""
+MOST_ROWS = 4096
+"""Of the inputs' last but one dimension: larger batches keep an accelerator busy without recordings."""
+
+Compute = Callable[..., Tensor]
+"""A function of tensors that copies nothing to or from the host and decides nothing by a tensor's values."""
+
+
+class Recording(NamedTuple):
+    """A computation over fixed buffers."""
+
+    inputs: tuple[Tensor, ...]
+    replay: Callable[[], None]
+    output: Tensor
+
+
+class Replays:
+    """The recordings of one model, by what they compute and the shapes that they take."""
+
+    def __init__(self, *, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Recording | None] = OrderedDict()
+        """None: seen once, or could not be recorded."""
+        self._failed: dict[Hashable, str] = {}
+        self._lock = Lock()
+
+    def run(self, key: Hashable, compute: Compute, *inputs: Tensor) -> Tensor:
+        """Return compute(*inputs); from the second time on, replayed.
+
+        Args:
+            key: everything besides the inputs that the computation depends on.
+        """
+        device = inputs[0].device
+        if device.type not in RECORDERS or inputs[0].shape[-2] > MOST_ROWS:
+            return compute(*inputs)
+        whole = (key, *((tuple(x.shape), x.dtype, x.device) for x in inputs))
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            recording = self._recording(whole, compute, inputs)
+            if recording is None:
+                return compute(*inputs)
+            for buffer, value in zip(recording.inputs, inputs, strict=True):
+                buffer.copy_(value)
+            recording.replay()
+            return recording.output.clone()
+
+    @property
+    def failures(self) -> list[str]:
+        """Why computations could not be recorded, for reports."""
+        return sorted(set(self._failed.values()))
+
+    def _recording(self, key: Hashable, compute: Compute, inputs: tuple[Tensor, ...]) -> Recording | None:
+        seen = key in self._kept
+        recording = self._kept.get(key)
+        if seen and recording is None and key not in self._failed:
+            buffers = tuple(value.clone() for value in inputs)
+            try:
+                replay, output = RECORDERS[inputs[0].device.type](lambda: compute(*buffers))
+                recording = Recording(buffers, replay, output)
+            except RuntimeError as error:
+                self._failed[key] = str(error).splitlines()[0]
+        self._kept[key] = recording
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._most:
+            self._failed.pop(self._kept.popitem(last=False)[0], None)
+        return recording
+
+
+def _record_cuda(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Run a computation twice, so that libraries have chosen their kernels, then record it as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            compute()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        output = compute()
+    return graph.replay, output
+
+
+RECORDERS: dict[str, Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]] = {"cuda": _record_cuda}
+"""How a device records, by its type."""
