@@ -8,12 +8,12 @@ them, a model; knows no files.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -24,12 +24,11 @@ from glp_core.progress import Progress, quiet
 from glp_core.stats import Interval, drawn_counts, percentiles, repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, decode, read_texts
+from glp_core.steering.generation import Row, read_texts
+from glp_core.steering.trials.writing import write_texts
 
 STRENGTHS = (0.4, 0.8, 1.2, 1.6, 2.0)
 TOKENS = 24
-ROWS = {"cpu": 96, "accelerator": 1024}
-"""Texts written side by side."""
 EDGE = 0.05
 """Share of the model's own texts beyond each limit."""
 SHARES = {"drifting": 0.25, "broken": 0.75}
@@ -74,27 +73,14 @@ def write(
     progress: Progress = quiet,
 ) -> list[Text]:
     """Write every job's text and fill in its numbers; empty texts are left out."""
-    found = []
-    size = batch_size(site.llm.device, **ROWS)
-    for start in range(0, len(jobs), size):
-        part = jobs[start : start + size]
-        progress(start, len(jobs), f"{part[0][0].direction or 'unsteered'} at {part[0][0].strength:g}")
-        rows = [row for _, row in part]
-        written: list[list[int]] = [[] for _ in rows]
-        distances: list[list[float]] = [[] for _ in rows]
-        for i, step in decode(site, rows, sampling, meter=meter):
-            if step.token not in site.llm.stop_ids:
-                written[i].append(step.token)
-                distances[i].append(step.distance_after)
-        read, _ = read_texts(site, [row.prompt for row in rows], written)
-        for (text, _), ids, chances, far in zip(part, written, read, distances, strict=True):
-            known = [value for value in far if value == value]
-            if ids and (known or meter is None):
-                distance = float(np.mean(known)) if known else float("nan")
-                likely = float(np.mean(chances))
-                found.append(text._replace(log_probability=likely, repetition=repeated_share(ids, 2), distance=distance))
-    progress(len(jobs), len(jobs), "")
-    return found
+    rows = [row for _, row in jobs]
+    written = write_texts(site, rows, sampling, meter=meter, progress=progress)
+    chances, _ = read_texts(site, [row.prompt for row in rows], [one.tokens for one in written])
+    return [
+        text._replace(log_probability=fmean(likely), repetition=repeated_share(one.tokens, 2), distance=one.distance)
+        for (text, _), one, likely in zip(jobs, written, chances, strict=True)
+        if one.tokens and (meter is None or math.isfinite(one.distance))
+    ]
 
 
 def plan(

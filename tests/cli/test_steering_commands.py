@@ -7,6 +7,7 @@ import pytest
 from glp_core.__main__ import main
 from glp_core.cli.steering import steer
 from glp_core.data.corpus import Document
+from glp_core.steering.trials.outcomes import DRAWS
 from tests.support import pages
 
 
@@ -48,7 +49,7 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
         assert {arm for arm, _ in cells} >= {"raw_best", "glp_best", "walk_best"}
         assert len(report["elsewhere"]) == len(steer.ARMS) * 2 and report["settings"]["prefixes"] == 3
         assert report["settings"]["walk"] == tuned["chosen"]
-    assert len(json.loads(texts.read_text())) == len(names) * 3 * (2 + len(steer.ARMS) * 2 + 3)
+    assert len(json.loads(texts.read_text())) == len(names) * 3 * (2 + len(steer.ARMS) * 2 + 3 + DRAWS)
 
     assert run("pareto") == 0
     assert set(workspace.report("pareto")["directions"]) == set(names)

@@ -9,7 +9,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
-from glp_core.steering.trials.outcomes import Outcome, conditions, measure
+from glp_core.steering.trials.outcomes import Outcome, conditions, measure, own_texts
 
 TOKENS = 64
 """As many as the page writes."""
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         planned = conditions(workspace.direction(one["direction"]), projectors, [one["strength"]])
         seed = one["prefix"]
         outcomes = measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])
+        outcomes += own_texts(llm, [planned[0].direction], [prefixes[seed]], tokens=args.tokens)
         again.append((one, outcomes))
         progress(number + 1, len(listed), one["direction"])
     report = advice.first_press(again, prefixes)

@@ -15,7 +15,7 @@ from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials import elsewhere
-from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, Condition, Outcome, conditions, measure
+from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, Condition, Outcome, conditions, measure, own_texts
 from glp_core.steering.trials.pareto import BEST
 from glp_core.steering.trials.report import report_name, summarise
 from glp_core.workspace import Workspace
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         costs = elsewhere.loss_rises(workspace.site(llm), steered, texts, documents=args.documents, progress=progress)
     meter = ManifoldMeter(glp, reference) if reference else None
     outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), meter=meter, progress=reporter("steer"))
+    outcomes += own_texts(llm, directions, prefixes, tokens=args.tokens)
     for d in directions:
         report = summarise([one for one in outcomes if one.direction == d.name])
         report["elsewhere"] = [cost for cost, one in zip(costs, steered, strict=False) if one.direction is d]

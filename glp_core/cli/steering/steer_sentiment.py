@@ -12,7 +12,7 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, conditions, measure
+from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, conditions, measure, own_texts
 from glp_core.steering.trials.report import summarise
 from glp_core.workspace import Workspace
 
@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}
     projectors = {arm: _projector(arm, workspace, glp, options) for arm in args.arms}
     reference = workspace.report("reference")
+    llm = workspace.load_llm()
     outcomes = measure(
-        workspace.load_llm(),
+        llm,
         conditions(direction, projectors, args.strengths),
         prefixes,
         sampling=Sampling(args.tokens),
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         "dtype": str(glp.dtype).removeprefix("torch."),
         "intervals": "95%, bootstrap over prefixes",
     }
+    outcomes += own_texts(llm, [direction], prefixes, tokens=args.tokens)
     report = summarise(outcomes) | {"settings": settings}
     workspace.save_report(args.report, report, checkpoint=args.checkpoint)
     for row in report["comparisons"]:

@@ -8,8 +8,8 @@ from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
-from glp_core.steering.trials.frontier import Curves
-from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, conditions, measure
+from glp_core.steering.trials.frontier import Curves, cell_of
+from glp_core.steering.trials.outcomes import TOKENS, conditions, measure, own_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +29,12 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
-    unsteered = [Condition(direction, UNSTEERED) for direction in directions]
-    own = measure(llm, unsteered, prefixes, sampling=Sampling(args.tokens, 1.0), progress=reporter("own"))
+    own = own_texts(llm, directions, prefixes, tokens=args.tokens)
     planned = [one for direction in directions for one in conditions(direction, projectors, sorted(args.strengths))]
     outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), progress=reporter("steered"))
-    drawn, steered = (
-        {d.name: Curves.of(one for one in listed if one.direction == d.name) for d in directions} for listed in (own, outcomes)
-    )
-    entries = advice.advise(steered, drawn)
+    steered = {d.name: Curves.of(one for one in [*own, *outcomes] if one.direction == d.name) for d in directions}
+    limits = {d.name: cell_of([one for one in own if one.direction == d.name]) for d in directions}
+    entries = advice.advise(steered, limits)
     report: Json = {
         "directions": entries,
         "candidates": advice.candidates(steered),

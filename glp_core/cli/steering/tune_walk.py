@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
     }
     workspace.save_report(args.report, report | {"settings": settings})
     for row in report["forms"]:
-        say(f"{row['hypervolume']:.3f}  {row['gain_at_equal_fluency']:.3f}  {row['name']}")
+        say(f"{row['hypervolume']:.3f}  {row['gain_at_equal_fluency']:.3f}  {row['strict_hypervolume']:.3f}  {row['name']}")
     return 0

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.steering.trials.frontier import Cell, Curves, Numbers, fluency, gain
-from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
+from glp_core.steering.trials.frontier import Cell, Curves, Numbers, fluency
+from glp_core.steering.trials.outcomes import DRAWN, UNSTEERED, Outcome
 
 EDGE = 0.05
 """Share of the model's own texts beyond each limit."""
@@ -44,17 +44,17 @@ class Limits(NamedTuple):
         return ~((cell.likelihood >= self.likelihood) & (cell.repetition <= self.repetition))
 
 
-def advise(steered: Mapping[str, Curves], drawn: Mapping[str, Curves]) -> Json:
+def advise(steered: Mapping[str, Curves], drawn: Mapping[str, Cell]) -> Json:
     """Return for each direction zones of strength for every arm, and the strength to recommend for the walk.
 
     Args:
         steered: each direction's texts, unsteered ones among them.
-        drawn: each direction's unsteered texts at temperature 1.
+        drawn: the numbers of each unsteered text at temperature 1.
     Returns:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
         `recommended`: the largest strength before walked texts drift, or null, with its `gain` and `fluency`.
     """
-    return {name: _advice(curves, Limits.of(drawn[name].plain, curves.plain)) for name, curves in steered.items()}
+    return {name: _advice(curves, Limits.of(drawn[name], curves.plain)) for name, curves in steered.items()}
 
 
 def _advice(curves: Curves, limits: Limits) -> Json:
@@ -111,9 +111,10 @@ def effects(steered: Mapping[str, Curves]) -> list[Effect]:
 
 
 def text_worth(curves: Curves, arm: str, strength: float) -> Numbers:
-    """Return each text's concept gain times fluency, against the means of unsteered texts."""
-    cell, plain = curves.cells[arm, strength], Cell(*(np.asarray(np.nanmean(values)) for values in curves.plain))
-    return gain(cell.concept, np.asarray(0.0)) * fluency(cell.likelihood, cell.repetition, plain.likelihood, plain.repetition)
+    """Return each text's concept times fluency, against the means of the model's own texts."""
+    cell = curves.cells[arm, strength]
+    own, repetition = (np.asarray(np.nanmean(values)) for values in (curves.drawn.likelihood, curves.plain.repetition))
+    return cell.concept * fluency(cell.likelihood, cell.repetition, own, repetition)
 
 
 def candidates(steered: Mapping[str, Curves]) -> list[Json]:
@@ -144,6 +145,7 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
             "repetition": round(one.repetition, 4),
         }
         for one in outcomes
+        if one.arm != DRAWN
     }
     return {
         "prompt": prefixes[candidate["prefix"]],

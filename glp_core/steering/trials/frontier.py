@@ -1,9 +1,11 @@
 """Concept against fluency: how much of a concept steering brings into texts, and what of their being texts it costs.
 
-Both are shares from 0 to 1, of means over texts, against the same model's unsteered texts after the same prefixes:
+Both are shares from 0 to 1, of means over texts, against the same model's own texts after the same prefixes:
 - gain: how much of the way from the unsteered texts' concept probability to 1 was gone;
-- fluency: e^(mean log-probability of a token - unsteered), times the share of tokens that are new over the unsteered one, each at most
-  1. Degenerate text is likely text, so the log-probability alone would reward it.
+- fluency: e^(mean log-probability of a token - that of texts which the model draws at temperature 1), times the share of tokens that
+  are new over the unsteered one, each at most 1. Greedy text is far likelier than any that people write, so likelihood beyond the
+  model's own draws is worth nothing; and degenerate text is likely, so repetition pays on its own. The strict fluency has the greedy
+  unsteered texts in place of the drawn ones.
 A text's log-probability is the greater of two: after its prefix, and after an instruction that asks for the concept before the prefix.
 So a text pays for being odd, not for its topic.
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.stats import DRAWS
-from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
+from glp_core.steering.trials.outcomes import DRAWN, UNSTEERED, Outcome
 
 Numbers = NDArray[np.float64]
 
@@ -29,11 +31,9 @@ AT_FLUENCY = 0.5
 """Where gains of arms are compared at equal fluency: a token is half as likely, or half of the new words are gone."""
 
 
-def fluency(
-    log_probability: Numbers, repetition: Numbers, plain_log_probability: Numbers, plain_repetition: Numbers
-) -> Numbers:
-    """Return the fluency of texts with these means, against unsteered ones; arrays broadcast."""
-    likely = np.exp(np.minimum(0, log_probability - plain_log_probability))
+def fluency(log_probability: Numbers, repetition: Numbers, own_log_probability: Numbers, plain_repetition: Numbers) -> Numbers:
+    """Return the fluency of texts with these means, against the model's own ones; arrays broadcast."""
+    likely = np.exp(np.minimum(0, log_probability - own_log_probability))
     new = (1 - repetition) / np.maximum(1e-6, 1 - plain_repetition)
     return likely * np.clip(new, 0, 1)
 
@@ -85,7 +85,7 @@ class Curves:
         self.n = len(next(iter(cells.values())).concept)
         self.strengths: dict[str, list[float]] = {}
         for arm, strength in cells:
-            if arm != UNSTEERED:
+            if arm not in (UNSTEERED, DRAWN):
                 self.strengths.setdefault(arm, []).append(strength)
 
     @property
@@ -95,13 +95,18 @@ class Curves:
             raise GlpError("There are no unsteered texts to compare with.")
         return self.cells[UNSTEERED, 0.0]
 
+    @property
+    def drawn(self) -> Cell:
+        """The model's own texts at temperature 1; the unsteered ones where there are none."""
+        return self.cells.get((DRAWN, 0.0)) or self.plain
+
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> "Curves":
-        """Collect the outcomes of one direction, all of the same prefixes."""
+        """Collect the outcomes of one direction, all of the same prefixes; several texts of a prefix are averaged."""
         table: dict[tuple[str, float], list[Outcome]] = {}
         for one in outcomes:
             table.setdefault((one.arm, one.strength), []).append(one)
-        return Curves({key: _cell(sorted(rows, key=lambda one: one.prefix)) for key, rows in table.items()})
+        return Curves({key: _by_prefix(rows) for key, rows in table.items()})
 
     @staticmethod
     def from_json(listed: Sequence[Json]) -> "Curves":
@@ -120,16 +125,17 @@ class Curves:
             for (arm, strength), cell in self.cells.items()
         ]
 
-    def points(self, arm: str, weights: Numbers | None = None) -> tuple[Numbers, Numbers]:
+    def points(self, arm: str, weights: Numbers | None = None, *, strict: bool = False) -> tuple[Numbers, Numbers]:
         """Return gain and fluency of an arm at its strengths, (strengths,); with weights of prefixes (draws, n), (draws, strengths)."""
         weights = np.ones((1, self.n)) if weights is None else weights
         plain = [_weighted(values, weights)[:, None] for values in self.plain]
+        own = plain[1] if strict else _weighted(self.drawn.likelihood, weights)[:, None]
         means = [
             np.stack([_weighted(values, weights) for values in column], axis=1)
             for column in zip(*(self.cells[arm, strength] for strength in self.strengths[arm]), strict=True)
         ]
         gains = np.nan_to_num(gain(means[0], plain[0]))
-        fluencies = np.nan_to_num(fluency(means[1], means[2], plain[1], plain[2]))
+        fluencies = np.nan_to_num(fluency(means[1], means[2], own, plain[2]))
         return (gains[0], fluencies[0]) if len(weights) == 1 else (gains, fluencies)
 
     def draws(self, seed: int = 0) -> Numbers:
@@ -143,7 +149,15 @@ def _draws(n: int, seed: int) -> Numbers:
     return np.stack([np.bincount(row, minlength=n) for row in index]).astype(float)
 
 
-def _cell(rows: Sequence[Outcome]) -> Cell:
+def _by_prefix(rows: Sequence[Outcome]) -> Cell:
+    """Return the numbers of every prefix, by its number."""
+    _, places = np.unique([one.prefix for one in rows], return_inverse=True)
+    weights = (places == np.arange(places.max() + 1)[:, None]).astype(float)
+    return Cell(*(_weighted(values, weights) for values in cell_of(rows)))
+
+
+def cell_of(rows: Sequence[Outcome]) -> Cell:
+    """Return the numbers of every text, in their order."""
     concept = np.array([one.concept for one in rows], dtype=float)
     likely = np.array([np.fmax(one.log_probability, one.asked_log_probability) for one in rows], dtype=float)
     return Cell(concept, likely, np.array([one.repetition if one.text else np.nan for one in rows], dtype=float))

@@ -26,7 +26,9 @@ from glp_core.steering.trials.writing import WrittenText, write_texts
 STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
 TOKENS = 24
 GREEDY = Sampling(TOKENS)
-UNSTEERED, PROMPTED = "unsteered", "prompted"
+UNSTEERED, PROMPTED, DRAWN = "unsteered", "prompted", "drawn"
+DRAWS = 4
+"""Texts at temperature 1 after every prefix."""
 
 
 class Outcome(NamedTuple):
@@ -128,6 +130,15 @@ def measure(
         texts = written[place * len(prefixes) : (place + 1) * len(prefixes)]
         cells |= dict.fromkeys(numbers, texts)
     return _read_back(site, planned, prompts, [cells[number] for number in range(len(planned))])
+
+
+def own_texts(
+    llm: Llm, directions: Sequence[Direction], prefixes: Sequence[str], *, tokens: int = TOKENS, draws: int = DRAWS
+) -> list[Outcome]:
+    """Write texts after every prefix at temperature 1, unsteered: how likely the model's own texts are. Their arm is `drawn`."""
+    planned = [Condition(direction, UNSTEERED) for direction in directions]
+    outcomes = measure(llm, planned, [*prefixes] * draws, sampling=Sampling(tokens, 1.0))
+    return [one._replace(arm=DRAWN, prefix=one.prefix % len(prefixes)) for one in outcomes]
 
 
 class _Prompts:

@@ -45,9 +45,9 @@ def pareto(reports: Mapping[str, Json]) -> Json:
     """Compare the arms of steering reports, by direction's name, on the same prefixes.
 
     Returns:
-        `directions`: by name, each arm's points, frontier, hypervolume and gain at equal fluency, the differences between arms, the
-        same at each arm's own best strength and level, and a sentence. `summary`: means over directions, and how often the walk is
-        ahead, level and behind, with `statements`. Intervals are 95%, bootstrapped over prefixes, paired.
+        `directions`: by name, each arm's points, frontier, hypervolume (also by the strict fluency) and gain at equal fluency, the
+        differences between arms, the same at each arm's own best strength and level, and a sentence. `summary`: means over directions,
+        and how often the walk is ahead, level and behind, with `statements`. Intervals are 95%, bootstrapped over prefixes, paired.
     Raises:
         GlpError: no report, or one that lacks its texts' numbers.
     """
@@ -71,6 +71,7 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, _Measured]]:
     weights = curves.draws()
     volumes: dict[str, _Measured] = {}
     gains: dict[str, _Measured] = {}
+    strict: dict[str, _Measured] = {}
     worths: dict[str, _Measured] = {}
     entry: Json = {"title": report["settings"].get("title", name), "n": curves.n, "arms": {}, "best": {}}
     for arm in curves.strengths:
@@ -81,14 +82,18 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, _Measured]]:
             entry["best"][key] = _points(curves, arm)[0] | worths[key].json("worth") | _settings(report, arm)
             continue
         volumes[arm] = _Measured(float(hypervolume(*points)), hypervolume(*drawn))
+        strict[arm] = _Measured(
+            float(hypervolume(*curves.points(arm, strict=True))), hypervolume(*curves.points(arm, weights, strict=True))
+        )
         gains[arm] = _Measured(float(gain_at(*points)), gain_at(*drawn))
         entry["arms"][arm] = {
             "points": _points(curves, arm),
             "frontier": on_frontier(points[0].tolist(), points[1].tolist()),
             **volumes[arm].json("hypervolume"),
             **gains[arm].json("gain_at_equal_fluency"),
+            **strict[arm].json("strict_hypervolume"),
         }
-    entry["differences"] = _differences({"hypervolume": volumes, "gain_at_equal_fluency": gains})
+    entry["differences"] = _differences({"hypervolume": volumes, "gain_at_equal_fluency": gains, "strict_hypervolume": strict})
     entry["best_differences"] = _differences({"worth": worths})
     entry["sentence"] = _sentence(entry)
     return entry, volumes

@@ -11,7 +11,7 @@ import numpy as np
 from glp_core.files import Json
 from glp_core.stats import Interval, bootstrap_mean, percentiles, resampled_means
 from glp_core.steering.trials.frontier import Curves
-from glp_core.steering.trials.outcomes import Outcome
+from glp_core.steering.trials.outcomes import DRAWN, Outcome
 
 EXAMPLES = 3
 """Prefixes whose texts are kept."""
@@ -45,7 +45,7 @@ def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", seed: int =
         for arm, strength in table
         if arm != baseline and (baseline, strength) in table
     ]
-    examples = [o._asdict() for o in outcomes if o.prefix < EXAMPLES]
+    examples = [o._asdict() for o in outcomes if o.prefix < EXAMPLES and o.arm != DRAWN]
     keep = ("prefix", "arm", "strength", "text")
     return {
         "rows": rows,

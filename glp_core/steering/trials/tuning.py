@@ -25,7 +25,7 @@ from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials.frontier import Curves, Numbers, gain_at, hypervolume
-from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
+from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure, own_texts
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)
@@ -108,9 +108,9 @@ def tune(
     """Measure every form at every strength along every direction, and choose a walk.
 
     Returns:
-        `forms`: name, family, settings, hypervolume, its 95% interval, gain at equal fluency, `level_with_best` for walks, and a row
-        for each direction with its points; best first. `chosen`: the chosen walk's settings. `by_direction`: for raw, glp and walk the
-        form and strength whose gain times fluency is greatest.
+        `forms`: name, family, settings, hypervolume, its 95% interval, gain at equal fluency, hypervolume by the strict fluency,
+        `level_with_best` for walks, and a row for each direction with its points; best first. `chosen`: the chosen walk's settings.
+        `by_direction`: for raw, glp and walk the form and strength whose gain times fluency is greatest.
     """
     if not directions or not tried:
         raise GlpError("There is nothing to tune: the workspace needs directions.")
@@ -121,7 +121,8 @@ def tune(
         for direction in directions
         for strength in strengths
     ]
-    outcomes = measure(llm, planned, prefixes, sampling=Sampling(tokens), progress=progress)
+    outcomes = own_texts(llm, directions, prefixes, tokens=tokens)
+    outcomes += measure(llm, planned, prefixes, sampling=Sampling(tokens), progress=progress)
     return compare(tried, {d.name: [one for one in outcomes if one.direction == d.name] for d in directions})
 
 
@@ -163,6 +164,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
         volumes.append(hypervolume(*curve.points(form.name, curve.draws())))
         directions[name] = {
             "hypervolume": _round(hypervolume(gains, fluencies)),
+            "strict_hypervolume": _round(hypervolume(*curve.points(form.name, strict=True))),
             "gain_at_equal_fluency": _round(gain_at(gains, fluencies)),
             "points": [
                 {"strength": strength, "gain": _round(x), "fluency": _round(y)}
@@ -176,6 +178,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
         "settings": form.settings,
         "hypervolume": _round(fmean(row["hypervolume"] for row in directions.values())),
         "hypervolume_ci": [_round(value) for value in percentiles(drawn)],
+        "strict_hypervolume": _round(fmean(row["strict_hypervolume"] for row in directions.values())),
         "gain_at_equal_fluency": _round(fmean(row["gain_at_equal_fluency"] for row in directions.values())),
         "directions": directions,
     }

@@ -26,7 +26,7 @@ def curves(shares):
     return Curves(cells)
 
 
-OWN = Curves({("unsteered", 0.0): cell(0.1, -3.0)})
+OWN = cell(0.1, -3.0)
 
 
 def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommended():

@@ -72,3 +72,15 @@ def test_texts_without_tokens_are_left_out_and_a_cell_of_them_is_worth_nothing()
     listed += [nothing._replace(strength=2.0, prefix=1)]
     gains, fluencies = Curves.of(listed).points("raw")
     assert gains == pytest.approx([0.5, 0]) and fluencies == pytest.approx([1, 0])
+
+
+def test_likelihood_is_judged_by_the_models_own_draws_and_strictly_by_its_greedy_texts():
+    listed = [one(i, "unsteered", 0.0, 0.2, -1.0, 0.2) for i in range(2)]
+    listed += [one(i, "drawn", 0.0, 0.2, likely, 0.1) for i in range(2) for likely in (-2.0, -4.0)]
+    listed += [one(i, "raw", 1.0, 0.6, -3.0 - np.log(2), 0.2) for i in range(2)]
+    curves = Curves.of(listed)
+    assert curves.drawn.likelihood == pytest.approx([-3, -3]) and "drawn" not in curves.strengths
+    assert curves.points("raw")[1] == pytest.approx([0.5])
+    assert curves.points("raw", strict=True)[1] == pytest.approx([0.5 * np.exp(-2)])
+    again = Curves.from_json(curves.to_json())
+    assert again.points("raw")[1] == pytest.approx(curves.points("raw")[1], abs=1e-3)
