@@ -50,6 +50,11 @@ def device_of(args: argparse.Namespace) -> str:
     return str(choose_device(args.device))
 
 
+def add_store_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --store."""
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+
+
 def add_numbers(parser: argparse.ArgumentParser, defaults: object, **words: str) -> None:
     """Add a whole-number option for each field of `defaults` that `words` explains."""
     for name, explained in words.items():

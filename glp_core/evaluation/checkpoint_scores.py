@@ -88,7 +88,7 @@ class Scorer:
     @cached_property
     def ids(self) -> torch.Tensor:
         """Token ids (documents, tokens) of held-out texts."""
-        return fidelity.long_rows(self.site.llm, [d.text for d in documents("validation")], self.n_documents, self.tokens)
+        return self.site.llm.long_rows([d.text for d in documents("validation")], self.n_documents, self.tokens)
 
     @cached_property
     def base(self) -> torch.Tensor:

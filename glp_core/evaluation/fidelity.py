@@ -14,7 +14,6 @@ from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
-from glp_core.llm.model import Llm
 from glp_core.llm.site import Site, is_massive
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
@@ -105,20 +104,6 @@ def replacements(glp: GLP, prior: GaussianPrior, noise_level: float, steps: int 
 def mean_ablation(glp: GLP) -> Replace:
     """Return the replacement of every activation by the training mean."""
     return lambda acts, _noise: glp.normalizer.mean[0].to(acts).expand_as(acts)
-
-
-def long_rows(llm: Llm, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
-    """Return ids (documents, tokens) of the first texts that are long enough."""
-    rows = []
-    for text in texts:
-        ids = llm.encode(text, max_tokens=tokens)
-        if len(ids) == tokens:
-            rows.append(ids)
-        if len(rows) == documents:
-            break
-    if not rows:
-        raise GlpError(f"None of {len(texts)} texts has {tokens} tokens: give longer ones or ask for fewer tokens.")
-    return torch.tensor(rows, device=llm.device)
 
 
 @torch.inference_mode()

@@ -109,6 +109,19 @@ class Llm:
             mask[i, where] = 1
         return ids.to(self.device), mask.to(self.device)
 
+    def long_rows(self, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
+        """Return ids (documents, tokens) of the first texts that are long enough; GlpError when none is."""
+        rows: list[list[int]] = []
+        for text in texts:
+            ids = self.encode(text, max_tokens=tokens)
+            if len(ids) == tokens:
+                rows.append(ids)
+            if len(rows) == documents:
+                break
+        if not rows:
+            raise GlpError(f"None of {len(texts)} texts has {tokens} tokens: give longer ones or ask for fewer tokens.")
+        return torch.tensor(rows, device=self.device)
+
     @torch.inference_mode()
     def activations(self, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
         """Return each row's block outputs (tokens, d) at `layer`; the forward ends there.

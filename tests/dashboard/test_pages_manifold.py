@@ -50,14 +50,7 @@ def workspace(bare):
 
 
 def open_page(**query):
-    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS)
-    at.query_params.update(query)
-    at.run()
-    at.switch_page("../pages/manifold.py")
-    at.query_params.update(query)
-    at.run()
-    assert not at.exception, at.exception
-    return at
+    return pages.open_page("manifold", **query)
 
 
 def said(at):

@@ -42,14 +42,8 @@ def fakes(monkeypatch, tmp_path):
     return index
 
 
-def open_page(page="neurons", **query):
-    at = AppTest.from_file(pages.ENTRY, default_timeout=TIMEOUT).run()
-    at.switch_page(f"../pages/{page}.py")
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
+def open_page(name="neurons", **query):
+    return pages.open_page(name, **query)
 
 
 def words(at):

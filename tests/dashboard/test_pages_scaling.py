@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from dashboard.scaling import law, view
 from dashboard.service import resources, workspace_facts
@@ -31,13 +30,7 @@ def workspace(monkeypatch, tmp_path):
 
 
 def open_page(**query):
-    at = AppTest.from_file(pages.ENTRY, default_timeout=60).run()
-    at.switch_page("../pages/scaling.py")
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
+    return pages.open_page("scaling", **query)
 
 
 def said(at):

@@ -34,16 +34,6 @@ from tests.support.steering_page import board, open_page, run
 NAN = float("nan")
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    return pages.make_workspace(tmp_path / "workspace")
-
-
-@pytest.fixture
-def llm(monkeypatch, workspace):
-    return pages.use_workspace(monkeypatch, workspace.folder)
-
-
 def test_the_page_opens_with_an_example_one_click_from_running(llm):
     at = open_page()
     assert at.text_area(key="steering_prompt").value == examples.EXAMPLES[0].prompt

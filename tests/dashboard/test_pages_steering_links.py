@@ -5,18 +5,7 @@ import re
 
 import pytest
 
-from tests.support import pages
 from tests.support.steering_page import board, open_page, run
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return pages.make_workspace(tmp_path / "workspace")
-
-
-@pytest.fixture
-def llm(monkeypatch, workspace):
-    return pages.use_workspace(monkeypatch, workspace.folder)
 
 
 def test_a_link_restores_the_whole_state(llm):

@@ -2,24 +2,13 @@
 
 import re
 
-import pytest
 import torch
 
 from dashboard.service import resources
 from dashboard.steering import strength
 from glp_core.data.bank import Bank
-from tests.support import pages, tiny
+from tests.support import tiny
 from tests.support.steering_page import open_page
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return pages.make_workspace(tmp_path / "workspace")
-
-
-@pytest.fixture
-def llm(monkeypatch, workspace):
-    return pages.use_workspace(monkeypatch, workspace.folder)
 
 
 def measured_report(direction="positive", arms=("raw", "glp")):

@@ -179,10 +179,10 @@ def test_held_out_errors_average_to_the_loss_whatever_the_draws():
 
 
 def test_texts_that_are_too_short_are_skipped(tiny_llm):
-    rows = fidelity.long_rows(tiny_llm, ["a", "a long enough text " * 5, "b"], 2, 16)
+    rows = tiny_llm.long_rows(["a", "a long enough text " * 5, "b"], 2, 16)
     assert rows.shape == (1, 16) and rows[0, 0] == tiny_llm.first_id
     with pytest.raises(GlpError, match="16 tokens"):
-        fidelity.long_rows(tiny_llm, ["a"], 2, 16)
+        tiny_llm.long_rows(["a"], 2, 16)
 
 
 def test_the_fitted_two_call_step_beats_every_other_with_two_calls():

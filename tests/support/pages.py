@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from streamlit.testing.v1 import AppTest
 
 from dashboard.service import resources, workspace_facts
 from glp_core.data.collecting import collect
@@ -16,6 +17,19 @@ from tests.support import tiny
 
 ENTRY = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 SECONDS = 60
+
+
+def open_page(name, **query):
+    """Open a page through the app's entry, with these values in its address; return Streamlit's test driver."""
+    at = AppTest.from_file(ENTRY, default_timeout=SECONDS)
+    at.query_params.update(query)
+    at.run()
+    if name != "overview":
+        at.switch_page(f"../pages/{name}.py")
+        at.query_params.update(query)
+        at.run()
+    assert not at.exception, at.exception
+    return at
 
 
 def direction(name, title, seed):

@@ -3,21 +3,11 @@
 import html
 import re
 
-from streamlit.testing.v1 import AppTest
-
 from tests.support import pages
 
 
 def open_page(name="steering", **query):
-    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS)
-    at.query_params.update(query)
-    at.run()
-    if name != "overview":
-        at.switch_page(f"../pages/{name}.py")
-        at.query_params.update(query)
-        at.run()
-    assert not at.exception
-    return at
+    return pages.open_page(name, **query)
 
 
 def board(at):

@@ -1,9 +1,16 @@
 """Put a bank of real held-out activations into the workspace, and each measure's quantiles on it: bank/, reports/measures.json."""
 
 import argparse
-from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import (
+    add_device_argument,
+    add_store_argument,
+    add_workspace_argument,
+    check_counts,
+    open_workspace,
+    reporter,
+    say,
+)
 from glp_core.data.bank import make_bank
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -15,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument("--activations", type=int, default=3800, help="in the bank (default: 3,800)")
     parser.add_argument("--reference", type=int, default=2000, help="activations of each measure's quantiles (default: 2,000)")
     parser.add_argument("--keep", action="store_true", help="keep the bank that is there, measure it again (after a new GLP)")

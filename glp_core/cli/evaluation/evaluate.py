@@ -1,11 +1,10 @@
 """Measure the workspace's GLP: held-out loss, Frechet distance, Delta LM loss; write reports/evaluate.json and reference.json."""
 
 import argparse
-from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_store_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument("--activations", type=int, default=16_384, help="held-out activations of the loss (default: 16,384)")
     parser.add_argument("--samples", type=int, default=10_000, help="of the Frechet distance (default: 10,000)")
     parser.add_argument("--documents", type=int, default=128, help="held-out documents of the Delta LM loss (default: 128)")
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
     )
     llm = workspace.load_llm()
-    ids = fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens)
+    ids = llm.long_rows([d.text for d in documents("validation")], args.documents, args.tokens)
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")

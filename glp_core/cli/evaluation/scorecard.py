@@ -3,11 +3,18 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import (
+    add_device_argument,
+    add_store_argument,
+    add_workspace_argument,
+    check_counts,
+    open_workspace,
+    reporter,
+    say,
+)
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.evaluation import fidelity
 from glp_core.evaluation.scorecard import Contest, halves, scorecard
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.training.sae import Sae, load_sae
@@ -18,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument(
         "--sae", type=Path, metavar="FILE", help="sparse autoencoder (default: the workspace's, if there is one)"
     )
@@ -42,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.site(llm),
         glp,
         gaussian_prior(glp.normalizer.mean[0], workspace.covariance()),
-        fidelity.long_rows(llm, [d.text for d in documents("validation")], args.documents, args.tokens),
+        llm.long_rows([d.text for d in documents("validation")], args.documents, args.tokens),
         halves(rows["acts"], rows["documents"], args.samples),
         args.tested,
     )

@@ -1,11 +1,10 @@
 """Fit the two-call solver to the workspace's GLP and measure every solver's error; write glp/config.json and reports/solvers.json."""
 
 import argparse
-from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_device_argument, add_store_argument, add_workspace_argument, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
 from glp_core.evaluation import solver_error
 from glp_core.prior.checkpoint import load_glp, save_fitted_steps
@@ -15,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument("--training", type=int, default=128, help="training activations to fit on (default: 128)")
     parser.add_argument("--held-out", type=int, default=256, help="held-out activations to measure on (default: 256)")
 

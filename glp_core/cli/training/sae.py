@@ -6,6 +6,7 @@ from pathlib import Path
 from glp_core.cli.console import (
     add_device_argument,
     add_numbers,
+    add_store_argument,
     add_workspace_argument,
     open_workspace,
     reporter,
@@ -21,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_argument(parser)
     add_device_argument(parser)
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="stored activations (default: the workspace's cache folder)"
-    )
+    add_store_argument(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: the cache folder)")
     explained = {"expansion": "latents a dimension", "k": "active latents", "activations": "to see", "seed": "of the weights"}
     add_numbers(parser, SaeConfig(), **explained)

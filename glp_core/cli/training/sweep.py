@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import (
+    add_device_argument,
+    add_store_argument,
+    add_workspace_argument,
+    open_workspace,
+    reporter,
+    say,
+    stopping,
+)
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run
@@ -42,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=f"of {', '.join(SIZES)}")
     words = f"activations each sees, or SIZE=N for one size (default: {ACTIVATIONS:,})"
     parser.add_argument("--activations", nargs="+", default=[], metavar="N", help=words)
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="training folders (default: the cache folder)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
     parser.add_argument("--existing", nargs="+", metavar="RUN", help="train nothing: score and publish these runs in --out")

@@ -4,7 +4,15 @@ import argparse
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import (
+    add_device_argument,
+    add_store_argument,
+    add_workspace_argument,
+    open_workspace,
+    reporter,
+    say,
+    stopping,
+)
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.training.kept_weights import keep_final
@@ -20,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_argument(parser)
     add_device_argument(parser)
     parser.add_argument("--run", default="main", help="the run's name (default: main)")
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+    add_store_argument(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
     words = "go on from another GLP's weights, with its shape and statistics: a GLP folder"
     parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help=words)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from glp_core.devices import batch_size
-from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
-from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
@@ -42,7 +40,7 @@ def loss_rises(
     Raises:
         GlpError: no text has so many tokens.
     """
-    ids = _ids(site.llm, texts, documents, tokens)
+    ids = site.llm.long_rows(texts, documents, tokens)
     plain = _losses(site, ids, None)
     size = batch_size(site.llm.device, **AT_ONCE)
     rows: dict[int, Json] = {}
@@ -110,16 +108,3 @@ def _losses(site: Site, ids: Tensor, apply: _Edit | None) -> Tensor:
         logits = site.llm.model(input_ids=ids, use_cache=False).logits[:, :-1]
     chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float()
     return (logits.float().logsumexp(-1) - chosen).mean(1)
-
-
-def _ids(llm: Llm, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
-    rows: list[list[int]] = []
-    for text in texts:
-        ids = llm.encode(text, max_tokens=tokens)
-        if len(ids) == tokens:
-            rows.append(ids)
-        if len(rows) == documents:
-            break
-    if not rows:
-        raise GlpError(f"None of {len(texts)} texts has {tokens} tokens: give longer ones or ask for fewer tokens.")
-    return torch.tensor(rows, device=llm.device)
