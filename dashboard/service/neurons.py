@@ -57,7 +57,7 @@ def read(text: str) -> TextNeurons:
             from glp_core.neurons.over_text import read_text
 
             site, glp = resources.site(), resources.glp()
-            return read_text(site, glp, text, ours.reading, tails=ours.tails(), max_tokens=MOST_TOKENS)
+            return read_text(site, glp, text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
 
         found = follow.compute("reading the text", work)
         results.results().put(found, *made_from)

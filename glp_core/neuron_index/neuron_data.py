@@ -1,8 +1,10 @@
 """What a page shows of one neuron, as plain values."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from glp_core.files import Json
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,47 @@ class TokenEffect:
 
 
 @dataclass(frozen=True)
+class SideEvidence:
+    """What the tokens of one side have in common, and how true that is on held-out tokens."""
+
+    words: str
+    keys: list[str]
+    """The words and shapes that the description names; empty when the tokens have nothing in common."""
+    precision: float | None
+    """Of the held-out tokens that it names, the share above the neuron's tail; None where too few are above it."""
+    recall: float | None
+    """Of the held-out tokens above the tail on this side, the share that it names."""
+    named: int
+    firing: int
+    """Held-out tokens above the tail."""
+
+    @property
+    def readability(self) -> float:
+        """Harmonic mean of precision and recall, 0 to 1; 0 where they are not measured."""
+        if not self.precision or not self.recall:
+            return 0.0
+        return 2 * self.precision * self.recall / (self.precision + self.recall)
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Json) -> "SideEvidence":
+        return SideEvidence(*(value[name] for name in ("words", "keys", "precision", "recall", "named", "firing")))
+
+
+@dataclass(frozen=True)
+class ReadableSide:
+    """One side of a neuron that its description tells well."""
+
+    layer: int
+    neuron: int
+    side: str
+    """"high" or "low"."""
+    evidence: SideEvidence
+
+
+@dataclass(frozen=True)
 class Neuron:
     """All that a neuron's page shows."""
 
@@ -95,6 +138,9 @@ class Neuron:
     best_auc: float | None
     tasks: list[tuple[str, float]]
     """The ten tasks with the most extreme test AUC."""
+    high: SideEvidence | None = None
+    """What its highest tokens have in common; None where the description is not automatic, or older."""
+    low: SideEvidence | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json
+from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
 from glp_core.neuron_index.format import (
     EFFECT_NOTE,
     HISTOGRAM_BINS,
@@ -28,13 +29,13 @@ from glp_core.neuron_index.neuron_data import (
     HeldOutTokens,
     Neighbour,
     Neuron,
+    ReadableSide,
     Snippet,
     StoredDocument,
     TokenEffect,
     ValueRange,
 )
 from glp_core.neuron_index.reading import Reading
-from glp_core.neuron_index.tasks import NeuronTasks
 from glp_core.neuron_index.texts import StoredTexts
 
 LEAST_SPREAD = 0.02
@@ -58,8 +59,7 @@ class NeuronIndex:
             "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
         }
         self._tasks = NeuronTasks(folder)
-        descriptions = folder / "descriptions.json"
-        self._descriptions: list[list[str]] = read_json(descriptions)["units"] if descriptions.is_file() else []
+        self._descriptions = Descriptions(folder, self.n_neurons)
 
     @staticmethod
     def open(folder: Path) -> "NeuronIndex":
@@ -117,7 +117,8 @@ class NeuronIndex:
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
         ends = self._one("range", index)
-        description, described_by = self._descriptions[index] if self._descriptions else ("", "")
+        description, described_by = self._descriptions.words(index)
+        evidence = self._descriptions.sides(index)
         best_task, best_auc = self._tasks.best(index)
         return Neuron(
             layer, neuron, index, description, described_by, mean, std, skewness, kurtosis,
@@ -138,17 +139,13 @@ class NeuronIndex:
             best_task=best_task,
             best_auc=best_auc,
             tasks=self._tasks.most_extreme(index),
+            high=evidence[0],
+            low=evidence[1],
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
         """Return one row for every neuron, in flat order; treat it as read-only, it is kept."""
         return self._table
-
-    def tails(self) -> np.ndarray:
-        """Return the 1e-4 and 1 - 1e-4 quantiles (n_neurons, 2), float32, low <= 0 <= high: what values are normalised by."""
-        columns = [QUANTILES.index(q) for q in TAILS]
-        low, high = self._all("quantiles")[:, columns].T
-        return np.stack([np.minimum(low, 0), np.maximum(high, 0)], axis=1)
 
     @cached_property
     def tail(self) -> np.ndarray:
@@ -165,11 +162,30 @@ class NeuronIndex:
         return histogram_edges(np.array([low]), np.array([high]), np.array([tail]))[0].astype(np.float32)
 
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
-        """Return the neurons of highest kurtosis among those with a real spread."""
+        """Return the most readable neurons, by how true their descriptions are on held-out tokens; then those of highest kurtosis."""
         table = self._table
-        spread = table[np.maximum(-table["low"], table["high"]) > LEAST_SPREAD]
-        best = spread.nlargest(n, "kurtosis")
+        spread = table[table["tail"] > LEAST_SPREAD]
+        best = spread.nlargest(n, ["readability", "kurtosis"])
         return list(zip(best["layer"].tolist(), best["unit"].tolist(), strict=True))
+
+    def most_readable(self, n: int = 10) -> list[ReadableSide]:
+        """Return the sides whose descriptions are truest on held-out tokens, each naming something that those before it do not.
+
+        Empty for an index without evidence, of format 1.
+        """
+        sides: list[ReadableSide] = []
+        seen: set[str] = set()
+        for layer, neuron in self.interesting(self.n_neurons):
+            if len(sides) == n:
+                break
+            high, low = self._descriptions.sides(layer * self.d_mlp + neuron)
+            side = max((one for one in (high, low) if one), key=lambda one: one.readability, default=None)
+            if side is None or not side.readability:
+                break
+            if not seen & set(side.keys):
+                sides.append(ReadableSide(layer, neuron, "high" if side is high else "low", side))
+                seen |= set(side.keys)
+        return sides
 
     def document(self, number: int) -> StoredDocument:
         """Return a document by its number in the corpus; raise GlpError when the index does not hold it."""
@@ -211,10 +227,6 @@ class NeuronIndex:
         """Return the parameters and seed of the stored maps."""
         path = self.folder / "maps.json"
         return read_json(path) if path.is_file() else {}
-
-    def task_aucs(self, name: str) -> np.ndarray | None:
-        """Return every neuron's test AUC (n_neurons,) on a task; below 0.5 it fires on the negative class. None when not probed."""
-        return self._tasks.aucs(name)
 
     def search(self, text: str) -> list[int]:
         """Return the flat numbers of neurons whose description, tokens or best task contain all words of `text`."""
@@ -268,21 +280,21 @@ class NeuronIndex:
     @cached_property
     def _table(self) -> pd.DataFrame:
         layer, neuron = np.divmod(np.arange(self.n_neurons), self.d_mlp)
-        moments, tails = self._all("moments"), self.tails()
-        described = self._descriptions or [["", ""]] * self.n_neurons
+        moments = self._all("moments")
+        low, high = (self._all("quantiles")[:, QUANTILES.index(share)] for share in TAILS)
         table = pd.DataFrame(
             {
                 "layer": layer,
                 "unit": neuron,
-                "description": [words for words, _ in described],
-                "described_by": [by for _, by in described],
+                **self._descriptions.columns(),
                 "kurtosis": moments[:, 3],
                 "skewness": moments[:, 2],
                 "mean": moments[:, 0],
                 "std": moments[:, 1],
                 "noise_share": self._all("noise_share"),
-                "low": tails[:, 0],
-                "high": tails[:, 1],
+                "tail": self.tail,
+                "low": np.minimum(low, 0),
+                "high": np.maximum(high, 0),
                 "active_share": self._all("active_share"),
             }
         )

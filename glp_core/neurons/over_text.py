@@ -1,22 +1,14 @@
-"""Every neuron on every token of a text, and which neurons stand out; and a neuron as a direction to steer along."""
+"""Every neuron on every token of a text, and which neurons stand out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, read_neurons
-from glp_core.neuron_index.write_directions import write_direction
 from glp_core.prior.glp import GLP
-
-if TYPE_CHECKING:
-    from glp_core.workspace import Workspace
-
-__all__ = ["Firing", "TextNeurons", "read_text", "save_neuron_direction", "write_direction"]
 
 MOST_TOKENS = 512
 NO_TAIL = 1e-6
@@ -47,7 +39,7 @@ class TextNeurons:
     values: np.ndarray
     """Signed values (n, n_neurons), float32."""
     normalised: np.ndarray
-    """Values over the neuron's tail of their sign: 1 or -1 is as extreme as one token in 10,000."""
+    """Values over the neuron's tail: 1 or -1 is as large as one token in a thousand."""
     d_mlp: int
 
     def strongest(
@@ -106,13 +98,13 @@ def read_text(
     text: str | Sequence[int],
     reading: Reading,
     *,
-    tails: np.ndarray | None = None,
+    tail: np.ndarray | None = None,
     max_tokens: int = MOST_TOKENS,
 ) -> TextNeurons:
     """Read all neurons on all tokens of a text (or of token ids that begin with the first token).
 
     Args:
-        tails: (n_neurons, 2) from NeuronIndex.tails(); the text's own extremes when None.
+        tail: (n_neurons,), `NeuronIndex.tail`; the text's own largest values when None.
     Raises:
         GlpError: the text has no tokens.
     """
@@ -123,31 +115,7 @@ def read_text(
     massive = site.is_massive(acts).cpu().numpy()
     values = read_neurons(glp, acts, reading).cpu().numpy()
     values[massive] = np.nan
-    if tails is None:
-        seen = np.nan_to_num(values)
-        tails = np.stack([np.minimum(seen.min(0), 0), np.maximum(seen.max(0), 0)], axis=1)
-    low, high = (np.where(np.abs(side) > NO_TAIL, np.abs(side), np.inf).astype(np.float32) for side in tails.T)
-    normalised = np.where(values > 0, values / high, values / low)
+    if tail is None:
+        tail = np.abs(np.nan_to_num(values)).max(0)
+    normalised = values / np.where(tail > NO_TAIL, tail, np.inf).astype(np.float32)
     return TextNeurons(ids[1:], site.llm.pieces(ids)[1:], massive, values, normalised, glp.d_mlp)
-
-
-def save_neuron_direction(workspace: "Workspace", layer: int, neuron: int) -> str:
-    """Store a neuron's write direction as a direction of the workspace; return its name."""
-    from glp_core.steering.directions import Direction
-
-    vector = torch.from_numpy(write_direction(workspace.load_glp(), layer, neuron))
-    direction = Direction(
-        name=f"unit-{layer}-{neuron}",
-        title=f"Meta-neuron {layer}/{neuron}",
-        vector=vector,
-        layer=workspace.layer,
-        median_norm=workspace.median_norm,
-        auroc=float("nan"),
-        how="The neuron's write direction: its push on the denoised activation, carried linearly through the GLP's output",
-        n_train=0,
-        n_test=0,
-        probe_weight=torch.zeros_like(vector),
-        probe_bias=0.0,
-    )
-    direction.save(workspace.folder / "directions")
-    return direction.name

@@ -29,7 +29,7 @@ def test_the_index_is_of_this_glp_and_counts_every_token_of_every_neuron(index, 
 
 def test_values_on_the_page_equal_the_glps_neurons(index, demo, demo_llm, demo_glp):
     reading = index.reading
-    read = read_text(demo.site(demo_llm), demo_glp, TEXT, reading, tails=index.tails(), max_tokens=400)
+    read = read_text(demo.site(demo_llm), demo_glp, TEXT, reading, tail=index.tail, max_tokens=400)
     acts = demo_llm.activations([demo_llm.encode(TEXT)], demo.layer)[0][1:]
     draws = draw_noise(demo_glp, reading) if reading.draws else torch.zeros(1, demo_glp.d_input)
     values = [demo_glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)) for noise in draws]

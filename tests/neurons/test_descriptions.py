@@ -8,11 +8,53 @@ import numpy as np
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Neuron, Snippet
+from glp_core.neuron_index.neuron_data import HeldOutFiring, HeldOutTokens, Neuron, SideEvidence, Snippet, StoredDocument
 from glp_core.neurons.description_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
-from glp_core.neurons.descriptions import Background, describe_automatically, describe_side, distinctive, save_descriptions
+from glp_core.neurons.descriptions import Description, HeldOut, describe_automatically, describe_side, save_descriptions
+from glp_core.neurons.traits import Kind, Trait, in_words, traits
 
-PLAIN = ["the rain fell on the town", "she said it was late", "a model of the mind", "they looked at the sea"] * 25
+WORDS = [
+    "the",
+    "rain",
+    "fell",
+    "on",
+    "a",
+    "town",
+    "where",
+    "she",
+    "said",
+    "it",
+    "was",
+    "late",
+    "and",
+    "they",
+    "looked",
+    "at",
+    "sea",
+    "model",
+    "mind",
+]
+
+
+def planted(seed=0, n=120):
+    """Return documents of random words with "security" now and then, in half of the cases after "social"."""
+    rng = np.random.default_rng(seed)
+    documents = []
+    for _ in range(n):
+        words = rng.choice(WORDS, 20).tolist()
+        place = int(rng.integers(1, 20))
+        words[place] = "security"
+        if rng.random() < 0.5:
+            words[place - 1] = "social"
+        documents.append([(" " if i else "") + word for i, word in enumerate(words)])
+    return documents
+
+
+def held_out_tokens(documents):
+    document = np.repeat(np.arange(len(documents)), [len(pieces) for pieces in documents])
+    position = np.concatenate([np.arange(len(pieces)) for pieces in documents])
+    pieces = [piece for one in documents for piece in one]
+    return HeldOutTokens([1000 + i for i in range(len(documents))], pieces, document, position)
 
 
 def snippet(text, peak_word, source="set_a", value=1.0):
@@ -22,13 +64,13 @@ def snippet(text, peak_word, source="set_a", value=1.0):
 
 
 def neuron(number=0, **changes):
-    top = [snippet(f"the pitcher threw a curve ball past batter {i}", "threw") for i in range(8)]
-    low = [snippet(text, text.split()[1], source=f"s{i}") for i, text in enumerate(PLAIN[:4])]
+    top = [snippet(f"they said social security is late {i}", "security") for i in range(8)]
+    low = [snippet(text, text.split()[1]) for text in ("the rain fell", "she said it", "a model of", "they looked at")]
     fields = {
         "layer": number // 4, "neuron": number % 4, "index": number, "description": "", "described_by": "", "mean": 0.0, "std": 1.0,
         "skewness": 0.0, "kurtosis": 3.0, "noise_share": 0.1, "counts": np.zeros(50), "edges": np.zeros(51), "quantiles": [],
         "top": top, "bottom": low, "intervals": [], "promoted": [], "suppressed": [], "nearest_write": [], "nearest_activation": [],
-        "scale": 1.0, "best_task": "92_glue_sst2", "best_auc": 0.9, "tasks": [],
+        "scale": 1.0, "tail": 1.0, "repeated": 0.0, "best_task": "92_glue_sst2", "best_auc": 0.9, "tasks": [],
     }  # fmt: skip
     return Neuron(**fields | changes)
 
@@ -36,39 +78,79 @@ def neuron(number=0, **changes):
 class FakeIndex:
     n_neurons, d_mlp = 8, 4
 
+    def __init__(self):
+        self.texts = planted()
+
     def neuron(self, layer, number):
         return neuron(layer * 4 + number)
 
-    def all_texts(self):
-        return [*PLAIN, *("the pitcher threw a curve ball" for _ in range(2))]
+    def held_out(self):
+        return held_out_tokens(self.texts)
+
+    def document(self, number):
+        return StoredDocument("set_a", self.texts[number - 1000])
+
+    def firing(self, _number):
+        return HeldOutFiring(*firing_after_social(self.held_out()))
 
 
-def test_a_side_is_described_by_its_peaks_and_by_words_that_are_rare_elsewhere():
-    background = Background(FakeIndex().all_texts())
-    words = describe_side(neuron().top, background)
-    assert words == "“threw” near “ball”, “batter” in a"
-    assert "“the”" not in words
-    assert describe_side([], background) == "nothing"
-    assert describe_side(neuron().bottom, background) == "no common token"
+def firing_after_social(tokens):
+    """Return rows and signs of a made-up neuron: high on "security" after "social"."""
+    before = ["", *tokens.pieces[:-1]]
+    rows = [i for i, piece in enumerate(tokens.pieces) if piece == " security" and before[i].strip() == "social"]
+    return np.array(rows), np.ones(len(rows), int)
 
 
-def test_common_words_are_not_distinctive():
-    background = Background(PLAIN)
-    assert distinctive(["the rain"] * 6, background) == []
-    assert distinctive(["quantum rain"] * 6, background)[0] in ("quantum rain", "quantum")
+def test_traits_name_the_token_what_is_before_it_and_what_it_looks_like():
+    pieces = ["The", " social", " Sec", "urity", " of", " 12", ",", "\n", " Rome"]
+    found = set(traits(pieces, 2))
+    assert {(Kind.TOKEN, "sec"), (Kind.AFTER, "social"), (Kind.PAIR, "social sec"), (Kind.SHAPE, "capitalised words")} <= found
+    assert (Kind.SHAPE, "later parts of words") in traits(pieces, 3) and (Kind.PAIR, "security") in traits(pieces, 3)
+    assert (Kind.NEAR, "social") in traits(pieces, 4) and (Kind.NEAR, "social") not in traits(pieces, 2)
+    assert (Kind.SHAPE, "numbers") in traits(pieces, 5) and (Kind.SHAPE, "punctuation") in traits(pieces, 6)
+    assert (Kind.SHAPE, "line breaks") in traits(pieces, 7) and (Kind.SHAPE, "the first word of a text") in traits(pieces, 0)
+    assert in_words([Trait(Kind.AFTER, "a"), Trait(Kind.TOKEN, "b"), Trait(Kind.TOKEN, "c")]) == "“b”, “c”; after “a”"
+
+
+def test_a_side_says_what_its_tokens_share_and_its_precision_and_recall_are_those_of_a_count():
+    tokens = held_out_tokens(planted())
+    held_out = HeldOut(tokens, planted())
+    rows, _ = firing_after_social(tokens)
+    side = describe_side(neuron().top, rows, held_out)
+    assert side.words == "“social security”" and side.precision == side.recall == 1.0
+    loose = [row for row, piece in enumerate(tokens.pieces) if piece == " security"]
+    missed = np.sort(np.concatenate([rows, rows[::2] - 3]))  # tokens that share nothing, which the words miss
+    side = describe_side(neuron().top, missed, held_out)
+    odd = tokens.document % 2 == 1
+    named = [r for r in loose if odd[r] and r in set(rows)]
+    assert side.precision == pytest.approx(1.0) and side.recall == pytest.approx(len(named) / odd[missed].sum(), abs=0.05)
+    assert side.named == len(named) and side.firing == odd[missed].sum()
+
+
+def test_a_side_whose_tokens_share_nothing_says_so():
+    tokens = held_out_tokens(planted())
+    held_out = HeldOut(tokens, planted())
+    few = np.random.default_rng(1).choice(len(tokens.pieces), 3, replace=False)
+    side = describe_side(neuron().bottom, np.sort(few), held_out)
+    assert side.words.startswith("nothing in common (strongest on") and side.keys == [] and side.readability == 0
+    assert describe_side([], few[:0], held_out).words == "nothing in common"
 
 
 def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
-    assert "task: glue sst2 (AUC 0.90)" in describe_automatically(index)[0][0]
+    first = describe_automatically(index)[0]
+    assert first.words.startswith("high: “social security” · low: nothing") and "task: glue sst2 (AUC 0.90)" in first.words
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_auc=0.6))
     made = describe_automatically(index)
-    assert "task" not in made[0][0] and made[0][1] == "automatic" and len(made) == 8
+    assert "task" not in made[0].words and made[0].by == "automatic" and len(made) == 8
 
 
-def test_descriptions_are_written_in_order(tmp_path):
-    save_descriptions(tmp_path, [("a <b>", "automatic"), ("c", "m")])
-    assert json.loads((tmp_path / "descriptions.json").read_text())["units"] == [["a <b>", "automatic"], ["c", "m"]]
+def test_descriptions_are_written_in_order_with_their_evidence(tmp_path):
+    side = SideEvidence("“a”", ["a"], 0.5, 0.5, 4, 4)
+    save_descriptions(tmp_path, [Description("a <b>", "automatic", side, None), Description("c", "m")])
+    stored = json.loads((tmp_path / "descriptions.json").read_text())
+    assert stored["units"] == [["a <b>", "automatic"], ["c", "m"]]
+    assert stored["sides"] == [[side.to_json(), None], [None, None]]
 
 
 GOOD = json.dumps({"explanation": "verbs of throwing; plain prose", "consistency": 4, "complexity": 2})
@@ -135,7 +217,7 @@ def test_a_good_answer_is_kept_with_its_marks(serve, tmp_path):
     found, _ = ask(endpoint, tmp_path / "a.jsonl")
     assert found == {1: {"explanation": "verbs of throwing; plain prose", "consistency": 4.0, "complexity": 2.0, "model": "m"}}
     assert seen[0]["path"] == "/v1/chat/completions" and seen[0]["auth"] == "Bearer secret"
-    assert "<<threw>>" in seen[0]["body"]["messages"][0]["content"]
+    assert "<<security>>" in seen[0]["body"]["messages"][0]["content"]
     assert read_answers(tmp_path / "a.jsonl") == found
 
 

@@ -37,6 +37,9 @@ class FakeIndex:
         self._table = self._map[["layer", "unit"]].assign(
             description=[f"fires on word{i} <b>" for i in range(N_NEURONS)],
             described_by="automatic",
+            readability=np.linspace(0, 0.6, N_NEURONS),
+            keys=[[f"word{i % 7}"] for i in range(N_NEURONS)],
+            tail=4.0,
             kurtosis=np.linspace(1, 400, N_NEURONS),
             skewness=0.5,
             mean=0.0,

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 
 from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="the model to ask for")
     parser.add_argument(
-        "--neurons", "--units", type=int, default=200, metavar="N", help="of highest kurtosis to ask about (default: 200)"
+        "--neurons", "--units", type=int, default=200, metavar="N", help="to ask about, the most readable first (default: 200)"
     )
     parser.add_argument("--per-minute", type=float, default=60.0, metavar="N", help="requests at most (default: 60)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one answer (default: 60)")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             )
         for number, answer in found.items():
             marks = f"(consistency {answer['consistency']:g}, complexity {answer['complexity']:g} of 5)"
-            described[number] = (f"{answer['explanation']} {marks}", answer["model"])
+            described[number] = replace(described[number], words=f"{answer['explanation']} {marks}", by=answer["model"])
     save_descriptions(workspace.neurons, described)
     say(f"{index.n_neurons:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
     return 0
