@@ -13,7 +13,7 @@ import streamlit as st  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
 from starlette.requests import Request  # noqa: E402
-from starlette.responses import JSONResponse, Response  # noqa: E402
+from starlette.responses import JSONResponse, RedirectResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "same-origin"}
@@ -47,9 +47,14 @@ async def ready(_request: Request) -> JSONResponse:
     return JSONResponse(words, status_code=200 if job.state == "done" else 503)
 
 
+async def overview(request: Request) -> Response:
+    """Send the Overview's name on to its address: Streamlit serves the start page at / only, and calls /overview not found."""
+    return RedirectResponse(f"./?{request.url.query}" if request.url.query else "./")
+
+
 app = st.App(
     ROOT / "dashboard" / "app.py",
     lifespan=lifespan,
-    routes=[Route("/api/ready", ready)],
+    routes=[Route("/api/ready", ready), Route("/overview", overview)],
     middleware=[Middleware(CarefulHeaders)],
 )

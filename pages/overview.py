@@ -19,10 +19,10 @@ st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "d
 
 left, right = st.columns([2, 3], gap="large")
 with left:
-    st.subheader("This workspace", anchor=False)
+    frame.heading("This workspace")
     st.html(frame.facts(overview.facts(known, resources.number_type())))
 with right:
-    st.subheader("Begin with an example", anchor=False)
+    frame.heading("Begin with an example")
     with st.container(horizontal=True):
         for card in overview.CARDS:
             if overview.is_there(card):

@@ -1,6 +1,6 @@
 """What the Manifold page's views share: the page's parameters, their checked values, and the choice of a direction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -21,7 +21,12 @@ BOXES = {"text": TEXT_BOX, "own": OWN_BOX}
 def params() -> Mapping[str, Param]:
     """Return all parameters of the page by short name; the direction's options are the workspace's."""
     titles = [facts.title for facts in _directions()]
-    return PARAMS | ({"direction": url.choice(DIRECTION, "Direction", titles[0], titles)} if titles else {})
+    return PARAMS | ({"direction": url.choice(DIRECTION, "Direction", _first(titles), titles)} if titles else {})
+
+
+def _first(titles: Sequence[str]) -> str:
+    """Return the direction to begin with: a sentiment where there is one, as on the Steering page."""
+    return next((title for title in titles if "sentiment" in title.lower()), titles[0])
 
 
 def values() -> url.Values:
@@ -47,7 +52,8 @@ def direction() -> str:
     listed = _directions()
     if not listed:
         return ""
-    title = st.selectbox("Direction", [facts.title for facts in listed], key=DIRECTION, bind="query-params", width=260)
+    titles = [facts.title for facts in listed]
+    title = st.selectbox("Direction", titles, titles.index(_first(titles)), key=DIRECTION, bind="query-params", width=230)
     return direction_name(title)
 
 

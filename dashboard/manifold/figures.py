@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.manifold.measure import ARMS, Plane, TextReading
+from dashboard.manifold.measure import ARMS, KINDS, OWN, Plane, TextReading
 from dashboard.widgets import charts
 from glp_core.files import Json
 from glp_core.steering.strength_grid import Spread
@@ -63,15 +63,15 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Js
     """
     figure = go.Figure()
     for arm, name in ARMS.items():
-        mine = [spread for spread in spreads if spread.arm == arm]
-        if not mine:
+        line = [spread for spread in spreads if spread.arm == arm]
+        if not line:
             continue
         colour = charts.ARM_COLOURS.get(arm, RANDOM_COLOUR)
-        x = [spread.strength for spread in mine]
+        x = [spread.strength for spread in line]
         red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
         figure.add_scatter(
             x=[*x, *x[::-1]],
-            y=[*(s.quantiles[3] for s in mine), *(s.quantiles[1] for s in mine[::-1])],
+            y=[*(s.quantiles[3] for s in line), *(s.quantiles[1] for s in line[::-1])],
             mode="lines",
             fill="toself",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
@@ -81,24 +81,24 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Js
         )
         figure.add_scatter(
             x=x,
-            y=[spread.quantiles[2] for spread in mine],
+            y=[spread.quantiles[2] for spread in line],
             mode="lines+markers",
             name=name,
             line={"color": colour, "dash": charts.ARM_DASHES.get(arm, RANDOM_DASH), "width": 2},
             marker={"size": 5},
-            text=[_hover(spread) for spread in mine],
+            text=[_hover(spread) for spread in line],
             hovertemplate="%{text}",
         )
     edges = zone_edges(zones)
     if edges:
         top = max([edges[-1] * 1.15, *(value for spread in spreads for value in spread.quantiles)])
         for (words, colour), low, high in zip(ZONES, [0.0, *edges], [*edges, top], strict=False):
-            charts.shade(figure, low, high, colour=colour, words=words)
+            charts.shade(figure, low, high, colour=colour, words=words, at="top right")
         figure.update_yaxes(range=[0, top])
     elif band:
-        charts.shade(figure, *band, words="90% of real tokens")
+        charts.shade(figure, *band, words="90% of real tokens", at="top right")
     charts.layout(figure, x="Strength (× median activation norm)", y="Manifold distance (1 = a typical real token)", height=440)
-    return figure.update_xaxes(range=[-0.05, 2.05])
+    return figure.update_xaxes(range=[-0.05, 2.4])  # room for the zones' names at the right
 
 
 def _hover(spread: Spread) -> str:
@@ -121,7 +121,7 @@ def plane(found: Plane) -> go.Figure:
             hovertemplate="%{text}",
         )
     )
-    colours = {"steered": charts.ORANGE, "steered, then projected": charts.BLUE, "your text": charts.GREEN}
+    colours = dict(zip(KINDS, (charts.ARM_COLOURS[arm] for arm in ("raw", "walk", "glp")), strict=True)) | {OWN: charts.ROSE}
     for i, (name, points) in enumerate(found.others.items()):
         figure.add_trace(
             go.Scattergl(
@@ -132,7 +132,7 @@ def plane(found: Plane) -> go.Figure:
                 marker={
                     "color": colours.get(name, charts.PURPLE),
                     "symbol": KIND_SYMBOLS[i % len(KIND_SYMBOLS)],
-                    "size": 9 if name == "your text" else 6,
+                    "size": 9 if name == OWN else 6,
                     "opacity": 0.75,
                 },
                 text=[charts.plain(text) for text in found.texts.get(name, [])] or None,

@@ -22,7 +22,7 @@ BETTER = {"log_probability": max, "repeated_bigrams": min}
 COMPARED = {"log_probability": "likelier", "repeated_bigrams": "less repetitive"}
 SCORES = 20
 """Concept scores at which the lines are compared."""
-HEIGHT, DRAWN = 400, (430.0, 330.0)
+HEIGHT, DRAWN = 400, (360.0, 250.0)
 """Of a figure in pixels; width and height of the drawing in it, about, for its labels."""
 
 Rows = Sequence[Json]
@@ -44,7 +44,7 @@ def draw() -> list[File]:
     if not reports:
         frame.empty_report("Concept against fluency", workspace_facts.command("steer-sentiment"), "some minutes")
         return []
-    st.subheader("Does bringing the push back buy fluency at an equal concept?", anchor=False)
+    frame.heading("Does bringing the push back buy fluency at an equal concept?")
     shown = lines(reports)
     for place, measure in zip(st.columns(2), FLUENCY, strict=True):
         with place:
@@ -57,7 +57,7 @@ def draw() -> list[File]:
     st.caption(
         "Scores are compared from the unsteered texts' to the highest that both reach, at each arm's best strength for it, read between "
         "the measured strengths. Log-probability alone flatters repetition: read both figures together. Bars: 95% over prefixes. "
-        "Numbers at the points: strength; those without room are left out, hover shows them."
+        "Numbers at the points: strength, the ends and 1; hover shows all."
     )
     return [File("JSON: concept and fluency", "concept_fluency.json", json.dumps(reports, indent=1), "application/json")]
 
@@ -86,12 +86,13 @@ def concept_against(shown: Sequence[Line], measure: str) -> go.Figure:
     concepts = [row["concept"] for line in shown for row in line.rows]
     values = [row[measure] for line in shown for row in line.rows]
     ends = (min(concepts), max(concepts)), (min(values), max(values))
-    taken: list[labels.Box] = []
+    taken = labels.marks(labels.scaled(concepts, *ends[0]), labels.scaled(values, *ends[1]), width=DRAWN[0], height=DRAWN[1])
     for line in shown:
         across = labels.scaled([row["concept"] for row in line.rows], *ends[0])
         up = labels.scaled([row[measure] for row in line.rows], *ends[1])
         words = [f"{row['strength']:g}" for row in line.rows]
-        placed = labels.place(zip(across, up, words, strict=True), taken, width=DRAWN[0], height=DRAWN[1])
+        shown_words = [text if row["strength"] in _named(line.rows) else "" for text, row in zip(words, line.rows, strict=True)]
+        placed = labels.place(zip(across, up, shown_words, strict=True), taken, width=DRAWN[0], height=DRAWN[1])
         figure.add_scatter(
             x=[row["concept"] for row in line.rows],
             y=[row[measure] for row in line.rows],
@@ -105,6 +106,12 @@ def concept_against(shown: Sequence[Line], measure: str) -> go.Figure:
             hovertemplate="strength %{customdata}<br>concept %{x:.2f}<br>%{y:.2f}",
         )
     return charts.layout(figure, x="Concept score", y=FLUENCY[measure], height=HEIGHT)
+
+
+def _named(rows: Rows) -> set[float]:
+    """Return the strengths whose points get a label: the ends and 1."""
+    strengths = [row["strength"] for row in rows]
+    return {min(strengths), max(strengths), 1.0}
 
 
 def _of(rows: Rows, *arms: str) -> list[Json]:

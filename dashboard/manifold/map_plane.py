@@ -1,4 +1,4 @@
-"""The Manifold page's map: real, generated, steered and projected activations, and one's own text, on one plane. Runs inside jobs."""
+"""The Manifold page's map: real, generated, steered and brought-back activations, and one's own text, on one plane. Runs inside jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from dashboard.manifold import measure
-from dashboard.manifold.measure import Plane
+from dashboard.manifold.measure import KINDS, OWN, Plane
 from dashboard.service import resources
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
@@ -16,9 +16,13 @@ from dashboard.service.jobs import Cancelled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from glp_core.data.bank import Bank
+    from glp_core.prior.glp import GLP
+
 Method = Literal["PCA", "UMAP"]
 METHODS: tuple[Method, ...] = get_args(Method)
 REAL, OTHERS = 1200, 300
+UMAP_AXES = ("UMAP 1", "UMAP 2")
 
 
 @dataclass(frozen=True)
@@ -35,53 +39,98 @@ class MapRequest:
     """Own text; empty: none."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Activations that are not real ones."""
+
+    acts: Tensor
+    """(n, d)."""
+    texts: list[str]
+    """Each token in its text; empty where there is none."""
+
+
 def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     """Lay out everything; the plane is that of the real activations alone."""
     import torch
 
-    from glp_core.llm.site import is_massive
-    from glp_core.neurons.planes import pca_plane, umap_plane
-
-    ours, workspace = measure.measures(), resources.workspace()
+    ours = measure.measures()
     glp, bank = ours.meter.glp, ours.bank
-    chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
     report(0, 3, "drawing activations")
+    kinds = {name: _without_massive(kind) for name, kind in _kinds(request, glp, bank).items()}
+    chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
+    real = glp.normalize(bank.acts[chosen]).cpu().numpy()
+    others = {name: glp.normalize(kind.acts).cpu().numpy() for name, kind in kinds.items() if len(kind.acts)}
+    report(1, 3, "two-sample tests")
+    tests = {name: _test_words(rows, real) for name, rows in others.items() if name != OWN}
+    placed, rest, axes = _placed(request.method, chosen, real, others, cancelled, report)
+    contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
+    return Plane(placed, contexts, rest, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests)
+
+
+def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, Kind]:
+    """Return what the map shows beside real activations, by name."""
+    import torch
+
     noise = torch.randn(OTHERS, glp.d_input, generator=torch.Generator().manual_seed(0))
-    texts: dict[str, list[str]] = {}
-    kinds = {f"generated, {request.steps} step{'s' * (request.steps > 1)}": glp.sample(noise, request.steps).cpu()}
+    name = f"generated, {request.steps} step{'s' * (request.steps > 1)}"
+    kinds = {name: Kind(glp.sample(noise, request.steps).cpu(), [])}
     if request.direction:
         pushed = torch.linspace(1, len(bank) - 1, OTHERS).long()
-        clean = bank.acts[pushed]
-        push = request.strength * workspace.median_norm * resources.direction(request.direction).vector
-        kinds["steered"] = clean + push
-        kinds["steered, then projected"] = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
-        around = [measure.in_context(*bank.contexts[i]) for i in pushed.tolist()]
-        texts |= {"steered": around, "steered, then projected": around}
-    if request.text:
-        kinds["your text"], texts["your text"] = _own(request.text)
-    for name, acts in kinds.items():
-        kept = ~is_massive(acts, workspace.median_norm)
-        kinds[name] = acts[kept]
-        if name in texts:
-            texts[name] = [words for words, keep in zip(texts[name], kept.tolist(), strict=True) if keep]
-    real = glp.normalize(bank.acts[chosen]).cpu().numpy()
-    others = {name: glp.normalize(acts).cpu().numpy() for name, acts in kinds.items() if len(acts)}
-    report(1, 3, "two-sample tests")
-    tests = {name: _told(rows, real) for name, rows in others.items() if name != "your text"}
-    contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
-    if request.method == "UMAP":
-        laid = umap_plane(
-            real, others, cancelled=cancelled, progress=lambda _done, _total, words: report(2, 3, f"UMAP: {words}")
+        clean, around = bank.acts[pushed], [measure.in_context(*bank.contexts[i]) for i in pushed.tolist()]
+        push = request.strength * resources.workspace().median_norm * resources.direction(request.direction).vector
+        projected = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
+        ways = (clean + push, _walked(glp, clean, push), projected)
+        kinds |= {name: Kind(acts, around) for name, acts in zip(KINDS, ways, strict=True)}
+    return kinds | ({OWN: _own(request.text)} if request.text else {})
+
+
+def _walked(glp: GLP, clean: Tensor, push: Tensor) -> Tensor:
+    """Return clean activations (n, d) pushed along the manifold, always with the same noise."""
+    import torch
+
+    from glp_core.prior.projection import make_projector
+
+    walk = make_projector("walk", glp=glp)
+    return walk(clean + push, clean, torch.Generator().manual_seed(0)).cpu()
+
+
+def _without_massive(kind: Kind) -> Kind:
+    """Leave out attention sinks, which lie far off by nature."""
+    from glp_core.llm.site import is_massive
+
+    ordinary = ~is_massive(kind.acts, resources.workspace().median_norm)
+    texts = [words for words, keep in zip(kind.texts, ordinary.tolist(), strict=True) if keep] if kind.texts else []
+    return Kind(kind.acts[ordinary], texts)
+
+
+def _placed(
+    method: Method, chosen: Tensor, real: np.ndarray, others: dict[str, np.ndarray], cancelled: Cancelled, report: Report
+) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[str, str]]:
+    """Return where the real rows and the others fall, and the names of the axes.
+
+    UMAP takes the plane that was laid out with the bank, where there is one: fitting it takes as long as a coffee.
+    """
+    from glp_core.neurons.planes import pca_plane, place_among, umap_plane
+
+    ours = measure.measures()
+    if method == "PCA":
+        laid = pca_plane(real, others)
+        share = laid.explained or (0.0, 0.0)
+        axes = (f"PC 1 ({share[0]:.0%} of the variance)", f"PC 2 ({share[1]:.0%} of the variance)")
+        return laid.real, laid.others, axes
+    if ours.bank.plane is not None:
+        everywhere = ours.bank.plane.numpy()
+        return (
+            everywhere[chosen],
+            place_among(everywhere, ours.meter.glp.normalize(ours.bank.acts).cpu().numpy(), others),
+            UMAP_AXES,
         )
-        return Plane(laid.real, contexts, laid.others, texts, ("UMAP 1", "UMAP 2"), tests)
-    laid = pca_plane(real, others)
-    share = laid.explained or (0.0, 0.0)
-    axes = (f"PC 1 ({share[0]:.0%} of the variance)", f"PC 2 ({share[1]:.0%} of the variance)")
-    return Plane(laid.real, contexts, laid.others, texts, axes, tests)
+    laid = umap_plane(real, others, cancelled=cancelled, progress=lambda _done, _total, words: report(2, 3, f"UMAP: {words}"))
+    return laid.real, laid.others, UMAP_AXES
 
 
-def _own(text: str) -> tuple[Tensor, list[str]]:
-    """Return a text's activations (n, d) without its first token, and each token in its text."""
+def _own(text: str) -> Kind:
+    """Return a text's tokens without its first one, each with the text around it."""
     from glp_core.data.bank import AROUND
 
     llm = resources.llm()
@@ -92,10 +141,10 @@ def _own(text: str) -> tuple[Tensor, list[str]]:
         measure.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
         for i in range(len(pieces))
     ]
-    return acts, around
+    return Kind(acts, around)
 
 
-def _told(rows: np.ndarray, real: np.ndarray) -> str:
+def _test_words(rows: np.ndarray, real: np.ndarray) -> str:
     from glp_core.evaluation.two_sample import FEWEST, logistic_test, neighbour_test
 
     if len(rows) < FEWEST:

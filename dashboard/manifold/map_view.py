@@ -15,9 +15,9 @@ def draw() -> list[File]:
     """Draw real and other activations on one plane; return the points to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Plane", PLANES, default="PCA", required=True, **PARAMS["plane"].bound)
-        st.select_slider("Steps of the generated ones", STEPS, PARAMS["steps"].default, width=260, **PARAMS["steps"].bound)
+        st.select_slider("Steps of generated ones", STEPS, PARAMS["steps"].default, width=190, **PARAMS["steps"].bound)
         direction = controls.direction()
-        st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=200, **PARAMS["strength"].bound)
+        st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=160, **PARAMS["strength"].bound)
         with_text = st.toggle("Own text", False, **PARAMS["with_text"].bound)
     if with_text:
         controls.text_box()

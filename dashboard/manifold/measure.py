@@ -107,6 +107,11 @@ class Sweep:
     prompts: tuple[str, ...]
 
 
+KINDS = ("steered", "steered, walked", "steered, then projected")
+"""What the map shows of a direction: pushed activations, and the same brought back in two ways."""
+OWN = "your text"
+
+
 class Plane(NamedTuple):
     """Activations of several kinds on a plane."""
 

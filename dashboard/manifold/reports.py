@@ -21,7 +21,7 @@ PAPER = (
 
 def scorecard() -> list[File]:
     """Draw the GLP's samples and reconstructions beside those of other methods; return the table."""
-    st.subheader("Scorecard: is it like the real ones?", anchor=False)
+    frame.heading("Scorecard: is it like the real ones?")
     report = workspace_facts.report("scorecard")
     if not report or "rows" not in report:
         frame.empty_report("The scorecard", workspace_facts.command("scorecard"), "some minutes")
@@ -67,7 +67,7 @@ def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
 
 def detection() -> list[File]:
     """Draw which off activations each measure detects; return the table."""
-    st.subheader("What gets detected?", anchor=False)
+    frame.heading("What gets detected?")
     report = workspace_facts.report("detection")
     if not report:
         frame.empty_report("The detection table", workspace_facts.command("detect"), "some minutes")

@@ -12,6 +12,10 @@ from dashboard.widgets.frame import File
 
 def draw() -> list[File]:
     """Draw a text's tokens coloured by where they lie among real activations; return the table to download."""
+    st.caption(
+        "This finds activations that the model does not produce, not odd text: it reads odd words with ordinary activations, as it has "
+        "read many. Real text lies inside; steered or damaged activations lie outside."
+    )
     controls.text_box()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(MEASURES)

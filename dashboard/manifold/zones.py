@@ -21,9 +21,9 @@ def draw() -> list[File]:
     if not report:
         frame.empty_report("At which distances text breaks", workspace_facts.command("zones"), "some minutes")
         return []
-    st.subheader("At which distance does text break?", anchor=False)
+    frame.heading("At which distance does text break?")
     frame.figure(broken(report), key="manifold_broken", alt="Share of broken texts by manifold distance")
-    st.subheader("How often does projection bring a pushed activation nearer?", anchor=False)
+    frame.heading("How often does projection bring a pushed activation nearer?")
     frame.figure(lowered(report["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer")
     st.markdown(lowered_words(report["projection"]))
     return [File("JSON: zones", "zones.json", json.dumps(report, indent=1), "application/json")]

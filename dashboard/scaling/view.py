@@ -193,7 +193,7 @@ def _way_to_steering(shipped: bool, name: str, activations: float) -> None:
 
 
 def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
-    st.subheader("What would it take?", anchor=False)
+    frame.heading("What would it take?")
     rate = speed(found.runs)
     last = float(fit.compute[-1])
     left, right = st.columns(2, gap="large")
@@ -210,7 +210,7 @@ def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
 
 
 def _downstream(found: Shown) -> None:
-    st.subheader("Does what the prior is good for follow the loss?", anchor=False)
+    frame.heading("Does what the prior is good for follow the loss?")
     table = points(found.runs)
     names = [name for name in law.score_names(table) if name != "loss"]
     if not names:

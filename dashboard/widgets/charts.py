@@ -105,10 +105,12 @@ def layout(
     return figure
 
 
-def shade(figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "") -> go.Figure:
-    """Shade the y range low to high across the whole figure, with a few words at its left end; return the figure."""
+def shade(
+    figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "", at: str = "top left"
+) -> go.Figure:
+    """Shade the y range low to high across the whole figure, with a few words at one of its corners; return the figure."""
     figure.add_hrect(
-        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position="top left"
+        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position=at
     )
     return figure
 

@@ -30,12 +30,17 @@ STYLE = """
 [data-testid=stHeading] h1{padding:.2rem 0 .5rem;font-size:2.1rem}
 [data-testid=stStatusWidget] button{display:none}
 [data-testid=stPageLink] a{padding-left:0;padding-right:0}
+[data-testid=stHeading] h2{font-size:1.35rem;padding:.6rem 0 .3rem}
+[data-testid=stCaptionContainer],[data-testid=stCaptionContainer] p{color:inherit;opacity:1}
+[data-testid=stCaptionContainer]{opacity:.78}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
 .glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
 .glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}
 .glp-facts dd{margin:0!important;padding:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 """
 """Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
+DARK_STYLE = "[data-testid=stBaseButton-primary]{color:#0B1220}"
+"""White words on the dark theme's light blue would have a contrast of 3:1 only."""
 
 
 class File(NamedTuple):
@@ -53,7 +58,8 @@ class File(NamedTuple):
 
 def style(*more: str) -> None:
     """Put the styles of this module's HTML, and `more`, on the page (the entry does it once)."""
-    st.html(f"<style>{STYLE}{''.join(more)}</style>")
+    dark = DARK_STYLE if st.context.theme.type == "dark" else ""
+    st.html(f"<style>{STYLE}{dark}{''.join(more)}</style>")
 
 
 def page_frame(title: str, question: str, link: Iterable[url.Param] = ()) -> DeltaGenerator:
@@ -70,6 +76,11 @@ def page_frame(title: str, question: str, link: Iterable[url.Param] = ()) -> Del
     if notes:
         notice_box("\n".join(notes))
     return right.container(horizontal=True, horizontal_alignment="right")
+
+
+def heading(words: str) -> None:
+    """Draw a section's heading, one level below the page's title."""
+    st.header(words, anchor=False)
 
 
 def share(page: str, values: Mapping[str, object]) -> None:

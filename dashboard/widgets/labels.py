@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 PLACES = ("top center", "bottom center", "middle right", "middle left")
 """As plotly calls them, the best one first."""
-LETTER, LINE, GAP = 7.0, 14.0, 6.0
-"""Pixels: width of a letter, height of a line, from a point's middle to its label."""
+LETTER, LINE, GAP, MARK = 7.0, 14.0, 6.0, 5.0
+"""Pixels: width of a letter, height of a line, from a point's middle to its label, half of a mark."""
 
 
 class Box(NamedTuple):
@@ -39,6 +39,9 @@ def place(points: Iterable[tuple[float, float, str]], taken: list[Box], *, width
     """
     labels = []
     for x, y, words in points:
+        if not words:
+            labels.append(Label("", PLACES[0]))
+            continue
         boxes = {where: box_of(x * width, (1 - y) * height, words, where) for where in PLACES}
         free = next((where for where, box in boxes.items() if not any(box.covers(other) for other in taken)), None)
         if free is None:
@@ -47,6 +50,12 @@ def place(points: Iterable[tuple[float, float, str]], taken: list[Box], *, width
         taken.append(boxes[free])
         labels.append(Label(words, free))
     return labels
+
+
+def marks(across: Iterable[float], up: Iterable[float], *, width: float, height: float) -> list[Box]:
+    """Return the rectangles of points' marks, for `taken`."""
+    middles = [(x * width, (1 - y) * height) for x, y in zip(across, up, strict=True)]
+    return [Box(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in middles]
 
 
 def box_of(x: float, y: float, words: str, where: str) -> Box:

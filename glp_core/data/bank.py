@@ -1,7 +1,7 @@
 """A bank of real held-out activations with their texts: what new activations are compared with. Small enough to ship.
 
-Two files in a folder: `bank.safetensors` (acts float16 (n, d), documents, positions) and `bank.json` (each token in its context, and
-how the bank was made). No GLP was trained on any of it.
+Two files in a folder: `bank.safetensors` (acts float16 (n, d), documents, and where each falls on the map, when that was laid out) and
+`bank.json` (each token in its context, and how the bank was made). No GLP was trained on any of it.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ class Bank:
     """Text before the token, the token, text after it."""
     facts: Json
     """LLM, layer, number of documents."""
+    plane: Tensor | None = None
+    """(n, 2), where each falls on the map."""
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -53,11 +55,15 @@ class Bank:
             raise GlpError(
                 f"{folder}: bank.safetensors and bank.json do not belong together. Make them again with `{COMMAND}`."
             )
-        return Bank(tensors["acts"].float(), tensors["documents"], contexts, about.get("made_from", {}))
+        plane = tensors.get("plane")
+        if plane is not None and plane.shape != (len(contexts), 2):
+            plane = None
+        return Bank(tensors["acts"].float(), tensors["documents"], contexts, about.get("made_from", {}), plane)
 
     def save(self, folder: Path) -> None:
         """Write both files."""
-        write_tensors(folder / "bank.safetensors", {"acts": self.acts.half(), "documents": self.documents})
+        tensors = {"acts": self.acts.half(), "documents": self.documents}
+        write_tensors(folder / "bank.safetensors", tensors | ({} if self.plane is None else {"plane": self.plane}))
         write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
 
 

@@ -59,6 +59,24 @@ def umap_plane(
     return Plane(layout.rows, dict(zip(rest, parts, strict=True)))
 
 
+def place_among(layout: Floats, real: Floats, others: Mapping[str, Floats], *, neighbours: int = 15) -> dict[str, Floats]:
+    """Return where other rows (m, d) fall on a plane that was laid out before: among their nearest real rows (n, d).
+
+    Nearer ones pull more; a row that is a real one falls on its place in `layout` (n, 2).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    rows, rest, _ = _principal_components(real, others, KEPT_COMPONENTS)
+    finder = NearestNeighbors(n_neighbors=min(neighbours, len(rows))).fit(rows)
+    placed = {}
+    for name, part in rest.items():
+        distances, found = finder.kneighbors(part)
+        weights = 1 / np.maximum(distances, 1e-9 * (1 + distances.max(initial=0))) ** 2
+        weights /= weights.sum(1, keepdims=True)
+        placed[name] = (weights[:, :, None] * layout[found]).sum(1).astype(np.float32)
+    return placed
+
+
 def _principal_components(
     real: Floats, others: Mapping[str, Floats], count: int
 ) -> tuple[Floats, dict[str, Floats], NDArray[np.float64]]:

@@ -8,6 +8,7 @@ import torch
 from glp_core.__main__ import main
 from glp_core.cli.evaluation import detect, scorecard
 from glp_core.evaluation.measures import open_measures
+from glp_core.neurons.planes import pca_plane
 from glp_core.training.sae import Sae, save_sae
 from tests.support import pages, tiny
 
@@ -23,10 +24,11 @@ def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
     monkeypatch.setattr("glp_core.data.bank.documents", lambda _split: documents[60:])
     monkeypatch.setattr(detect, "documents", lambda _split: documents[60:])
+    monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, others, progress: pca_plane(rows, others))
     where = ["--workspace", str(workspace.folder)]
     assert main(["bank", *where, "--store", str(store.folder), "--activations", "400", "--reference", "100"]) == 0
     ours = open_measures(workspace).bank
-    assert len(ours) == 400
+    assert len(ours) == 400 and ours.plane.shape == (400, 2)
     assert all(before or piece for before, piece, _ in ours.contexts[:20])
     measured = workspace.report("measures")["measures"]
     assert measured["mahalanobis"]["n"] == 100 and measured["error"]["n"] == workspace.report("reference")["n"]

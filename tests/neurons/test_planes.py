@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.neurons.planes import pca_plane, umap_plane
+from glp_core.neurons.planes import pca_plane, place_among, umap_plane
 
 
 def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_rows():
@@ -29,3 +29,15 @@ def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped():
         umap_plane(rows, {}, neighbours=10, cancelled=lambda: True)
     with pytest.raises(GlpError, match="more points"):
         umap_plane(rows[:5], {}, neighbours=10)
+
+
+def test_rows_are_placed_on_a_stored_plane_where_they_are_known_and_near_their_like_where_not():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 20
+    rows = np.concatenate([near, far]).astype(np.float32)
+    layout = np.concatenate([rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 100]).astype(np.float32)
+    new = (rng.normal(size=(5, 6)) + 20).astype(np.float32)
+    placed = place_among(layout, rows, {"same": rows, "new": new})
+    assert placed["same"] == pytest.approx(layout, abs=1e-3)
+    assert placed["new"].shape == (5, 2)
+    assert (placed["new"] >= layout[40:].min(0)).all() and (placed["new"] <= layout[40:].max(0)).all()

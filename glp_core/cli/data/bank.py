@@ -1,6 +1,9 @@
-"""Put a bank of real held-out activations into the workspace, and each measure's quantiles on it: bank/, reports/measures.json."""
+"""Put a bank of real held-out activations into the workspace, with its map, and each measure's quantiles on it."""
 
 import argparse
+from dataclasses import replace
+
+import torch
 
 from glp_core.cli.console import (
     add_device_argument,
@@ -16,6 +19,7 @@ from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import open_measures, reference
 from glp_core.files import read_json
+from glp_core.neurons.planes import umap_plane
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
             raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
         make_bank(store, workspace.load_llm(), args.activations).save(workspace.folder / "bank")
     measures = open_measures(workspace)
+    latents = measures.meter.glp.normalize(measures.bank.acts).cpu().numpy()
+    laid = umap_plane(latents, {}, progress=reporter("the map's plane"))
+    replace(measures.bank, plane=torch.from_numpy(laid.real)).save(workspace.folder / "bank")
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
     about = read_json(workspace.folder / "glp" / "config.json").get("about", {})
     found = reference(measures, n=args.reference, progress=reporter("measures"))
