@@ -4,10 +4,12 @@ A run is a folder with `train.csv` (at least the columns activations, flops and 
 kept checkpoints; learning_rate, train_loss, step and seconds are used when there) and a configuration, `config.json` or
 `run.json`: an object whose `train` holds activations (planned) and, for the name shown, d_model, d_mlp, n_layers. `evals.csv` is
 optional: activations, and one column a score (frechet, real_real, delta_lm, probing, steering). `evals.json`, optional, says
-how each score was measured. Knows nothing of models.
+how each score was measured. A run that went on from given weights (`start` in its configuration) counts in its logs only what it
+did itself; read here, what the weights had seen before is added. Knows nothing of models.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,11 +111,13 @@ def read_run(folder: Path) -> Run:
     scores = _scores(folder)
     if scores is not None:
         checkpoints = checkpoints.merge(scores, on="activations", how="left")
+    log, checkpoints = (_with_start(table, _seen_before(config)) for table in (log, checkpoints))
     train = config.get("train", {})
     planned = train.get("activations")
     planned = float(planned) if isinstance(planned, int | float) and planned > 0 else None
     if planned and isinstance(train.get("batch"), int) and 0 < train["batch"] <= planned:
         planned = planned // train["batch"] * train["batch"]
+    planned = planned + _seen_before(config) if planned else None
     age = max(0.0, time.time() - path.stat().st_mtime)
     return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age, _measured(folder))
 
@@ -168,6 +172,20 @@ def _warming(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]":
     rate = log["learning_rate"]
     peak = log["activations"][rate >= 0.99 * rate.max()].iloc[0]
     return checkpoints["activations"] < peak
+
+
+def _seen_before(config: Json) -> float:
+    """Return how many activations the weights had seen that the run went on from, 0 for a run from random weights."""
+    start = config.get("start")
+    about = start.get("about") if isinstance(start, dict) else None
+    seen = about.get("activations_seen", 0) if isinstance(about, dict) else 0
+    return float(seen) if isinstance(seen, int | float) and math.isfinite(seen) and seen > 0 else 0.0
+
+
+def _with_start(table: pd.DataFrame, seen: float) -> pd.DataFrame:
+    """Count what the weights had seen before the run among its activations and its arithmetic."""
+    per_activation = table["flops"] / table["activations"]
+    return table.assign(activations=table["activations"] + seen, flops=table["flops"] + seen * per_activation)
 
 
 def _old_ends(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]":

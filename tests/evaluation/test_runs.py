@@ -1,5 +1,6 @@
 """Run logs: what is read, what is refused and in which words."""
 
+import json
 import os
 import time
 
@@ -157,3 +158,15 @@ def test_a_run_without_or_with_a_broken_configuration_is_refused(tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(GlpError, match="No config.json"):
         read_run(folder)
+
+
+def test_a_run_from_given_weights_counts_what_they_had_seen(tmp_path):
+    plain = read_run(write_run(tmp_path, name="plain"))
+    folder = write_run(tmp_path, name="further")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"start": {"about": {"activations_seen": 5_000_000}}}))
+    further = read_run(folder)
+    assert (further.checkpoints["activations"] - plain.checkpoints["activations"]).eq(5_000_000).all()
+    assert further.parameters == pytest.approx(plain.parameters) and further.finished
+    assert further.checkpoints["flops"].tolist() == pytest.approx([6e6 * n for n in further.checkpoints["activations"]])
+    assert further.checkpoints["frechet"].equals(plain.checkpoints["frechet"])
