@@ -12,7 +12,7 @@ from glp_core.prior.checkpoint import check_safetensors, read_statistics
 
 
 def kept_checkpoints(folder: Path) -> dict[int, str]:
-    """Return the checkpoints in a training folder, by activations seen, ascending.
+    """Return the checkpoints in a training folder, by activations seen in that run, ascending.
 
     Of a run that ended and then was made longer, the old final weights are left out until the new end is reached: config.json
     has moved on to a later checkpoint, and says no more what they had seen.
@@ -23,9 +23,11 @@ def kept_checkpoints(folder: Path) -> dict[int, str]:
         if number:
             found[int(number[1])] = f"checkpoints/{path.stem}"
     if (folder / "final.safetensors").is_file():
-        seen = read_json(folder / "config.json").get("about", {}).get("activations_seen")
-        if isinstance(seen, int):
-            found.setdefault(seen, "final")
+        about = read_json(folder / "config.json").get("about", {})
+        seen = about.get("activations_seen")
+        before = about.get("went_on_from", {}).get("about", {}).get("activations_seen", 0)
+        if isinstance(seen, int) and isinstance(before, int):
+            found.setdefault(seen - before, "final")
     return dict(sorted(found.items()))
 
 
