@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from dashboard.manifold import pareto
 from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
@@ -20,8 +21,9 @@ BOXES = {"text": TEXT_BOX, "own": OWN_BOX}
 
 def params() -> Mapping[str, Param]:
     """Return all parameters of the page by short name; the direction's options are the workspace's."""
-    titles = [facts.title for facts in _directions()]
-    return PARAMS | ({"direction": url.choice(DIRECTION, "Direction", _first(titles), titles)} if titles else {})
+    titles, compared = [facts.title for facts in _directions()], workspace_facts.report("pareto")
+    along = {} if compared is None else {"along": pareto.param(compared)}
+    return PARAMS | along | ({"direction": url.choice(DIRECTION, "Direction", _first(titles), titles)} if titles else {})
 
 
 def _first(titles: Sequence[str]) -> str:

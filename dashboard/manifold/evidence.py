@@ -2,11 +2,23 @@
 
 import streamlit as st
 
-from dashboard.manifold import frontier, reports, zones
+from dashboard.manifold import frontier, pareto, reports, zones
 from dashboard.manifold.measure import PARAMS, QUESTIONS
+from dashboard.service import workspace_facts
 from dashboard.widgets.frame import File
 
-DRAW = dict(zip(QUESTIONS, (frontier.draw, zones.draw, reports.detection, reports.scorecard), strict=True))
+
+def concept_and_fluency() -> list[File]:
+    """Draw the comparison over all directions where it was made, with the measured numbers behind it folded; else those alone."""
+    report = workspace_facts.report("pareto")
+    if report is None:
+        return frontier.draw()
+    files = pareto.draw(report)
+    with st.expander("The same along positive sentiment, in log-probability and repetition", icon=":material/ssid_chart:"):
+        return files + frontier.draw()
+
+
+DRAW = dict(zip(QUESTIONS, (concept_and_fluency, zones.draw, reports.detection, reports.scorecard), strict=True))
 
 
 def draw() -> list[File]:

@@ -42,7 +42,7 @@ def draw() -> list[File]:
     """Draw both measures of fluency against concept and compare the arms in words; return the reports."""
     reports = [report for name in ("steering_sentiment", "steering_gentle") if (report := workspace_facts.report(name))]
     if not reports:
-        frame.empty_report("Concept against fluency", workspace_facts.command("steer-sentiment"), "some minutes")
+        frame.empty_report("Concept against fluency", workspace_facts.command("steer"), "hours on two cores, minutes on a GPU")
         return []
     frame.heading("Does bringing the push back buy fluency at an equal concept?")
     shown = lines(reports)
@@ -115,7 +115,9 @@ def _named(rows: Rows) -> set[float]:
 
 
 def _of(rows: Rows, *arms: str) -> list[Json]:
-    return sorted((row for row in rows if row["arm"] in arms), key=lambda row: row["strength"])
+    """Return the rows of arms by strength; texts without words have no numbers."""
+    there = (row for row in rows if row["arm"] in arms and all(row[name] is not None for name in ("concept", *FLUENCY)))
+    return sorted(there, key=lambda row: row["strength"])
 
 
 def _bars(rows: Rows, name: str) -> Json:

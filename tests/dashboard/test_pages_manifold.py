@@ -16,7 +16,8 @@ from glp_core.evaluation.measures import Measures, reference
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
 from glp_core.steering.strength_grid import ARMS, STRENGTHS
-from tests.support import pages
+from glp_core.steering.trials.pareto import pareto
+from tests.support import pages, steering_reports
 
 
 @pytest.fixture
@@ -263,6 +264,22 @@ def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_sa
     assert "less repetitive at 10 of 20" in words
     assert "raw 0.80, this 0.95" in words
     assert "no concept score" in frontier.matched_words(rows, "glp", "x")
+
+
+def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not(workspace):
+    workspace.save_report(
+        "pareto", pareto({"good": steering_reports.report(0.0, "Good"), "bad": steering_reports.report(-0.35, "Bad <b>")})
+    )
+    at = open_page(manifold_view="Evidence", manifold_along="Bad <b>")
+    assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in said(at)
+    assert "The walk is behind raw steering" in said(at)
+    at.selectbox(key="manifold_along").set_value("Good").run()
+    assert "The walk is ahead of raw steering" in said(at)
+    lines, bars = figures(at)[:2]
+    assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "GLP-projected", "Prompted"]
+    assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top
+    rows = at.dataframe[0].value
+    assert rows["walk beside raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):

@@ -1,0 +1,143 @@
+"""Concept against fluency along every direction, from the report of `pareto`: which arm trades best, and where the walk does not win."""
+
+import json
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard.widgets import charts, frame, labels, starred, url
+from dashboard.widgets.frame import File
+from glp_core.files import Json
+
+KEY = "manifold_along"
+ARMS = ("raw", "walk", "glp", "norm", "gaussian")
+SYMBOLS = {"raw": "square", "walk": "circle", "glp": "diamond", "norm": "cross", "gaussian": "x", "prompted": "star"}
+HEIGHT, DRAWN = 430, (520.0, 330.0)
+"""Of the figure in pixels; width and height of the drawing in it, about, for its labels."""
+MEANING = (
+    "**Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: how likely a token is beside the model's own "
+    "draws, times the share of new words that is left; both 1: all of the concept at no cost. **Hypervolume**: the area under an arm's "
+    "frontier, over all its strengths. Numbers at the points: strength, the ends and 1. Stars: an arm at the strength and level that "
+    "other prefixes chose for it; *prompted*: asked for in words, no push. Intervals are 95%, over the same prefixes for all arms."
+)
+
+
+def param(report: Json) -> url.Param:
+    """Return the parameter that chooses a direction of the report."""
+    titles = [entry["title"] for entry in report["directions"].values()]
+    first = next((title for title in titles if "sentiment" in title.lower()), titles[0])
+    return url.choice(KEY, "Direction", first, titles)
+
+
+def draw(report: Json) -> list[File]:
+    """Draw the verdict over all directions, one direction's frontiers and hypervolumes, and the table of all."""
+    frame.heading("Does bringing the push back buy concept at equal fluency?")
+    st.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
+    chosen = param(report)
+    titles = [entry["title"] for entry in report["directions"].values()]
+    title = st.selectbox(chosen.label, titles, titles.index(chosen.default), width=260, **chosen.bound)
+    entry = next(entry for entry in report["directions"].values() if entry["title"] == title)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        frame.figure(frontiers(entry), key="manifold_frontiers", alt="Fluency against concept gained, one line an arm")
+    with right:
+        frame.figure(hypervolumes(entry), key="manifold_hypervolumes", alt="Hypervolume of each arm with its interval")
+    st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
+    st.caption(MEANING)
+    rows = table(report)
+    st.dataframe(rows, hide_index=True, alt="Hypervolume of every arm along every direction, and the walk's verdicts")
+    return [
+        File("CSV: all directions", "pareto.csv", starred.as_csv(rows), "text/csv"),
+        File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
+    ]
+
+
+def frontiers(entry: Json) -> go.Figure:
+    """Draw gain and fluency of every arm at its strengths as a line, and of every arm at its own best as a star."""
+    figure = go.Figure()
+    arms = {arm: entry["arms"][arm]["points"] for arm in ARMS if arm in entry["arms"]}
+    stars = {arm: entry["best"][arm] for arm in (*ARMS, "prompted") if arm in entry["best"]}
+    marks = [*(point for points in arms.values() for point in points), *stars.values()]
+    width, height = DRAWN
+    taken = labels.marks([p["gain"] for p in marks], [p["fluency"] for p in marks], width=width, height=height)
+    for arm, points in arms.items():
+        ends = {points[0]["strength"], points[-1]["strength"], 1.0}
+        words = [f"{p['strength']:g}" if p["strength"] in ends else "" for p in points]
+        spots = [(p["gain"], p["fluency"], text) for p, text in zip(points, words, strict=True)]
+        placed = labels.place(spots, taken, width=width, height=height)
+        figure.add_scatter(
+            x=[p["gain"] for p in points],
+            y=[p["fluency"] for p in points],
+            mode="lines+markers+text",
+            name=charts.ARM_TITLES[arm],
+            legendgroup=arm,
+            line={"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm], "width": 2.5 if arm == "walk" else 1.5},
+            marker={"symbol": SYMBOLS[arm], "size": 7},
+            text=[label.text for label in placed],
+            textposition=[label.place for label in placed],
+            customdata=[f"{charts.ARM_TITLES[arm]}, strength {p['strength']:g}" for p in points],
+            hovertemplate="%{customdata}<br>gain %{x:.2f}, fluency %{y:.2f}<extra></extra>",
+        )
+    for arm, star in stars.items():
+        figure.add_scatter(
+            x=[star["gain"]],
+            y=[star["fluency"]],
+            mode="markers",
+            name=charts.ARM_TITLES[arm],
+            legendgroup=arm,
+            showlegend=arm not in arms,
+            marker={"symbol": "star", "size": 14, "color": charts.ARM_COLOURS[arm], "line": {"width": 1, "color": charts.GREY}},
+            hovertemplate=f"{charts.ARM_TITLES[arm]}, {_best_words(star)}<br>gain %{{x:.2f}}, fluency %{{y:.2f}}<extra></extra>",
+        )
+    charts.layout(figure, x="Concept gained (share of the way to 1)", y="Fluency (1 = as the model's own)", height=HEIGHT)
+    return figure.update_xaxes(range=[-0.04, 1.06]).update_yaxes(range=[-0.04, 1.1])
+
+
+def _best_words(star: Json) -> str:
+    return f"its best: strength {star['strength']:g}" if star["strength"] else "asked for in words"
+
+
+def hypervolumes(entry: Json) -> go.Figure:
+    """Draw each arm's hypervolume with its interval, the largest on top."""
+    arms = sorted((arm for arm in ARMS if arm in entry["arms"]), key=lambda arm: entry["arms"][arm]["hypervolume"])
+    values = [entry["arms"][arm]["hypervolume"] for arm in arms]
+    intervals = [entry["arms"][arm]["hypervolume_ci"] for arm in arms]
+    figure = go.Figure()
+    figure.add_bar(
+        x=values,
+        y=[charts.ARM_TITLES[arm] for arm in arms],
+        orientation="h",
+        marker={"color": [charts.ARM_COLOURS[arm] for arm in arms], "line": {"width": 0}},
+        error_x={
+            "array": [high - value for value, (_, high) in zip(values, intervals, strict=True)],
+            "arrayminus": [value - low for value, (low, _) in zip(values, intervals, strict=True)],
+            "thickness": 1.2,
+            "width": 4,
+        },
+        customdata=[[low, high] for low, high in intervals],
+        hovertemplate="%{y}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
+    )
+    return charts.layout(figure, x="Hypervolume (95% interval)", height=110 + 46 * len(arms), legend=False)
+
+
+def table(report: Json) -> pd.DataFrame:
+    """Return a row for each direction: every arm's hypervolume, and whether the walk is ahead of raw and of the paper's projection."""
+    return pd.DataFrame([_row(entry) for entry in report["directions"].values()])
+
+
+def _row(entry: Json) -> dict[str, str]:
+    row = {"direction": frame.visible(entry["title"])}
+    for arm in ARMS:
+        if arm in entry["arms"]:
+            low, high = entry["arms"][arm]["hypervolume_ci"]
+            row[charts.ARM_TITLES[arm]] = f"{entry['arms'][arm]['hypervolume']:.2f} [{low:.2f}, {high:.2f}]"
+    for against, words in (("raw", "raw"), ("glp", "the paper's")):
+        row[f"walk beside {words}"] = _verdict(entry["differences"], against)
+        row[f"at each one's best, beside {words}"] = _verdict(entry["best_differences"], against)
+    return row
+
+
+def _verdict(differences: Mapping[str, Json], against: str) -> str:
+    return str(differences.get(f"walk-{against}", {}).get("verdict", "not measured"))
