@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import overview
+from dashboard.overview import facts, picture, readable, ways
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import frame, svg
 
@@ -13,21 +13,22 @@ st.markdown(
     "that, and its hidden neurons, the **meta-neurons**, detect concepts. Everything here runs live on the models named below, and every "
     "number was measured on them."
 )
-known = workspace_facts.read()
+workspace = workspace_facts.read()
 words = "Data flow: a text passes the first layers; the direction is pushed into the activation, the GLP denoises it; the rest writes."
-st.html(svg.image(overview.picture(known.layer, dark=st.context.theme.type == "dark"), words))
+st.html(svg.image(picture.picture(workspace.layer, dark=st.context.theme.type == "dark"), words))
+
+frame.heading("One story in five clicks")
+with st.container(horizontal=True):
+    for number, card in enumerate(ways.story(), start=1):
+        ways.draw(card, number=number)
 
 left, right = st.columns([2, 3], gap="large")
 with left:
     frame.heading("This workspace")
-    st.html(frame.facts(overview.facts(known, resources.number_type())))
+    st.html(frame.facts(facts.facts(workspace, resources.number_type())))
 with right:
-    frame.heading("Begin with an example")
+    frame.heading("Or begin with an example")
     with st.container(horizontal=True):
-        for card in overview.CARDS:
-            if overview.is_there(card):
-                with st.container(border=True, width=238):
-                    st.page_link(
-                        f"../pages/{card.page}.py", label=f"**{card.title}**", icon=card.icon, query_params=card.query or None
-                    )
-                    st.caption(card.words)
+        for card in ways.CARDS:
+            ways.draw(card)
+readable.draw()

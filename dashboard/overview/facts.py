@@ -1,0 +1,50 @@
+"""The workspace's facts on the Overview, each with its source; what has not been measured names the command that does it."""
+
+from dashboard.service import resources, workspace_facts
+from glp_core.files import Json
+
+
+def facts(known: workspace_facts.Facts, number_type: str) -> list[tuple[str, str]]:
+    """Return the workspace's facts; what has not been measured names the command that does it."""
+    evaluate, bench = workspace_facts.report("evaluate") or {}, workspace_facts.report("bench") or {}
+    pairs = [
+        ("LLM", known.llm),
+        ("Modelled", f"output of layer {known.layer}, {known.d_input} dimensions, median norm {known.median_norm:.0f}"),
+        ("GLP", f"{known.glp_parameters / 1e6:.1f} M parameters, {known.glp_shape}"),
+        ("Trained on", _count(known.activations_seen)),
+        ("Validation loss", _loss(known, evaluate)),
+        ("Cost of a projection", _delta(evaluate)),
+        ("Speed", _speed(bench)),
+        ("Device", f"{resources.device_title()}, {number_type}"),
+    ]
+    return pairs
+
+
+def _count(seen: int | None) -> str:
+    return f"{seen / 1e6:.1f} M activations" if seen else "not recorded"
+
+
+def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
+    loss = evaluate.get("validation_loss", known.validation_loss)
+    if loss is None:
+        return f"not measured: run {workspace_facts.command('evaluate')}"
+    gaussian = evaluate.get("gaussian_loss")
+    return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
+
+
+def _delta(evaluate: Json) -> str:
+    delta = evaluate.get("delta_lm", {})
+    if "glp" not in delta:
+        return f"not measured: run {workspace_facts.command('evaluate')}"
+    others = f"Gaussian mean +{delta['gaussian_mean']:.2f}, mean ablation +{delta['mean_ablation']:.2f}"
+    return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
+
+
+def _speed(bench: Json) -> str:
+    times = bench.get("projection", {}).get("fast", {})
+    if not times:
+        return "not measured: run make bench"
+    told = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
+    machine = bench.get("machine", {})
+    where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)
+    return f"projection {told}, against a plain implementation" + (f" ({where})" if where else "")

@@ -1,0 +1,73 @@
+"""The Overview through the app's entry: one story in five clicks, and neurons that a person can read."""
+
+from types import SimpleNamespace
+from urllib.parse import parse_qs
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard.overview import ways
+from dashboard.service import neurons, resources
+from glp_core.errors import GlpError
+from glp_core.neuron_index.neuron_data import ReadableSide, SideEvidence
+from tests.support import pages
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    workspace = pages.make_workspace(tmp_path / "workspace")
+    pages.use_workspace(monkeypatch, workspace.folder)
+    return workspace
+
+
+def links(at):
+    """Return every link of the page: label, page and query."""
+    protos = [one.proto for one in at.get("page_link")]
+    return [(one.label, one.page, parse_qs(one.query_string)) for one in protos]
+
+
+def open_overview():
+    at = AppTest.from_file(pages.ENTRY, default_timeout=pages.SECONDS).run()
+    assert not at.exception, at.exception
+    return at
+
+
+def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(workspace):
+    rows = [
+        {"task": "5_athlete", "glp": {"auc": 0.99, "layer": 0, "unit": 1}},
+        {"task": "113_movie_sent", "glp": {"auc": 0.8, "layer": 1, "unit": 7}},
+    ]
+    workspace.save_report("probing", {"rows": rows})
+    steps = [link for link in links(open_overview()) if link[0][2:3].isdigit()]
+    assert [label[2] for label, _, _ in steps] == list("12345")
+    assert [page for _, page, _ in steps] == ["steering", "steering", "neurons", "manifold", "scaling"]
+    assert steps[1][2] == {"steering_strength": ["1.4"], "steering_live": ["true"]}
+    assert steps[2][2] == {"view": ["unit"], "layer": ["1"], "unit": ["7"]}
+    assert steps[3][2] == {"manifold_view": ["Strength"]}
+
+
+def test_without_a_probing_report_the_story_leads_to_the_list_of_neurons(workspace):
+    step = ways.story()[2]
+    assert (step.page, step.query) == ("neurons", {})
+
+
+def test_readable_neurons_are_listed_with_how_true_their_descriptions_are(workspace, monkeypatch):
+    evidence = SideEvidence("fires on <b>tea</b>", ["tea"], 0.9, 0.5, 40, 80)
+    index = SimpleNamespace(most_readable=lambda _n: [ReadableSide(1, 3, "low", evidence)])
+    monkeypatch.setattr(
+        resources, "warm_up", lambda: SimpleNamespace(live=False, state="failed", error=GlpError("x"), events=[])
+    )
+    monkeypatch.setattr(neurons, "index", lambda: index)
+    at = open_overview()
+    label, page, query = links(at)[-1]
+    assert "L1/3" in label and "\\<b\\>tea" in label and page == "neurons"
+    assert query == {"view": ["unit"], "layer": ["1"], "unit": ["3"]}
+    assert "90% make it fire" in at.caption[-1].value and "names 50%" in at.caption[-1].value
+
+
+def test_without_an_index_no_readable_neurons_are_promised(workspace, monkeypatch):
+    def missing():
+        raise GlpError("none")
+
+    monkeypatch.setattr(neurons, "index", missing)
+    assert not any("can read" in header.value for header in open_overview().header)
