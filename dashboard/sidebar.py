@@ -14,12 +14,12 @@ def draw() -> None:
     follow.keep_queue_place(None)
     with st.sidebar:
         try:
-            facts = workspace_facts.read()
+            workspace, glp = workspace_facts.read(), workspace_facts.glp()
         except GlpError as error:
             frame.error_box(error)
             return
-        size = f"{facts.glp_parameters / 1e6:.1f} M parameters" if facts.glp_parameters else "not readable"
-        pairs = [("LLM", facts.llm), ("Layer", f"{facts.layer} (block output)"), ("GLP", size), ("", facts.glp_shape)]
+        size = f"{glp.parameters / 1e6:.1f} M parameters" if glp.parameters else "not readable"
+        pairs = [("LLM", workspace.llm.label), ("Layer", f"{workspace.layer} (block output)"), ("GLP", size), ("", glp.shape)]
         st.html(frame.facts(pairs, title="Workspace"))
         st.fragment(_state, run_every=1.0 if resources.warm_up().live else None)()
 

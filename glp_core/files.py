@@ -1,13 +1,14 @@
-"""Write files so that a kill or a full disk never leaves half of one: to a temporary name, then rename."""
+"""Write files so that a kill or a full disk never leaves half of one, and read them so that a damaged one is named; needs no torch."""
 
 import hashlib
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glp_core.errors import GlpError
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 """A JSON object: a report, a configuration, a header. Its values are checked where they are read."""
+
+
+LARGEST_JSON = 50_000_000
+LONGEST_HEADER = 4_000_000
+"""Bytes; larger files of their kind are damaged or hostile."""
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+"""How pickles begin, zipped or plain."""
 
 
 @contextmanager
@@ -50,13 +58,69 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raise GlpError when the file is missing or is not JSON."""
+    """Read JSON; raise GlpError when the file is missing, too large, or not JSON."""
     try:
-        return json.loads(path.read_text())
+        if path.stat().st_size > LARGEST_JSON:
+            raise GlpError(f"{path} is larger than {LARGEST_JSON:,} bytes, wanted a small JSON file.")
+        return json.loads(path.read_text(), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise GlpError(f"{path} does not exist.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except GlpError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise GlpError(f"{path} is not readable JSON: {error}.") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def read_object(path: Path) -> Json:
+    """Read a JSON object; raise GlpError when the file is missing or holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise GlpError(f"{path} holds a {type(value).__name__}, wanted a JSON object.")
+    return value
+
+
+class TensorHeader(NamedTuple):
+    """What a safetensors file says of itself."""
+
+    tensors: Json
+    """Name to its dtype, shape and data_offsets."""
+    metadata: dict[str, str]
+
+
+def tensor_header(path: Path) -> TensorHeader:
+    """Return the header of a safetensors file after checking that it is one, whole, with a header of sane size; needs no torch."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
+        (length,) = struct.unpack("<Q", start)
+        if start[:2] in PICKLES:
+            raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
+        if length > min(LONGEST_HEADER, size):
+            raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
+        try:
+            tensors = json.loads(file.read(length))
+            metadata = tensors.pop("__metadata__", None) or {}
+            end = max((_end_of(entry) for entry in tensors.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
+    if 8 + length + end > size:
+        raise GlpError(f"{path.name} is cut off: {size:,} bytes of {8 + length + end:,}. Copy it again.")
+    return TensorHeader(tensors, metadata)
+
+
+def _end_of(entry: Json) -> int:
+    """Return where a tensor's bytes end, after checking that its header entry has the right form."""
+    numbers = [*entry["shape"], *entry["data_offsets"]]
+    if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(entry["dtype"], str):
+        raise ValueError(f"shape {entry['shape']}, offsets {entry['data_offsets']}")
+    _start, end = entry["data_offsets"]
+    return int(end)
 
 
 def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:

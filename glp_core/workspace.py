@@ -10,7 +10,6 @@
 Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
 
-import math
 import os
 import platform
 import re
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from glp_core.steering.directions import Direction
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
+LARGEST_NORM = 1e30
 DIGEST_LENGTH = 16
 """Hexadecimal digits of a GLP's digest in the artefacts that were made with it."""
 DTYPES = ("auto", "bfloat16", "float32")
@@ -107,7 +107,7 @@ class Workspace:
         if self.dtype not in DTYPES:
             raise GlpError(f"{where}: dtype is {self.dtype!r}, wanted {', '.join(DTYPES)}.")
         norm = self.median_norm
-        if isinstance(norm, bool) or not isinstance(norm, int | float) or not math.isfinite(norm) or norm <= 0:
+        if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm <= LARGEST_NORM:
             raise GlpError(
                 f"{where}: median_norm is {norm!r}, wanted a number above 0 (`python -m glp_core collect` finds it)."
             )

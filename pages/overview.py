@@ -25,7 +25,7 @@ with st.container(horizontal=True):
 left, right = st.columns([2, 3], gap="large")
 with left:
     frame.heading("This workspace")
-    st.html(frame.facts(facts.facts(workspace, resources.number_type())))
+    st.html(frame.facts(facts.facts(workspace, workspace_facts.glp(), resources.number_type())))
 with right:
     frame.heading("Or begin with an example")
     with st.container(horizontal=True):

@@ -10,6 +10,7 @@ from dashboard.service import neuron_directions, workspace_facts
 from dashboard.widgets import url
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import DirectionFacts
 
 DIRECTION = "manifold_direction"
 TEXT_BOX = "manifold_text_box"
@@ -67,5 +68,5 @@ def direction_name(title: str) -> str:
     return name
 
 
-def _directions() -> list[workspace_facts.DirectionFacts]:
+def _directions() -> list[DirectionFacts]:
     return [*workspace_facts.directions(), *neuron_directions.asked(DIRECTION)]

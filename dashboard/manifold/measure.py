@@ -162,8 +162,8 @@ def band() -> tuple[float, float] | None:
 def stale() -> bool:
     """Say whether the quantiles were measured with another GLP than the one that is shown."""
     report = workspace_facts.report("measures")
-    path = workspace_facts.folder() / "glp" / "config.json"
-    return report is not None and path.is_file() and read_json(path).get("about", {}) != report.get("glp")
+    glp = workspace_facts.glp()
+    return report is not None and glp.n_layers > 0 and glp.about != report.get("glp")
 
 
 def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> TextReading:

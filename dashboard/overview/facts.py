@@ -2,17 +2,19 @@
 
 from dashboard.service import resources, workspace_facts
 from glp_core.files import Json
+from glp_core.prior.facts import GlpFacts
+from glp_core.workspace import Workspace
 
 
-def facts(known: workspace_facts.Facts, number_type: str) -> list[tuple[str, str]]:
+def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[str, str]]:
     """Return the workspace's facts; what has not been measured names the command that does it."""
     evaluate, bench = workspace_facts.report("evaluate") or {}, workspace_facts.report("bench") or {}
     pairs = [
-        ("LLM", known.llm),
-        ("Modelled", f"output of layer {known.layer}, {known.d_input} dimensions, median norm {known.median_norm:.0f}"),
-        ("GLP", f"{known.glp_parameters / 1e6:.1f} M parameters, {known.glp_shape}"),
-        ("Trained on", _count(known.activations_seen)),
-        ("Validation loss", _loss(known, evaluate)),
+        ("LLM", workspace.llm.label),
+        ("Modelled", f"output of layer {workspace.layer}, {glp.d_input} dimensions, median norm {workspace.median_norm:.0f}"),
+        ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}"),
+        ("Trained on", _count(glp.activations_seen)),
+        ("Validation loss", _loss(glp, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
         ("Device", f"{resources.device_title()}, {number_type}"),
@@ -24,8 +26,8 @@ def _count(seen: int | None) -> str:
     return f"{seen / 1e6:.1f} M activations" if seen else "not recorded"
 
 
-def _loss(known: workspace_facts.Facts, evaluate: Json) -> str:
-    loss = evaluate.get("validation_loss", known.validation_loss)
+def _loss(glp: GlpFacts, evaluate: Json) -> str:
+    loss = evaluate.get("validation_loss", glp.validation_loss)
     if loss is None:
         return f"not measured: run {workspace_facts.command('evaluate')}"
     gaussian = evaluate.get("gaussian_loss")

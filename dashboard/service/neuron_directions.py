@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.service import workspace_facts
-from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
     from glp_core.prior.glp import GLP
@@ -51,8 +51,8 @@ def is_neuron(name: object) -> bool:
 
 def _is_there(name: str) -> bool:
     layer, neuron = starred.parse_neuron(name.removeprefix(PREFIX))
-    size = workspace_facts.glp_size()
-    return size is None or (layer < size[0] and neuron < size[1])
+    glp = workspace_facts.glp()
+    return not glp.n_layers or (layer < glp.n_layers and neuron < glp.d_mlp)
 
 
 def make(workspace: Workspace, glp: GLP, name: str) -> Direction:

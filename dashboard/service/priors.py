@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
-from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.prior.facts import GlpFacts
 
 NAME = re.compile(r"[\w][\w.-]{0,63}")
 OWN = "workspace"
@@ -31,9 +30,9 @@ class Prior(NamedTuple):
 def listed() -> list[Prior]:
     """Return the workspace's own GLP, then those of other runs, smallest first; damaged ones are left out."""
     home = workspace_facts.folder()
-    mine = _facts(home / "glp")
+    own = GlpFacts.read(home / "glp")
     runs = [path.parent for path in sorted((home / "runs").glob("*/train.csv")) if NAME.fullmatch(path.parent.name)]
-    name = next((run.name for run in runs if mine and _facts(run) == mine), OWN)
+    name = next((run.name for run in runs if own.about and GlpFacts.read(run) == own), OWN)
     others = [
         _prior(run.name, run / "glp") for run in runs if run.name != name and (run / "glp" / "final.safetensors").is_file()
     ]
@@ -52,17 +51,5 @@ def of_checkpoint(run: str, activations: float) -> Prior | None:
 
 
 def _prior(name: str, folder: Path) -> Prior:
-    seen = _facts(folder).get("about", {}).get("activations_seen")
-    return Prior(
-        name, folder, workspace_facts.parameters(folder / "final.safetensors"), seen if isinstance(seen, int) else None
-    )
-
-
-def _facts(folder: Path) -> Json:
-    """Return a GLP's shape and what is known of its training; empty when its configuration is missing or damaged."""
-    try:
-        found = read_json(folder / "config.json")
-    except (GlpError, OSError):
-        return {}
-    known = isinstance(found, dict) and isinstance(found.get("denoiser"), dict) and isinstance(found.get("about"), dict)
-    return {key: found[key] for key in ("denoiser", "about")} if known else {}
+    glp = GlpFacts.read(folder)
+    return Prior(name, folder, glp.parameters, glp.activations_seen)

@@ -6,10 +6,10 @@ from math import isnan
 import streamlit as st
 
 from dashboard.service import priors, resources, workspace_facts
-from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering import examples, request, run, strength
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
+from glp_core.steering.direction_facts import DirectionFacts
 
 LIVE_TOKENS = 24
 """Tokens that a live comparison writes at most unless more are asked for, so that it answers within two seconds."""

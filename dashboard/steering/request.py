@@ -12,10 +12,10 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from dashboard.service import priors, workspace_facts
-from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering.examples import Example
 from dashboard.widgets import url
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
     from glp_core.prior.flow import Solver

@@ -87,9 +87,9 @@ def files(run: Run | None, colour: str, link: str) -> list[frame.File]:
     comparison = run.comparison()
     if not comparison.started:
         return []
-    facts, listed = workspace_facts.read(), priors.listed()
+    workspace, listed = workspace_facts.read(), priors.listed()
     prior = next((one for one in listed if one.name == run.request.prior), listed[0])
-    made_with = {"workspace": facts.name, "LLM": facts.llm, "layer": facts.layer}
+    made_with = {"workspace": workspace.name, "LLM": workspace.llm.label, "layer": workspace.layer}
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with |= {"device": resources.device_title(), "number type": resources.number_type()}
     return [

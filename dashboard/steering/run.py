@@ -12,12 +12,12 @@ import streamlit as st
 from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
-from dashboard.service.workspace_facts import DirectionFacts
 from dashboard.steering.comparison import Comparison, Reading, Start, collect
 from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,8 @@ from torch import Tensor
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, write_json, write_tensors
+from glp_core.files import Json, read_json, tensor_header, write_json, write_tensors
 from glp_core.llm.model import Llm
-from glp_core.prior.checkpoint import check_safetensors
 from glp_core.prior.glp import GLP
 
 COMMAND = "python -m glp_core bank"
@@ -48,7 +47,7 @@ class Bank:
         path = folder / "bank.safetensors"
         if not path.is_file():
             raise GlpError(f"No bank of real activations in {folder}. Make it with `{COMMAND}`.")
-        check_safetensors(path)
+        tensor_header(path)
         tensors, about = load_file(path), read_json(folder / "bank.json")
         contexts = [tuple(row) for row in about.get("contexts", [])]
         if {"acts", "documents"} - tensors.keys() or not len(contexts) == len(tensors["acts"]) == len(tensors["documents"]):

@@ -39,6 +39,11 @@ class LlmSource:
         if self.kind == "hub" and not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
             raise GlpError(f"Hub model {self.name!r} needs a pinned revision (a commit hash), got {self.revision!r}.")
 
+    @property
+    def label(self) -> str:
+        """The name to show."""
+        return self.title or self.name
+
     def to_json(self) -> dict[str, str]:
         """Return the fields that are set, for workspace.json."""
         return {key: value for key, value in asdict(self).items() if value}

@@ -3,10 +3,8 @@
 Every file is checked before anything is allocated: kind, header size, names, shapes.
 """
 
-import json
 import math
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, write_json, write_tensors
+from glp_core.files import Json, read_json, tensor_header, write_json, write_tensors
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 
-LONGEST_HEADER = 4_000_000
 """Bytes; a released 24-layer checkpoint needs about 20,000."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 RELEASED = {
@@ -62,7 +59,7 @@ def read_glp(
     folder = _folder(str(path_or_hub_id), checkpoint, revision)
     config, statistics = read_config(folder), read_statistics(folder)
     weights = _checkpoint_file(folder, checkpoint)
-    header = check_safetensors(weights)
+    header = tensor_header(weights).tensors
     if config.n_layers > len(header):
         raise GlpError(
             f"{weights.name} has {len(header)} tensors, too few for n_layers {config.n_layers} of its configuration."
@@ -131,7 +128,7 @@ def read_config(folder: Path) -> DenoiserConfig:
 def read_statistics(folder: Path) -> dict[str, Tensor]:
     """Return mean, var and, where stored, covariance."""
     if (folder / "statistics.safetensors").is_file():
-        check_safetensors(folder / "statistics.safetensors")
+        tensor_header(folder / "statistics.safetensors")
         found = load_file(folder / "statistics.safetensors")
     elif (folder / "rep_statistics.pt").is_file():
         found = _load_pt(folder / "rep_statistics.pt")
@@ -140,38 +137,6 @@ def read_statistics(folder: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(found.get(key), Tensor) for key in ("mean", "var")):
         raise GlpError(f"The statistics in {folder} must hold tensors mean and var.")
     return found
-
-
-def check_safetensors(path: Path) -> Json:
-    """Return the header of a safetensors file after checking that it is one, whole, with a header of sane size."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
-        (length,) = struct.unpack("<Q", start)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-            raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
-        if length > min(LONGEST_HEADER, size):
-            raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            end = max((_end_of(entry) for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
-    if 8 + length + end > size:
-        raise GlpError(f"{path.name} is cut off: {size:,} bytes of {8 + length + end:,}. Copy it again.")
-    return header
-
-
-def _end_of(entry: Json) -> int:
-    """Return where a tensor's bytes end, after checking that its header entry has the right form."""
-    numbers = [*entry["shape"], *entry["data_offsets"]]
-    if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(entry["dtype"], str):
-        raise ValueError(f"shape {entry['shape']}, offsets {entry['data_offsets']}")
-    _start, end = entry["data_offsets"]
-    return end
 
 
 def _checked_names(path: Path, header: Json, wanted: dict[str, Tensor]) -> dict[str, str]:

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
-from glp_core.files import write_tensors
+from glp_core.files import tensor_header, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
-from glp_core.prior.checkpoint import check_safetensors
 from glp_core.progress import Progress, quiet
 from glp_core.stats import roc
 
@@ -78,7 +77,7 @@ class Direction:
         path = Path(path)
         if not path.is_file():
             raise GlpError(f"No direction at {path}.")
-        check_safetensors(path)
+        tensor_header(path)
         names = {f.name for f in fields(Direction)} - set(TENSORS)
         try:
             with safe_open(path, "pt") as file:

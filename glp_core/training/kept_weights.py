@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json, write_tensors
-from glp_core.prior.checkpoint import check_safetensors, read_statistics
+from glp_core.files import read_json, tensor_header, write_json, write_tensors
+from glp_core.prior.checkpoint import read_statistics
 
 
 def kept_checkpoints(folder: Path) -> dict[int, str]:
@@ -40,7 +40,7 @@ def keep_final(folder: Path, target: Path) -> None:
     if "final" not in kept_checkpoints(folder).values():
         raise GlpError(f"{folder} holds no final weights of its last step: let the run end first.")
     path = folder / "final.safetensors"
-    check_safetensors(path)
+    tensor_header(path)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
     config, statistics = read_json(folder / "config.json"), read_statistics(folder)
     write_tensors(target / "statistics.safetensors", {name: statistics[name] for name in ("mean", "var")})

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, write_tensors
-from glp_core.prior.checkpoint import check_safetensors
+from glp_core.files import Json, tensor_header, write_tensors
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def load_sae(path: Path) -> tuple[Sae, Json]:
     """Read an autoencoder and its facts; raise GlpError when the file is missing or is none."""
     if not path.is_file():
         raise GlpError(f"No sparse autoencoder at {path}. Make it with `python -m glp_core sae`.")
-    check_safetensors(path)
+    tensor_header(path)
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["sae"])

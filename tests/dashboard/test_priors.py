@@ -75,7 +75,7 @@ def test_the_own_glp_has_the_name_of_its_run_and_checkpoints_find_their_weights(
     assert priors.of_checkpoint("small", SEEN).folder == folder / "runs" / "small" / "glp"
     assert priors.of_checkpoint("mine", 2_000_000).folder == folder / "glp"
     assert priors.of_checkpoint("small", SEEN / 2) is None
-    assert priors.listed()[0].parameters == workspace_facts.read().glp_parameters
+    assert priors.listed()[0].parameters == workspace_facts.glp().parameters
 
 
 def test_loaded_priors_are_bounded(workspace, monkeypatch):

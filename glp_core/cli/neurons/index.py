@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     whole, facts = merge_parts(paths, glp.device)
     facts = facts | {
-        "llm": workspace.llm.title or workspace.llm.name,
+        "llm": workspace.llm.label,
         "layer": workspace.layer,
         "median_norm": workspace.median_norm,
     }
@@ -114,7 +114,7 @@ def _part(words: str) -> tuple[int, int]:
 
 
 def _check_store(source: StoreSource, workspace: Workspace) -> None:
-    wanted = {"llm": workspace.llm.title or workspace.llm.name, "layer": workspace.layer}
+    wanted = {"llm": workspace.llm.label, "layer": workspace.layer}
     got = {key: source.facts[key] for key in wanted}
     if got != wanted:
         raise GlpError(f"The store holds activations of {got}, the workspace is about {wanted}.")

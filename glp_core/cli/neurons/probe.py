@@ -103,7 +103,7 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
     """Return the rows' activations, running the LLM only when some are missing."""
     folder = folder or cache_folder() / "probing" / workspace.store_folder.name
     rows = pd.concat(frames)
-    have = ProbeActivations(folder, f"{workspace.llm.title or workspace.llm.name}, layer {workspace.layer}")
+    have = ProbeActivations(folder, f"{workspace.llm.label}, layer {workspace.layer}")
     if set(rows["key"]) <= have.row.keys():
         return have
     site = workspace.site(workspace.load_llm())

@@ -1,0 +1,63 @@
+"""What a GLP's folder says about it: shape, size and training, read from small files without torch, so that a page has it at once."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glp_core.errors import GlpError
+from glp_core.files import Json, read_object, tensor_header
+
+SIZES = ("d_input", "n_layers", "d_mlp")
+
+
+@dataclass(frozen=True)
+class GlpFacts:
+    """A GLP's facts; 0 and empty where its folder does not say."""
+
+    d_input: int = 0
+    n_layers: int = 0
+    d_mlp: int = 0
+    about: Json = field(default_factory=dict)
+    """How it was trained: activations seen, validation loss, run."""
+    parameters: int = field(default=0, compare=False)
+    """Of the final weights; 0 when they are missing or damaged (loading them says why)."""
+
+    @staticmethod
+    def read(folder: Path) -> "GlpFacts":
+        """Read a folder of `save_glp`; what is missing or damaged there is left out."""
+        try:
+            stored = read_object(folder / "config.json")
+        except GlpError:
+            stored = {}
+        denoiser, about = (part if isinstance(part := stored.get(key), dict) else {} for key in ("denoiser", "about"))
+        sizes = {name: size for name in SIZES if type(size := denoiser.get(name)) is int and size > 0}
+        return GlpFacts(
+            **(sizes if len(sizes) == len(SIZES) else {}),
+            about=about,
+            parameters=count_parameters(folder / "final.safetensors"),
+        )
+
+    @property
+    def shape(self) -> str:
+        """Blocks and neurons, in words."""
+        return f"{self.n_layers} blocks × {self.d_mlp:,} neurons" if self.n_layers else "unknown shape"
+
+    @property
+    def activations_seen(self) -> int | None:
+        """How many activations it was trained on."""
+        seen = self.about.get("activations_seen")
+        return seen if isinstance(seen, int) else None
+
+    @property
+    def validation_loss(self) -> float | None:
+        """At the end of its training."""
+        loss = self.about.get("validation_loss")
+        return loss if isinstance(loss, int | float) and math.isfinite(loss) else None
+
+
+def count_parameters(path: Path) -> int:
+    """Return how many numbers a safetensors file holds, 0 when it is missing or damaged."""
+    try:
+        return sum(math.prod(entry["shape"]) for entry in tensor_header(path).tensors.values())
+    except (GlpError, OSError):
+        return 0

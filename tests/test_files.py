@@ -1,0 +1,82 @@
+"""Reading what a workspace holds: damaged and hostile files are named in one sentence, facts about them left out."""
+
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glp_core.errors import GlpError
+from glp_core.files import LARGEST_JSON, read_json, read_object, tensor_header, write_json
+from glp_core.prior.checkpoint import save_glp
+from glp_core.prior.facts import GlpFacts
+from glp_core.steering.direction_facts import DirectionFacts, stored_directions
+from tests.support import tiny
+
+NO_JSON = ["", "{", '{"a": NaN}', '{"a": Infinity}', "[" * 5000, "1" * 5000, "\ud83d"]
+
+
+@pytest.mark.parametrize("text", NO_JSON)
+def test_what_is_no_json_is_named(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(GlpError, match="x.json is not readable JSON"):
+        read_json(path)
+
+
+def test_json_of_the_wrong_kind_or_size_is_named(tmp_path):
+    write_json(tmp_path / "list.json", [1])
+    with pytest.raises(GlpError, match="holds a list, wanted a JSON object"):
+        read_object(tmp_path / "list.json")
+    with pytest.raises(GlpError, match="does not exist"):
+        read_json(tmp_path / "none.json")
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(LARGEST_JSON + 1)
+    with pytest.raises(GlpError, match="larger than 50,000,000 bytes"):
+        read_json(tmp_path / "large.json")
+
+
+def write_header(path, header):
+    raw = header.encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw)
+
+
+@pytest.mark.parametrize("header", ["1", "[]", "{", "null", '{"a": 3}', '{"a": {"shape": [2]}}', "[" * 5000])
+def test_a_damaged_header_is_named_and_its_direction_left_out(tmp_path, header):
+    path = tmp_path / "bad.safetensors"
+    write_header(path, header)
+    with pytest.raises(GlpError, match="bad.safetensors has a damaged header"):
+        tensor_header(path)
+    assert stored_directions(tmp_path) == []
+
+
+def test_directions_are_sorted_by_title_and_garbled_ones_left_out(tmp_path):
+    facts = {"title": "b", "auroc": 0.9, "how": "drawn"}
+    changes = {"b": {}, "a": {"title": "A", "auroc": float("nan")}, "huge": {"auroc": 10**400}, "text": {"title": 3}}
+    for name, change in changes.items():
+        metadata = {"direction": json.dumps(facts | change)}
+        save_file({"vector": torch.ones(3)}, tmp_path / f"{name}.safetensors", metadata=metadata)
+    save_file({"vector": torch.ones(3)}, tmp_path / "none.safetensors")
+    assert [one.title for one in stored_directions(tmp_path)] == ["A", "b"]
+    assert DirectionFacts.read(tmp_path / "b.safetensors") == DirectionFacts("b", "b", 0.9, "drawn")
+
+
+def test_a_glps_facts_are_those_of_its_weights(tiny_glp, tmp_path):
+    save_glp(tiny_glp, tmp_path, about={"activations_seen": 7, "validation_loss": 1.5})
+    facts = GlpFacts.read(tmp_path)
+    assert facts.parameters == sum(p.numel() for p in tiny_glp.network.parameters())
+    assert (facts.d_input, facts.n_layers, facts.d_mlp) == (tiny.WIDTH, tiny_glp.n_layers, tiny_glp.d_mlp)
+    assert (facts.activations_seen, facts.validation_loss) == (7, 1.5)
+    assert str(tiny_glp.n_layers) in facts.shape
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "[]", "{}", '{"denoiser": {"d_input": "", "n_layers": 1, "d_mlp": 2}}', '{"denoiser": 3, "about": 3}']
+)
+def test_facts_that_a_folder_does_not_say_are_left_out(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "final.safetensors").write_bytes(b"damaged")
+    facts = GlpFacts.read(tmp_path)
+    assert facts == GlpFacts() and facts.parameters == 0 and facts.shape == "unknown shape"
+    assert facts.activations_seen is None and facts.validation_loss is None
