@@ -17,7 +17,7 @@ from glp_core.llm.model import Llm
 
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a
-row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one (design.md, section 5)."""
+row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,6 @@ class Sampling:
     """Tokens a row; fewer when a stop token comes."""
     temperature: float = 0.0
     """0: the likeliest token; else the softmax temperature."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens that holds this much probability."""
     seed: int = 0
     """Every row of a request starts from this seed, so rows differ by what is done to them, not by luck."""
 
@@ -38,8 +36,6 @@ class Sampling:
             raise GlpError(f"Got {self.max_tokens!r} tokens to generate, wanted a whole number of at least 1.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise GlpError(f"Temperature is {self.temperature}, wanted a number of at least 0 (0: always the likeliest token).")
-        if not 0 < self.top_p <= 1:
-            raise GlpError(f"top_p is {self.top_p}, wanted more than 0 and at most 1 (1: all tokens).")
         if type(self.seed) is not int or not 0 <= self.seed < 2**62:
             raise GlpError(f"The seed is {self.seed!r}, wanted a whole number from 0 to 2^62.")
 
@@ -115,31 +111,6 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     if sampling.temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits.double() / sampling.temperature).softmax(-1)
-    if sampling.top_p == 1:
-        return _invert(probabilities, uniform.to(probabilities))
-    chosen = []
-    for row, point in zip(probabilities, uniform.to(probabilities), strict=True):
-        kept, order = _nucleus(row, sampling.top_p)
-        chosen.append(order[_invert(kept[None], point[None])[0]])
-    return torch.stack(chosen)
-
-
-def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Return the likeliest tokens' probabilities that together reach `top_p`, falling, and their ids.
-
-    Looks at ever more tokens, since sorting a whole vocabulary would take as long as a step of a small model.
-    """
-    for k in (256, 4096, len(probabilities)):
-        kept, order = probabilities.topk(min(k, len(probabilities)))
-        before = kept.cumsum(0) - kept
-        if before[-1] >= top_p:
-            break
-    n = max(1, int((before < top_p).sum()))
-    return kept[:n], order[:n]
-
-
-def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Return where the running sum of probabilities (rows, n), not normalised, passes `uniform` (rows,) of its total."""
     cumulative = probabilities.cumsum(-1)
-    index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+    index = torch.searchsorted(cumulative, uniform.to(probabilities)[:, None] * cumulative[:, -1:], right=True)
     return index.clamp_max(probabilities.shape[-1] - 1)[:, 0]

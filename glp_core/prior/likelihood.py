@@ -83,13 +83,6 @@ def velocity_of(glp: GLP, layer: int | None = None) -> Velocity:
     return velocity
 
 
-def gaussian_log_likelihood(z: Tensor, covariance: Tensor) -> Tensor:
-    """Return the closed form for a centred normal distribution, latents (n, d) to nats per dimension (n,)."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    scaled = (z.double() @ vectors).square() / values
-    return (-0.5 * (scaled + values.log() + math.log(2 * math.pi))).mean(1).float()
-
-
 def _signs(z: Tensor, probes: int | None, generator: torch.Generator | None) -> Tensor:
     """Return sign vectors (k, n, d); for the exact divergence the unit vectors (d, 1, d)."""
     d = z.shape[1]

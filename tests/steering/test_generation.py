@@ -29,7 +29,7 @@ from tests.support import tiny
 LAYER, NORM = 1, 4.0
 PROMPT = "The cat sat on the mat and"
 GREEDY = Sampling(12)
-SAMPLED = Sampling(12, temperature=1.1, top_p=0.9, seed=7)
+SAMPLED = Sampling(12, temperature=1.1, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -277,32 +277,10 @@ def test_prompts_that_rows_share_are_read_once(tiny_llm):
     assert lengths == [(1, 3)]
 
 
-def test_top_p_keeps_the_smallest_set_that_holds_its_mass():
-    """Probabilities 0.5, 0.3, 0.2 at ids 2, 0, 1: with top_p 0.7 the first two remain, at 5/8 and 3/8."""
-    logits = torch.tensor([[0.3, 0.2, 0.5]]).log()
-    points = torch.tensor([0.0, 0.624, 0.626, 0.99])
-    sampling = Sampling(1, temperature=1.0, top_p=0.7)
-    assert [int(choose(logits, sampling, p[None])) for p in points] == [2, 2, 0, 0]
-    everything = Sampling(1, temperature=1.0)
-    assert [int(choose(logits, everything, torch.tensor([p]))) for p in (0.0, 0.29, 0.31, 0.49, 0.51, 0.99)] == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-    ]
-
-
-@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
-def test_top_p_over_many_tokens_is_what_sorting_all_of_them_gives(top_p):
-    logits = 2 * torch.randn(8, 6000, generator=torch.Generator().manual_seed(0))
-    uniform = torch.rand(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    drawn = choose(logits, Sampling(1, temperature=1.0, top_p=top_p), uniform)
-    for row, point, token in zip(logits.double().softmax(-1), uniform, drawn, strict=True):
-        falling, order = row.sort(descending=True)
-        kept = falling[: int((falling.cumsum(0) < top_p).sum()) + 1]
-        assert token == order[int((kept.cumsum(0) / kept.sum() <= point).sum())]
+def test_a_point_chooses_the_token_in_whose_share_it_lies():
+    logits, everything = torch.tensor([[0.3, 0.2, 0.5]]).log(), Sampling(1, temperature=1.0)
+    points = (0.0, 0.29, 0.31, 0.49, 0.51, 0.99)
+    assert [int(choose(logits, everything, torch.tensor([p]))) for p in points] == [0, 0, 1, 1, 2, 2]
 
 
 def test_temperature_sharpens_as_softmax_does():
@@ -315,7 +293,7 @@ def test_temperature_sharpens_as_softmax_does():
 def test_sampled_tokens_follow_the_distribution():
     probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4])
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = choose(probabilities.log().expand(20_000, 4), Sampling(1, temperature=1.0, top_p=0.999), uniform)
+    drawn = choose(probabilities.log().expand(20_000, 4), Sampling(1, temperature=1.0), uniform)
     torch.testing.assert_close(drawn.bincount(minlength=4) / 20_000, probabilities, atol=0.012, rtol=0)
 
 
@@ -369,9 +347,7 @@ def test_what_a_user_can_get_wrong_is_said(tiny_llm, direction, change, words):
         list(generate(Site(tiny_llm, change.get("layer", LAYER), NORM), ids, change.get("arms", [arm]), GREEDY))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"max_tokens": 0}, {"temperature": math.nan}, {"temperature": -1.0}, {"top_p": 0.0}, {"seed": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"temperature": math.nan}, {"temperature": -1.0}, {"seed": -1}])
 def test_sampling_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(GlpError, match="wanted"):
         Sampling(**wrong)
