@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, file_digest, read_json, write_json
+from glp_core.files import Json, file_digest, read_json, read_object, write_json
 from glp_core.llm.sources import LlmSource, cache_folder
 
 if TYPE_CHECKING:
@@ -125,18 +125,17 @@ class Workspace:
             raise GlpError(
                 f"No workspace.json in {folder}: this is no workspace. `python -m glp_core collect --help` says how to make one."
             )
-        found = read_json(path)
-        wanted = {"name", "llm", "layer", "dtype", "median_norm", "versions"}
-        if not isinstance(found, dict) or wanted - found.keys():
-            missing = sorted(wanted - (found.keys() if isinstance(found, dict) else set()))
-            raise GlpError(f"{path} lacks {', '.join(missing)}.")
+        facts = read_object(path)
+        names = {"name", "llm", "layer", "dtype", "median_norm", "versions"}
+        if names - facts.keys():
+            raise GlpError(f"{path} lacks {', '.join(sorted(names - facts.keys()))}.")
         try:
-            source = LlmSource(**found["llm"])
+            source = LlmSource(**facts["llm"])
         except TypeError as error:
             raise GlpError(
                 f"{path}: llm is no LLM source: {error}. Wanted kind, name and, as the kind asks, file, sha256, revision."
             ) from error
-        return cls(folder=folder, llm=source, device=device, **{key: found[key] for key in wanted - {"llm"}})
+        return cls(folder=folder, llm=source, device=device, **{key: facts[key] for key in names - {"llm"}})
 
     def save(self) -> None:
         """Write workspace.json."""
@@ -177,12 +176,12 @@ class Workspace:
         """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
         from glp_core.prior.checkpoint import read_statistics
 
-        found = read_statistics(self.folder / "glp").get("covariance")
-        if found is None:
+        covariance = read_statistics(self.folder / "glp").get("covariance")
+        if covariance is None:
             raise GlpError(
                 f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core train --install` stores it."
             )
-        return found
+        return covariance
 
     def prefixes(self, name: str = "prefixes", path: Path | None = None) -> list[str]:
         """Return openings of texts to be gone on with: <name>.json of this workspace, or the demo's; or those of a file.

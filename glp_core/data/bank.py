@@ -93,10 +93,10 @@ def nearest(glp: GLP, bank: Bank, acts: Tensor, *, own: Tensor | None = None) ->
         own: each activation's document (n,), when it is from the bank: neighbours from the same document do not count.
     """
     points = glp.normalize(bank.acts).cpu()
-    found = []
+    smallest = []
     for start in range(0, len(acts), 512):
         distances = torch.cdist(glp.normalize(acts[start : start + 512]).cpu(), points)
         if own is not None:
             distances[own[start : start + 512, None] == bank.documents] = torch.inf
-        found.append(distances.min(1).values)
-    return torch.cat(found) / acts.shape[-1] ** 0.5 if found else torch.zeros(0)
+        smallest.append(distances.min(1).values)
+    return torch.cat(smallest) / acts.shape[-1] ** 0.5 if smallest else torch.zeros(0)

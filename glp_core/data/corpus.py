@@ -64,12 +64,12 @@ def tasks() -> tuple[Task, ...]:
     """Return the 113 binary tasks, in the wheel's order."""
     table = pd.read_csv(wheel_file(PACKAGE, MASTER, MASTER_SHA256))
     binary = table[table["Data type"] == "Binary Classification"]
-    found = []
+    listed = []
     for saved, asks, tag in zip(binary["Dataset save name"], binary["Probe to"], binary["Dataset Tag"], strict=True):
         name = Path(saved).stem
         said = asks if isinstance(asks, str) and asks.strip() != "^" else tag  # "^": as above
-        found.append(Task(name, str(said), f"sae_probes/data/cleaned_data/{name}.csv.zst"))
-    return tuple(found)
+        listed.append(Task(name, str(said), f"sae_probes/data/cleaned_data/{name}.csv.zst"))
+    return tuple(listed)
 
 
 def task(name: str) -> Task:

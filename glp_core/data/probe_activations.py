@@ -99,9 +99,9 @@ def collect_probe_activations(
     """
     made_by = f"{site.llm.title}, layer {site.layer}"
     have = ProbeActivations(folder, made_by)
-    wanted = rows.sort_values("rank", kind="stable").drop_duplicates("key")
-    todo = wanted[~wanted["key"].isin(have.row)]
-    total = len(wanted)
+    texts = rows.sort_values("rank", kind="stable").drop_duplicates("key")
+    todo = texts[~texts["key"].isin(have.row)]
+    total = len(texts)
     for start in range(0, len(todo), TEXTS_PER_PART):
         part = todo.iloc[start : start + TEXTS_PER_PART]
         tensors = last_token_activations(site, part["text"].tolist(), max_tokens=max_tokens)
@@ -135,13 +135,15 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
 def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
     """Collect the inputs (batch, tokens, m) of the layer's MLP down projection; for one thread at a time."""
     block = layer_at(model, layer)
-    found = next((m for name, m in block.named_modules() if name in ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h")), None)
-    if found is None:
+    projection = next(
+        (m for name, m in block.named_modules() if name in ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h")), None
+    )
+    if projection is None:
         raise GlpError(
             f"No MLP down projection found in layer {layer} of {type(model).__name__}: raw MLP neurons cannot be read."
         )
     seen: list[Tensor] = []
-    handle = found.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    handle = projection.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     try:
         yield seen
     finally:

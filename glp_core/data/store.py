@@ -122,7 +122,7 @@ class ActivationStore:
             chosen = order[start : start + window]
             yield chosen, sum(counts[i] for i in chosen) // size
 
-    def _mixed(self, chosen: list[int], epoch: int, size: int, wanted: range) -> Iterator[Tensor]:
+    def _mixed(self, chosen: list[int], epoch: int, size: int, batches: range) -> Iterator[Tensor]:
         """Read shards and yield the batches `wanted` of their rows in random order, as copies."""
         counts = [self._shards[i]["activations"] for i in chosen]
         acts = torch.empty(0)
@@ -133,7 +133,7 @@ class ActivationStore:
             acts[end - len(part) : end] = part
         generator = torch.Generator().manual_seed(1_000_003 * (epoch + 1) + chosen[0])
         order = torch.randperm(len(acts), generator=generator)
-        for i in wanted:
+        for i in batches:
             yield acts[order[i * size : (i + 1) * size]]
 
     def acts(self, shard: int) -> Tensor:

@@ -43,9 +43,9 @@ class TextReading:
     ) -> "TextReading":
         """Read rows of token ids, each from its position `start` on."""
         spans = [acts[start:] for acts, start in zip(site.read(rows, progress=progress), starts, strict=True)]
-        kept = [span[~site.is_massive(span)] for span in spans]
+        content = [span[~site.is_massive(span)] for span in spans]
         nothing = torch.full((site.llm.d_model,), torch.nan)
-        last, means = ([pool(span) if len(span) else nothing for span in kept] for pool in (_last, _mean))
+        last, means = ([pool(span) if len(span) else nothing for span in content] for pool in (_last, _mean))
         return TextReading(torch.stack(last), torch.stack(means))
 
     def pooled(self, pooling: Pooling) -> Tensor:

@@ -117,8 +117,8 @@ class Scorer:
 
     def steering(self, glp: GLP) -> dict[str, float]:
         """Return the steering score: concept and fluency over strengths above 1."""
-        given = (self.site.llm, self.steered_direction, glp, self.texts, self.unsteered)
-        return {"steering": text_scores.steering_score(*given, strengths=self.strengths)}
+        inputs = (self.site.llm, self.steered_direction, glp, self.texts, self.unsteered)
+        return {"steering": text_scores.steering_score(*inputs, strengths=self.strengths)}
 
     @cached_property
     def _covariance(self) -> torch.Tensor:
@@ -133,10 +133,12 @@ class Scorer:
     @cached_property
     def steered_direction(self) -> Direction:
         """The direction, of the layer that the workspace models."""
-        found = self.workspace.direction(self.direction)
-        if found.layer != self.workspace.layer:
-            raise GlpError(f"{self.direction} is of layer {found.layer}, the workspace models layer {self.workspace.layer}.")
-        return found
+        direction = self.workspace.direction(self.direction)
+        if direction.layer != self.workspace.layer:
+            raise GlpError(
+                f"{self.direction} is of layer {direction.layer}, the workspace models layer {self.workspace.layer}."
+            )
+        return direction
 
     @cached_property
     def unsteered(self) -> list[Outcome]:
@@ -146,10 +148,10 @@ class Scorer:
     @cached_property
     def texts(self) -> list[str]:
         """The prefixes that are steered."""
-        found = read_json(DEMO / "prefixes.json")
-        if not 1 <= self.prefixes <= len(found):
-            raise GlpError(f"--prefixes is {self.prefixes}, wanted 1 to {len(found)}.")
-        return found[: self.prefixes]
+        prefixes = read_json(DEMO / "prefixes.json")
+        if not 1 <= self.prefixes <= len(prefixes):
+            raise GlpError(f"--prefixes is {self.prefixes}, wanted 1 to {len(prefixes)}.")
+        return prefixes[: self.prefixes]
 
 
 WAYS: dict[str, Callable[[Scorer, GLP], dict[str, float]]] = {
@@ -192,20 +194,20 @@ def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, again: boo
 def _settle(folder: Path, scorer: Scorer, scores: Sequence[str], table: dict[int, dict[str, float]], again: bool) -> None:
     """Note in evals.json how the scores are measured, so that values measured in two ways never stand in one column."""
     path = folder / "evals.json"
-    kept = read_json(path) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else {}
     for score in scores:
-        mine, theirs = scorer.settings(score), kept.get(score)
-        if any(score in row for row in table.values()) and theirs != mine:
+        now, before = scorer.settings(score), settings.get(score)
+        if any(score in row for row in table.values()) and before != now:
             if not again:
                 raise GlpError(
-                    f"{folder.name} has {score} measured with {theirs or 'settings that it does not tell'}, now wanted {mine}. Use "
+                    f"{folder.name} has {score} measured with {before or 'settings that it does not tell'}, now wanted {now}. Use "
                     "the same settings, or --again to forget those values and measure every checkpoint anew."
                 )
             for row in table.values():
                 row.pop(score, None)
             _write(folder / "evals.csv", table)
-        kept[score] = mine
-    write_json(path, kept)
+        settings[score] = now
+    write_json(path, settings)
 
 
 def _read(path: Path) -> dict[int, dict[str, float]]:

@@ -52,8 +52,8 @@ def other_activations(site: Site, texts: Sequence[str], n: int, *, shuffled: boo
     parts = [acts[1:] for acts in site.read(rows)]
     acts = torch.cat(parts)
     documents = torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])
-    kept = ~site.is_massive(acts)
-    acts, documents = acts[kept], documents[kept]
+    content = ~site.is_massive(acts)
+    acts, documents = acts[content], documents[content]
     if len(acts) < n:
         raise GlpError(f"The texts give {len(acts)} activations, wanted {n}: give more texts.")
     chosen = torch.from_numpy(rng.permutation(len(acts))[:n])
@@ -78,15 +78,15 @@ def detection_report(
     table: list[Json] = []
     for i, name in enumerate(names):
         limit = (most or {}).get(name, len(real))
-        kept = _spread(len(real), limit)
-        base = measures.of(name, real[kept], own=own[kept]).numpy()
+        places = _spread(len(real), limit)
+        base = measures.of(name, real[places], own=own[places]).numpy()
         for j, (kind, off) in enumerate(kinds.items()):
             progress(i * len(kinds) + j, len(names) * len(kinds), f"{name}, {kind}")
             rows = _spread(len(off.acts), limit)
             values = measures.of(name, off.acts[rows], own=off.documents[rows]).numpy()
             curve = roc(np.concatenate([values, base]), np.repeat([1, 0], [len(values), len(base)]))
             area = auc_interval(curve.area, len(values), len(base))
-            row = {"kind": kind, "measure": name, "auroc": area.value, "ci": area.ci, "n": len(rows), "n_real": len(kept)}
+            row = {"kind": kind, "measure": name, "auroc": area.value, "ci": area.ci, "n": len(rows), "n_real": len(places)}
             table.append(row | {"roc": curve.hits_at(RATES).round(4).tolist()})
     progress(1, 1, "")
     return {"rows": table, "n_real": len(real), "rates": list(RATES)}

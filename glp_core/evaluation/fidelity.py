@@ -159,10 +159,10 @@ def delta_lm_report(
         }
     middle = by_level.get("0.5", by_level[f"{noise_levels[0]:g}"])
     return {
-        **{name: found["value"] for name, found in middle.items()},
+        **{name: interval["value"] for name, interval in middle.items()},
         "mean_ablation": ablated.value,
         "mean_ablation_ci": ablated.ci,
-        "ci": {name: found["ci"] for name, found in middle.items()},
+        "ci": {name: interval["ci"] for name, interval in middle.items()},
         "base_loss": base.mean().item(),
         "noise_level": 0.5,
         "steps": 20,

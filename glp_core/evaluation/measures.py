@@ -110,10 +110,10 @@ def open_measures(workspace: "Workspace", meter: ManifoldMeter | None = None) ->
         meter: the workspace's, where it is loaded already.
     """
     if meter is None:
-        found = workspace.report("reference")
-        if found is None:
+        reference = workspace.report("reference")
+        if reference is None:
             raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
-        meter = ManifoldMeter(workspace.load_glp(), found)
+        meter = ManifoldMeter(workspace.load_glp(), reference)
     return Measures(meter, workspace.covariance(), Bank.load(workspace.folder / "bank"))
 
 
@@ -138,9 +138,9 @@ def of_distance(stored: Reference) -> Json:
     return {"n": stored.n, "quantiles": stored.quantiles(QUANTILES)}
 
 
-def percentiles(values: Tensor, found: Json | None) -> np.ndarray:
+def percentiles(values: Tensor, entry: Json | None) -> np.ndarray:
     """Return for each value (n,) the share of real activations that are less far off, by a measure's entry in the reference."""
-    quantiles = np.asarray((found or {}).get("quantiles", []), dtype=float)
+    quantiles = np.asarray((entry or {}).get("quantiles", []), dtype=float)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():
         raise GlpError(f"This measure's quantiles on real activations are missing or damaged. Make them with `{COMMAND}`.")
     return np.interp(values.double().numpy(), np.maximum.accumulate(quantiles), np.linspace(0, 1, len(quantiles)))

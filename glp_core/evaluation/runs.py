@@ -8,7 +8,6 @@ how each score was measured. A run that went on from given weights (`start` in i
 did itself; read here, what the weights had seen before is added. Knows nothing of models.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import pandas as pd
 
 from glp_core.errors import GlpError
 from glp_core.evaluation.scaling_law import frontier
-from glp_core.files import Json
+from glp_core.files import Json, read_object
 
 FitPoints = Literal["frontier", "all"]
 """Which checkpoints the law is fitted to."""
@@ -200,15 +199,11 @@ def _old_ends(checkpoints: pd.DataFrame, log: pd.DataFrame) -> "pd.Series[bool]"
 
 def _measured(folder: Path) -> dict[str, Json]:
     """Return what evals.json says; a person's own run need not have one, and a damaged one says nothing."""
-    path = folder / "evals.json"
-    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
-        return {}
     try:
-        found = json.loads(path.read_text())
-    except (ValueError, OSError):
+        settings = read_object(folder / "evals.json")
+    except (GlpError, OSError):
         return {}
-    known = found if isinstance(found, dict) else {}
-    return {name: known[name] for name in SCORES if isinstance(known.get(name), dict)}
+    return {name: settings[name] for name in SCORES if isinstance(settings.get(name), dict)}
 
 
 def _scores(folder: Path) -> pd.DataFrame | None:
@@ -231,10 +226,10 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd
         raise GlpError(f"{path} lacks the column(s) {', '.join(missing)}; wanted {', '.join(needed)}.")
     if table.empty:
         raise GlpError(f"{path} has no rows yet. Wait until the run has logged its first step.")
-    kept = table[[*needed, *(name for name in optional if name in table)]]
-    numbers = kept.apply(pd.to_numeric, errors="coerce")
-    for name in kept:
-        wrong = numbers[name].isna() & kept[name].notna() | ~np.isfinite(numbers[name].fillna(0))
+    columns = table[[*needed, *(name for name in optional if name in table)]]
+    numbers = columns.apply(pd.to_numeric, errors="coerce")
+    for name in columns:
+        wrong = numbers[name].isna() & columns[name].notna() | ~np.isfinite(numbers[name].fillna(0))
         if wrong.any() or (name in needed and name != "validation_loss" and numbers[name].isna().any()):
             line = int((wrong | numbers[name].isna()).idxmax()) + 2
             raise GlpError(f"{path}, line {line}: {name} is not a finite number.")
@@ -246,15 +241,10 @@ def _config(folder: Path) -> Json:
     for name in ("run.json", "config.json"):
         path = folder / name
         if path.is_file():
-            if path.stat().st_size > LARGEST_FILE:
-                raise GlpError(f"{path} has {path.stat().st_size:,} bytes, wanted a small configuration.")
-            try:
-                found = json.loads(path.read_text())
-            except (ValueError, OSError) as error:
-                raise GlpError(f"{path} is not readable JSON ({type(error).__name__}).") from error
-            if not isinstance(found, dict) or not isinstance(found.get("train", {}), dict):
+            config = read_object(path)
+            if not isinstance(config.get("train", {}), dict):
                 raise GlpError(f"{path} holds no configuration: wanted an object with train: {{…}}.")
-            return found
+            return config
     raise GlpError(f"No config.json (or run.json) in {folder}: the run's configuration says what was planned.")
 
 

@@ -124,9 +124,9 @@ def fit_law(compute: ArrayLike, loss: ArrayLike, *, draws: int = 1000, seed: int
     generator = np.random.default_rng(seed)
     redrawn = fitted + generator.choice(spread, (draws, len(x)))
     refits = _refit(theta, x - centre, redrawn)
-    found = np.vstack([theta, refits])
-    found[:, 1] += found[:, 2] * centre
-    return ScalingFit(np.exp(x), np.exp(y), found)
+    draws_and_fit = np.vstack([theta, refits])
+    draws_and_fit[:, 1] += draws_and_fit[:, 2] * centre
+    return ScalingFit(np.exp(x), np.exp(y), draws_and_fit)
 
 
 def frontier(compute: ArrayLike, loss: ArrayLike) -> NDArray[np.bool_]:

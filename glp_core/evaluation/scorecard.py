@@ -54,8 +54,8 @@ class Contest:
 def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> tuple[Rows, Rows]:
     """Return two sets of at most n real activations (m, d) from different documents (m,), equally many."""
     generator = torch.Generator().manual_seed(seed)
-    known = documents.unique()
-    first = torch.isin(documents, known[torch.randperm(len(known), generator=generator)[: len(known) // 2]])
+    numbers = documents.unique()
+    first = torch.isin(documents, numbers[torch.randperm(len(numbers), generator=generator)[: len(numbers) // 2]])
     order = torch.randperm(len(acts), generator=generator)
     sides = [order[first[order] == side] for side in (True, False)]
     count = min(n, *(len(side) for side in sides))
@@ -71,8 +71,8 @@ def frechet(one: Rows, other: Rows) -> Json:
     value = frechet_distance(one.acts, other.acts)
     parts = []
     for group in range(GROUPS):
-        kept = [rows.acts[rows.groups % GROUPS != group] for rows in (one, other)]
-        parts.append(frechet_distance(*kept))
+        rest = [rows.acts[rows.groups % GROUPS != group] for rows in (one, other)]
+        parts.append(frechet_distance(*rest))
     return jackknife(value, parts, least=0.0).to_json() | {"n": len(one.acts)}
 
 
@@ -150,16 +150,16 @@ def _drawn(contest: Contest, k: int) -> dict[tuple[str, str], Rows]:
     """Return samples drawn from noise, by method and way."""
     n, glp, prior = len(contest.halves[0].acts), contest.glp, contest.prior
     noise = torch.randn(n, glp.d_input, generator=torch.Generator().manual_seed(0))
-    found = {
+    samples = {
         ("GLP", f"drawn from noise, {steps} step{'s' * (steps > 1)}"): torch.cat(
             [glp.sample(part, steps).cpu() for part in noise.split(1000)]
         )
         for steps in STEPS
     }
-    found[f"PCA, {k} components", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0), components=k)
-    found["Gaussian", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0))
-    kept = {key: acts[~contest.site.is_massive(acts)] for key, acts in found.items()}
-    return {key: Rows(acts, torch.arange(len(acts))) for key, acts in kept.items()}
+    samples[f"PCA, {k} components", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0), components=k)
+    samples["Gaussian", "drawn from noise"] = prior.sample(n, torch.Generator().manual_seed(0))
+    content = {key: acts[~contest.site.is_massive(acts)] for key, acts in samples.items()}
+    return {key: Rows(acts, torch.arange(len(acts))) for key, acts in content.items()}
 
 
 def _given_back(contest: Contest, replace: Replace) -> Rows:
@@ -167,7 +167,7 @@ def _given_back(contest: Contest, replace: Replace) -> Rows:
     acts, groups = contest.halves[0]
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(3))
     parts = zip(acts.split(1000), noise.split(1000), strict=True)
-    return Rows(torch.cat([replace(part, its).float().cpu() for part, its in parts]), groups)
+    return Rows(torch.cat([replace(part, drawn).float().cpu() for part, drawn in parts]), groups)
 
 
 def _row(contest: Contest, method: str, way: str, sample: Rows) -> Json:

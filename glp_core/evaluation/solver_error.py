@@ -62,10 +62,10 @@ def fit_two_calls(trial: Trial, *, evaluations: int = 45) -> TwoCalls:
     def solve(share: float, grow: float, reach: float) -> tuple[float, TwoCalls]:
         second = velocity((1 + grow) * trial.start + reach * share * h * first, (1 - share) * sigma)
         columns = torch.stack([c.flatten() for c in (trial.start, h * first, h * second)], dim=1).double()
-        wanted = (trial.exact - trial.start).flatten().double()
-        scale, *weights = torch.linalg.solve(columns.T @ columns, columns.T @ wanted).tolist()
+        target = (trial.exact - trial.start).flatten().double()
+        scale, *weights = torch.linalg.solve(columns.T @ columns, columns.T @ target).tolist()
         step = TwoCalls(sigma, share, grow, reach, scale, tuple(weights))
-        return float((columns @ columns.new_tensor([scale, *weights]) - wanted).square().mean()), step
+        return float((columns @ columns.new_tensor([scale, *weights]) - target).square().mean()), step
 
     def loss(numbers: np.ndarray) -> float:
         share, grow, reach = (float(x) for x in numbers)

@@ -137,14 +137,14 @@ def borders(
     return {name: float(np.exp((np.log(p / (1 - p)) - start) / slope * scale + centre)) for name, p in SHARES.items()}
 
 
-def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: int = 0) -> Json:
+def report(texts: Sequence[Text], limits: Limits, *, draws: int = DRAWS, seed: int = 0) -> Json:
     """Return the zones' borders, the AUROC of distance for broken texts, and the share of broken texts by distance and by arm.
 
     Intervals (95%) are bootstrapped over prefixes and directions at once, since texts that share one are not independent.
     """
     from sklearn.metrics import roc_auc_score
 
-    distance, broken = np.array([text.distance for text in texts]), found.broken(texts)
+    distance, broken = np.array([text.distance for text in texts]), limits.broken(texts)
     if len(texts) < 30 or broken.all() or not broken.any():
         raise GlpError(
             f"{int(broken.sum())} of {len(texts)} texts are broken; zones need at least 30 texts, broken and whole ones: steer more "
@@ -165,7 +165,7 @@ def report(texts: Sequence[Text], found: Limits, *, draws: int = DRAWS, seed: in
         "auroc": area.to_json(),
         "bins": _bins(distance, broken),
         "by_arm": _by_arm(texts, broken),
-        "limits": found._asdict(),
+        "limits": limits._asdict(),
         "n_texts": len(texts),
         "n_broken": int(broken.sum()),
     }

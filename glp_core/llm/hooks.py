@@ -45,11 +45,11 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
         GlpError: the model keeps its blocks at none of the known places.
     """
     for path in LAYER_PATHS:
-        found: object = model
+        blocks: object = model
         for name in path.split("."):
-            found = getattr(found, name, None)
-        if isinstance(found, nn.ModuleList):
-            return found
+            blocks = getattr(blocks, name, None)
+        if isinstance(blocks, nn.ModuleList):
+            return blocks
     raise GlpError(
         f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
         "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.hooks.LAYER_PATHS."
@@ -119,10 +119,10 @@ def _with_hook(layer: nn.Module) -> nn.Module:
 
 
 def _run_taps(layer: nn.Module, _inputs: tuple[object, ...], output: Output) -> Output | None:
-    mine = [tap for tap in _taps.get() if tap.layer is layer]
-    if not mine:
+    taps = [tap for tap in _taps.get() if tap.layer is layer]
+    if not taps:
         return None
     hidden = output[0] if isinstance(output, tuple) else output
-    for tap in mine:
+    for tap in taps:
         hidden = tap.apply(hidden)
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden

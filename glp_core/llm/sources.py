@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from glp_core.errors import GlpError
-from glp_core.files import file_digest, read_json
+from glp_core.files import file_digest, read_object
 
 Kind = Literal["wheel", "folder", "hub"]
 
@@ -84,8 +84,7 @@ def wheel_file(package: str, file: str, sha256: str = "") -> Path:
 def check_shards(folder: Path) -> None:
     """Refuse an index whose weight files lie outside the folder."""
     for index in folder.glob("*.index.json"):
-        found = read_json(index)
-        names = found.get("weight_map") if isinstance(found, dict) else None
+        names = read_object(index).get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise GlpError(f"{index} has no weight_map from tensor names to file names. Copy the folder again.")
         for name in set(names.values()):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, tensor_header, write_json, write_tensors
+from glp_core.files import Json, read_json, read_object, tensor_header, write_json, write_tensors
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
@@ -96,15 +96,15 @@ def save_fitted_steps(folder: Path, steps: Sequence[TwoCalls], checkpoint: str =
 def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[TwoCalls, ...]:
     """Return the stored numbers, none when they are missing or belong to another checkpoint."""
     path = folder / "config.json"
-    found = read_json(path).get("fitted_steps") if path.is_file() else None
-    if not found:
+    stored = read_object(path).get("fitted_steps") if path.is_file() else None
+    if not stored:
         return ()
     try:
-        steps = tuple(TwoCalls(**step) for step in found["steps"])
+        steps = tuple(TwoCalls(**step) for step in stored["steps"])
         numbers = [x for s in steps for x in (s.noise_level, s.share, s.grow, s.reach, s.scale, *s.weights)]
         if not all(math.isfinite(x) for x in numbers) or any(len(s.weights) != 2 for s in steps):
             raise ValueError("numbers that are not finite, or not two weights")
-        return steps if found["checkpoint"] == checkpoint else ()
+        return steps if stored["checkpoint"] == checkpoint else ()
     except (KeyError, TypeError, ValueError) as error:
         raise GlpError(
             f"fitted_steps in {path} are damaged: {error}. Make them again with `python -m glp_core solvers`."
@@ -114,38 +114,38 @@ def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[TwoCalls, ...]:
 def read_config(folder: Path) -> DenoiserConfig:
     """Return the network's shape from config.json (ours) or config.yaml (released)."""
     if (folder / "config.json").is_file():
-        found = read_json(folder / "config.json").get("denoiser")
+        shape = read_object(folder / "config.json").get("denoiser")
     elif (folder / "config.yaml").is_file():
-        found = _released_config(folder / "config.yaml")
+        shape = _released_config(folder / "config.yaml")
     else:
         raise GlpError(f"No config.json or config.yaml in {folder}: this is no GLP folder.")
-    known = set(DenoiserConfig.__dataclass_fields__)
-    if not isinstance(found, dict) or not known - {"multi_layer_n_layers"} <= set(found):
-        raise GlpError(f"The configuration in {folder} lacks the network's shape: wanted {', '.join(sorted(known))}.")
-    return DenoiserConfig(**{key: value for key, value in found.items() if key in known})
+    fields = set(DenoiserConfig.__dataclass_fields__)
+    if not isinstance(shape, dict) or not fields - {"multi_layer_n_layers"} <= set(shape):
+        raise GlpError(f"The configuration in {folder} lacks the network's shape: wanted {', '.join(sorted(fields))}.")
+    return DenoiserConfig(**{key: value for key, value in shape.items() if key in fields})
 
 
 def read_statistics(folder: Path) -> dict[str, Tensor]:
     """Return mean, var and, where stored, covariance."""
     if (folder / "statistics.safetensors").is_file():
         tensor_header(folder / "statistics.safetensors")
-        found = load_file(folder / "statistics.safetensors")
+        statistics = load_file(folder / "statistics.safetensors")
     elif (folder / "rep_statistics.pt").is_file():
-        found = _load_pt(folder / "rep_statistics.pt")
+        statistics = _load_pt(folder / "rep_statistics.pt")
     else:
         raise GlpError(f"No statistics.safetensors or rep_statistics.pt in {folder}.")
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), Tensor) for key in ("mean", "var")):
+    if not isinstance(statistics, dict) or not all(isinstance(statistics.get(key), Tensor) for key in ("mean", "var")):
         raise GlpError(f"The statistics in {folder} must hold tensors mean and var.")
-    return found
+    return statistics
 
 
-def _checked_names(path: Path, header: Json, wanted: dict[str, Tensor]) -> dict[str, str]:
+def _checked_names(path: Path, header: Json, parameters: dict[str, Tensor]) -> dict[str, str]:
     """Return the stored name of every parameter, after checking names, shapes and number formats against the configuration."""
     names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header}
-    missing, extra = sorted(wanted.keys() - names.keys()), sorted(names.keys() - wanted.keys())
+    missing, extra = sorted(parameters.keys() - names.keys()), sorted(names.keys() - parameters.keys())
     if missing or extra:
         raise GlpError(f"{path.name} does not fit its configuration: missing {missing[:3]}, unknown {extra[:3]}.")
-    for name, tensor in wanted.items():
+    for name, tensor in parameters.items():
         shape, kind = tuple(header[names[name]]["shape"]), header[names[name]]["dtype"]
         if shape != tuple(tensor.shape):
             raise GlpError(f"{path.name}: {name} has shape {shape}, its configuration wants {tuple(tensor.shape)}.")
@@ -177,9 +177,9 @@ def _folder(where: str, checkpoint: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["config.yaml", "config.json", "rep_statistics.pt", "statistics.safetensors", f"{checkpoint}.safetensors"]
+    files = ["config.yaml", "config.json", "rep_statistics.pt", "statistics.safetensors", f"{checkpoint}.safetensors"]
     try:
-        return Path(snapshot_download(where, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(where, revision=revision, allow_patterns=files))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise GlpError(
             f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder."
@@ -202,17 +202,17 @@ def _released_config(path: Path) -> Json:
     """Read denoiser_config; a value such as ${a.b} is looked up in the same file, nothing else is evaluated."""
     try:
         whole = yaml.safe_load(path.read_text())
-        found = dict(whole["glp_kwargs"]["denoiser_config"])
+        config = dict(whole["glp_kwargs"]["denoiser_config"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise GlpError(f"{path} has no glp_kwargs.denoiser_config: {error}.") from error
-    for key, value in found.items():
+    for key, value in config.items():
         reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
         if reference:
             target: object = whole
             for part in reference[1].split("."):
                 target = target.get(part) if isinstance(target, dict) else None
-            found[key] = target
-    return found
+            config[key] = target
+    return config
 
 
 def _load_pt(path: Path) -> dict[str, Tensor]:

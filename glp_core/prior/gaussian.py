@@ -116,8 +116,8 @@ def gaussian_prior(mean: Tensor, covariance: Tensor) -> GaussianPrior:
 
 
 def _digest(*tensors: Tensor) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
-        found.update(tensor.detach().cpu().contiguous().double().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
+        digest.update(tensor.detach().cpu().contiguous().double().numpy().tobytes())
+    return digest.hexdigest()

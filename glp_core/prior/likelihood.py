@@ -99,5 +99,5 @@ def _with_divergence(velocity: Velocity, z: Tensor, sigma: float, signs: Tensor,
     for i, e in enumerate(signs):
         (back,) = torch.autograd.grad((v * e).sum(), z, retain_graph=i + 1 < len(signs))
         parts.append((back * e).sum(1))
-    found = torch.stack(parts).detach()
-    return v.detach(), found.sum(0, keepdim=True) if exact else found
+    products = torch.stack(parts).detach()
+    return v.detach(), products.sum(0, keepdim=True) if exact else products

@@ -18,8 +18,8 @@ from glp_core.data.bank import make_bank
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import open_measures, reference
-from glp_core.files import read_json
 from glp_core.neurons.planes import umap_plane
+from glp_core.prior.facts import GlpFacts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     laid = umap_plane(latents, {}, progress=reporter("the map's plane"))
     replace(measures.bank, plane=torch.from_numpy(laid.real)).save(workspace.folder / "bank")
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
-    about = read_json(workspace.folder / "glp" / "config.json").get("about", {})
+    about = GlpFacts.read(workspace.folder / "glp").about
     found = reference(measures, n=args.reference, progress=reporter("measures"))
     report = {"measures": found, "glp": about, "bank": measures.bank.facts}
     workspace.save_report("measures", report)

@@ -9,8 +9,9 @@ from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
-from glp_core.files import Json, read_json
+from glp_core.files import Json
 from glp_core.prior.distance import make_reference
+from glp_core.prior.facts import GlpFacts
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.prior.glp import GLP
 from glp_core.stats import bootstrap_mean
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     store = ActivationStore(args.store or workspace.store_folder)
     if store.manifest["layer"] != workspace.layer:
         raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {workspace.layer}.")
-    glp, about = workspace.load_glp(), read_json(workspace.folder / "glp" / "config.json").get("about", {})
+    glp, about = workspace.load_glp(), GlpFacts.read(workspace.folder / "glp").about
     prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
     report: Json = {"n_activations_trained": about.get("activations_seen"), "about": about}
     say("Held-out loss and the reference of manifold distance ...")
