@@ -85,6 +85,20 @@ def test_a_report_that_is_missing_shows_its_command_and_one_that_is_there_its_nu
     assert "steering score | -0.90 [-0.95, -0.80], n = 40" in table and "probing AUC" not in table
 
 
+# types
+
+
+def test_types_are_checked_strictly_everywhere():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert settings["strict"] and settings["files"] == ["glp_core", "dashboard"]
+    assert "mypy" in re.search(r"^lint:.*?\n\n", (ROOT / "Makefile").read_text(), re.MULTILINE | re.DOTALL)[0]
+
+
+def test_any_stands_only_where_a_library_has_no_types():
+    paths = [path for layer in ("glp_core", "dashboard", "pages") for path in (ROOT / layer).rglob("*.py")]
+    assert sum(len(re.findall(r"\bAny\b", path.read_text())) for path in paths) <= 85
+
+
 # requirements
 
 
