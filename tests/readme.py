@@ -28,14 +28,15 @@ ROOMS = (
 
 
 def numbers(workspace, *, all_of_them):
-    """Return the table of measured numbers in Markdown, all or those that matter; a report that is missing leaves its command."""
+    """Return the table of measured numbers in Markdown, all or those that matter; of a missing
+    report the page of all numbers says the command."""
     lines = ["| What | Measured | Made by |", "|---|---|---|"]
     for name, command, rows in REPORTS:
         report = workspace.report(name)
-        if report is None:
+        if report is None and all_of_them:
             lines.append(f"| {name.replace('_', ' ')} | not measured yet | `{command}` |")
-            continue
-        lines += [f"| {row.what} | {row.measured} | `{command}` |" for row in rows(report) if row.matters or all_of_them]
+        elif report is not None:
+            lines += [f"| {row.what} | {row.measured} | `{command}` |" for row in rows(report) if row.matters or all_of_them]
     return "\n".join(lines)
 
 

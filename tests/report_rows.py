@@ -72,6 +72,25 @@ def steering_rows(r):
         yield Row(f"... repeated tokens of {names}", repeated, strength == strengths[0])
 
 
+def pareto_rows(r):
+    summary = r["summary"]
+    volumes = {title: summary["hypervolume"][arm] for arm, title in ARMS.items() if arm in summary["hypervolume"]}
+    yield Row(
+        f"concept gained against fluency, hypervolume over {summary['n_directions']} directions, of {', '.join(volumes)}",
+        ", ".join(f"{one['value']:.3f}" for one in volumes.values()),
+    )
+    for pair, one in summary.items():
+        ours, _, theirs = pair.partition("-")
+        if theirs in ARMS and ours in ARMS:
+            low, high = one["hypervolume_ci"]
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in one["over_strengths"].items())
+            yield Row(
+                f"... {ARMS[ours]} minus {ARMS[theirs]}, with its 95% interval",
+                f"{one['hypervolume']:+.3f} [{low:+.3f}, {high:+.3f}]",
+            )
+            yield Row(f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}", counts)
+
+
 def probing_rows(r):
     auc = r["mean_auc"]
     order = [name for name in ("glp", "layer", "mlp", "sae") if name in auc]
@@ -153,6 +172,7 @@ REPORTS = (
     ("evaluate", "python -m glp_core evaluate", evaluate_rows),
     ("bench", "make bench", bench_rows),
     ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
+    ("pareto", "python -m glp_core pareto", pareto_rows),
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),
     ("detection", "python -m glp_core detect", detection_rows),

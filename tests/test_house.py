@@ -79,6 +79,7 @@ def test_a_report_that_is_missing_shows_its_command_and_one_that_is_there_its_nu
             report = fit | {"n_runs": 4, "n_checkpoints": 40, "correlations": {"steering": score, "probing": None}}
             return report if name == "scaling" else None
 
+    assert "not measured" not in readme.numbers(Reports(), all_of_them=False)
     table = readme.numbers(Reports(), all_of_them=True)
     assert "| not measured yet | `make bench` |" in table
     assert "E 0.9 [0.8, 1], A 12 [4, 40], alpha 0.21 [0.1, 0.3]" in table

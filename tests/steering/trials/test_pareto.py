@@ -9,6 +9,7 @@ from glp_core.errors import GlpError
 from glp_core.steering.trials.outcomes import Outcome
 from glp_core.steering.trials.pareto import pareto
 from glp_core.steering.trials.report import report_name, summarise
+from tests.report_rows import pareto_rows
 from tests.support.steering_reports import ARMS, report
 
 
@@ -63,3 +64,10 @@ def test_reports_of_before_are_refused_with_the_way_out():
 def test_a_report_is_named_after_its_direction():
     assert report_name("positive-sentiment") == "steering_sentiment"
     assert report_name("world-politics") == "steering_world_politics"
+
+
+def test_the_documents_show_a_reports_summary():
+    rows = {row.what: row.measured for row in pareto_rows(pareto({"good": report(0.0), "bad": report(-0.35)}))}
+    assert len(rows) == 5
+    assert rows["... directions on which walk is ahead of, level with, behind raw"] == "1 ahead, 0 level, 1 behind"
+    assert any("over 2 directions, of raw, walk, GLP" in what for what in rows)
