@@ -11,13 +11,15 @@ from glp_core.workspace import Workspace
 from tests.report_rows import REPORTS
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = ("service", "widgets")
 README, NUMBERS = ROOT / "README.md", ROOT / "assets/demo/NUMBERS.md"
+PAGE_FOLDERS = sorted(path.parent.name for path in (ROOT / "dashboard").glob("*/__init__.py") if path.parent.name not in SHARED)
 ROOMS = (
     ("pages", "one short script a page: it calls a page folder's functions in order"),
-    ("dashboard/steering, neurons, concepts, manifold, scaling", "what one page shows, a folder each; none imports another"),
+    (f"dashboard/{', '.join(PAGE_FOLDERS)}", "what one page shows, a folder each; none imports another"),
     ("dashboard/service", None),
     ("dashboard/widgets", None),
-    ("dashboard", "the app, its server and launcher, the sidebar, the Overview"),
+    ("dashboard", "the app, its server and launcher, the sidebar, what the system must have"),
     *((f"glp_core/{room}", None) for room in ("llm", "prior", "data", "steering", "training", "neuron_index")),
     *((f"glp_core/{room}", None) for room in ("neurons", "evaluation", "cli")),
     ("glp_core", "the front door and what all rooms share: errors, files, statistics, workspaces"),
