@@ -10,6 +10,7 @@ from glp_core.steering.trials.report import summarise
 N = 60
 ARMS = {
     ("unsteered", 0.0): (0.2, -2.0, 0.2),
+    ("drawn", 0.0): (0.2, -5.0, 0.1),
     ("prompted", 0.0): (0.6, -2.0, 0.2),
     ("raw", 0.5): (0.6, -2.0, 0.2),
     ("raw", 1.0): (0.9, -4.0, 0.6),

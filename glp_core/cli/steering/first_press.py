@@ -9,7 +9,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
-from glp_core.steering.trials.outcomes import Outcome, conditions, measure, own_texts
+from glp_core.steering.trials.outcomes import Outcome, conditions, measure
 
 TOKENS = 64
 """As many as the page writes."""
@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
     for number, one in enumerate(listed):
         planned = conditions(workspace.direction(one["direction"]), projectors, [one["strength"]])
         seed = one["prefix"]
-        outcomes = measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])
-        outcomes += own_texts(llm, [planned[0].direction], [prefixes[seed]], tokens=args.tokens)
-        again.append((one, outcomes))
+        again.append((one, measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])))
         progress(number + 1, len(listed), one["direction"])
     report = advice.first_press(again, prefixes)
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "candidates": len(listed)}

@@ -8,7 +8,7 @@ from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
-from glp_core.steering.trials.frontier import Curves, cell_of
+from glp_core.steering.trials.frontier import Curves
 from glp_core.steering.trials.outcomes import TOKENS, conditions, measure, own_texts
 
 
@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     planned = [one for direction in directions for one in conditions(direction, projectors, sorted(args.strengths))]
     outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), progress=reporter("steered"))
     steered = {d.name: Curves.of(one for one in [*own, *outcomes] if one.direction == d.name) for d in directions}
-    limits = {d.name: cell_of([one for one in own if one.direction == d.name]) for d in directions}
-    entries = advice.advise(steered, limits)
+    entries = advice.advise(steered)
     report: Json = {
         "directions": entries,
         "candidates": advice.candidates(steered),

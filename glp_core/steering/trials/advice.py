@@ -6,6 +6,7 @@ likelihood by them would call most readable texts broken). Likelihood is the gre
 does not break by its topic. Knows outcomes; knows no models and no files.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,11 +15,9 @@ from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.steering.trials.frontier import Cell, Curves, Numbers, fluency
-from glp_core.steering.trials.outcomes import DRAWN, UNSTEERED, Outcome
+from glp_core.steering.trials.frontier import EDGE, Cell, Curves, Numbers, cell_of, fluency
+from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
-EDGE = 0.05
-"""Share of the model's own texts beyond each limit."""
 DRIFTING, BROKEN = 0.25, 0.75
 """A zone begins at the first strength where this share of texts is broken."""
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
@@ -35,26 +34,23 @@ class Limits(NamedTuple):
     repetition: float
 
     @staticmethod
-    def of(drawn: Cell, greedy: Cell) -> "Limits":
+    def of(curves: Curves) -> "Limits":
         """Return the limits that 95% of the model's own texts keep: drawn at temperature 1, and greedy ones."""
-        return Limits(float(np.nanquantile(drawn.likelihood, EDGE)), float(np.nanquantile(greedy.repetition, 1 - EDGE)))
+        return Limits(curves.broken, float(np.nanquantile(curves.plain.repetition, 1 - EDGE)))
 
     def broken(self, cell: Cell) -> NDArray[np.bool_]:
         """Say of each text whether it is broken; one without tokens is."""
         return ~((cell.likelihood >= self.likelihood) & (cell.repetition <= self.repetition))
 
 
-def advise(steered: Mapping[str, Curves], drawn: Mapping[str, Cell]) -> Json:
+def advise(steered: Mapping[str, Curves]) -> Json:
     """Return for each direction zones of strength for every arm, and the strength to recommend for the walk.
 
-    Args:
-        steered: each direction's texts, unsteered ones among them.
-        drawn: the numbers of each unsteered text at temperature 1.
     Returns:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
         `recommended`: the largest strength before walked texts drift, or null, with its `gain` and `fluency`.
     """
-    return {name: _advice(curves, Limits.of(drawn[name], curves.plain)) for name, curves in steered.items()}
+    return {name: _advice(curves, Limits.of(curves)) for name, curves in steered.items()}
 
 
 def _advice(curves: Curves, limits: Limits) -> Json:
@@ -111,18 +107,30 @@ def effects(steered: Mapping[str, Curves]) -> list[Effect]:
 
 
 def text_worth(curves: Curves, arm: str, strength: float) -> Numbers:
-    """Return each text's concept times fluency, against the means of the model's own texts."""
+    """Return each text's concept times fluency, against the means of unsteered texts."""
     cell = curves.cells[arm, strength]
-    own, repetition = (np.asarray(np.nanmean(values)) for values in (curves.drawn.likelihood, curves.plain.repetition))
-    return cell.concept * fluency(cell.likelihood, cell.repetition, own, repetition)
+    return cell.concept * fluency(cell.likelihood, cell.repetition, _plain_means(curves), curves.broken)
+
+
+def _plain_means(curves: Curves) -> tuple[Numbers, Numbers]:
+    likelihood, repetition = (np.asarray(np.nanmean(values)) for values in (curves.plain.likelihood, curves.plain.repetition))
+    return likelihood, repetition
 
 
 def candidates(steered: Mapping[str, Curves]) -> list[Json]:
-    """Return the texts of greatest effect, at most one for each direction and prefix, to be looked at again at full length."""
+    """Return the texts of greatest effect, at most one for each direction and prefix, to be looked at again at full length.
+
+    Each holds what its worth is measured by: likelihood and repetition of unsteered texts, and the likelihood of broken ones.
+    """
     chosen: dict[tuple[str, int], Effect] = {}
     for one in effects(steered):
         chosen.setdefault((one.direction, one.prefix), one)
-    return [one._asdict() for one in list(chosen.values())[:CANDIDATES]]
+    listed = []
+    for one in list(chosen.values())[:CANDIDATES]:
+        likelihood, repetition = _plain_means(steered[one.direction])
+        own = {"likelihood": float(likelihood), "repetition": float(repetition), "broken": steered[one.direction].broken}
+        listed.append(one._asdict() | {"own": {key: round(value, 4) for key, value in own.items()}})
+    return listed
 
 
 def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Sequence[str]) -> Json:
@@ -133,7 +141,7 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
     Raises:
         GlpError: no candidate.
     """
-    measured = [(_effect_of(outcomes), candidate, outcomes) for candidate, outcomes in again]
+    measured = [(_effect_of(outcomes, candidate["own"]), candidate, outcomes) for candidate, outcomes in again]
     if not measured:
         raise GlpError("No text of the validation prefixes shows an effect. Measure again with `python -m glp_core strengths`.")
     effect, candidate, outcomes = max(measured, key=lambda one: one[0])
@@ -145,7 +153,6 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
             "repetition": round(one.repetition, 4),
         }
         for one in outcomes
-        if one.arm != DRAWN
     }
     return {
         "prompt": prefixes[candidate["prefix"]],
@@ -157,9 +164,15 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
     }
 
 
-def _effect_of(outcomes: Sequence[Outcome]) -> float:
-    curves = Curves.of([one._replace(prefix=0) for one in outcomes])
-    strength = max(strength for _, strength in curves.cells)
-    if not curves.plain.concept[0] < PLAIN_CONCEPT or (UNSTEERED, 0.0) not in curves.cells:
+def _effect_of(outcomes: Sequence[Outcome], own: Json) -> float:
+    """Return walked concept times fluency minus raw; -1 where the unsteered text shows the concept already."""
+    by_arm = {one.arm: one for one in outcomes}
+    if not by_arm[UNSTEERED].concept < PLAIN_CONCEPT:
         return -1.0
-    return float((text_worth(curves, "walk", strength) - text_worth(curves, "raw", strength))[0])
+    plain = (np.asarray(own["likelihood"]), np.asarray(own["repetition"]))
+    worth = {}
+    for arm in ("walk", "raw"):
+        cell = cell_of([by_arm[arm]])
+        worth[arm] = float((cell.concept * fluency(cell.likelihood, cell.repetition, plain, own["broken"]))[0])
+    effect = worth["walk"] - worth["raw"]
+    return effect if math.isfinite(effect) else -1.0

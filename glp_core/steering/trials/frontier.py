@@ -2,10 +2,10 @@
 
 Both are shares from 0 to 1, of means over texts, against the same model's own texts after the same prefixes:
 - gain: how much of the way from the unsteered texts' concept probability to 1 was gone;
-- fluency: e^(mean log-probability of a token - that of texts which the model draws at temperature 1), times the share of tokens that
-  are new over the unsteered one, each at most 1. Greedy text is far likelier than any that people write, so likelihood beyond the
-  model's own draws is worth nothing; and degenerate text is likely, so repetition pays on its own. The strict fluency has the greedy
-  unsteered texts in place of the drawn ones.
+- fluency: where the mean log-probability of a token lies between broken, which is less likely than 95% of the texts that the model
+  draws at temperature 1 (0), and unsteered (1), times the share of tokens that are new over the unsteered one, at most 1. Degenerate
+  text is likely text, so the log-probability alone would reward it. The strict fluency has e^(log-probability - unsteered) instead,
+  which calls most text broken that the model draws itself.
 A text's log-probability is the greater of two: after its prefix, and after an instruction that asks for the concept before the prefix.
 So a text pays for being odd, not for its topic.
 
@@ -28,14 +28,29 @@ from glp_core.steering.trials.outcomes import DRAWN, UNSTEERED, Outcome
 Numbers = NDArray[np.float64]
 
 AT_FLUENCY = 0.5
-"""Where gains of arms are compared at equal fluency: a token is half as likely, or half of the new words are gone."""
+"""Where gains of arms are compared at equal fluency: half way to broken, or half of the new words gone."""
+EDGE = 0.05
+"""Share of the model's own texts beyond the limits of a broken one."""
 
 
-def fluency(log_probability: Numbers, repetition: Numbers, own_log_probability: Numbers, plain_repetition: Numbers) -> Numbers:
-    """Return the fluency of texts with these means, against the model's own ones; arrays broadcast."""
-    likely = np.exp(np.minimum(0, log_probability - own_log_probability))
-    new = (1 - repetition) / np.maximum(1e-6, 1 - plain_repetition)
-    return likely * np.clip(new, 0, 1)
+def fluency(likelihood: Numbers, repetition: Numbers, plain: tuple[Numbers, Numbers], broken: float) -> Numbers:
+    """Return the fluency of texts with these means, against unsteered ones; arrays broadcast.
+
+    Args:
+        plain: likelihood and repetition of the unsteered texts.
+        broken: the likelihood that 95% of the model's own draws exceed.
+    """
+    share = (likelihood - broken) / np.maximum(1e-6, plain[0] - broken)
+    return np.clip(share, 0, 1) * _new(repetition, plain[1])
+
+
+def strict_fluency(likelihood: Numbers, repetition: Numbers, plain: tuple[Numbers, Numbers]) -> Numbers:
+    """Return the strict fluency of texts with these means, against unsteered ones; arrays broadcast."""
+    return np.exp(np.minimum(0, likelihood - plain[0])) * _new(repetition, plain[1])
+
+
+def _new(repetition: Numbers, plain: Numbers) -> Numbers:
+    return np.clip((1 - repetition) / np.maximum(1e-6, 1 - plain), 0, 1)
 
 
 def gain(concept: Numbers, plain_concept: Numbers) -> Numbers:
@@ -78,14 +93,14 @@ class Cell(NamedTuple):
 
 
 class Curves:
-    """One direction's cells by arm and strength, with what they measure against the unsteered one."""
+    """One direction's cells by arm and strength, with what they measure against the model's own texts."""
 
-    def __init__(self, cells: dict[tuple[str, float], Cell]) -> None:
-        self.cells = cells
+    def __init__(self, cells: dict[tuple[str, float], Cell], broken: float) -> None:
+        self.cells, self.broken = cells, broken
         self.n = len(next(iter(cells.values())).concept)
         self.strengths: dict[str, list[float]] = {}
         for arm, strength in cells:
-            if arm not in (UNSTEERED, DRAWN):
+            if arm != UNSTEERED:
                 self.strengths.setdefault(arm, []).append(strength)
 
     @property
@@ -95,47 +110,52 @@ class Curves:
             raise GlpError("There are no unsteered texts to compare with.")
         return self.cells[UNSTEERED, 0.0]
 
-    @property
-    def drawn(self) -> Cell:
-        """The model's own texts at temperature 1; the unsteered ones where there are none."""
-        return self.cells.get((DRAWN, 0.0)) or self.plain
-
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> "Curves":
-        """Collect the outcomes of one direction, all of the same prefixes; several texts of a prefix are averaged."""
-        table: dict[tuple[str, float], list[Outcome]] = {}
-        for one in outcomes:
-            table.setdefault((one.arm, one.strength), []).append(one)
-        return Curves({key: _by_prefix(rows) for key, rows in table.items()})
+        """Collect the outcomes of one direction, all of the same prefixes, with texts that the model drew itself among them.
 
-    @staticmethod
-    def from_json(listed: Sequence[Json]) -> "Curves":
-        """Return what `to_json` gave."""
+        Raises:
+            GlpError: there are no drawn texts.
+        """
+        table: dict[tuple[str, float], list[Outcome]] = {}
+        for one in sorted(outcomes, key=lambda one: one.prefix):
+            table.setdefault((one.arm, one.strength), []).append(one)
+        drawn = table.pop((DRAWN, 0.0), None)
+        if not drawn:
+            raise GlpError("There are no texts that the model drew itself to compare with.")
         return Curves(
-            {
-                (row["arm"], float(row["strength"])): Cell(*(np.array(row[name], dtype=float) for name in Cell._fields))
-                for row in listed
-            }
+            {key: cell_of(rows) for key, rows in table.items()}, float(np.nanquantile(cell_of(drawn).likelihood, EDGE))
         )
 
-    def to_json(self) -> list[Json]:
-        """Return every text's numbers by arm and strength, rounded; null for nan."""
-        return [
+    @staticmethod
+    def from_json(stored: Json) -> "Curves":
+        """Return what `to_json` gave."""
+        cells = {
+            (row["arm"], float(row["strength"])): Cell(*(np.array(row[name], dtype=float) for name in Cell._fields))
+            for row in stored["cells"]
+        }
+        return Curves(cells, float(stored["broken"]))
+
+    def to_json(self) -> Json:
+        """Return every text's numbers by arm and strength, rounded, null for nan; and the likelihood below which a text is broken."""
+        cells = [
             {"arm": arm, "strength": strength} | {name: _plain(values) for name, values in cell._asdict().items()}
             for (arm, strength), cell in self.cells.items()
         ]
+        return {"broken": round(self.broken, 4), "cells": cells}
 
     def points(self, arm: str, weights: Numbers | None = None, *, strict: bool = False) -> tuple[Numbers, Numbers]:
         """Return gain and fluency of an arm at its strengths, (strengths,); with weights of prefixes (draws, n), (draws, strengths)."""
         weights = np.ones((1, self.n)) if weights is None else weights
         plain = [_weighted(values, weights)[:, None] for values in self.plain]
-        own = plain[1] if strict else _weighted(self.drawn.likelihood, weights)[:, None]
         means = [
             np.stack([_weighted(values, weights) for values in column], axis=1)
             for column in zip(*(self.cells[arm, strength] for strength in self.strengths[arm]), strict=True)
         ]
         gains = np.nan_to_num(gain(means[0], plain[0]))
-        fluencies = np.nan_to_num(fluency(means[1], means[2], own, plain[2]))
+        own = (plain[1], plain[2])
+        fluent = strict_fluency(means[1], means[2], own) if strict else fluency(means[1], means[2], own, self.broken)
+        fluencies = np.nan_to_num(fluent)
         return (gains[0], fluencies[0]) if len(weights) == 1 else (gains, fluencies)
 
     def draws(self, seed: int = 0) -> Numbers:
@@ -149,15 +169,8 @@ def _draws(n: int, seed: int) -> Numbers:
     return np.stack([np.bincount(row, minlength=n) for row in index]).astype(float)
 
 
-def _by_prefix(rows: Sequence[Outcome]) -> Cell:
-    """Return the numbers of every prefix, by its number."""
-    _, places = np.unique([one.prefix for one in rows], return_inverse=True)
-    weights = (places == np.arange(places.max() + 1)[:, None]).astype(float)
-    return Cell(*(_weighted(values, weights) for values in cell_of(rows)))
-
-
 def cell_of(rows: Sequence[Outcome]) -> Cell:
-    """Return the numbers of every text, in their order."""
+    """Return the numbers of texts, in their order."""
     concept = np.array([one.concept for one in rows], dtype=float)
     likely = np.array([np.fmax(one.log_probability, one.asked_log_probability) for one in rows], dtype=float)
     return Cell(concept, likely, np.array([one.repetition if one.text else np.nan for one in rows], dtype=float))

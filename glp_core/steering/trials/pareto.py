@@ -63,7 +63,7 @@ def pareto(reports: Mapping[str, Json]) -> Json:
 
 def _direction(name: str, report: Json) -> tuple[Json, dict[str, _Measured]]:
     """Return a direction's entry, and the hypervolumes of its arms."""
-    if "texts" not in report:
+    if "cells" not in report.get("texts", {}):
         raise GlpError(
             f"The steering report on {name} lacks its texts' numbers. Make it again with `python -m glp_core steer`."
         )

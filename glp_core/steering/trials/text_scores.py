@@ -20,7 +20,7 @@ from glp_core.prior.flow import Solver
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
-from glp_core.steering.trials.frontier import Numbers, fluency, gain
+from glp_core.steering.trials.frontier import Numbers, gain, strict_fluency
 from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure
 
 STRENGTHS = (1.2, 1.6)
@@ -75,7 +75,7 @@ def score(outcomes: Sequence[Outcome]) -> float:
 def _worth(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
     """Return the mean of gain and fluency."""
     concept, likely, repeated = ((_mean(cell, name), _mean(plain, name)) for name in WORST)
-    fluent = fluency(likely[0], repeated[0], likely[1], repeated[1])
+    fluent = strict_fluency(likely[0], repeated[0], (likely[1], repeated[1]))
     return float(gain(*concept) + fluent) / 2
 
 

@@ -56,7 +56,8 @@ def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, dir
 
 
 def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
-    report = summarise(outcomes)
+    drawn = [one._replace(arm="drawn") for one in outcomes if one.arm == "unsteered"]
+    report = summarise([*outcomes, *drawn])
     json.dumps(report, allow_nan=False)
     assert [(row["arm"], row["strength"]) for row in report["rows"]] == [
         ("unsteered", 0.0),
@@ -65,18 +66,18 @@ def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
         ("glp", 0.5),
         ("raw", 1.5),
         ("glp", 1.5),
+        ("drawn", 0.0),
     ]
-    for row in report["rows"]:
+    cells = report["texts"]["cells"]
+    for row in report["rows"][:-1]:
         cell = [o for o in outcomes if (o.arm, o.strength) == (row["arm"], row["strength"])]
         assert row["n"] == len(PREFIXES)
         assert row["concept"] == pytest.approx(np.mean([o.concept for o in cell]), abs=1e-4)
         assert row["concept_ci"][0] <= row["concept"] <= row["concept_ci"][1]
     assert report["rows"][0]["kept_push"] is None and report["rows"][3]["kept_push"] is not None
     assert [(c["arm"], c["strength"]) for c in report["comparisons"]] == [("glp", 0.5), ("glp", 1.5)]
-    assert [(row["arm"], row["strength"]) for row in report["texts"]] == [
-        (row["arm"], row["strength"]) for row in report["rows"]
-    ]
-    assert report["texts"][1]["concept"] == pytest.approx([o.concept for o in outcomes if o.arm == "prompted"], abs=1e-4)
+    assert [(row["arm"], row["strength"]) for row in cells] == [(row["arm"], row["strength"]) for row in report["rows"][:-1]]
+    assert cells[1]["concept"] == pytest.approx([o.concept for o in outcomes if o.arm == "prompted"], abs=1e-4)
 
 
 def test_an_interval_covers_what_theory_says():
@@ -84,7 +85,7 @@ def test_an_interval_covers_what_theory_says():
     values = np.random.default_rng(1).normal(size=400)
     made = [Outcome(i, "raw", 1.0, "", v, 0.0, 0.5, 0.0, np.nan, np.nan) for i, v in enumerate(values)]
     made += [o._replace(arm="glp", concept=o.concept + 0.25, repetition=0.2) for o in made]
-    report = summarise(made)
+    report = summarise([*made, made[0]._replace(arm="drawn", strength=0.0)])
     low, high = report["rows"][0]["concept_ci"]
     half = 1.96 * values.std() / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.012)

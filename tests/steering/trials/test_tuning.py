@@ -11,14 +11,14 @@ from glp_core.steering.trials import tuning
 from glp_core.steering.trials.outcomes import Outcome
 from tests.support import tiny
 
-PLAIN = (0.2, -2.0, 0.2)
+PLAIN, DRAWN = (0.2, -2.0, 0.2), (0.2, -4.0, 0.1)
 
 
 def outcomes(direction, points):
     """Ten texts for each (arm, strength): (concept, log-probability, repetition)."""
     return [
         Outcome(i, arm, strength, "text", *numbers, 0.0, 1.0, 1.0, -9.0, direction)
-        for (arm, strength), numbers in ({("unsteered", 0.0): PLAIN} | points).items()
+        for (arm, strength), numbers in ({("unsteered", 0.0): PLAIN, ("drawn", 0.0): DRAWN} | points).items()
         for i in range(10)
     ]
 
@@ -28,7 +28,7 @@ def form(name, **settings):
 
 
 def test_the_walk_with_the_largest_mean_hypervolume_is_chosen():
-    half = -2.0 + np.log(0.5)
+    half = -3.0  # half way to broken
     tried = [form("raw"), form("a", noise_level=0.1, pushes=8), form("b", noise_level=0.3, pushes=8)]
     report = tuning.compare(
         tried,
