@@ -217,7 +217,7 @@ def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Genera
     ours, workspace = measures(), resources.workspace()
     clean = strength_sweep.last_activations(resources.site(), request.prompts)
     vector = resources.direction(request.direction).vector
-    ways = strength_sweep.projectors(ours.meter.glp, ours.covariance)
+    ways = strength_sweep.projectors(ours.meter.glp, ours.covariance, workspace.walk())
     pushes = strength_sweep.Pushes(ours.meter, clean, vector, workspace.median_norm, ways)
     yield from strength_sweep.sweep(pushes, done=done, cancelled=cancelled)
 

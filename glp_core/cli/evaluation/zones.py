@@ -79,7 +79,7 @@ def projection(
 ) -> list[Json]:
     """Return, for each direction and strength, on how many prompts projection brings the last token's activation nearer."""
     clean = strength_sweep.last_activations(workspace.site(llm), prefixes)
-    ways = strength_sweep.projectors(meter.glp, workspace.covariance())
+    ways = strength_sweep.projectors(meter.glp, workspace.covariance(), workspace.walk())
     rows = []
     for direction in directions:
         pushes = Pushes(meter, clean, direction.vector, workspace.median_norm, ways)
