@@ -17,8 +17,9 @@ SYMBOLS = {"raw": "square", "walk": "circle", "glp": "diamond", "norm": "cross",
 HEIGHT, DRAWN = 430, (520.0, 330.0)
 """Of the figure in pixels; width and height of the drawing in it, about, for its labels."""
 MEANING = (
-    "**Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: how likely a token is beside the model's own "
-    "draws, times the share of new words that is left; both 1: all of the concept at no cost. **Hypervolume**: the area under an arm's "
+    "**Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: where a token's log-probability lies "
+    "between broken text (0: less likely than 95% of the model's own draws) and unsteered text (1), times the share of new words that "
+    "is left; both 1: all of the concept at no cost. **Hypervolume**: the area under an arm's "
     "frontier, over all its strengths. Numbers at the points: strength, the ends and 1. Stars: an arm at the strength and level that "
     "other prefixes chose for it; *prompted*: asked for in words, no push. Intervals are 95%, over the same prefixes for all arms."
 )
