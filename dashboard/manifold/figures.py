@@ -1,5 +1,6 @@
 """The Manifold page's figures: a text among real tokens, distance by strength, activations on a plane. Numbers in, figures out."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,14 +31,14 @@ def histogram(reading: TextReading, unit: str) -> go.Figure:
         marker={"color": charts.GREY, "opacity": 0.45, "line": {"width": 0}},
         hoverinfo="skip",
     )
-    known = [i for i, value in enumerate(reading.values) if value == value]
+    places = [i for i, value in enumerate(reading.values) if not math.isnan(value)]
     figure.add_scatter(
-        x=[reading.values[i] for i in known],
-        y=[-0.05 * float(height.max())] * len(known),
+        x=[reading.values[i] for i in places],
+        y=[-0.05 * float(height.max())] * len(places),
         mode="markers",
         name="this text's tokens",
         marker={"symbol": "line-ns-open", "size": 14, "color": charts.PURPLE, "line": {"width": 2}},
-        text=[charts.plain(f"{reading.tokens[i]!r}: {reading.shares[i]:.0%} of real ones are less far off") for i in known],
+        text=[charts.plain(f"{reading.tokens[i]!r}: {reading.shares[i]:.0%} of real ones are less far off") for i in places],
         hovertemplate="%{text}<br>%{x:.3f}",
     )
     charts.layout(figure, x=unit, y="density", height=300)
@@ -103,7 +104,7 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Js
 
 def _hover(spread: Spread) -> str:
     low, _, middle, _, high = spread.quantiles
-    nearer = "" if spread.lower != spread.lower else f"<br>nearer than the raw push on {spread.lower:.0%} of prompts"
+    nearer = "" if math.isnan(spread.lower) else f"<br>nearer than the raw push on {spread.lower:.0%} of prompts"
     return f"{ARMS[spread.arm]}, strength {spread.strength:g}<br>median {middle:.2f}, 90% from {low:.2f} to {high:.2f}{nearer}"
 
 

@@ -1,5 +1,7 @@
 """The Manifold page's Text view: a text's tokens where they lie among real ones."""
 
+import math
+
 import pandas as pd
 import streamlit as st
 
@@ -27,7 +29,7 @@ def draw() -> list[File]:
     st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
     st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
-    shares = [share for share in reading.shares if share == share]
+    shares = [share for share in reading.shares if not math.isnan(share)]
     if shares:
         beyond = sum(share > 0.95 for share in shares) / len(shares)
         st.markdown(
@@ -74,7 +76,7 @@ def _title(reading: TextReading, i: int) -> str:
         return "the first token is never scored"
     if i in reading.massive:
         return "a massive activation (attention sink): left alone, not scored"
-    error = f" ± {reading.errors[i]:.3f}" if reading.errors[i] == reading.errors[i] else ""
+    error = f" ± {reading.errors[i]:.3f}" if not math.isnan(reading.errors[i]) else ""
     return f"{reading.values[i]:.3f}{error}, farther off than {reading.shares[i]:.0%} of real activations"
 
 

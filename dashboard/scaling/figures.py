@@ -1,5 +1,6 @@
 """The Scaling page's figures: curves by size with the fitted law, residuals, scores against the loss. Numbers in, figures out."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -149,10 +150,10 @@ def hover(run: Run, row: pd.Series) -> str:
     """Return everything known of a checkpoint, one line a fact, safe to show."""
     lines = [f"<b>{charts.plain(run.name)}</b> {charts.plain(run.shape)}", f"{run.parameters / 1e6:.2f} M parameters"]
     lines += [f"{row['activations']:,.0f} activations, {row['flops']:.2e} FLOPs"]
-    lines += [f"{SCORES[s]} {row[column(s)]:.4g}" for s in SCORES if column(s) in row and row[column(s)] == row[column(s)]]
+    lines += [f"{SCORES[s]} {row[column(s)]:.4g}" for s in SCORES if column(s) in row and not math.isnan(row[column(s)])]
     if row["old_end"]:
         lines += ["the run had ended here, its rate fallen; then it was made longer"]
-    if "learning_rate" in row and row["learning_rate"] == row["learning_rate"]:
+    if "learning_rate" in row and not math.isnan(row["learning_rate"]):
         lines += [f"learning rate {row['learning_rate']:.1e}{', still warming up' if row['warming'] else ''}"]
     return "<br>".join(lines)
 
@@ -162,10 +163,10 @@ def residuals(fit: ScalingFit, table: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     names = list(dict.fromkeys(table["run"]))
     for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
-        mine = (table["run"] == name).to_numpy()
+        points = (table["run"] == name).to_numpy()
         figure.add_scatter(
-            x=fit.compute[mine],
-            y=100 * fit.residuals[mine],
+            x=fit.compute[points],
+            y=100 * fit.residuals[points],
             mode="markers",
             name=charts.plain(name),
             marker={"color": colour, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
@@ -181,8 +182,8 @@ def score_against_loss(table: pd.DataFrame, score: str) -> go.Figure:
     figure = go.Figure()
     names = list(dict.fromkeys(table["run"]))
     for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
-        mine = table[(table["run"] == name) & table[score].notna()]
-        for part, more in _strands(mine, SYMBOLS[i % len(SYMBOLS)]):
+        points = table[(table["run"] == name) & table[score].notna()]
+        for part, more in _strands(points, SYMBOLS[i % len(SYMBOLS)]):
             figure.add_scatter(
                 x=part["validation_loss"],
                 y=part[score],

@@ -185,12 +185,12 @@ def correlation_in_words(table: pd.DataFrame, score: str) -> str:
 
 def how_measured(runs: Sequence[Run], score: str) -> str:
     """Say what a score is and, where the runs tell, what it was measured on."""
-    told = [run.measured[score] for run in runs if score in run.measured]
-    if not told:
+    words = [run.measured[score] for run in runs if score in run.measured]
+    if not words:
         return SCORE_WORDS[score]
-    if any(one != told[0] for one in told):
+    if any(one != words[0] for one in words):
         return f"{SCORE_WORDS[score]}; not measured alike in all runs, so compare within a run only"
-    settings = ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in told[0].items())
+    settings = ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in words[0].items())
     return f"{SCORE_WORDS[score]} ({settings})"
 
 
@@ -211,9 +211,9 @@ def export(runs: Sequence[Run]) -> str:
     return table.to_csv(index=False)
 
 
-def interval(found: Interval) -> str:
+def interval(number: Interval) -> str:
     """Return value and interval, for example 0.52 [0.48, 0.57]."""
-    return f"{_short(found.value)} [{_short(found.low)}, {_short(found.high)}]"
+    return f"{_short(number.value)} [{_short(number.low)}, {_short(number.high)}]"
 
 
 def _short(value: float) -> str:

@@ -70,67 +70,67 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
         values = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
-        found = law.shown(own_folder)
+        shown = law.shown(own_folder)
     except GlpError as error:
         frame.error_box(error)
         return
     with slot:
         frame.share("scaling", values)
-        files = [File("CSV: every checkpoint", "scaling.csv", law.export(found.runs), "text/csv")] if found.runs else []
+        files = [File("CSV: every checkpoint", "scaling.csv", law.export(shown.runs), "text/csv")] if shown.runs else []
         frame.download(files, key="scaling_download")
         with st.popover("Picture format", icon=":material/photo_camera:"):
             st.segmented_control(
                 "The camera above the figure saves", ("png", "svg"), default="png", required=True, key="scaling_camera"
             )
-    st.fragment(_body, run_every=REFRESH if found.running else None)(own_folder)
+    st.fragment(_body, run_every=REFRESH if shown.running else None)(own_folder)
 
 
 def _body(own_folder: str) -> None:
     values = {name: st.session_state.get(param.key, param.default) for name, param in PARAMS.items()}
     try:
-        found = law.shown(own_folder)
+        shown = law.shown(own_folder)
     except GlpError as error:
         frame.error_box(error)
         return
-    if found.problem:
-        frame.error_box(found.problem)
-    if not found.runs:
+    if shown.problem:
+        frame.error_box(shown.problem)
+    if not shown.runs:
         frame.empty_report(
             "A training run",
             workspace_facts.command(SWEEP),
             HOURS,
         )
         return
-    if found.running:
-        names = ", ".join(run.name for run in found.runs if run.running)
+    if shown.running:
+        names = ", ".join(run.name for run in shown.runs if run.running)
         st.info(f"Still training: {frame.plain_markdown(names)}. The page follows the log.", icon=":material/sync:")
-    fit, why = _fitted(found, values["fit"])
-    _picture(found, values, fit, why)
+    fit, why = _fitted(shown, values["fit"])
+    _picture(shown, values, fit, why)
     if fit is not None:
-        _what_it_takes(found, fit)
+        _what_it_takes(shown, fit)
         with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
-            table = fit_points(found.runs, values["fit"])
+            table = fit_points(shown.runs, values["fit"])
             frame.figure(figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
             st.caption("Points that swing to one side for a stretch say that the law is not the whole story.")
-    _downstream(found)
+    _downstream(shown)
 
 
-def _fitted(found: Shown, which: FitPoints) -> tuple[ScalingFit | None, str]:
+def _fitted(shown: Shown, which: FitPoints) -> tuple[ScalingFit | None, str]:
     try:
-        return law.law(found.runs, which), ""
+        return law.law(shown.runs, which), ""
     except GlpError as error:
         return None, str(error)
 
 
-def _picture(found: Shown, values: url.Values, fit: ScalingFit | None, why: str) -> None:
+def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str) -> None:
     chosen: str = values["x"]
     x, y = MEASURES.get(chosen, chosen), MEASURES[values["y"]]
-    known = {*AXES, *law.score_names(points(found.runs))}
+    known = {*AXES, *law.score_names(points(shown.runs))}
     missing = next((name for name in (y, x) if name not in known), None)
     if missing:
         frame.empty_report(f"{SCORES[missing]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
         return
-    drawn = figures.curves(found.shipped, found.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
+    drawn = figures.curves(shown.shipped, shown.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
     event = st.plotly_chart(
         drawn,
         width="stretch",
@@ -144,10 +144,10 @@ def _picture(found: Shown, values: url.Values, fit: ScalingFit | None, why: str)
         if fit is None:
             frame.notice_box(f"No law is drawn. {why}")
         else:
-            st.markdown(law.law_in_words(fit, len(found.runs), values["fit"]))
+            st.markdown(law.law_in_words(fit, len(shown.runs), values["fit"]))
     where = clicked(event)
     if where:
-        _checkpoint(found, *where)
+        _checkpoint(shown, *where)
     else:
         st.caption("Click a point for that checkpoint's numbers.")
 
@@ -166,16 +166,16 @@ def clicked(event: Any) -> tuple[str, float] | None:
     return None
 
 
-def _checkpoint(found: Shown, name: str, activations: float) -> None:
+def _checkpoint(shown: Shown, name: str, activations: float) -> None:
     """Show a checkpoint's numbers and, where its weights are kept, the way to steer with it."""
-    for run in found.runs:
+    for run in shown.runs:
         rows = run.checkpoints[run.checkpoints["activations"] == activations]
         if run.name != name or rows.empty:
             continue
         values = rows.iloc[0].drop(["warming", "old_end"])
-        facts = [(_title(str(key)), f"{value:,.6g}") for key, value in values.items() if value == value]
+        facts = [(_title(str(key)), f"{value:,.6g}") for key, value in values.items() if not math.isnan(value)]
         st.html(frame.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
-        _way_to_steering(run in found.shipped, name, activations)
+        _way_to_steering(run in shown.shipped, name, activations)
         return
 
 
@@ -192,9 +192,9 @@ def _way_to_steering(shipped: bool, name: str, activations: float) -> None:
     st.page_link("../pages/steering.py", label=words, icon=":material/tune:", query_params={"prior": prior.name})
 
 
-def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
+def _what_it_takes(shown: Shown, fit: ScalingFit) -> None:
     frame.heading("What would it take?")
-    rate = speed(found.runs)
+    rate = speed(shown.runs)
     last = float(fit.compute[-1])
     left, right = st.columns(2, gap="large")
     with left:
@@ -209,9 +209,9 @@ def _what_it_takes(found: Shown, fit: ScalingFit) -> None:
         st.markdown(law.budget_in_words(fit, 10**power, rate))
 
 
-def _downstream(found: Shown) -> None:
+def _downstream(shown: Shown) -> None:
     frame.heading("Does what the prior is good for follow the loss?")
-    table = points(found.runs)
+    table = points(shown.runs)
     names = [name for name in law.score_names(table) if name != "loss"]
     if not names:
         frame.empty_report(
@@ -223,7 +223,7 @@ def _downstream(found: Shown) -> None:
             drawn = figures.score_against_loss(table, name)
             frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
-            words = f"{SCORES[name]}: {law.how_measured(found.runs, name)}. {law.correlation_in_words(table, name)}"
+            words = f"{SCORES[name]}: {law.how_measured(shown.runs, name)}. {law.correlation_in_words(table, name)}"
             st.caption(frame.plain_markdown(words) + extra)
     with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
         frame.figure(figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
 def words_of(row: pd.Series) -> str:
     """Return a neuron's description with who made it, and its best task when that says something."""
     words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
-    if isinstance(row["best_task"], str) and row["best_auc"] == row["best_auc"]:
+    if isinstance(row["best_task"], str) and not math.isnan(row["best_auc"]):
         words += f" · {task_title(row['best_task'])} AUC {row['best_auc']:.2f}"
     return words
 

@@ -4,6 +4,7 @@ Colours work on light and dark pages (at least 3:1 for lines) and for colour-bli
 on hover) always says the same as the colour. Knows nothing of Streamlit: draw with `components.figure`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def diverging(share: float) -> str:
 
 
 def _rgba(hue: tuple[int, int, int], share: float) -> str:
-    opacity = STRONGEST * min(1.0, max(0.0, share)) if share == share else 0.0
+    opacity = STRONGEST * min(1.0, max(0.0, share)) if not math.isnan(share) else 0.0
     return f"rgba({hue[0]},{hue[1]},{hue[2]},{opacity:.3f})"
 
 

@@ -5,6 +5,7 @@ Markdown is escaped too. Colours come from numbers only.
 """
 
 import html
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -173,7 +174,7 @@ def token_strip(
     spans = []
     for i, token in enumerate(tokens):
         value = None if values is None else float(values[i])
-        colour = "" if value is None or value != value else _colour(value, scale, diverging)
+        colour = "" if value is None or math.isnan(value) else _colour(value, scale, diverging)
         title = titles[i] if titles is not None else ("" if value is None else f"{value:.3g}")
         look = f' style="background-color:{colour}"' if colour else ""
         mark = ' class="glp-mark"' if i in chosen else ""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -91,6 +92,6 @@ def neuron_json(neuron: "Neuron") -> str:
     """Return all that the index knows of a neuron as JSON; values that were not kept are null."""
 
     def listed(value: np.ndarray) -> list[float | None]:
-        return [None if number != number else number for number in value.tolist()]
+        return [None if math.isnan(number) else number for number in value.tolist()]
 
     return json.dumps(asdict(neuron), default=listed, indent=1, ensure_ascii=False)

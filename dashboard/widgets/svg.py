@@ -5,6 +5,7 @@ Strokes and texts are mid-grey or the palette's, readable on light and dark. Kno
 
 import base64
 import html
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ def lines(
 ) -> str:
     """Return a line chart of values by position, 1 to at least `length`, with a shaded band."""
     left, right, top, bottom = 48, 12, 30, 40
-    known = [v for line in drawn for v in line.values if v == v]
+    known = [v for line in drawn for v in line.values if not math.isnan(v)]
     high = 1.08 * max([*known, (band or (0, 1))[1], 1.0])
     count = max([2, length, *(len(line.values) for line in drawn)])
 
@@ -101,7 +102,7 @@ def _path(points: Sequence[str], line: Line) -> str:
 def _runs(values: Sequence[float], at: Callable[[int, float], str]) -> list[list[str]]:
     runs: list[list[str]] = [[]]
     for i, value in enumerate(values, 1):
-        if value == value:
+        if not math.isnan(value):
             runs[-1].append(at(i, value))
         elif runs[-1]:
             runs.append([])

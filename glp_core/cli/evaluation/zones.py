@@ -66,10 +66,10 @@ def calibrated(
     ways = {"raw": None, "glp": strength_sweep.projectors(meter.glp, workspace.covariance())["glp"]}
     jobs = zones.plan(prompts[: args.steered], directions, zones.STRENGTHS, ways)
     steered = zones.write(site, jobs, likeliest, meter=meter, progress=reporter("steered"))
-    found = zones.limits(sampled, greedy)
+    limits = zones.limits(sampled, greedy)
     unsteered = [text for text in greedy if text.prefix < args.steered]
-    report = zones.report(unsteered + steered, found)
-    own = {"temperature 1": float(found.broken(sampled).mean()), "greedy": float(found.broken(greedy).mean())}
+    report = zones.report(unsteered + steered, limits)
+    own = {"temperature 1": float(limits.broken(sampled).mean()), "greedy": float(limits.broken(greedy).mean())}
     settings = {"tokens": args.tokens, "prefixes": min(args.steered, len(prompts)), "directions": [d.name for d in directions]}
     return report | {"own_texts_broken": own, "n_own": len(sampled), "settings": settings | {"strengths": zones.STRENGTHS}}
 
@@ -83,6 +83,6 @@ def projection(
     rows = []
     for direction in directions:
         pushes = Pushes(meter, clean, direction.vector, workspace.median_norm, ways)
-        found = strength_sweep.lowered(pushes, [x for x in STRENGTHS if x > 0])
-        rows += [{"direction": direction.name, "title": direction.title} | row for row in found]
+        shares = strength_sweep.lowered(pushes, [x for x in STRENGTHS if x > 0])
+        rows += [{"direction": direction.name, "title": direction.title} | row for row in shares]
     return rows

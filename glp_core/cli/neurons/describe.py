@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
         server = Server(args.endpoint, args.model, os.environ.get(KEY, ""), args.per_minute, args.timeout)
         answers = workspace.neurons / "answers.jsonl"
         with stopping(at_once=False) as stop:
-            found = describe_by_server(
+            replies = describe_by_server(
                 index, server, index.interesting(args.neurons), answers, progress=reporter("ask"), cancelled=stop
             )
-        for number, answer in found.items():
+        for number, answer in replies.items():
             marks = f"(consistency {answer['consistency']:g}, complexity {answer['complexity']:g} of 5)"
             described[number] = replace(described[number], words=f"{answer['explanation']} {marks}", by=answer["model"])
     save_descriptions(workspace.neurons, described)

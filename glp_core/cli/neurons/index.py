@@ -65,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
         _check_store(source, workspace)
     else:
         source = TextSource(workspace.site(llm), corpus, listed)
-    wanted = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_BLOCK if args.store else MOST
-    blocks = -(-wanted // DOCUMENTS_PER_BLOCK)
+    n_documents = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_BLOCK if args.store else MOST
+    blocks = -(-n_documents // DOCUMENTS_PER_BLOCK)
     if not 0 < blocks <= source.blocks:
-        raise GlpError(f"{wanted:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_BLOCK:,} to read.")
+        raise GlpError(
+            f"{n_documents:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_BLOCK:,} to read."
+        )
     folder = args.parts or cache_folder() / "index" / workspace.store_folder.name
     edges = [blocks * i // n_parts for i in range(n_parts + 1)]
     path = folder / f"part-{part:03d}-of-{n_parts:03d}.safetensors"
@@ -81,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
     say(
         f"Reading {glp.n_layers * glp.d_mlp:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
     )
-    mine = range(edges[part - 1], edges[part])
+    share = range(edges[part - 1], edges[part])
     with stopping(at_once=False) as stop:
-        finished = index_part(glp, reading, source, mine, path, identity=identity, progress=reporter("index"), cancelled=stop)
+        finished = index_part(glp, reading, source, share, path, identity=identity, progress=reporter("index"), cancelled=stop)
     if finished is None:
         say("Stopped. Start the same command again: it goes on from there.")
         return 130
@@ -114,7 +116,7 @@ def _part(words: str) -> tuple[int, int]:
 
 
 def _check_store(source: StoreSource, workspace: Workspace) -> None:
-    wanted = {"llm": workspace.llm.label, "layer": workspace.layer}
-    got = {key: source.facts[key] for key in wanted}
-    if got != wanted:
-        raise GlpError(f"The store holds activations of {got}, the workspace is about {wanted}.")
+    subject = {"llm": workspace.llm.label, "layer": workspace.layer}
+    stored = {key: source.facts[key] for key in subject}
+    if stored != subject:
+        raise GlpError(f"The store holds activations of {stored}, the workspace is about {subject}.")

@@ -140,11 +140,11 @@ def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[
 
 
 def _probe_all(name: str, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> dict[str, TaskResult]:
-    report, found = reporter(f"probe {TITLES[name]}"), {}
-    for i, (task, mine) in enumerate(zip(every, rows, strict=True)):
-        found[task.name] = probe_task(features, mine)
+    report, results = reporter(f"probe {TITLES[name]}"), {}
+    for i, (task, task_rows) in enumerate(zip(every, rows, strict=True)):
+        results[task.name] = probe_task(features, task_rows)
         report(i + 1, len(every), "tasks")
-    return found
+    return results
 
 
 def _examples(frame: pd.DataFrame, k: int = 2, longest: int = 160) -> dict[str, list[str]]:
@@ -155,10 +155,12 @@ def _examples(frame: pd.DataFrame, k: int = 2, longest: int = 160) -> dict[str, 
     }
 
 
-def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[TaskRows], found: dict[str, TaskResult]) -> None:
+def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[TaskRows], results: dict[str, TaskResult]) -> None:
     parts = [
-        pd.DataFrame({"task": task.name, "value": found[task.name].test_values.astype(np.float32), "label": mine.test_labels})
-        for task, mine in zip(every, rows, strict=True)
+        pd.DataFrame(
+            {"task": task.name, "value": results[task.name].test_values.astype(np.float32), "label": task_rows.test_labels}
+        )
+        for task, task_rows in zip(every, rows, strict=True)
     ]
     whole = pd.concat(parts, ignore_index=True).astype({"label": "int8", "task": "category"})
     with replacing(workspace.neurons / "task_scores.parquet") as scratch:
@@ -166,12 +168,12 @@ def _save_scores(workspace: Workspace, every: Sequence[Task], rows: Sequence[Tas
 
 
 def _save_concepts(workspace: Workspace, features: Features, every: Sequence[Task], rows: Sequence[TaskRows]) -> None:
-    found = neuron_concepts(features, rows, progress=reporter("every neuron"))
+    concepts = neuron_concepts(features, rows, progress=reporter("every neuron"))
     tensors = {
-        "profile": torch.from_numpy(found.profile).half(),
-        "test": torch.from_numpy(found.test).half(),
-        "best_task": torch.from_numpy(found.best_task).to(torch.int16),
-        "best_auc": torch.from_numpy(found.best_auc).float(),
+        "profile": torch.from_numpy(concepts.profile).half(),
+        "test": torch.from_numpy(concepts.test).half(),
+        "best_task": torch.from_numpy(concepts.best_task).to(torch.int16),
+        "best_auc": torch.from_numpy(concepts.best_auc).float(),
     }
     facts = {"tasks": json.dumps([task.name for task in every]), "glp_digest": workspace.glp_digest()}
     write_tensors(workspace.neurons / "concepts.safetensors", tensors, facts)
