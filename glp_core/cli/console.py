@@ -4,6 +4,7 @@ Everything goes to stderr; stdout is left for results.
 """
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -83,20 +84,22 @@ def duration(seconds: float) -> str:
 def reporter(label: str, *, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Return a progress callback that shows what is done, the rate since its first call, and the time to go."""
     terminal = sys.stderr.isatty()
-    first: tuple[float, int] | None = None
+    start = math.nan
+    done_before = 0
     shown = -SECONDS_BETWEEN_LINES
 
     def report(done: int, total: int, words: str) -> None:
-        nonlocal first, shown
+        nonlocal start, done_before, shown
         now = clock()
-        first = first or (now, done)
+        if math.isnan(start):
+            start, done_before = now, done
         finished = done >= total
         if now - shown < (0.2 if terminal else SECONDS_BETWEEN_LINES) and not finished:
             return
         shown = now
         line = f"{label}  {done:,} of {total:,}  {done / max(1, total):.0%}"
-        if done > first[1] and now > first[0]:
-            rate = (done - first[1]) / (now - first[0])
+        if done > done_before and now > start:
+            rate = (done - done_before) / (now - start)
             line += f"  {rate:,.0f}/s" if rate >= 10 else f"  {rate:.2g}/s"
             line += "" if finished else f"  {duration((total - done) / rate)} to go"
         line += f"  {words}" if words else ""

@@ -45,13 +45,22 @@ class Contest:
     prior: GaussianPrior
     ids: Tensor
     """(documents, tokens), of the LLM's loss."""
-    halves: tuple[Rows, Rows]
+    halves: "Halves"
     """Real held-out activations of different documents, equally many."""
     tested: int
     """Activations of each sample that the classifiers see."""
 
 
-def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> tuple[Rows, Rows]:
+class Halves(NamedTuple):
+    """Real activations of different documents, equally many."""
+
+    rebuilt: Rows
+    """What methods give back."""
+    real: Rows
+    """What everything is compared with."""
+
+
+def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> Halves:
     """Return two sets of at most n real activations (m, d) from different documents (m,), equally many."""
     generator = torch.Generator().manual_seed(seed)
     numbers = documents.unique()
@@ -59,8 +68,7 @@ def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> tuple[R
     order = torch.randperm(len(acts), generator=generator)
     sides = [order[first[order] == side] for side in (True, False)]
     count = min(n, *(len(side) for side in sides))
-    one, other = (Rows(acts[side[:count]].float(), documents[side[:count]]) for side in sides)
-    return one, other
+    return Halves(*(Rows(acts[side[:count]].float(), documents[side[:count]]) for side in sides))
 
 
 def frechet(one: Rows, other: Rows) -> Json:
@@ -100,7 +108,7 @@ def scorecard(contest: Contest, sae: Sae | None, *, progress: Progress = quiet) 
     if sae is not None:
         others[f"SAE, {sae.k} of {len(sae.encoder):,} latents", "reconstructed"] = lambda acts, _noise: sae.reconstruct(acts)
     rises |= {key: (way, losses.rise(way)) for key, way in others.items()}
-    rows = [_row(contest, "real", "other documents", contest.halves[0])]
+    rows = [_row(contest, "real", "other documents", contest.halves.rebuilt)]
     samples = _drawn(contest, k)
     for i, ((method, way), acts) in enumerate(samples.items()):
         progress(i, len(samples) + len(rises), f"{method}, {way}")
@@ -111,8 +119,8 @@ def scorecard(contest: Contest, sae: Sae | None, *, progress: Progress = quiet) 
     progress(1, 1, "")
     return {
         "rows": rows,
-        "n": len(contest.halves[0].acts),
-        "tested": min(contest.tested, len(contest.halves[0].acts)),
+        "n": len(contest.halves.rebuilt.acts),
+        "tested": min(contest.tested, len(contest.halves.rebuilt.acts)),
         "documents": len(contest.ids),
         "tokens": contest.ids.shape[1],
         "base_loss": float(losses.base.mean()),
@@ -148,7 +156,7 @@ def _pca(contest: Contest, components: int) -> Replace:
 
 def _drawn(contest: Contest, k: int) -> dict[tuple[str, str], Rows]:
     """Return samples drawn from noise, by method and way."""
-    n, glp, prior = len(contest.halves[0].acts), contest.glp, contest.prior
+    n, glp, prior = len(contest.halves.rebuilt.acts), contest.glp, contest.prior
     noise = torch.randn(n, glp.d_input, generator=torch.Generator().manual_seed(0))
     samples = {
         ("GLP", f"drawn from noise, {steps} step{'s' * (steps > 1)}"): torch.cat(
@@ -164,7 +172,7 @@ def _drawn(contest: Contest, k: int) -> dict[tuple[str, str], Rows]:
 
 def _given_back(contest: Contest, replace: Replace) -> Rows:
     """Return what a replacement makes of the first half's activations."""
-    acts, groups = contest.halves[0]
+    acts, groups = contest.halves.rebuilt
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(3))
     parts = zip(acts.split(1000), noise.split(1000), strict=True)
     return Rows(torch.cat([replace(part, drawn).float().cpu() for part, drawn in parts]), groups)
@@ -173,9 +181,9 @@ def _given_back(contest: Contest, replace: Replace) -> Rows:
 def _row(contest: Contest, method: str, way: str, sample: Rows) -> Json:
     """Compare a sample with the other half's real activations, in latent space."""
     latents = contest.glp.normalize(sample.acts).cpu()
-    real = contest.glp.normalize(contest.halves[1].acts).cpu()
+    real = contest.glp.normalize(contest.halves.real.acts).cpu()
     row: Json = {"method": method, "way": way, "delta_lm": None}
-    row["frechet"] = frechet(Rows(latents, sample.groups), Rows(real, contest.halves[1].groups))
+    row["frechet"] = frechet(Rows(latents, sample.groups), Rows(real, contest.halves.real.groups))
     seen = (latents[: contest.tested].numpy(), real[: contest.tested].numpy())
     return row | {"logistic": _plain(logistic_test(*seen)), "neighbour": _plain(neighbour_test(*seen))}
 

@@ -157,8 +157,8 @@ def report(texts: Sequence[Text], limits: Limits, *, draws: int = DRAWS, seed: i
         drawn.append(borders(distance, broken, weights))
         if weights[broken].sum() and weights[~broken].sum():
             areas.append(roc_auc_score(broken, distance, sample_weight=weights))
-    best, reach = borders(distance, broken), (float(distance.min()), float(distance.max()))
-    zones = {name: _border(best[name], [one[name] for one in drawn], reach) for name in SHARES}
+    best = borders(distance, broken)
+    zones = {name: _border(best[name], [one[name] for one in drawn], distance) for name in SHARES}
     area = Interval(float(roc_auc_score(broken, distance)), *percentiles(areas))
     return {
         "borders": zones | {"share_broken": SHARES},
@@ -171,9 +171,9 @@ def report(texts: Sequence[Text], limits: Limits, *, draws: int = DRAWS, seed: i
     }
 
 
-def _border(value: float, drawn: Sequence[float], reach: tuple[float, float]) -> Json:
-    """Return a border with its interval; null where it lies beyond the distances that were seen."""
-    inside = reach[0] <= value <= reach[1]
+def _border(value: float, drawn: Sequence[float], distance: NDArray[np.float64]) -> Json:
+    """Return a border with its interval; null where it lies beyond the distances (n,) that were seen."""
+    inside = distance.min() <= value <= distance.max()
     return Interval(value if inside else math.inf, *percentiles(drawn)).to_json()
 
 
