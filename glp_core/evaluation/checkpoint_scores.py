@@ -196,17 +196,17 @@ def _settle(folder: Path, scorer: Scorer, scores: Sequence[str], table: dict[int
     path = folder / "evals.json"
     settings = read_json(path) if path.is_file() else {}
     for score in scores:
-        now, before = scorer.settings(score), settings.get(score)
-        if any(score in row for row in table.values()) and before != now:
+        current, earlier = scorer.settings(score), settings.get(score)
+        if any(score in row for row in table.values()) and earlier != current:
             if not again:
                 raise GlpError(
-                    f"{folder.name} has {score} measured with {before or 'settings that it does not tell'}, now wanted {now}. Use "
+                    f"{folder.name} has {score} measured with {earlier or 'settings that were not recorded'}, not with {current}. Use "
                     "the same settings, or --again to forget those values and measure every checkpoint anew."
                 )
             for row in table.values():
                 row.pop(score, None)
             _write(folder / "evals.csv", table)
-        settings[score] = now
+        settings[score] = current
     write_json(path, settings)
 
 

@@ -52,7 +52,7 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
             return blocks
     raise GlpError(
         f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
-        "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.hooks.LAYER_PATHS."
+        "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.llm.hooks.LAYER_PATHS."
     )
 
 

@@ -77,7 +77,7 @@ def wheel_file(package: str, file: str, sha256: str = "") -> Path:
     if not path.is_file():
         raise GlpError(f"Package {package} holds no file {file}: reinstall it with `make setup`.")
     if sha256 and file_digest(path) != sha256:
-        raise GlpError(f"{file} of package {package} has another sha256 than {sha256[:12]}…: reinstall the pinned version.")
+        raise GlpError(f"{file} of package {package} does not have the sha256 {sha256[:12]}…: reinstall the pinned version.")
     return path
 
 

@@ -89,7 +89,7 @@ def test_values_measured_otherwise_are_refused_or_measured_again(made, scorer, m
     score_run(folder, other, ["frechet"], again=True)
     assert pd.read_csv(folder / "evals.csv")["frechet"].tolist() == [50.0, 50.0]
     (folder / "evals.json").unlink()
-    with pytest.raises(GlpError, match="does not tell"):
+    with pytest.raises(GlpError, match="were not recorded"):
         score_run(folder, other, ["frechet"])
     with pytest.raises(GlpError, match="not known"):
         score_run(folder, other, ["beauty"])

