@@ -1,6 +1,7 @@
 """Devices: the one that is asked for or a clear word why not; number types; every command that computes can be told where."""
 
 import argparse
+import time
 from importlib import import_module
 
 import pytest
@@ -10,6 +11,7 @@ from glp_core import GlpError, devices
 from glp_core.__main__ import MODULES
 from glp_core.cli import console
 from glp_core.workspace import Workspace
+from tests.bench import accelerator
 from tests.support.pages import make_workspace
 
 COMPUTE_NOTHING = {"setup", "scaling", "describe", "map", "pareto"}
@@ -110,3 +112,20 @@ def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it(tmp_
 def test_batches_are_large_where_an_accelerator_would_wait():
     sizes = {"cpu": 8, "accelerator": 64}
     assert [devices.batch_size(name, **sizes) for name in ("cpu", "cuda:1", "mps")] == [8, 64, 64]
+
+
+def test_the_accelerator_s_targets_are_not_measured_on_a_cpu_and_rows_that_fail_or_come_too_late_say_so(tmp_path, monkeypatch):
+    workspace = make_workspace(tmp_path / "ws")
+    assert accelerator.main(["--workspace", str(workspace.folder), "--device", "cpu"]) == 0
+    report = workspace.report("accelerator")
+    assert report["not_measured"] and not report["rows"] and report["device"] == "CPU"
+    bench = accelerator.Bench(torch.device("cpu"), workspace)
+    rows = {
+        "broken": (lambda _bench: {}[0], "a row", {"ms": ("<=", 1.0)}),
+        "fine": (lambda _bench: {"ms": 0.5}, "a row", {"ms": ("<=", 1.0)}),
+    }
+    monkeypatch.setattr(accelerator, "ROWS", rows)
+    end = time.monotonic() + 60
+    assert accelerator.measured(bench, "broken", end)["failed"] == "KeyError: 0"
+    assert accelerator.measured(bench, "fine", end)["met"] == {"ms": True}
+    assert accelerator.measured(bench, "fine", end - 120)["not_measured"] == "the time was up"
