@@ -10,11 +10,16 @@ from glp_core.__main__ import main
 from glp_core.data.probe_activations import last_token_activations
 from glp_core.evaluation import solver_error
 from glp_core.evaluation.checkpoint_scores import Scorer
+from glp_core.llm.decoding import Sampling
+from glp_core.llm.hooks import layers_of
+from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.replay import Replays
 from glp_core.steering.directions import diff_mean
+from glp_core.steering.generation import Arm, Row, decode, generate
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
@@ -129,6 +134,72 @@ def test_only_so_many_recordings_are_kept():
         for key in "abcabc":
             replays.run(key, lambda x: x + 1, torch.ones(2, 3, device=NAME))
     assert len(replays._kept) == 2
+
+
+def texts_of(llm, glp, tokens=9):
+    """Return what a fixed request writes, rows with prompts of unlike length among them."""
+    vector = torch.nn.functional.normalize(torch.ones(tiny.WIDTH), dim=0)
+    arms = [
+        Arm("plain"),
+        Arm("raw", vector, 1.0),
+        Arm("walk", vector, 1.0, make_projector("walk", glp=glp, walk=WalkSettings(0.3, 3))),
+    ]
+    rows = [Row(llm.encode("The cat sat on"[: 4 + 5 * i]), arm, seed=i) for i, arm in enumerate(arms)]
+    found = [[] for _ in rows]
+    for row, step in decode(Site(llm, 2, 5.0), rows, Sampling(tokens, temperature=0.7, seed=1)):
+        found[row].append((step.token, round(step.log_probability, 3)))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gemma", "gpt_neox", "gpt2"])
+def test_decoding_is_replayed_in_two_parts_around_the_edited_layer_with_the_cpu_s_texts(kind):
+    llm, glp = tiny.make_tiny_llm(kind), tiny.tiny_glp()
+    llm.stop_ids = frozenset()
+    expected = texts_of(llm, glp)
+    ran = []
+    with second_device():
+        llm.model.to(NAME), glp.to(NAME)
+        layers_of(llm.model)[0].register_forward_hook(lambda *_: ran.append(1))
+        for time in range(3):
+            assert texts_of(llm, glp) == expected
+            assert llm.fixed_steps.failures == []
+            if time == 0:
+                first = len(ran)
+        assert len(ran) - first == 2, "later requests run the model for their prompts only"
+
+
+def test_requests_that_take_turns_do_not_meet_on_the_fixed_buffers():
+    llm = tiny.make_tiny_llm()
+    llm.stop_ids = frozenset()
+    prompts = [llm.encode("The cat sat"), llm.encode("A model of the mind")]
+    expected = [[s.token for s in generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(8))] for ids in prompts]
+    with second_device():
+        llm.model.to(NAME)
+        for _ in range(2):
+            runs = [generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(8)) for ids in prompts]
+            taken = [[one.token, other.token] for one, other in zip(*runs, strict=True)]
+            assert [list(column) for column in zip(*taken, strict=True)] == expected
+        assert llm.fixed_steps.failures == []
+
+
+def test_a_step_that_cannot_be_recorded_decodes_as_ever_and_says_why(monkeypatch):
+    llm = tiny.make_tiny_llm()
+    ids, arms = llm.encode("The cat sat"), [Arm("plain")]
+    expected = [s.token for s in generate(Site(llm, 2, 5.0), ids, arms, Sampling(6))]
+    with second_device():
+        llm.model.to(NAME)
+        layers_of(llm.model)[1].register_forward_hook(lambda *_: None if torch.ones(1, device=NAME).item() else None)  # waits for the device
+        assert [s.token for s in generate(Site(llm, 2, 5.0), ids, arms, Sampling(6))] == expected
+    assert len(llm.fixed_steps.failures) == 1 and "not permitted" in llm.fixed_steps.failures[0]
+
+
+def test_a_model_whose_cache_forgets_decodes_as_ever():
+    llm = tiny.make_tiny_llm("gemma2")
+    ids = llm.encode("The cat sat")
+    expected = [s.token for s in generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(6))]
+    with second_device():
+        llm.model.to(NAME)
+        assert [s.token for s in generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(6))] == expected
 
 
 def same(one, other):

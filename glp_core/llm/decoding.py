@@ -4,6 +4,7 @@ Knows token ids and a transformer; knows nothing of steering, layers or GLPs.
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from glp_core.errors import GlpError
+from glp_core.llm.fixed_step import FixedStep
 from glp_core.llm.model import Llm
 
 ROWS = 4
@@ -63,8 +65,11 @@ class Context:
     Prompts that rows share are read once. Of each prompt, all but the last token is read here; `feed` goes on with that one.
     """
 
-    def __init__(self, llm: Llm, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, llm: Llm, prompts: Sequence[Sequence[int]], *, room: int = 0) -> None:
         self.llm = llm
+        self._room = room
+        """Tokens that are to be fed one by one; 0 where that is not known."""
+        self._fixed: FixedStep | None = None
         self.cache = DynamicCache(config=llm.model.config)
         unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
         heads = [prompt[:-1] for prompt in unique]
@@ -88,8 +93,33 @@ class Context:
         positions = self.lengths[:, None] + torch.arange(steps, device=ids.device)
         if self.mask is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), steps)], dim=1)
-        logits = self._forward(self.llm.model, ids, positions, self.mask, logits_to_keep=keep).logits
+        logits = self._step(ids, positions) if steps == keep == 1 else None
+        if logits is None:
+            logits = self._forward(self.llm.model, ids, positions, self.mask, logits_to_keep=keep).logits
         self.lengths = self.lengths + steps
+        return logits
+
+    def _step(self, ids: Tensor, positions: Tensor) -> Tensor | None:
+        """Read one token a row on fixed buffers, where the device and the model allow it."""
+        if self._fixed is not None:
+            return self._fixed(ids, positions)
+        if not self._room:
+            return None
+        room, self._room = self._room, 0
+        steps = self.llm.fixed_steps
+        try:
+            fixed = steps.take(self.llm.model, self.cache, room)
+            if fixed is None:
+                return None
+            fixed.load(self.cache, None if self.mask is None else self.mask[:, :-1])
+            logits = fixed(ids, positions)
+        except GlpError:
+            raise
+        except (RuntimeError, AttributeError, TypeError, ValueError) as error:  # what cannot be recorded decodes as ever
+            steps.failures.append(f"{type(error).__name__}: {error}".splitlines()[0])
+            return None
+        self._fixed = fixed
+        weakref.finalize(self, steps.give_back, fixed)
         return logits
 
     def _forward(self, model: Any, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any) -> Any:

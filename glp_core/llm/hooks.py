@@ -44,12 +44,17 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     Raises:
         GlpError: the model keeps its blocks at none of the known places.
     """
+    return model.get_submodule(layers_path(model))  # type: ignore[return-value]
+
+
+def layers_path(model: nn.Module) -> str:
+    """Return where the model keeps its blocks; raise GlpError when it is none of the known places."""
     for path in LAYER_PATHS:
         blocks: object = model
         for name in path.split("."):
             blocks = getattr(blocks, name, None)
         if isinstance(blocks, nn.ModuleList):
-            return blocks
+            return path
     raise GlpError(
         f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
         "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.llm.hooks.LAYER_PATHS."
@@ -107,6 +112,35 @@ def record(model: nn.Module, layers: list[int], *, stop: bool = False) -> Iterat
             yield seen
     except _StopForward:
         pass
+
+
+def active_edits(model: nn.Module) -> dict[int, Edit]:
+    """Return this request's edits by layer, those of one layer after one another."""
+    taps, edits = _taps.get(), dict[int, Edit]()
+    for index, layer in enumerate(layers_of(model)):
+        mine = [tap.apply for tap in taps if tap.layer is layer]
+        if mine:
+            edits[index] = _one_after_another(mine)
+    return edits
+
+
+def _one_after_another(edits: list[Edit]) -> Edit:
+    def apply(hidden: Tensor) -> Tensor:
+        for one in edits:
+            hidden = one(hidden)
+        return hidden
+
+    return apply
+
+
+@contextmanager
+def no_edits() -> Iterator[None]:
+    """Leave this request's edits out while the block runs."""
+    token = _taps.set(())
+    try:
+        yield
+    finally:
+        _taps.reset(token)
 
 
 def _with_hook(layer: nn.Module) -> nn.Module:

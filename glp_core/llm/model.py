@@ -25,6 +25,8 @@ from glp_core.llm.text_stream import TextStream
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from glp_core.llm.fixed_step import FixedSteps
+
 __all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "wheel_file"]
 
 
@@ -35,6 +37,13 @@ class Llm:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.title = title or type(model).__name__
+
+    @cached_property
+    def fixed_steps(self) -> "FixedSteps":
+        """Decode steps that an accelerator replays."""
+        from glp_core.llm.fixed_step import FixedSteps
+
+        return FixedSteps()
 
     @property
     def device(self) -> torch.device:

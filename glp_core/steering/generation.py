@@ -137,7 +137,7 @@ class Loop:
         prompts = [list(row.prompt) for row in rows] + [list(rows[0].prompt)] * spare
         with torch.inference_mode():
             self.edit = SteeringEdit(site, [row.arm for row in rows], [row.seed for row in rows], meter=meter)
-            self.context = Context(llm, prompts)
+            self.context = Context(llm, prompts, room=sampling.max_tokens)
             self.last = torch.tensor([prompt[-1] for prompt in prompts], device=llm.device)
         self.generators = [torch.Generator().manual_seed(row.seed) for row in rows] if sampling.temperature else []
 

@@ -100,7 +100,7 @@ def columns_row(bench: Bench, site: Site, glp: GLP, tokens: int = 48) -> dict:
     found = {
         name: round(statistics.median(steps(columns)[8:]), 3) for name, columns in {"ms": arms, "one_ms": arms[:1]}.items()
     }
-    return found | {"failures": list(getattr(site.llm, "replay_failures", []))}
+    return found | {"failures": site.llm.fixed_steps.failures}
 
 
 def demo_columns(bench: Bench) -> dict:

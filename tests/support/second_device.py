@@ -111,7 +111,10 @@ class _Mode(TorchFunctionMode):
             return args[0].inner.tolist()
         if func is F.scaled_dot_product_attention and isinstance(args[0], SecondTensor):
             plain = tree_map_only(SecondTensor, lambda x: x.inner, (args, kwargs))
-            return SecondTensor(func(*plain[0], **plain[1]))
+            result = func(*plain[0], **plain[1])
+            if _tape is not None:
+                _tape.append((func, *plain, result))
+            return SecondTensor(result)
         if func is Tensor.new_tensor and isinstance(args[0], SecondTensor):
             return SecondTensor(args[0].inner.new_tensor(*args[1:], **kwargs))
         if func is Tensor.cuda:
