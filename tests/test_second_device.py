@@ -188,7 +188,9 @@ def test_a_step_that_cannot_be_recorded_decodes_as_ever_and_says_why(monkeypatch
     expected = [s.token for s in generate(Site(llm, 2, 5.0), ids, arms, Sampling(6))]
     with second_device():
         llm.model.to(NAME)
-        layers_of(llm.model)[1].register_forward_hook(lambda *_: None if torch.ones(1, device=NAME).item() else None)  # waits for the device
+        layers_of(llm.model)[1].register_forward_hook(
+            lambda *_: None if torch.ones(1, device=NAME).item() else None
+        )  # waits for the device
         assert [s.token for s in generate(Site(llm, 2, 5.0), ids, arms, Sampling(6))] == expected
     assert len(llm.fixed_steps.failures) == 1 and "not permitted" in llm.fixed_steps.failures[0]
 

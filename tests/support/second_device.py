@@ -27,7 +27,7 @@ CROSSING = {"copy_", "_to_copy", "_copy_from", "index", "index_put", "index_put_
 """Operations that may meet tensors of two devices: copies, and indices on the CPU."""
 
 
-DECIDING = {"_local_scalar_dense", "nonzero", "masked_select", "equal"}
+DECIDING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal"}
 """Operations whose result the host has to wait for."""
 _tape: list[tuple] | None = None
 """What is being recorded."""
