@@ -1,0 +1,74 @@
+"""The fast layout: eight-bit weights for few rows, no less exact than ten steps are, and never where a text is decoded."""
+
+import pytest
+import torch
+
+from glp_core.evaluation.solver_error import Trial
+from glp_core.llm.decoding import ROWS
+from glp_core.prior import fast, flow
+from glp_core.prior.checkpoint import load_glp
+from glp_core.prior.glp import GLP
+from glp_core.prior.network import DenoiserConfig
+from glp_core.prior.walk import WalkSettings
+
+WIDTH = 96
+
+
+@pytest.fixture(scope="module")
+def glp():
+    """A random GLP in bfloat16 with eight-bit weights beside it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = GLP(DenoiserConfig(WIDTH, 192, 384, 2), torch.zeros(WIDTH), torch.ones(WIDTH))
+    made.network.bfloat16()
+    made.prepare()
+    if made._fast.enter.eight_bits is None:
+        pytest.skip("no kernel for eight-bit weights here")
+    return made
+
+
+def test_a_product_with_eight_bit_weights_is_that_of_the_rounded_weights(glp):
+    linear = glp._fast.blocks[0].gate_up
+    whole, scales = linear.eight_bits
+    x = torch.randn(3, linear.weight.shape[1]).bfloat16()
+    exact = x.float() @ (whole.float() * scales.float()[:, None]).T + linear.bias.float()
+    torch.testing.assert_close(linear(x, rough=True).float(), exact, rtol=2e-2, atol=2e-2)
+    assert (whole.float() * scales.float()[:, None] - linear.weight.float()).abs().max() <= 0.51 * scales.float().max()
+
+
+def test_rows_of_a_rough_answer_do_not_influence_one_another(glp):
+    z = torch.randn(3, WIDTH)
+    together = glp._fast.velocity(z, 0.3, rough=True)
+    assert all(torch.equal(glp._fast.velocity(z[i : i + 1], 0.3, rough=True)[0], together[i]) for i in range(3))
+    assert not torch.equal(glp._fast.velocity(z, 0.3), together)
+
+
+def test_batches_of_the_decode_loop_and_exact_questions_never_see_eight_bits(glp, monkeypatch):
+    def refused(*_args):
+        raise AssertionError("eight-bit weights were used")
+
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", refused)
+    assert ROWS >= fast.EIGHT_BITS_BELOW
+    acts, few = torch.randn(ROWS, WIDTH), torch.randn(1, WIDTH)
+    glp.project(acts, noise=acts)
+    glp.walk_by(WalkSettings(0.3, 2), acts, acts, torch.randn(2, ROWS, WIDTH))
+    glp.neurons(few), glp.velocity(few, 0.3), glp.denoising_error(few, 0.3)
+    glp.project(few, 0.5, 60, noise=few)  # 30 calls: more exact than eight bits
+    for ask in (
+        lambda: glp.project(few, noise=few),
+        lambda: glp.walk_by(WalkSettings(0.3, 2), few, few, torch.randn(2, 1, WIDTH)),
+    ):
+        with pytest.raises(AssertionError, match="were used"):
+            ask()
+
+
+def test_on_the_demo_ten_rough_calls_err_no_more_than_bfloat16_s(demo):
+    exact, native = (load_glp(demo.folder / "glp", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    if native._fast.enter.eight_bits is None:
+        pytest.skip("no kernel for eight-bit weights here")
+    generator = torch.Generator().manual_seed(0)
+    acts = exact.sample(torch.randn(24, exact.d_input, generator=generator), 10)
+    plan = flow.projection_schedule(0.5, 20)
+    trial = Trial.make(exact, acts, plan[0], calls=60)
+    rough = torch.cat([native._integrate("euler", part, plan, None) for part in trial.start.split(3)])
+    assert trial.error(rough) <= 1.1 * trial.error_of("euler", plan, native)
