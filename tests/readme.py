@@ -13,6 +13,7 @@ from tests.report_rows import REPORTS
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("service", "widgets")
 README, NUMBERS = ROOT / "README.md", ROOT / "assets/demo/NUMBERS.md"
+CORE = ROOT / "glp_core/README.md"
 PAGE_FOLDERS = sorted(path.parent.name for path in (ROOT / "dashboard").glob("*/__init__.py") if path.parent.name not in SHARED)
 ROOMS = (
     ("pages", "one short script a page: it calls a page folder's functions in order"),
@@ -78,13 +79,38 @@ def renewed(text, name, body):
     return f"{before}{begin}\n{body}\n{end}{after}"
 
 
+def tried_walks(workspace):
+    """Return the table of what was tried for the walk: the best of every family, and what it is compared with."""
+    report = workspace.report("walk_tuning")
+    if report is None:
+        return "Not measured yet; `python -m glp_core tune-walk` does."
+    best = {}
+    for row in report["forms"]:
+        best.setdefault(row["family"], row)
+    lines = [
+        "| Family | Best of it | Hypervolume, 95% interval | Gain at equal fluency | Strict hypervolume |",
+        "|---|---|---|---|---|",
+    ]
+    for family, row in best.items():
+        low, high = row["hypervolume_ci"]
+        numbers = f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}] | {row['gain_at_equal_fluency']:.2f}"
+        lines.append(f"| {family} | {row['name']} | {numbers} | {row['strict_hypervolume']:.3f} |")
+    chosen = next(row["name"] for row in report["forms"] if row["settings"] == report["chosen"])
+    settings = report["settings"]
+    scope = (
+        f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions, {len(report['forms'])} forms"
+    )
+    return "\n".join([*lines, "", f"{scope}. Chosen: {chosen}."])
+
+
 def documents():
     """Return the documents as they should be, by path."""
     workspace = Workspace.open()
     text = renewed(README.read_text(), "numbers", numbers(workspace, all_of_them=False))
     text = renewed(renewed(text, "pages", pages()), "rooms", rooms())
     page = renewed(NUMBERS.read_text(), "numbers", numbers(workspace, all_of_them=True))
-    return {README: text, NUMBERS: page}
+    core = renewed(CORE.read_text(), "walks", tried_walks(workspace))
+    return {README: text, NUMBERS: page, CORE: core}
 
 
 if __name__ == "__main__":

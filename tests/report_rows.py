@@ -91,6 +91,17 @@ def pareto_rows(r):
             yield Row(f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}", counts)
 
 
+def vader_rows(r):
+    cells = {(row["arm"], row["strength"]): row for row in r["rows"]}
+    for strength in (1.0, 1.4):
+        arms = {title: cells[arm, strength] for arm, title in ARMS.items() if (arm, strength) in cells}
+        if arms:
+            yield Row(
+                f"positive sentiment at strength {strength:g} as VADER judges it (-1 to 1): {', '.join(arms)}",
+                ", ".join(f"{row['vader']:+.2f}" for row in arms.values()),
+            )
+
+
 def probing_rows(r):
     auc = r["mean_auc"]
     order = [name for name in ("glp", "layer", "mlp", "sae") if name in auc]
@@ -172,6 +183,7 @@ REPORTS = (
     ("evaluate", "python -m glp_core evaluate", evaluate_rows),
     ("bench", "make bench", bench_rows),
     ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
+    ("steering_vader", "python -m tests.bench.vader", vader_rows),
     ("pareto", "python -m glp_core pareto", pareto_rows),
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),
