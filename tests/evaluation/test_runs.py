@@ -150,7 +150,7 @@ def test_binary_rubbish_and_missing_parts_are_refused(tmp_path):
 def test_a_run_without_or_with_a_broken_configuration_is_refused(tmp_path):
     folder = write_run(tmp_path)
     (folder / "config.json").write_text("[1, 2]")
-    with pytest.raises(GlpError, match="holds no configuration"):
+    with pytest.raises(GlpError, match="wanted a JSON object"):
         read_run(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(GlpError, match="not readable JSON"):
