@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.support import pages
+from tests.test_layers import RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "assets/demo/NUMBERS.md"]
@@ -73,6 +74,18 @@ def test_files_that_a_document_names_are_there(path):
     for name in re.findall(r"(?:`|pytest )([\w./-]+/[\w.-]*\.?(?:py|md|json)?)(?=[`\s,])", text):
         if not name.startswith("norms/") and "/norms" not in name:  # the page that is only an example
             assert any((home / name).exists() for home in homes), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=names)
+def test_names_that_a_document_looks_for_in_a_file_are_in_it(path):
+    for name, word in re.findall(r"`([\w./]+\.py)`, `(\w+)`", path.read_text()):
+        [place] = [home / name for home in (ROOT, path.parent) if (home / name).is_file()]
+        assert re.search(rf"\b{word}\b", place.read_text()), f"{name} has no {word}"
+
+
+def test_the_ranks_of_rooms_are_as_the_document_says():
+    [line] = re.findall(r"^    (errors .*?)\n\n", (ROOT / "glp_core/README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [set(re.findall(r"\w+", rank)) for rank in line.split("<")] == list(RANKS["glp_core"][:-1])
 
 
 def test_the_readme_can_be_read_in_one_go():
