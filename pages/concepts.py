@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.concepts import own_view, tasks_view
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 
 PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
 HOW_TO_READ = """
@@ -16,9 +16,20 @@ HOW_TO_READ = """
 """
 
 
+def _link() -> list[url.Param]:
+    """Return all that the page's link may hold."""
+    return [
+        *own_view.TEXTS.values(),
+        url.choice("concepts_part", "Part", PARTS["tasks"], list(PARTS.values())),
+        url.choice("concepts_show", "Show as", "dots", ("dots", "table")),
+        url.text("concepts_search", "Search", "", 100, empty=True),
+        *tasks_view.link(),
+    ]
+
+
 def draw() -> None:
     """Draw the page."""
-    slot = frame.page_frame("Concepts", "Is there a neuron for my concept?", own_view.TEXTS.values())
+    slot = frame.page_frame("Concepts", "Is there a neuron for my concept?", _link())
     part = st.segmented_control(
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",

@@ -19,11 +19,13 @@ VIEWS = {"text": over_text, "unit": one_neuron, "map": map_view, "lists": lists_
 HOW_TO_READ = """
 - A **meta-neuron** is a hidden neuron of the GLP, named layer/neuron, for example L1/1044. Its values are signed and rarely zero, so
   every list here has two ends.
-- **value / tail**: the value divided by the neuron's own extreme over the corpus (its 1-in-10,000 quantile, on either side). +1 means:
-  as strong as one token in ten thousand. It makes neurons comparable.
+- **Tails**: a neuron's values are measured by its own tail, the absolute value that one token in a thousand reaches. +1 means: as
+  strong as that token. It makes neurons comparable; the raw value stands beside it.
+- **Descriptions** are made from the tokens on which the neuron fires, without any model's opinion. Half of the held-out texts chose the
+  words, the other half says how true they are: of the tokens that they name, how many are above the tail, and of those above it, how
+  many they name. The most readable neurons come first.
 - **Colour**: orange is positive, blue negative. One neuron's lists share one scale, logarithmic so that weak values show; hover for the
   value, in the digits that are true: three at the underlined token, two elsewhere.
-- **automatic** descriptions are made from the neuron's own extreme tokens and texts, without any model's opinion. Check them.
 - **Massive activations** (attention sinks) and each text's first token are not read.
 - The reading in use is said under the page's title; other noise levels are on the neuron's noise axis.
 """
@@ -32,7 +34,7 @@ HOW_TO_READ = """
 def draw() -> None:
     """Draw the page."""
     view = shared.view_in_url()
-    slot = frame.page_frame("Meta-neurons", QUESTIONS[view], [neurons.TEXT])
+    slot = frame.page_frame("Meta-neurons", QUESTIONS[view], shared.LINK)
     st.html(f"<style>{neuron_texts.STYLE}</style>")
     try:
         index = neurons.index()

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
     from glp_core.progress import Progress
 
+SIGNIFICANT = 0.05
+"""p-values from here on are no evidence."""
+CHANCE = 0.5
+ENOUGH_TEXTS = 20
+"""Texts of each kind from which on a missing effect says something."""
 FITS_URL = 3_000
 """Characters of one box of texts up to which the link holds it."""
 TEXTS = {
@@ -35,7 +40,7 @@ def draw() -> None:
     uploaded = _upload()
     boxes = []
     for column, title in zip(st.columns(2), TEXTS, strict=True):
-        label = f"Texts that {'have' if title == 'positive' else 'have not'} the concept, one a line"
+        label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one a line"
         with column:
             boxes.append(url.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
     positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
@@ -91,12 +96,24 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
     return found
 
 
-def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
-    st.markdown(
-        f"Choosing the best of {index.n_neurons:,} neurons on four fifths of the texts and testing it on the rest: "
-        f"**AUC {found.cross_validated.value:.3f}** (95% CI {found.cross_validated.low:.3f} to {found.cross_validated.high:.3f}), "
-        f"**p = {found.p_value:.3g}** by {found.permutations:,} permutations of the labels."
+def verdict(found: ConceptNeurons, n_neurons: int) -> str:
+    """Say first whether there is evidence that any neuron tells the texts apart, then the numbers."""
+    area, p = found.cross_validated, found.p_value
+    fewest = min(found.n_positive, found.n_negative)
+    few = f" {fewest} texts a side are few: {ENOUGH_TEXTS} or more would tell." if fewest < ENOUGH_TEXTS else ""
+    numbers = (
+        f"Choosing the best of {n_neurons:,} neurons on four fifths of the texts and testing it on the rest: AUC {area.value:.3f} "
+        f"(95% CI {area.low:.3f} to {area.high:.3f}), p = {p:.3g} by {found.permutations:,} permutations of the labels."
     )
+    if p >= SIGNIFICANT:
+        return f"**No evidence (p = {p:.2g})**: with labels at random the best of all neurons does as well.{few} {numbers}"
+    if area.low <= CHANCE:
+        return f"**Weak evidence**: a neuron stands out on these texts (p = {p:.2g}), but may not on others.{few} {numbers}"
+    return f"**There is a neuron for it** (p = {p:.2g}). {numbers}"
+
+
+def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
+    st.markdown(verdict(found, index.n_neurons))
     names = [neuron_name(one.layer, one.neuron) for one in found.neurons]
     asked = st.query_params.get("found", "")
     chosen = found.neurons[names.index(asked) if asked in names else 0]
@@ -109,6 +126,7 @@ def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
             key="concepts_found",
             on_choose=_choose_found,
             chosen=neuron_name(chosen.layer, chosen.neuron),
+            dimmed=found.p_value >= SIGNIFICANT,
         )
         st.caption(
             "Number: AUC on all texts (the choice among all neurons flatters it; the cross-validated one above does not)."

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.widgets import charts
+from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.files import Json
 
@@ -20,6 +21,9 @@ LONGEST_TEXT = 2_000
 """Characters of one text."""
 
 KINDS = {"glp": "GLP neuron", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
+
+INTUITIVE = ("159_code_Python", "96_spam_is", "113_movie_sent", "160_code_HTML")
+"""Tasks that explain themselves, the first one first."""
 
 EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
 Simmer the sauce over low heat for twenty minutes, stirring often.
@@ -53,13 +57,19 @@ def task_table(report: Json) -> pd.DataFrame:
     for row in report["rows"]:
         best = row["glp"]
         example = (row["examples"]["positive"] or [""])[0]
+        words = task_words(row["task"])
         rows.append(
-            {"task": row["task"], "title": row["title"], "asks": row["asks"], "example": example[:200]}
+            {"task": row["task"], "title": words.title, "asks": words.positive or row["asks"], "example": example[:200]}
             | {"unit": f"L{best['layer']}/{best['unit']}", "low": best["ci"][0], "high": best["ci"][1]}
             | {kind: row[kind]["auc"] for kind in KINDS if kind in row}
             | {"n_test": row["n_test"]}
         )
     return pd.DataFrame(rows)
+
+
+def first_task(names: Sequence[str]) -> str:
+    """Return the task that the page opens on: one whose classes everybody knows, else the first."""
+    return next((name for name in INTUITIVE if name in names), names[0])
 
 
 def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import neurons, resources, workspace_facts
-from dashboard.widgets import frame, neuron_links, neuron_texts, starred
+from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -36,7 +36,16 @@ def draw() -> None:
     with left:
         found = _search(table)
     with right, st.container(border=True):
-        _task(report, table, _chosen_task(table, found))
+        task = _chosen_task(table, found)
+        if task:
+            _task(report, table, task)
+
+
+def link() -> list[url.Param]:
+    """Return the parameter of the page's link that names a task, where tasks were probed."""
+    report = workspace_facts.report("probing")
+    names = [row["task"] for row in report["rows"]] if report else []
+    return [url.choice("task", "Task", tables.first_task(names), names)] if names else []
 
 
 def _means(report: Json) -> None:
@@ -64,7 +73,7 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
         )
     found = tables.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
     if found.empty:
-        frame.notice_box(f"No task holds all of these words: {words}")
+        frame.notice_box(f"No task matches {words}: try one word, for example code, review or news.")
         return found
     st.caption(f"{len(found)} of {len(table)} tasks, best GLP neuron first · click one")
     if show == "table":
@@ -112,14 +121,22 @@ def _choose(task: str) -> None:
     st.query_params["task"] = task
 
 
-def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str:
-    """Draw the choice of a task; return the one that the URL names, else the first that is left."""
-    names = table["task"].tolist()
+def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str | None:
+    """Draw the choice among the tasks that the search left; return the one that the URL names if it is there, else the first.
+
+    Without a search the page opens on a task that explains itself. None: the search left nothing.
+    """
+    if found.empty:
+        st.caption("No task matches, so there is nothing to show.")
+        return None
+    names = found["task"].tolist()
+    searched = len(found) < len(table)
     asked = st.query_params.get("task", "")
-    task = asked if asked in names else (found if not found.empty else table)["task"].iloc[0]
-    titles = dict(zip(table["task"], table["title"], strict=True))
+    task = asked if asked in names else names[0] if searched else tables.first_task(names)
+    titles = dict(zip(found["task"], found["title"], strict=True))
     st.session_state["concepts_task_box"] = task
-    st.selectbox("Task", names, format_func=titles.__getitem__, key="concepts_task_box", on_change=_chose_in_box)
+    label = f"Task, of the {len(found)} that match" if searched else "Task"
+    st.selectbox(label, names, format_func=titles.__getitem__, key="concepts_task_box", on_change=_chose_in_box)
     return task
 
 
@@ -131,7 +148,8 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
     row = next(row for row in report["rows"] if row["task"] == task)
     best = row["glp"]
     name = f"L{neuron_name(best['layer'], best['unit'])}"
-    st.html(f"<div>{html.escape(frame.visible(row['asks']))}</div>")
+    asks = table.loc[table["task"] == task, "asks"].iloc[0]
+    st.html(f"<div><b>Positive:</b> {html.escape(frame.visible(asks))}</div>")
     frame.figure(tables.dots_figure(table[table["task"] == task]), key="concepts_one", alt="The four AUCs of this task")
     side = "high" if best["sign"] > 0 else "low"
     st.caption(
@@ -181,7 +199,7 @@ def _neuron_texts(layer: int, neuron: int) -> None:
     st.html(f"<style>{neuron_texts.STYLE}</style>" + neuron_texts.description_html(found))
     for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
         st.caption(title)
-        st.html(neuron_texts.texts_html(snippets[:3], found.scale))
+        st.html(neuron_texts.texts_html(found, snippets[:3]))
 
 
 def files() -> list[frame.File]:

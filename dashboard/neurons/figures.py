@@ -36,11 +36,13 @@ def effects_html(effects: Sequence[tuple[str, float]]) -> str:
 
 def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> go.Figure:
     """Return the neuron's signed histogram over the corpus, every bin as wide as the next, with a labelled line for every marker."""
-    edges, total = neuron.edges.astype(float), int(neuron.counts.sum())
+    tail = neuron.tail or 1.0
+    edges, total = neuron.edges.astype(float) / tail, int(neuron.counts.sum())
     places = np.arange(len(edges))
     colours = [charts.ORANGE if low + high >= 0 else charts.BLUE for low, high in pairwise(edges)]
     hover = [
-        f"{signed(low)} to {signed(high)}<br>{int(count):,} of {total:,} tokens"
+        f"{signed(low)} to {signed(high)} tails<br>raw {signed(low * tail)} to {signed(high * tail)}<br>"
+        f"{int(count):,} of {total:,} tokens"
         for (low, high), count in zip(pairwise(edges), neuron.counts, strict=True)
     ]
     figure = go.Figure()
@@ -52,10 +54,10 @@ def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> g
     )  # fmt: skip
     for i, (words, value) in enumerate(markers.items()):
         figure.add_vline(
-            x=float(np.interp(value, edges, places)), line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
-            annotation={"text": f"{charts.plain(visible(words))} {signed(value)}", "yshift": 0 if i == 0 else -14, "font": {"size": 11}},
+            x=float(np.interp(value / tail, edges, places)), line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
+            annotation={"text": f"{charts.plain(visible(words))} {signed(value / tail)}", "yshift": -14 * i, "font": {"size": 11}},
         )  # fmt: skip
-    charts.layout(figure, x="value of the neuron", y="tokens", height=230, log_y=log, legend=False)
+    charts.layout(figure, x=f"value in tails (1 = {signed(tail)[1:]})", y="tokens", height=230, log_y=log, legend=False)
     figure.update_layout(bargap=0, margin={"t": 22})
     ticks = axis_ticks(edges)
     figure.update_xaxes(
@@ -106,13 +108,13 @@ def noise_figure(axis: "NoiseAxis", pieces: Sequence[str]) -> go.Figure:
 
 
 def heat_map(pieces: Sequence[str], names: Sequence[str], normalised: np.ndarray) -> go.Figure:
-    """Return tokens x neurons (neurons, tokens) as a heat map of value / tail, blue to orange around 0."""
+    """Return tokens x neurons (neurons, tokens) as a heat map of values in tails, blue to orange around 0."""
     words = [charts.plain(visible(piece).replace("\n", "↵")) for piece in pieces]
     figure = go.Figure(
         go.Heatmap(
             z=normalised, y=list(names), colorscale=charts.DIVERGING_SCALE, zmid=0, zmin=-1, zmax=1,
-            text=[words] * len(names), hovertemplate="%{y} on “%{text}”<br>value / tail %{z:.3f}<extra></extra>",
-            colorbar={"title": "value / tail", "thickness": 10},
+            text=[words] * len(names), hovertemplate="%{y} on “%{text}”<br>%{z:.2f} tails<extra></extra>",
+            colorbar={"title": "tails", "thickness": 10},
         )
     )  # fmt: skip
     charts.layout(figure, height=110 + 22 * len(names), legend=False)

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from dashboard.service.jobs import Cancelled
     from glp_core.files import Json
     from glp_core.neuron_index.reader import NeuronIndex
+    from glp_core.neurons.regions import Region
     from glp_core.progress import Progress
 
-COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
 MOST_LISTED = 100
+CLEAR_AUC = 0.9
+"""From which on a neuron's best task names its region."""
+LEAST_LETTERS = 3
+"""Of a description's word that names a region."""
 
 
 def draw(index: NeuronIndex) -> list[components.File]:
@@ -32,7 +36,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
             default="concepts", required=True, key="map_kind", bind="query-params",
         )  # fmt: skip
         colouring = st.segmented_control(
-            "Colour", COLOURINGS, default="layer", required=True, key="map_colour", bind="query-params"
+            "Colour", shared.COLOURINGS, default="layer", required=True, key="map_colour", bind="query-params"
         )
         words = st.text_input(
             "Search", key="map_search", bind="query-params", placeholder="words of a description, token or task", max_chars=100
@@ -47,7 +51,8 @@ def draw(index: NeuronIndex) -> list[components.File]:
     points, made = found
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")
     matches = _matches(index, frame, words)
-    chart = map_figure.map_figure(frame, colouring if colouring in COLOURINGS else "layer", matches)
+    regions = _regions(index, frame, (kind, *(anew or {}).values()))
+    chart = map_figure.map_figure(frame, colouring if colouring in shared.COLOURINGS else "layer", matches, regions)
     count = f"{len(frame):,} neurons" if matches is None else f"{len(matches):,} of {len(frame):,} neurons match"
     st.caption(f"{count} · {made} · click a point to open its neuron; drag to lasso some; the toolbar zooms")
     event = components.figure(
@@ -115,21 +120,35 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
     return [position for position, number in enumerate(flat) if number in hits]
 
 
+def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) -> list[Region]:
+    """Return the map's regions, named by tasks that their neurons tell apart well and by words of their descriptions."""
+    made_from = ("regions", str(index.folder), index.facts["glp"], *of)
+    found = results.results().get(*made_from)
+    if found is None:
+        from glp_core.neurons.regions import find_regions
+
+        told = frame["best_auc"] >= CLEAR_AUC
+        labels = [
+            [neurons.task_title(task)] * clear + [key for key in keys if len(key) >= LEAST_LETTERS]
+            for task, clear, keys in zip(frame["best_task"], told, frame["keys"], strict=True)
+        ]
+        found = find_regions(frame[["x", "y"]].to_numpy(), labels)
+        results.results().put(found, *made_from)
+    return found
+
+
 def _clicked() -> None:
-    neurons = _selected(st.session_state["map_figure"])
-    if len(neurons) == 1:
-        shared.open_neuron(*neurons[0])
+    """Open the neuron of a click; a lasso's neurons are listed when the page runs."""
+    members = _selected(st.session_state["map_figure"])
+    if len(members) == 1:
+        shared.open_neuron(*members[0])
 
 
 def _selected(event: Any) -> list[starred.NeuronId]:
     """Return the neurons that a click or lasso took, from what every point carries."""
     points = event.get("selection", {}).get("points", []) if event else []
-    found = []
-    for point in points:
-        carried = point.get("customdata") or []
-        if len(carried) >= 2:
-            found.append((int(carried[0]), int(carried[1])))
-    return list(dict.fromkeys(found))
+    names = [point["customdata"][0] for point in points if point.get("customdata")]
+    return [starred.parse_neuron(name) for name in dict.fromkeys(names)]
 
 
 def _listed(frame: pd.DataFrame, members: list[starred.NeuronId], where: str) -> None:

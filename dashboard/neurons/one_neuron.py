@@ -13,7 +13,7 @@ from dashboard.service import neurons
 from dashboard.widgets import charts, frame, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
-from dashboard.widgets.numbers import signed
+from dashboard.widgets.numbers import in_tails, signed, value_words
 from dashboard.widgets.starred import neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.over_text import TextNeurons
 
-CONTEXTS: dict[neuron_texts.Context, str] = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
-
 
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view for the neuron that the URL names, or the most interesting one; return its page as a file to download."""
-    neuron = index.neuron(*(shared.neuron_in_url() or index.interesting(1)[0]))
+    neuron = index.neuron(*(shared.neuron_in_url() or first_neuron(index)))
     _header(index, neuron)
     left, right = st.columns([2, 3], gap="medium")
     with right:
@@ -44,7 +42,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         with column:
             st.markdown(f"**{title}** · {len(snippets)} texts")
             with st.container(height=560 if len(snippets) > 5 else "content", border=False):
-                st.html(neuron_texts.texts_html(snippets, neuron.scale, context=context, breaks=breaks))
+                st.html(neuron_texts.texts_html(neuron, snippets, context=context, breaks=breaks))
     left, middle, right = st.columns([5, 3, 4], gap="medium")
     with left:
         _noise_axis(neuron, reading)
@@ -58,6 +56,12 @@ def draw(index: NeuronIndex) -> list[frame.File]:
             "Neuron, JSON", f"neuron-{neuron.layer}-{neuron.neuron}.json", starred.neuron_json(neuron), "application/json"
         )
     ]
+
+
+def first_neuron(index: NeuronIndex) -> starred.NeuronId:
+    """Return the neuron that the view opens on: the one whose description is truest, else the most interesting."""
+    readable = index.most_readable(1)
+    return (readable[0].layer, readable[0].neuron) if readable else index.interesting(1)[0]
 
 
 def _header(index: NeuronIndex, neuron: Neuron) -> None:
@@ -74,13 +78,14 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         f"standard deviation {neuron.std:.3g}",
         f"noise share {neuron.noise_share:.0%}",
         f"fires on {row['active_share']:.1%} of tokens",
-        f"1e-4 tails {row['low']:+.2f}, {row['high']:+.2f}",
+        f"tail {signed(neuron.tail)[1:]}",
     ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
             " · ".join(facts),
             help="Kurtosis: excess, 0 for a normal distribution; high: rare and strong. Noise share: part of the variance that is due "
-            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of the neuron's tail.",
+            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its 1-in-10,000 value. "
+            "Tail: the absolute value that one token in a thousand reaches; values here are in tails, raw values beside them.",
         )
         if neuron.best_task is not None and neuron.best_auc is not None:
             words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
@@ -148,7 +153,7 @@ def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     tokens = [
         PickToken(
             piece,
-            "massive activation, not read" if massive else signed(value),
+            "massive activation, not read" if massive else value_words(float(value), neuron.tail),
             neuron_texts.shade(float(value), neuron.scale),
         )
         for piece, massive, value in zip(reading.pieces, reading.massive, values, strict=True)
@@ -159,7 +164,8 @@ def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     strongest = int(np.nanargmax(np.abs(values)))
     position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
     st.caption(
-        f"Token {position + 1} of {len(values)}: {signed(values[position])} (green line in the histogram). Click a token to move it; "
+        f"Token {position + 1} of {len(values)}: {value_words(float(values[position]), neuron.tail)}, the green line in the "
+        "histogram. Click a token to move it; "
         "same colours as in the lists below."
     )
     return reading, position
@@ -180,7 +186,7 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
     chart = figures.histogram(neuron, log=log, markers=markers)
     frame.figure(chart, key="neuron_histogram", alt=f"Signed histogram of neuron {neuron.layer}/{neuron.neuron}, 50 bins")
     with st.expander("Quantiles"):
-        st.html(frame.facts([(f"{q:.5g}", signed(value)) for q, value in neuron.quantiles]))
+        st.html(frame.facts([(f"{q:.5g}", value_words(value, neuron.tail)) for q, value in neuron.quantiles]))
     if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption("Test AUC of this neuron alone; below 0.5 it is high on the negative class.")
@@ -190,14 +196,16 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
 def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = st.segmented_control(
-            "Context", list(CONTEXTS), format_func=CONTEXTS.__getitem__, default="snippet", required=True, key="unit_context",
+            "Context", list(shared.CONTEXTS), format_func=shared.CONTEXTS.__getitem__, default="snippet", required=True, key="unit_context",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
         words = "one scale for all lists, log(1 + 9 |v| / max):"
-        st.html(frame.legend(f"−{neuron.scale:.2f}", f"+{neuron.scale:.2f}", diverging=True, words=words))
+        st.html(
+            frame.legend(in_tails(-neuron.scale, neuron.tail), in_tails(neuron.scale, neuron.tail), diverging=True, words=words)
+        )
         st.caption("click a text to open all of it")
-    return (context if context in CONTEXTS else "snippet"), breaks
+    return (context if context in shared.CONTEXTS else "snippet"), breaks
 
 
 def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
@@ -231,7 +239,7 @@ def _neighbours(index: NeuronIndex, neuron: Neuron) -> None:
     st.markdown("**Nearest neurons**")
     kinds = {"write": ("by write direction", neuron.nearest_write), "activation": ("by activation", neuron.nearest_activation)}
     kind = st.segmented_control(
-        "Nearest", list(kinds), format_func=lambda one: kinds[one][0], default="write", required=True, key="neuron_nearest",
+        "Nearest", list(kinds), format_func=lambda one: kinds[one][0], default="write", required=True, key="unit_nearest",
         bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
     st.caption("cosine of what they write" if kind == "write" else "correlation of their values over the corpus")
@@ -251,11 +259,15 @@ def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list
 
 
 def _intervals(neuron: Neuron, context: neuron_texts.Context, breaks: bool) -> None:
-    st.markdown("**Interval samples** · five random texts from each fifth of its values, from most negative to most positive")
+    others = f"; {neuron.repeated:.0%} of tokens, which all have one value, are left out" if neuron.repeated else ""
+    st.markdown(
+        f"**Interval samples** · five random texts from each fifth of its values, from most negative to most positive{others}"
+    )
     names = [f"{one.low_quantile:.0%} – {one.high_quantile:.0%}" for one in neuron.intervals]
     for name, interval in zip(names, neuron.intervals, strict=True):
         colour = charts.diverging(neuron_texts.shade((interval.low + interval.high) / 2, neuron.scale))
+        span = f"{in_tails(interval.low, neuron.tail)} to {in_tails(interval.high, neuron.tail)}"
         st.html(
-            f'<div class="glp-interval" style="background:{colour}">{name}: values {signed(interval.low)} to {signed(interval.high)}</div>'
-            + neuron_texts.texts_html(interval.texts, neuron.scale, context=context, breaks=breaks)
+            f'<div class="glp-interval" style="background:{colour}">{name}: {span} tails</div>'
+            + neuron_texts.texts_html(neuron, interval.texts, context=context, breaks=breaks)
         )

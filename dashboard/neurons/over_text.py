@@ -14,7 +14,7 @@ from dashboard.service import neurons
 from dashboard.widgets import frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
-from dashboard.widgets.numbers import signed
+from dashboard.widgets.numbers import value_words
 from dashboard.widgets.starred import NeuronId, neuron_name
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
@@ -133,13 +133,13 @@ def _strip(
                 PickToken(piece, "massive activation: an attention sink, not read", 0.0, None if other is None else 0.0)
             )
             continue
-        tip = [f"{_named(neuron)} {signed(reading.values[i, first])} = {reading.normalised[i, first]:+.2f} of its tail"]
+        tip = [f"{_named(neuron)} {value_words(float(reading.values[i, first]), float(index.tail[first]))}"]
         if second is not None and other is not None:
-            tip.append(f"{_named(second)} {signed(reading.values[i, other])} = {reading.normalised[i, other]:+.2f} of its tail")
+            tip.append(f"{_named(second)} {value_words(float(reading.values[i, other]), float(index.tail[other]))}")
         tip.append("strongest here: " + ", ".join(f"L{neuron_name(f.layer, f.neuron)} {f.normalised:+.2f}" for f in each[i]))
         below = None if other is None else float(reading.normalised[i, other])
         tokens.append(PickToken(piece, "\n".join(tip), float(reading.normalised[i, first]), below))
-    words = f"Colour: {_named(neuron)}" + (f" above, {_named(second)} below" if second else "") + ", value / tail"
+    words = f"Colour: {_named(neuron)}" + (f" above, {_named(second)} below" if second else "") + ", value in tails"
     legend = frame.legend("−1", "+1", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(legend)
@@ -178,7 +178,7 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, reading: TextNeurons, n
         if chosen
         else "at its strongest token"
     )
-    st.markdown(f"**Neurons by value / tail** ({on})")
+    st.markdown(f"**Neurons by value in tails** ({on})")
     rows = shared.firing_rows(firings, table, reading.pieces)
     neuron_rows(
         rows,
@@ -209,9 +209,9 @@ def _preview(neuron: Neuron, value: float, second: NeuronId | None) -> None:
     chart.update_yaxes(dtick=2)
     frame.figure(chart, key="neurons_preview", alt=f"Histogram of neuron {neuron.layer}/{neuron.neuron} over the corpus")
     st.caption("Strongest positive")
-    st.html(neuron_texts.texts_html(neuron.top[:PREVIEW_TEXTS], neuron.scale))
+    st.html(neuron_texts.texts_html(neuron, neuron.top[:PREVIEW_TEXTS]))
     st.caption("Strongest negative")
-    st.html(neuron_texts.texts_html(neuron.bottom[:PREVIEW_TEXTS], neuron.scale))
+    st.html(neuron_texts.texts_html(neuron, neuron.bottom[:PREVIEW_TEXTS]))
 
 
 def _compare(neuron: Neuron) -> None:
@@ -243,7 +243,7 @@ def _token_table(reading: TextNeurons, each: list[list[Firing]]) -> pd.DataFrame
         row = {"position": i, "token": frame.visible(piece).replace("\n", "↵")}
         for rank, firing in enumerate(strongest, 1):
             name = f"L{neuron_name(firing.layer, firing.neuron)}"
-            row |= {f"neuron {rank}": name, f"value {rank}": firing.value, f"value / tail {rank}": firing.normalised}
+            row |= {f"neuron {rank}": name, f"value {rank}": firing.value, f"in tails {rank}": firing.normalised}
         rows.append(row)
     return starred.safe_cells(pd.DataFrame(rows))
 
@@ -251,5 +251,5 @@ def _token_table(reading: TextNeurons, each: list[list[Firing]]) -> pd.DataFrame
 def _ranking_table(firings: list[Firing], table: pd.DataFrame, index: NeuronIndex) -> pd.DataFrame:
     """Return the ranked neurons with their values and descriptions."""
     facts = table.iloc[[shared.flat(index, (f.layer, f.neuron)) for f in firings]]
-    ranked = pd.DataFrame([{"token": f.token, "value": f.value, "value / tail": f.normalised} for f in firings])
+    ranked = pd.DataFrame([{"token": f.token, "value": f.value, "in tails": f.normalised} for f in firings])
     return pd.concat([facts[list(starred.EXPORTED)].reset_index(drop=True), ranked], axis=1)

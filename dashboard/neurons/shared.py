@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dashboard.neurons import map_figure
 from dashboard.service import neurons
-from dashboard.widgets import frame
+from dashboard.widgets import frame, neuron_texts, url
 from dashboard.widgets import starred as lists
 from dashboard.widgets.neuron_rows import NeuronRow
 from dashboard.widgets.starred import NeuronId
@@ -25,6 +26,26 @@ if TYPE_CHECKING:
     from glp_core.neurons.over_text import Firing
 
 VIEWS = {"text": "Over text", "unit": "One neuron", "map": "Map", "lists": "Lists"}
+CONTEXTS: dict[neuron_texts.Context, str] = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
+COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
+LINK = [
+    neurons.TEXT,
+    url.choice("view", "View", "text", list(VIEWS)),
+    url.switch("neurons_hide", "Hide", True),
+    url.text("neurons_list", "Name of the list", "", 60, empty=True),
+    url.choice("map_kind", "Map", map_figure.KINDS["concepts"], list(map_figure.KINDS.values())),
+    url.choice("map_colour", "Colour", "layer", COLOURINGS),
+    url.text("map_search", "Search", "", 100, empty=True),
+    url.whole("map_neighbours", "Neighbours", 15, 2, 200),
+    url.number("map_min_dist", "Minimal distance", 0.1, 0.0, 0.99),
+    url.whole("map_seed", "Seed", 0, 0, 10_000),
+    url.switch("unit_log", "log y", True),
+    url.switch("unit_breaks", "Line breaks", True),
+    url.switch("unit_noise", "Noise axis", False),
+    url.choice("unit_context", "Context", CONTEXTS["snippet"], list(CONTEXTS.values())),
+    url.choice("unit_nearest", "Nearest", "by write direction", ("by write direction", "by activation")),
+]
+"""All that the page's link may hold, but for neurons and tokens, which depend on index and text."""
 FIRES_EVERYWHERE = 0.3
 """Neurons beyond a quarter of their own tail on more than this share of the corpus's tokens say little about one token."""
 EXAMPLES = {

@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard.service import follow, resources, results
 from dashboard.widgets import url
+from glp_core.data.task_words import task_words
 
 if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
@@ -94,5 +95,5 @@ def words_of(row: pd.Series) -> str:
 
 
 def task_title(task: str) -> str:
-    """Return a task's name without its number and with spaces."""
-    return task.split("_", 1)[-1].replace("_", " ").replace("-", " ")
+    """Return a task in a few readable words."""
+    return task_words(task).title

@@ -54,12 +54,14 @@ _CSS = """
 .token, .words { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .token { font-family: var(--st-code-font, monospace); font-size: .82rem; }
 .words { opacity: .85; }
+.rows.dimmed { opacity: .45; }
 """
 
 _JS = """
 export default function ({ data, parentElement, setTriggerValue }) {
   const rows = parentElement.querySelector(".rows")
   rows.setAttribute("aria-label", data.label)
+  rows.classList.toggle("dimmed", data.dimmed)
   rows.style.maxHeight = data.height ? `${data.height}px` : "none"
   const part = (name, words) => {
     const span = document.createElement("span")
@@ -110,13 +112,21 @@ _rows = st.components.v2.component("neuron_rows", html=_HTML, css=_CSS, js=_JS)
 
 
 def neuron_rows(
-    rows: Sequence[NeuronRow], *, label: str, key: str, on_choose: Callable[[str], None], chosen: str = "", height: int = 0
+    rows: Sequence[NeuronRow],
+    *,
+    label: str,
+    key: str,
+    on_choose: Callable[[str], None],
+    chosen: str = "",
+    height: int = 0,
+    dimmed: bool = False,
 ) -> None:
     """Draw the list; a click runs `on_choose` with the neuron's name, before the page runs again.
 
     Args:
         chosen: name of the neuron to mark.
         height: pixels from which on the list scrolls; 0: never.
+        dimmed: pale, for rows without evidence.
     """
 
     def clicked() -> None:
@@ -134,6 +144,7 @@ def neuron_rows(
             "chosen": chosen,
             "label": label,
             "height": height,
+            "dimmed": dimmed,
             "positive": charts.POSITIVE_HUE,
             "negative": charts.NEGATIVE_HUE,
         },

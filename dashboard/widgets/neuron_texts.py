@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from dashboard.widgets import charts
 from dashboard.widgets.frame import token_html, visible
-from dashboard.widgets.numbers import PACKED_DIGITS, TRUE_DIGITS, signed
+from dashboard.widgets.numbers import PACKED_DIGITS, TRUE_DIGITS, in_tails, signed, value_words
 
 if TYPE_CHECKING:
-    from glp_core.neuron_index.neuron_data import Neuron, Snippet
+    from glp_core.neuron_index.neuron_data import Neuron, SideEvidence, Snippet
 
 Context = Literal["snippet", "window", "full"]
 SNIPPET_TOKENS = 16
@@ -43,26 +43,27 @@ def shade(value: float, scale: float) -> float:
     return math.copysign(math.log10(1 + 9 * min(1.0, abs(value) / scale)), value)
 
 
-def texts_html(snippets: Sequence["Snippet"], scale: float, *, context: Context = "snippet", breaks: bool = True) -> str:
-    """Return a list of texts as escaped HTML: value and source, then the tokens in colour; a click opens the whole text.
+def texts_html(neuron: "Neuron", snippets: Sequence["Snippet"], *, context: Context = "snippet", breaks: bool = True) -> str:
+    """Return a neuron's texts as escaped HTML: value in tails, raw value and source, then the tokens in colour; a click opens the whole.
 
     Args:
-        scale: the value of full colour, the same for all lists of a neuron.
         context: how much around the peak is shown: +-16 tokens, all tokens that keep a value, or the whole text.
         breaks: show line breaks as ↵ and a new line; otherwise as ↵ alone.
     """
     if not snippets:
         return '<div class="glp-texts"><p>No sampled text has a value here.</p></div>'
-    rows = [_row(snippet, scale, context, breaks) for snippet in snippets]
+    rows = [_row(snippet, neuron, context, breaks) for snippet in snippets]
     return f'<div class="glp-texts">{"".join(rows)}</div>'
 
 
-def _row(snippet: "Snippet", scale: float, context: Context, breaks: bool) -> str:
+def _row(snippet: "Snippet", neuron: "Neuron", context: Context, breaks: bool) -> str:
     start, stop = _range(snippet, context)
-    tokens = "".join(_token(snippet, i, scale, breaks) for i in range(start, stop))
+    tokens = "".join(_token(snippet, i, neuron, breaks) for i in range(start, stop))
     before, after = "…" if start > 0 else "", "…" if stop < len(snippet.pieces) else ""
     source = html.escape(visible(snippet.source.split("_", 1)[-1].replace("_", " ")), quote=True)
-    head = f'<b>{signed(snippet.value)}</b><div>{before}{tokens}{after}</div><small title="{source}">{source}</small>'
+    value = f'<b title="{value_words(snippet.value, neuron.tail)}">{in_tails(snippet.value, neuron.tail)}</b>'
+    small = f'<small title="{source}">{signed(snippet.value)}<br>{source}</small>'
+    head = f"{value}<div>{before}{tokens}{after}</div>{small}"
     whole = html.escape(visible("".join(snippet.pieces)))
     return f'<details><summary>{head}</summary><p lang="">{whole}</p></details>'
 
@@ -75,18 +76,34 @@ def _range(snippet: "Snippet", context: Context) -> tuple[int, int]:
     return max(snippet.start, snippet.peak - SNIPPET_TOKENS), min(snippet.stop, snippet.peak + SNIPPET_TOKENS + 1)
 
 
-def _token(snippet: "Snippet", i: int, scale: float, breaks: bool) -> str:
+def _token(snippet: "Snippet", i: int, neuron: "Neuron", breaks: bool) -> str:
     text, value = token_html(snippet.pieces[i]), float(snippet.values[i])
     text = text if breaks else text.replace("<br>", " ")
     if not math.isfinite(value):
         return f"<span>{text}</span>"
     peak, digits = (' class="peak"', TRUE_DIGITS) if i == snippet.peak else ("", PACKED_DIGITS)
-    return f'<span{peak} style="background-color:{charts.diverging(shade(value, scale))}" title="{signed(value, digits)}">{text}</span>'
+    colour, title = charts.diverging(shade(value, neuron.scale)), value_words(value, neuron.tail, digits)
+    return f'<span{peak} style="background-color:{colour}" title="{title}">{text}</span>'
 
 
 def description_html(neuron: "Neuron") -> str:
-    """Return the neuron's description, escaped, with who made it."""
+    """Return the neuron's description, escaped, with who made it and, where measured, how true it is on held-out tokens."""
     if not neuron.description:
         return "<em>no description</em>"
     made = html.escape(visible(neuron.described_by))
-    return f'{html.escape(visible(neuron.description))} <small class="glp-tag" title="Who described the neuron">{made}</small>'
+    words = html.escape(visible(neuron.description))
+    tag = f'{words} <small class="glp-tag" title="Who described the neuron">{made}</small>'
+    measured = [
+        f"{name}: {evidence_words(side)}" for name, side in (("high", neuron.high), ("low", neuron.low)) if side and side.keys
+    ]
+    return tag + (f"<br><small>{html.escape(' · '.join(measured))}</small>" if measured else "")
+
+
+def evidence_words(side: "SideEvidence") -> str:
+    """Return how true a side's description is: precision and recall on held-out tokens, with their numbers."""
+    if side.precision is None or side.recall is None:
+        return f"not measured, as {side.firing} held-out tokens are above the tail"
+    return (
+        f"of {side.named:,} held-out tokens that it names, {side.precision:.0%} are above the tail; "
+        f"of {side.firing:,} above it, it names {side.recall:.0%}"
+    )

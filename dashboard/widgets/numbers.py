@@ -23,3 +23,14 @@ def signed(value: float, digits: int = TRUE_DIGITS) -> str:
         power = math.floor(math.log10(abs(rounded)))
         words = f"{rounded:+,.{max(0, digits - 1 - power)}f}"
     return words.replace("-", "−", 1) if value < 0 else words
+
+
+def in_tails(value: float, tail: float, digits: int = TRUE_DIGITS) -> str:
+    """Return a value in units of a neuron's tail; the value itself for a neuron without one."""
+    return signed(value / tail if tail else value, digits)
+
+
+def value_words(value: float, tail: float, digits: int = TRUE_DIGITS) -> str:
+    """Return a value in units of a neuron's tail with the raw one beside it."""
+    raw = signed(value, digits)
+    return f"{in_tails(value, tail, digits)} tails (raw {raw})" if tail else raw

@@ -14,6 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
+from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.llm.sources import wheel_file
 
@@ -41,8 +42,13 @@ class Task:
 
     @property
     def title(self) -> str:
-        """The name without its number and with spaces."""
-        return self.name.split("_", 1)[1].replace("_", " ").replace("-", " ")
+        """The task in a few readable words."""
+        return task_words(self.name).title
+
+    @property
+    def positive(self) -> str:
+        """What positive texts have and negative ones have not, in a sentence."""
+        return task_words(self.name).positive
 
 
 @dataclass(frozen=True)

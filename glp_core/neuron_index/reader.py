@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
+from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json
 from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
@@ -318,6 +319,7 @@ class NeuronIndex:
     @cached_property
     def _haystack(self) -> list[str]:
         columns = self._table[["description", "top_tokens", "bottom_tokens", "best_task"]].fillna("")
+        columns["title"] = [task_words(name).title if name else "" for name in columns["best_task"]]
         return [" ".join(row).casefold().replace("_", " ") for row in columns.itertuples(index=False)]
 
 

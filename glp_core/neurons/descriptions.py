@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glp_core.data.task_words import task_words
 from glp_core.files import Json, write_json
 from glp_core.neuron_index.neuron_data import HeldOutFiring, HeldOutTokens, Neuron, SideEvidence, Snippet
 from glp_core.neuron_index.reader import NeuronIndex
@@ -108,7 +109,7 @@ def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOut) -> Descri
     ]
     parts = [f"{name}: {side.words}" for name, side in zip(("high", "low"), sides, strict=True)]
     if neuron.best_task and neuron.best_auc is not None and neuron.best_auc >= HIGH_AUC:
-        parts.append(f"task: {neuron.best_task.split('_', 1)[-1].replace('_', ' ')} (AUC {neuron.best_auc:.2f})")
+        parts.append(f"task: {task_words(neuron.best_task).title} (AUC {neuron.best_auc:.2f})")
     return Description(" · ".join(parts), AUTOMATIC, *sides)
 
 

@@ -121,3 +121,56 @@ def test_a_concept_of_ones_own_is_found_from_the_filled_in_example(open_page):
     wait_for_neurons(page)
     page.get_by_text(re.compile("AUC 0|AUC 1")).first.wait_for()
     assert page.locator("button[data-neuron]").count() == 10
+
+
+POINTS = """() => {
+  const drawn = document.querySelector(".js-plotly-plot"), box = drawn.getBoundingClientRect()
+  const { xaxis, yaxis } = drawn._fullLayout, trace = drawn._fullData[0]
+  return Array.from(trace.x, (x, i) => ({
+    x: box.left + xaxis._offset + xaxis.l2p(x), y: box.top + yaxis._offset + yaxis.l2p(trace.y[i]), name: trace.customdata[i][0],
+  }))
+}"""
+"""The first trace's points on the screen, with the neurons that they stand for."""
+
+
+def drawn_points(page):
+    page.locator(".js-plotly-plot .gl-container canvas").first.wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    page.locator(".js-plotly-plot").scroll_into_view_if_needed()
+    return page.evaluate(POINTS)
+
+
+def test_a_click_on_the_map_opens_the_neuron_and_a_lasso_lists_its_neurons(open_page):
+    page = open_page("neurons?view=map")
+    points = drawn_points(page)
+    outermost = max(points, key=lambda point: point["x"])  # no other point is likely to lie on it
+    page.mouse.move(outermost["x"], outermost["y"])
+    page.mouse.click(outermost["x"], outermost["y"])
+    wait_for_url(page, "view=unit", "layer=", r"unit=\d+")
+    layer, number = re.search(r"layer=(\d+)&unit=(\d+)", page.url).groups()
+    near = [p["name"] for p in points if abs(p["x"] - outermost["x"]) < 12 and abs(p["y"] - outermost["y"]) < 12]
+    assert f"{layer}/{number}" in near
+    page.go_back()
+    points = drawn_points(page)
+    left, right = (f(point["x"] for point in points) for f in (min, max))
+    top, bottom = (f(point["y"] for point in points) for f in (min, max))
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=12)
+    page.mouse.up()
+    page.get_by_text(re.compile(r"neurons in the lasso")).wait_for()
+    page.locator("button[data-neuron]").first.click()
+    wait_for_url(page, "view=unit", r"unit=\d+")
+
+
+def test_a_searched_concept_is_the_one_that_is_shown(open_page):
+    page = open_page("concepts")
+    page.get_by_text("Positive:").wait_for()
+    page.get_by_label("Search the tasks").fill("zzzz")
+    page.get_by_label("Search the tasks").press("Enter")
+    page.get_by_text("No task matches zzzz").wait_for()
+    page.get_by_label("Search the tasks").fill("clickbait")
+    page.get_by_label("Search the tasks").press("Enter")
+    page.get_by_text("negatives, not positives, are clickbait headlines").wait_for()

@@ -10,13 +10,19 @@ import pandas as pd
 import pytest
 import torch
 
-from dashboard.concepts import tables
+from dashboard.concepts import own_view, tables
 from dashboard.neurons import figures, map_figure
 from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import neuron_texts, starred
+from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
+from glp_core.neurons.regions import Region
+from glp_core.neurons.search import ConceptNeurons
+from glp_core.stats import Interval
 from tests.support import neuron_fakes
+
+NEURON = neuron_fakes.FakeIndex().neuron(1, 3)
 
 
 def test_a_list_survives_the_url():
@@ -76,16 +82,17 @@ def test_shades_are_odd_monotone_and_reach_the_end_of_the_scale():
 
 def test_every_kept_token_says_its_value_in_its_true_digits():
     one = neuron_fakes.snippet(6.0, 3)
-    shown = neuron_texts.texts_html([one], 8.0, context="full")
-    titles = re.findall(r'title="([+−]\d+\.\d+|0)"', shown)
-    values = [float(title.replace("−", "-")) for title in titles]
-    np.testing.assert_allclose(values, one.values[:50], rtol=0.05)  # two digits; the last ten are not kept
-    assert titles[one.peak] == "+6.00" and ">+6.00<" in shown
+    shown = neuron_texts.texts_html(NEURON, [one], context="full")
+    titles = re.findall(r'title="([+−]\d+\.\d+|0) tails \(raw ([+−]\d+\.\d+|0)\)">[^+−]', shown)
+    tails, raw = (np.array([float(word.replace("−", "-")) for word in words]) for words in zip(*titles, strict=True))
+    np.testing.assert_allclose(raw, one.values[:50], rtol=0.05)  # two digits; the last ten are not kept
+    np.testing.assert_allclose(tails, one.values[:50] / NEURON.tail, rtol=0.05)
+    assert titles[one.peak] == ("+1.50", "+6.00") and ">+1.50<" in shown and "+6.00<br>" in shown
 
 
 def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it():
     one = neuron_fakes.snippet(6.0, 25)
-    head, whole = neuron_texts.texts_html([one], 8.0, context="snippet").split("</summary>")
+    head, whole = neuron_texts.texts_html(NEURON, [one], context="snippet").split("</summary>")
     shown = re.findall(r"word(\d+)", head)
     assert shown == [str(i) for i in range(9, 42)]
     assert "…" in head and "word59" in whole
@@ -93,7 +100,7 @@ def test_a_snippet_shows_sixteen_tokens_around_the_peak_and_the_text_behind_it()
 
 def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
     one = neuron_fakes.snippet(6.0, 0, pieces=neuron_fakes.HOSTILE)
-    shown = neuron_texts.texts_html([one], 8.0, context="full")
+    shown = neuron_texts.texts_html(NEURON, [one], context="full")
     chips = figures.effects_html([(piece, 1.0) for piece in neuron_fakes.HOSTILE])
     for markup in (shown, chips):
         assert "<img" not in markup and "</style" not in markup
@@ -105,8 +112,8 @@ def test_hostile_tokens_stay_text_in_lists_chips_and_figures():
 
 def test_line_breaks_can_be_shown_as_one_sign():
     one = neuron_fakes.snippet(6.0, 0, pieces=["a", "\n", "b"])
-    assert "<br>" in neuron_texts.texts_html([one], 8.0, breaks=True)
-    assert "<br>" not in neuron_texts.texts_html([one], 8.0, breaks=False).split("</summary>")[0]
+    assert "<br>" in neuron_texts.texts_html(NEURON, [one], breaks=True)
+    assert "<br>" not in neuron_texts.texts_html(NEURON, [one], breaks=False).split("<div>")[1].split("</div>")[0]
 
 
 def test_the_histogram_holds_every_token_and_its_marker_stays_inside():
@@ -134,11 +141,39 @@ def test_the_map_draws_every_neuron_once_and_each_point_carries_its_neuron(colou
     index = neuron_fakes.FakeIndex()
     frame = index.map("concepts").merge(index.table(), on=["layer", "unit"])
     figure = map_figure.map_figure(frame, colouring, matches=[0, 31])
-    carried = [tuple(point) for trace in figure.data for point in trace.customdata]
-    assert sorted(carried) == sorted(zip(frame["layer"], frame["unit"], strict=True))
-    assert figure.data[0].name == "not found" and len(figure.data[0].x) == len(frame) - 2
+    carried = [point[0] for trace in figure.data for point in trace.customdata]
+    assert sorted(carried) == sorted(f"{layer}/{neuron}" for layer, neuron in zip(frame["layer"], frame["unit"], strict=True))
+    assert figure.layout.clickmode == "event+select"
+    assert figure.data[0].name == "no match" and len(figure.data[0].x) == len(frame) - 2
     assert all(trace.type == "scattergl" for trace in figure.data)
     assert not any("<b>" in text for trace in figure.data for text in trace.text)
+
+
+def test_regions_are_named_on_the_map_and_names_do_not_cover_one_another():
+    frame = neuron_fakes.FakeIndex().map("concepts").merge(neuron_fakes.FakeIndex().table(), on=["layer", "unit"])
+    regions = [Region("sport <b>", 0.0, 0.0, np.arange(9)), Region("on top of it", 0.0, 0.0, np.arange(5)), *(
+        Region(f"crowded {i}", 0.0, 0.001, np.arange(4)) for i in range(8)
+    )]  # fmt: skip
+    drawn = map_figure.map_figure(frame, "layer", regions=regions).layout.annotations
+    assert drawn[0].text == "sport &lt;b&gt;" and 1 < len(drawn) < len(regions)
+
+
+def test_the_page_opens_on_a_task_that_explains_itself():
+    assert tables.first_task(["161_agnews_0", "67_social-security", "159_code_Python"]) == "159_code_Python"
+    assert tables.first_task(["67_social-security"]) == "67_social-security"
+    assert task_words("159_code_Python").title == "Code in Python" and "Java" in task_words("159_code_Python").positive
+    assert task_words("9_not_one-of them").title == "not one of them"
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "n", "words"),
+    [(0.9, 0.3, 6, "No evidence (p = 0.9)"), (0.01, 0.4, 30, "Weak evidence"), (0.001, 0.8, 30, "There is a neuron for it")],
+)
+def test_the_verdict_on_an_own_concept_comes_first(p, low, n, words):
+    found = ConceptNeurons([], Interval(0.8, low, 0.95), p, n, n, 1000, np.zeros(2 * n), [])
+    said = own_view.verdict(found, 60)
+    assert said.startswith(f"**{words}") and ("texts a side are few" in said) == (n < 20)
+    assert "AUC 0.800" in said
 
 
 def test_tasks_are_found_by_all_their_words():

@@ -84,7 +84,7 @@ def test_a_link_opens_one_neuron_with_both_of_its_ends(fakes):
     at = open_page(layer="1", unit="3")
     said = words(at)
     assert at.subheader[0].value == "L1 / 3"
-    assert "+8.00" in said and "−7.00" in said
+    assert "+2.00" in said and "+8.00" in said and "−7.00" in said
     assert "kurtosis 41.0" in said
     assert "An approximation" in said
 
@@ -109,6 +109,24 @@ def test_a_neuron_that_does_not_exist_is_said_and_another_is_shown(fakes):
     at = open_page(layer="7", unit="3000")
     assert any("no neuron" in warning.value.replace("\\", "") for warning in at.warning)
     assert at.subheader[0].value.startswith("L")
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "label"),
+    [
+        ("neurons", {"view": "junk"}, "View is 'junk'"),
+        ("neurons", {"view": "map", "map_colour": "plaid"}, "Colour is 'plaid'"),
+        ("neurons", {"view": "unit", "unit_log": "perhaps"}, "log y is 'perhaps'"),
+        ("neurons", {"view": "map", "map_neighbours": "1e999"}, "Neighbours is '1e999'"),
+        ("concepts", {"concepts_part": "nan"}, "Part is 'nan'"),
+        ("concepts", {"task": "9_tea_leaves"}, "Task is '9_tea_leaves'"),
+        ("concepts", {"concepts_show": "pie"}, "Show as is 'pie'"),
+    ],
+)
+def test_what_does_not_fit_in_a_link_is_named_and_the_default_is_used(fakes, page, query, label):
+    at = open_page(page, **query)
+    said = "".join(warning.value for warning in at.warning).replace("\\", "")
+    assert not at.exception and label in said and "is used instead" in said
 
 
 def test_hostile_texts_are_shown_as_text(fakes):
@@ -176,7 +194,10 @@ def test_tasks_can_be_searched_and_chosen(fakes):
     assert not at.exception
     assert "L1/1" in words(at) and at.query_params["task"] == "1_positive_sentiment"
     at.text_input(key="concepts_search").set_value("no such thing").run()
-    assert "No task holds" in "".join(warning.value for warning in at.warning).replace("\\", "")
+    assert "No task matches" in "".join(warning.value for warning in at.warning).replace("\\", "")
+    assert not at.selectbox and "nothing to show" in words(at)
+    at.text_input(key="concepts_search").set_value("python").run()
+    assert at.selectbox(key="concepts_task_box").value == "2_python_code"  # the found task, though the link names another
 
 
 def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, monkeypatch):

@@ -74,7 +74,7 @@ def test_a_text_has_one_split_and_splits_have_their_shares():
 
 def test_rows_of_one_split_only(all_rows):
     one = task("92_glue_sst2")
-    assert one.title == "glue sst2"
+    assert one.title == "Film review phrase: favourable" and "unfavourable" in one.positive
     rows = task_rows(one, "test")
     assert set(rows["split"]) == {"test"}
     assert len(rows) == (all_rows[one.name]["split"] == "test").sum()

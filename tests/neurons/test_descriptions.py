@@ -139,7 +139,10 @@ def test_a_side_whose_tokens_share_nothing_says_so():
 def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
     first = describe_automatically(index)[0]
-    assert first.words.startswith("high: “social security” · low: nothing") and "task: glue sst2 (AUC 0.90)" in first.words
+    assert (
+        first.words.startswith("high: “social security” · low: nothing")
+        and "task: Film review phrase: favourable (AUC 0.90)" in first.words
+    )
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_auc=0.6))
     made = describe_automatically(index)
     assert "task" not in made[0].words and made[0].by == "automatic" and len(made) == 8

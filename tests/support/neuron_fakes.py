@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Neighbour, Neuron, Snippet, TokenEffect, ValueRange
+from glp_core.neuron_index.neuron_data import Neighbour, Neuron, ReadableSide, SideEvidence, Snippet, TokenEffect, ValueRange
 from glp_core.neuron_index.reading import NOISE_FREE, NoiseAxis
 from glp_core.neurons.over_text import TextNeurons
 
@@ -25,6 +25,7 @@ class FakeIndex:
     """What the pages use of NeuronIndex."""
 
     EFFECT_NOTE = "An approximation."
+    folder = "fake"
     n_layers, d_mlp, n_neurons, n_tokens = N_LAYERS, D_MLP, N_NEURONS, 100_000
     facts = {"glp": "0" * 64}
     reading = NOISE_FREE
@@ -56,6 +57,14 @@ class FakeIndex:
 
     def table(self) -> pd.DataFrame:
         return self._table
+
+    @property
+    def tail(self) -> np.ndarray:
+        return np.full(N_NEURONS, 4.0, np.float32)
+
+    def most_readable(self, n: int = 10) -> list[ReadableSide]:
+        side = SideEvidence("“word”", ["word"], 0.5, 0.75, 40, 24)
+        return [ReadableSide(*divmod(i, D_MLP), "high", side) for i in range(N_NEURONS - 1, -1, -1)][:n]
 
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
         return [divmod(i, D_MLP) for i in range(N_NEURONS - 1, -1, -1)][:n]
