@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from glp_core.data.conversations import conversations, template_lengths
 from glp_core.data.corpus import Document
-from glp_core.data.readings import Row, Tokens, read, without_massive
+from glp_core.data.moments import Moments
+from glp_core.data.readings import Row, Tokens, read, text_rows, without_massive
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json, write_tensors
@@ -91,7 +91,8 @@ def collect(
         stored += collector.fill(kind, wanted, report) if wanted else 0
     store = ActivationStore(folder)
     if store.manifest.get("statistics_of") != store.n_activations:
-        write_tensors(folder / "statistics.safetensors", statistics(store, device=llm.device))
+        parts = (store.acts(number).to(llm.device) for number in range(len(store.shards)))
+        write_tensors(folder / "statistics.safetensors", Moments.of(parts).statistics())
         write_json(folder / "manifest.json", store.manifest | {"statistics_of": store.n_activations})
     return ActivationStore(folder)
 
@@ -107,7 +108,7 @@ class _Collector:
         """Return how plain text is collected."""
 
         def rows(part: Sequence[Document], first: int) -> list[Row]:
-            return _text_rows(self.llm, part, first, self.tokens)
+            return text_rows(self.llm, part, first, self.tokens)
 
         return _Kind(
             "shards", "train", documents, DOCUMENTS_PER_SHARD, self._group(DOCUMENTS_PER_SHARD, "text"), rows, self._ahead
@@ -135,7 +136,7 @@ class _Collector:
     def hold_out(self, documents: Sequence[Document], *, chat: bool) -> None:
         """Write the held-out activations that are not there yet."""
         if "validation" not in self.manifest:
-            rows = _text_rows(self.llm, documents, 0, TOKENS_PER_DOCUMENT)
+            rows = text_rows(self.llm, documents, 0, TOKENS_PER_DOCUMENT)
             self._hold_out("validation", rows, len(documents))
         if chat and "chat_validation" not in self.manifest:
             asked = documents[:HELD_OUT_CONVERSATIONS]
@@ -224,43 +225,13 @@ class _Collector:
             if got != made_by:
                 raise GlpError(f"{self.folder} holds activations of {got}, wanted {made_by}. Choose another folder.")
             return manifest
-        norms = read(llm, self.layer, _text_rows(llm, documents[:MEDIAN_OF], 0, TOKENS_PER_DOCUMENT)).acts.float().norm(dim=-1)
+        norms = read(llm, self.layer, text_rows(llm, documents[:MEDIAN_OF], 0, TOKENS_PER_DOCUMENT)).acts.float().norm(dim=-1)
         manifest = made_by | {"median_norm": norms.median().item(), "massive_over_median": MASSIVE, "shards": []}
         write_json(path, manifest)
         return manifest
-
-
-def _text_rows(llm: Llm, documents: Sequence[Document], first: int, max_tokens: int) -> list[Row]:
-    ids = llm.encode_all([document.text for document in documents], max_tokens=max_tokens)
-    return [Row(first + i, row) for i, row in enumerate(ids)]
 
 
 def _write(path: Path, tokens: Tokens, *, parts: bool) -> None:
     """Write tokens; `parts`: also what each is part of."""
     tensors = {"acts": tokens.acts.cpu(), "tokens": tokens.tokens, "documents": tokens.documents, "positions": tokens.positions}
     write_tensors(path, tensors | ({"parts": tokens.parts} if parts else {}))
-
-
-def statistics(store: ActivationStore, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return `mean`, `var` (d) and `covariance` (d, d) of a store's activations, float32.
-
-    They are accumulated around the first shard's mean, so that float32 sums lose nothing.
-    """
-    shift: Tensor | None = None
-    for number in range(len(store.shards)):
-        acts = store.acts(number).to(device).float()
-        if shift is None:
-            shift = acts.mean(0)
-            total = torch.zeros(len(shift), dtype=torch.float64, device=device)
-            outer = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=device)
-            n = 0
-        centred = acts - shift
-        total += centred.double().sum(0)
-        outer += (centred.T @ centred).double()
-        n += len(acts)
-    if shift is None:
-        raise GlpError(f"{store.folder} holds no activations yet: collect some.")
-    offset = total / n
-    covariance = outer / n - torch.outer(offset, offset)
-    mean = (shift.double() + offset).float()
-    return {"mean": mean.cpu(), "var": covariance.diagonal().float().cpu(), "covariance": covariance.float().cpu()}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.llm.batching import by_length, tokens_per_forward
 from glp_core.llm.model import Llm
@@ -32,6 +33,12 @@ class Row:
     """The first one, an attention sink, is read and never kept."""
     parts: Sequence[int] | None = None
     """Place in PARTS of each id, -1 for one that is read and not kept; None for plain text."""
+
+
+def text_rows(llm: Llm, documents: Sequence[Document], first: int, max_tokens: int) -> list[Row]:
+    """Return a row for each document's plain text, numbered from `first`, cut to `max_tokens`."""
+    ids = llm.encode_all([document.text for document in documents], max_tokens=max_tokens)
+    return [Row(first + i, row) for i, row in enumerate(ids)]
 
 
 @dataclass(frozen=True)

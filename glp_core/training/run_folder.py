@@ -34,7 +34,7 @@ class RunFolder:
             return None
         kept = read_json(self.path / "run.json")
         same = {"train": kept["train"] | {"activations": wanted["train"]["activations"]}, "dtype": kept["dtype"]}
-        same |= {"start": kept["start"]} if "start" in kept else {}
+        same |= {key: kept[key] for key in ("start", "supply") if key in kept}
         if same != wanted:
             raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
         return kept
@@ -51,6 +51,24 @@ class RunFolder:
     def save_state(self, tensors: dict[str, Tensor]) -> None:
         """Replace the saved state."""
         write_tensors(self.path / "state.safetensors", tensors)
+
+    def supply(self, rank: int, step: int) -> dict[str, Tensor] | None:
+        """Return a process's place in its supply after a step, None where none was saved."""
+        path = self._supply(rank, step)
+        return load_file(path) if path.is_file() else None
+
+    def save_supply(self, rank: int, step: int, tensors: dict[str, Tensor]) -> None:
+        """Write a process's place in its supply; it counts once the state of the same step is saved."""
+        write_tensors(self._supply(rank, step), tensors)
+
+    def drop_supplies_but(self, step: int) -> None:
+        """Remove the places of other steps."""
+        for path in self.path.glob("supply-*-step-*.safetensors"):
+            if not path.stem.endswith(f"-step-{step}"):
+                path.unlink(missing_ok=True)
+
+    def _supply(self, rank: int, step: int) -> Path:
+        return self.path / f"supply-{rank}-step-{step}.safetensors"
 
     def log(
         self, *, step: int, activations: int, flops: int, loss: float, validation: float | None, rate: float, seconds: float

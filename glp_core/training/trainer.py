@@ -1,12 +1,11 @@
-"""Train a GLP on an activation store: AdamW, warm-up, plateau and decay, averaged weights, checkpoints, exact resume.
+"""Train a GLP: AdamW, warm-up, plateau and decay, averaged weights, checkpoints, exact resume; one process or several.
 
-On the CPU the store is read a window at a time, so that memory stays bounded however much was collected. On an accelerator it is
-loaded once when it fits, and batches, order, noise, loss and averaged weights stay there.
+Where activations come from is the supply's matter. On an accelerator batches, order, noise, loss and averaged weights stay there.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glp_core.data.resident import ResidentActivations, resident_if_it_fits
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -25,11 +23,10 @@ from glp_core.progress import Progress, quiet
 from glp_core.training.held_out import HeldOut
 from glp_core.training.loss import flow_loss, stratified_sigmas
 from glp_core.training.plan import Extension, TrainConfig, learning_rate
+from glp_core.training.ranks import Ranks
 from glp_core.training.run_folder import RunFolder
 from glp_core.training.start import Start
-
-WINDOW = 4_000_000
-"""Activations in memory, mixed with one another: 4.6 GB at width 576 in bfloat16."""
+from glp_core.training.supply import StoreSupply, Supply
 
 
 def flops_per_activation(glp: GLP) -> int:
@@ -53,26 +50,32 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        store: ActivationStore,
+        supply: Supply | ActivationStore,
         folder: Path,
         *,
         dtype: torch.dtype = torch.bfloat16,
         device: torch.device | str = "cpu",
         compiled: bool | None = None,
-        resident: bool | None = None,
         start: Start | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Make a run, or take up the one that the folder holds.
 
         Args:
             compiled: whether torch.compile fuses the loss; None: on CUDA.
-            resident: whether the whole store is loaded to the device; None: on an accelerator where it fits.
-            start: weights and statistics to go on from; None: random weights, the store's statistics.
+            start: weights and statistics to go on from; None: random weights, the supply's statistics.
+            ranks: this process among those that train together; None: alone.
         """
-        self.config, self.store, self.folder, self.dtype = config, store, RunFolder(folder), dtype
-        self.device, self.start, self.resident = torch.device(device), start, resident
-        self.statistics = start.statistics if start else store.statistics()
-        if len(self.statistics["mean"]) != (width := store.width):
+        self.config, self.folder, self.dtype = config, RunFolder(folder), dtype
+        self.device, self.start, self.ranks = torch.device(device), start, ranks or Ranks()
+        self.supply = StoreSupply(supply, self.device) if isinstance(supply, ActivationStore) else supply
+        self.ranks.check(batch=config.batch, sigma_groups=config.sigma_groups)
+        kept = self.folder.configuration(self._identity())
+        saved = self.folder.state()
+        if saved and (place := self.folder.supply(self.ranks.rank, int(saved["step"]))):
+            self.supply.restore(place)
+        self.statistics = start.statistics if start else self.supply.statistics()
+        if len(self.statistics["mean"]) != (width := self.supply.width):
             raise GlpError(
                 f"The given GLP is for activations of width {len(self.statistics['mean'])}, these have width {width}."
             )
@@ -95,29 +98,39 @@ class Trainer:
         self.losses: list[Tensor] = []
         """Of the steps since the last row of train.csv."""
         self.extension: Extension | None = None
-        self._go_on()
+        self._go_on(kept, saved)
 
     def run(self, *, progress: Progress = quiet, stop: Callable[[], bool] = lambda: False, save_every: float = 240.0) -> GLP:
         """Train to the end (or until `stop` says so, state saved) and return the averaged model."""
-        held_out = HeldOut.of(self.store, self.config.validation, self.device)
+        held_out = self.supply.held_out(self.config.validation, self.device) if self.ranks.first else None
         since_save, started = time.monotonic(), time.monotonic() - self.seconds
-        batches = self._batches() if self.step < self.config.steps else iter(())
-        for acts in batches:
-            self.losses.append(self._train_step(acts))
+        config = self.config
+        batches = self.supply.batches(config.batch, self.step, config.seed, self.ranks)
+        while self.step < config.steps:
+            self.losses.append(self._train_step(next(batches)))
             self.seconds = time.monotonic() - started
-            done = self.step == self.config.steps
-            if self.config.keeps(self.step):
+            if config.keeps(self.step):
                 self._keep(self._mean_loss(), held_out)
-            elif self.step % self.config.log_every == 0:
+            elif self.step % config.log_every == 0:
                 loss = self._mean_loss()
                 self._log(loss, None)
-                progress(self.step, self.config.steps, f"loss {loss:.4f}")
-            if done or stop() or time.monotonic() - since_save > save_every:
-                self.folder.save_state(self._state())
+                progress(self.step, config.steps, f"loss {loss:.4f}")
+            ending = self.ranks.any(self.step == config.steps or stop())
+            if ending or self.ranks.any(time.monotonic() - since_save > save_every):
+                self._save()
                 since_save = time.monotonic()
-            if done or stop():
+            if ending:
                 break
         return self.averaged()
+
+    def _save(self) -> None:
+        """Save every process's place in its supply, then what all share: that file makes the save count."""
+        if place := self.supply.state():
+            self.folder.save_supply(self.ranks.rank, self.step, place)
+        self.ranks.wait()
+        if self.ranks.first:
+            self.folder.save_state(self._state())
+            self.folder.drop_supplies_but(self.step)
 
     def _mean_loss(self) -> float:
         """Return the mean training loss since the last row and start anew."""
@@ -138,39 +151,21 @@ class Trainer:
         glp.network.load_state_dict(self.average if self.config.ema else self.params)
         return glp
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Yield the batches from the present step on, epoch after epoch, as if the earlier ones had been read too."""
-        size, window = self.config.batch, self.store.shards_within(WINDOW)
-        source = resident_if_it_fits(self.store, self.device) if self.resident is None else None
-        if self.resident:
-            source = ResidentActivations(self.store, self.device)
-        epoch, skip = 0, self.step
-        while True:
-            if source is not None:
-                n = source.n_batches(size)
-            else:
-                n = self.store.n_batches(size, epoch=epoch, window=window)
-            if n == 0:
-                raise GlpError(f"The store holds fewer activations than one batch of {size}: collect more.")
-            if skip < n and source is not None:
-                yield from source.batches(size, epoch=epoch, skip=skip)
-            elif skip < n:
-                yield from self.store.batches(size, epoch=epoch, skip=skip, window=window)
-            epoch, skip = epoch + 1, max(0, skip - n)
-
     def _plain_loss(self, acts: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
         return flow_loss(self.glp, self.glp.normalize(acts), sigmas, eps)
 
     def _train_step(self, acts: Tensor) -> Tensor:
         config = self.config
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_000_007 + self.step)
-        eps = torch.randn(acts.shape, generator=generator, device=self.device)
-        sigmas = stratified_sigmas(config.sigma_groups, generator)
+        eps = self.ranks.share(torch.randn(config.batch, acts.shape[1], generator=generator, device=self.device))
+        sigmas = self.ranks.share(stratified_sigmas(config.sigma_groups, generator))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             loss = self._loss(acts.to(self.device, non_blocking=True), sigmas, eps)
         loss.backward()
+        loss = loss.detach()
+        self.ranks.average([loss, *(p.grad for p in self.params.values() if p.grad is not None)])
         torch.nn.utils.clip_grad_norm_(self.params.values(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -178,29 +173,27 @@ class Trainer:
         if config.ema and self.step % 8 == 0:
             decay = min(config.ema, (1 + self.step) / (10 + self.step)) ** 8
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.params.values()], 1 - decay)
-        return loss.detach()
+        return loss
 
-    def _keep(self, train_loss: float, held_out: HeldOut) -> None:
+    def _keep(self, train_loss: float, held_out: HeldOut | None) -> None:
+        """Measure and write a checkpoint, in the process that has the held-out activations."""
+        if held_out is None:
+            return
         glp = self.averaged()
         checks = held_out.check(glp, self.dtype if self.dtype == torch.bfloat16 else None)
-        loss = checks["text"]
-        self._log(train_loss, loss)
+        self._log(train_loss, checks["text"])
         seen = self.step * self.config.batch
         self.folder.log_check(step=self.step, activations=seen, values=checks)
         name = "final" if self.step == self.config.steps else f"checkpoints/activations_{seen}"
         glp.network.to(self.dtype)
         before = self.start.activations_seen if self.start else 0
-        about = {"llm": self.store.manifest["llm"], "layer": self.store.manifest["layer"], "activations_seen": before + seen}
-        about |= {
-            "distinct_activations": self.store.n_activations,
-            "median_norm": self.store.median_norm,
-            "validation_loss": loss,
-        }
-        about |= {"chat_activations": self.store.n_chat} if self.store.n_chat else {}
+        about = self.supply.facts | {"activations_seen": before + seen, "validation_loss": checks["text"]}
         about |= {"went_on_from": self.start.facts} if self.start else {}
         save_glp(glp, self.folder.path, checkpoint=name, about=about, covariance=self.statistics.get("covariance"))
 
     def _log(self, train_loss: float, validation: float | None) -> None:
+        if not self.ranks.first:
+            return
         seen = self.step * self.config.batch
         self.folder.log(
             step=self.step,
@@ -212,21 +205,26 @@ class Trainer:
             seconds=self.seconds,
         )
 
-    def _go_on(self) -> None:
-        """Take up the run that the folder holds, or start one there; note where it was made longer or shorter."""
+    def _identity(self) -> Json:
+        """Return what makes this run another one when it changes."""
         mine: Json = {"train": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}
         mine |= {"start": self.start.facts} if self.start else {}
-        kept = self.folder.configuration(mine)
-        if tensors := self.folder.state():
-            self._restore(tensors)
+        return mine | ({"supply": self.supply.settings} if self.supply.settings else {})
+
+    def _go_on(self, kept: Json | None, saved: dict[str, Tensor] | None) -> None:
+        """Take up the run that the folder holds, or start one there; note where it was made longer or shorter."""
+        mine = self._identity()
+        if saved:
+            self._restore(saved)
         if kept and self.step:
             if "extension" in kept:
                 self.extension = Extension(**kept["extension"])
             if kept["train"] != mine["train"]:
                 fallen_to = learning_rate(TrainConfig(**kept["train"]), self.extension, self.step - 1)
                 self.extension = Extension(self.step, fallen_to)
-        self.folder.write_configuration(mine | ({"extension": asdict(self.extension)} if self.extension else {}))
-        self.folder.drop_rows_after(self.step)
+        if self.ranks.first:
+            self.folder.write_configuration(mine | ({"extension": asdict(self.extension)} if self.extension else {}))
+            self.folder.drop_rows_after(self.step)
 
     def _state(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
@@ -240,7 +238,7 @@ class Trainer:
     @torch.no_grad()
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
-        self.losses = list(tensors.get("losses", torch.zeros(0)))
+        self.losses = list(tensors.get("losses", torch.zeros(0)).to(self.device))
         for name, p in self.params.items():
             p.copy_(tensors[f"p.{name}"])
             self.average[name].copy_(tensors[f"a.{name}"])

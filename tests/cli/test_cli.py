@@ -18,6 +18,7 @@ from glp_core.cli import console
 from glp_core.cli.data.collect import llm_source
 from glp_core.data import collecting
 from glp_core.data.store import ActivationStore
+from glp_core.files import read_json
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
 from tests.data.test_store import TRAIN, VALIDATION
@@ -248,6 +249,33 @@ def test_a_real_ctrl_c_saves_the_state(collected):
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "Stopped at step" in said and "goes on from there" in said and "Traceback" not in said
+
+
+def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, capsys):
+    monkeypatch.setattr("glp_core.cli.training.train.documents", lambda split: TRAIN if split == "train" else VALIDATION)
+    common = ["train", *collected.at, *SMALL_RUN, "--activations", "640", "--validation", "64"]
+    assert main([*common, "--run", "streamed", "--stream", "--buffer", "640", "--install"]) == 0
+    workspace = Workspace.open(collected.ws)
+    log = rows(workspace.folder / "runs/streamed/train.csv")
+    assert log[-1]["activations"] == "640"
+    assert main([*common, "--run", "on", "--from", str(workspace.folder / "glp"), "--d-model", "99"]) == 0
+    about = read_json(workspace.folder / "runs/on/config.json")["about"]
+    assert about["activations_seen"] == 1280 and about["went_on_from"]["about"]["activations_seen"] == 640
+    capsys.readouterr()
+    assert main([*common, "--run", "small", "--stream", "--buffer", "100"]) == 1
+    assert "at least 10 batches of 64" in capsys.readouterr().err
+    assert main([*common, "--run", "mixed", "--chat", "0.5"]) == 1
+    assert "are of --stream" in capsys.readouterr().err
+
+
+def test_collect_with_chat_says_how_much_of_it_there_is(here, monkeypatch, capsys):
+    monkeypatch.setattr("glp_core.data.conversations.ANSWER_TOKENS", 4)
+    assert collect(here, *here.new, "--chat", "0.25", "--tokens-per-document", "20") == 0
+    assert "700 activations of layer 1 (175 of conversations)" in capsys.readouterr().err
+    store = ActivationStore(Workspace.open(here.ws).store_folder)
+    assert max(int(store.rows(i)["positions"].max()) for i in store.shards_of(range(60))) == 19
+    assert main(["collect", *here.at, "--activations", "10", "--tokens-per-document", "1"]) == 1
+    assert "wanted at least 2" in capsys.readouterr().err
 
 
 # the terminal

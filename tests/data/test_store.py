@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 from glp_core import GlpError
 from glp_core.data import collecting
-from glp_core.data.collecting import collect, statistics
+from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
+from glp_core.data.moments import Moments
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
-from glp_core.files import write_tensors
 from glp_core.llm.site import is_massive
 from glp_core.workspace import Workspace
 from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model
@@ -89,13 +89,14 @@ def test_statistics_are_numpys(tiny_llm, tmp_path):
     np.testing.assert_allclose(found["covariance"], np.cov(everything.T, bias=True), rtol=1e-4, atol=1e-5)
 
 
-def test_statistics_keep_their_precision_far_from_zero(tmp_path):
+def test_statistics_keep_their_precision_far_from_zero():
     """A naive sum of squares in float32 would have no correct digit here."""
     acts = 10_000 + torch.randn(5000, 4, generator=torch.Generator().manual_seed(0)).float()
-    write_tensors(tmp_path / "a.safetensors", {"acts": acts})
-    (tmp_path / "manifest.json").write_text(json.dumps({"shards": [{"file": "a.safetensors", "activations": 5000}]}))
-    found = statistics(ActivationStore(tmp_path))
+    found = Moments.of(acts.split(700)).statistics()
     np.testing.assert_allclose(found["var"], acts.double().var(0, unbiased=False), rtol=1e-4)
+    np.testing.assert_allclose(found["mean"], acts.double().mean(0), rtol=1e-7)
+    with pytest.raises(GlpError, match="no activations yet"):
+        Moments.of([])
 
 
 def test_massive_tokens_and_first_tokens_are_left_out_and_counted(tmp_path):

@@ -13,11 +13,12 @@ from glp_core.data.store import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
-from glp_core.training import trainer as training
+from glp_core.training import supply
 from glp_core.training.loss import flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
 from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
+from glp_core.training.supply import StoreSupply
 from glp_core.training.trainer import Trainer
 from tests.support import tiny
 
@@ -245,7 +246,7 @@ def test_a_refused_plan_leaves_the_folder_as_it_was(store, tmp_path):
 
 
 def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "WINDOW", 350)  # one shard in memory at a time
+    monkeypatch.setattr(supply, "WINDOW", 350)  # one shard in memory at a time
     whole = trainer(store, tmp_path / "whole").run()
     folder = tmp_path / "parts"
     first = trainer(store, folder)
@@ -375,7 +376,7 @@ def test_a_store_that_is_resident_is_seen_whole_in_an_order_of_its_own(store):
 
 def test_training_on_a_resident_store_resumes_to_the_same_curve(store, tmp_path):
     def made(folder):
-        return Trainer(TrainConfig(**SMALL), store, folder, dtype=torch.float32, resident=True)
+        return Trainer(TrainConfig(**SMALL), StoreSupply(store, "cpu", resident=True), folder, dtype=torch.float32)
 
     made(tmp_path / "whole").run()
     first = made(tmp_path / "parts")

@@ -1,8 +1,13 @@
-"""Train a GLP on collected activations; killed and started again, it goes on where it was."""
+"""Train a GLP on collected activations, or on those of an LLM that reads texts meanwhile; killed and started again, it goes on.
+
+Several processes train together when `torchrun --nproc-per-node N -m glp_core train …` starts them.
+"""
 
 import argparse
 from dataclasses import MISSING, fields
 from pathlib import Path
+
+import torch
 
 from glp_core.cli.console import (
     add_device_argument,
@@ -13,14 +18,21 @@ from glp_core.cli.console import (
     say,
     stopping,
 )
-from glp_core.data.store import ActivationStore
+from glp_core.data.corpus import documents
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
+from glp_core.progress import quiet
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
 from glp_core.training.publishing import install, publish
+from glp_core.training.ranks import Ranks
 from glp_core.training.start import Start
+from glp_core.training.stream import FEWEST_BATCHES, StreamConfig, StreamSupply
+from glp_core.training.supply import StoreSupply
 from glp_core.training.trainer import Trainer
-from glp_core.workspace import DTYPES, torch_dtype
+from glp_core.workspace import DTYPES, Workspace, torch_dtype
+
+BATCHES_IN_BUFFER = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
     words = "go on from another GLP's weights, with its shape and statistics: a GLP folder"
     parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help=words)
+    add_stream_arguments(parser.add_argument_group("without a store"))
     parser.add_argument("--install", action="store_true", help="make the result the workspace's GLP")
     parser.add_argument(
         "--keep-weights", action="store_true", help="put the final weights beside the run's log: a prior to choose"
@@ -50,16 +63,54 @@ def run(args: argparse.Namespace) -> int:
     if not args.run.replace("-", "").replace("_", "").isalnum():
         raise GlpError(f"--run is {args.run!r}, wanted letters, digits, - and _.")
     config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
-    store = ActivationStore(args.store or workspace.store_folder)
     folder = args.out or workspace.training_folder / args.run
     start = Start.read(args.start) if args.start else None
     config = start.shaped(config) if start else config
-    device = workspace.device
-    trainer = Trainer(config, store, folder, dtype=torch_dtype(args.dtype, device), device=device, start=start)
-    say(f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step.")
+    ranks = Ranks.join(torch.device(workspace.device))
+    supply = stream(workspace, args, config, ranks) if args.stream else StoreSupply(store_of(workspace, args), workspace.device)
+    device, dtype = workspace.device, torch_dtype(args.dtype, workspace.device)
+    trainer = Trainer(config, supply, folder, dtype=dtype, device=device, start=start, ranks=ranks)
+    report, tell = (reporter("train"), say) if ranks.first else (quiet, lambda words: None)
+    tell(
+        f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step."
+    )
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
-            trainer.run(progress=reporter("train"), stop=stop)
+            trainer.run(progress=report, stop=stop)
+    return finish(workspace, args, trainer) if ranks.first else 0
+
+
+def add_stream_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add what training without a store needs."""
+    words = "the LLM reads texts while the GLP trains: nothing is stored"
+    group.add_argument("--stream", action="store_true", help=words)
+    words = f"activations that batches are drawn from, at least {FEWEST_BATCHES} batches (default: {BATCHES_IN_BUFFER} batches)"
+    group.add_argument("--buffer", type=int, default=0, metavar="N", help=words)
+    words = "share of the activations that come from conversations (default: 0)"
+    group.add_argument("--chat", type=float, default=0.0, metavar="SHARE", help=words)
+    words = "a longer text is cut there (default: %(default)s)"
+    group.add_argument("--tokens-per-document", type=int, default=TOKENS_PER_DOCUMENT, metavar="N", help=words)
+
+
+def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
+    """Return the store that --store names, or the workspace's; raise GlpError for arguments that only a stream takes."""
+    if args.buffer or args.chat or args.tokens_per_document != TOKENS_PER_DOCUMENT:
+        raise GlpError("--buffer, --chat and --tokens-per-document are of --stream; a store has what `collect` was told.")
+    return ActivationStore(args.store or workspace.store_folder)
+
+
+def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StreamSupply:
+    """Load the LLM and return its activations as they are computed."""
+    buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
+    settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document)
+    settings.check(config.batch // ranks.size)
+    site = workspace.site(workspace.load_llm())
+    return StreamSupply(site, documents("train"), documents("validation"), settings, ranks)
+
+
+def finish(workspace: Workspace, args: argparse.Namespace, trainer: Trainer) -> int:
+    """Put a run's log, and its weights where wanted, into the workspace; return the command's exit status."""
+    folder, config = trainer.folder.path, trainer.config
     publish(folder, workspace.folder / "runs" / args.run)
     if trainer.step < config.steps:
         say(f"\nStopped at step {trainer.step:,}; the state is saved. Start the same command again: it goes on from there.")

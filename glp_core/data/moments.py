@@ -1,0 +1,42 @@
+"""Mean and covariance of activations that do not fit in memory together."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from glp_core.errors import GlpError
+
+
+class Moments:
+    """Sums around the first part's mean, so that products in float32 lose nothing however far from 0 the activations are."""
+
+    def __init__(self, shift: Tensor) -> None:
+        self.shift, self.n = shift.float(), 0
+        self.total = torch.zeros(len(shift), dtype=torch.float64, device=shift.device)
+        self.outer = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=shift.device)
+
+    @classmethod
+    def of(cls, parts: Iterable[Tensor]) -> "Moments":
+        """Return the moments of parts (n, d), all on one device; raise GlpError when there is none."""
+        moments: Moments | None = None
+        for part in parts:
+            moments = moments or cls(part.float().mean(0))
+            moments.add(part)
+        if moments is None:
+            raise GlpError("There are no activations yet: collect some.")
+        return moments
+
+    def add(self, part: Tensor) -> None:
+        """Count more activations (n, d)."""
+        centred = part.float() - self.shift
+        self.total += centred.double().sum(0)
+        self.outer += (centred.T @ centred).double()
+        self.n += len(part)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return `mean`, `var` (d) and `covariance` (d, d), float32, on the CPU."""
+        offset = self.total / self.n
+        covariance = self.outer / self.n - torch.outer(offset, offset)
+        mean = (self.shift.double() + offset).float()
+        return {"mean": mean.cpu(), "var": covariance.diagonal().float().cpu(), "covariance": covariance.float().cpu()}

@@ -1,0 +1,89 @@
+"""Several processes that train one GLP together, as torchrun starts them: each computes the gradient of its rows of a batch.
+
+Gradients are averaged, so that all processes make the same step; the first one writes. Knows tensors; knows nothing of GLPs.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from glp_core.errors import GlpError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a run; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    words: Any = field(default=None, repr=False)
+    """Process group for words between processes (on the CPU, so that none of them waits for a device)."""
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Ranks":
+        """Join the processes that torchrun started; alone when it started none."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        words = dist.new_group(backend="gloo") if device.type == "cuda" else None
+        return cls(dist.get_rank(), size, words)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def share(self, batch: Tensor) -> Tensor:
+        """Return this process's rows of a batch, or of anything that goes with it row by row."""
+        if self.size == 1:
+            return batch
+        each = len(batch) // self.size
+        return batch[self.rank * each : (self.rank + 1) * each]
+
+    def check(self, **counts: int) -> None:
+        """Raise GlpError for the first of these counts that the processes cannot share evenly."""
+        for name, count in counts.items():
+            if count % self.size:
+                raise GlpError(f"{name} is {count}, wanted a multiple of the {self.size} processes.")
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their mean over the processes, in one message.
+
+        Raises:
+            GlpError: another process has ended.
+        """
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self._reduce(flat)
+        flat /= self.size
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, here: bool) -> bool:
+        """Return whether any process says so; all of them must ask."""
+        if self.size == 1:
+            return here
+        said = torch.tensor(float(here))
+        self._reduce(said, self.words)
+        return bool(said > 0)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.any(False)
+
+    @staticmethod
+    def _reduce(tensor: Tensor, group: Any = None) -> None:
+        try:
+            dist.all_reduce(tensor, group=group)
+        except RuntimeError as error:  # gloo and NCCL tell a lost peer so
+            raise GlpError(
+                "Another process of this run has ended. Start the same command again: it goes on from the saved state."
+            ) from error

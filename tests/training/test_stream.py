@@ -1,0 +1,134 @@
+"""Training without a store: batches are the LLM's own activations, mixed well, and a killed run goes on to the same curve."""
+
+import numpy as np
+import pytest
+import torch
+
+from glp_core import GlpError
+from glp_core.data import conversations
+from glp_core.llm.site import Site
+from glp_core.training import stream
+from glp_core.training.plan import TrainConfig
+from glp_core.training.ranks import Ranks
+from glp_core.training.stream import StreamConfig, StreamSupply
+from glp_core.training.trainer import Trainer
+from tests.data.test_store import TRAIN, VALIDATION
+from tests.support.tiny import WIDTH, make_tiny_llm
+from tests.training.test_trainer import SMALL, killed_at, rows
+
+LAYER = 1
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(stream, "DOCUMENTS_PER_READ", {"cpu": 4})
+    monkeypatch.setattr(stream, "CONVERSATIONS_PER_READ", {"cpu": 4})
+    monkeypatch.setattr(conversations, "ANSWER_TOKENS", 6)
+
+
+@pytest.fixture(scope="module")
+def site():
+    return Site(make_tiny_llm(), LAYER, median_norm=1e9)
+
+
+def supply(site, buffer=640, **options):
+    return StreamSupply(site, TRAIN, VALIDATION, StreamConfig(buffer, **options))
+
+
+def everything(site):
+    """Every activation of the training texts, by its document."""
+    return [site.activations([site.llm.encode(document.text)])[0][1:] for document in TRAIN]
+
+
+def taken(source, n, size=64, step=0, ranks=None):
+    batches = source.batches(size, step, 0, ranks or Ranks())
+    return [next(batches) for _ in range(n)]
+
+
+def test_batches_are_activations_of_the_texts_each_once_an_epoch(site):
+    known = torch.cat(everything(site))
+    source = supply(site, buffer=640)
+    n = (len(known) - 640) // 64
+    every = torch.cat(taken(source, n))
+    distance, nearest = torch.cdist(every.double(), known.double()).min(1)
+    assert distance.max() < 1e-4
+    counts = torch.bincount(nearest, minlength=len(known))
+    same = (torch.cdist(known.double(), known.double()) < 1e-4).sum(1)  # the first words of texts are alike
+    assert (counts <= same).all()
+
+
+def test_a_batch_mixes_many_documents(site):
+    documents = torch.tensor(np.repeat(np.arange(len(TRAIN)), [len(acts) for acts in everything(site)]))
+    known = torch.cat(everything(site)).double()
+    batch = taken(supply(site), 1)[0]
+    from_documents = documents[torch.cdist(batch.double(), known).argmin(1)]
+    assert len(from_documents.unique()) > 15
+    assert torch.diff(from_documents).abs().float().mean() > 5
+
+
+def test_the_texts_begin_anew_after_the_last_one(site):
+    source = supply(site)
+    taken(source, 3 * sum(map(len, everything(site))) // 64)
+    assert source.text.epoch >= 2
+    assert source.facts["distinct_activations"] == sum(map(len, everything(site)))
+
+
+def test_the_buffer_is_full_before_the_first_batch_and_ten_batches_deep(site):
+    source = supply(site)
+    batches = source.batches(64, 0, 0, Ranks())
+    assert next(batches).shape == (64, WIDTH) and len(source.buffer) == 640
+    with pytest.raises(GlpError, match="at least 10 batches of 64"):
+        next(supply(site, buffer=639).batches(64, 0, 0, Ranks()))
+
+
+def test_statistics_are_of_the_first_buffer(site):
+    source = supply(site)
+    found = source.statistics()
+    torch.testing.assert_close(found["mean"], source.buffer.mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["var"], source.buffer.var(0, unbiased=False), atol=1e-5, rtol=1e-4)
+
+
+def test_a_share_of_each_batch_is_conversations(site):
+    source = supply(site, chat=0.25)
+    taken(source, 6)
+    given = {name: reader.distinct - len(reader.rest) for name, reader in source._readers().items()}
+    assert given == {"text": 480 + 6 * 48, "chat": 160 + 6 * 16}
+    parts = source.held_out(100, torch.device("cpu")).parts
+    assert len(parts["text"]) == 100 and set(parts) == {"text", "user", "answer", "template"}
+
+
+def test_processes_read_texts_of_their_own(site):
+    def texts_of(rank):
+        config, ranks = StreamConfig(320), Ranks(rank, 2)
+        source = StreamSupply(site, TRAIN, VALIDATION, config, ranks)
+        assert taken(source, 1, size=64, ranks=ranks)[0].shape == (32, WIDTH)
+        return {document.text for document in source.text.documents}
+
+    one, other = texts_of(0), texts_of(1)
+    assert one | other == {document.text for document in TRAIN} and not one & other
+
+
+@pytest.mark.parametrize("chat", [0.0, 0.25])
+def test_a_killed_run_goes_on_to_the_same_curve(site, tmp_path, chat):
+    def made(folder):
+        return Trainer(TrainConfig(**SMALL), supply(site, chat=chat), folder, dtype=torch.float32)
+
+    whole = made(tmp_path / "whole").run()
+    first = made(tmp_path / "parts")
+    first.run(stop=lambda: first.step == 17)
+    killed_at(23, made(tmp_path / "parts"))
+    again = made(tmp_path / "parts")
+    assert again.step == 17
+    parts = again.run()
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert [path.name for path in (tmp_path / "parts").glob("supply*")] == ["supply-0-step-40.safetensors"]
+    with pytest.raises(GlpError, match="another configuration"):
+        Trainer(TrainConfig(**SMALL), supply(site, buffer=700, chat=chat), tmp_path / "parts", dtype=torch.float32)
+
+
+def test_it_learns_what_a_store_of_the_same_texts_teaches(site, tmp_path):
+    made = Trainer(TrainConfig(**SMALL | {"activations": 64 * 200}), supply(site), tmp_path, dtype=torch.float32)
+    made.run()
+    losses = [float(row["validation_loss"]) for row in rows(tmp_path) if row["validation_loss"]]
+    assert losses[-1] < 0.9 * losses[0]
