@@ -56,6 +56,14 @@ def add_store_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
 
 
+def part_of(words: str) -> tuple[int, int]:
+    """Read --part, such as 2/4; raise GlpError for other words."""
+    part, _, whole = words.partition("/")
+    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole) <= 999):
+        raise GlpError(f"--part is {words!r}, wanted for example 2/4.")
+    return int(part), int(whole)
+
+
 def add_numbers(parser: argparse.ArgumentParser, defaults: object, **words: str) -> None:
     """Add a whole-number option for each field of `defaults` that `words` explains."""
     for name, explained in words.items():

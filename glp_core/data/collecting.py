@@ -4,6 +4,7 @@ Documents are read in groups, always the same ones, whose rows go through the mo
 documents, so that a kill loses little and what is asked for is what is stored.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,6 +54,14 @@ class _Kind:
     """Whether rows are made while the device reads those before: for texts, which need only the tokenizer."""
 
 
+def documents_per_group(llm: Llm, shard: int | None = None, kind: str = "text") -> int:
+    """Return how many documents are read together, given how many a shard has."""
+    shard = shard or DOCUMENTS_PER_SHARD
+    if llm.device.type == "cpu":
+        return shard
+    return shard * max(1, SHARDS_PER_GROUP[kind] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, llm.d_model))
+
+
 def collect(
     llm: Llm,
     layer: int,
@@ -63,6 +72,7 @@ def collect(
     n_activations: int,
     chat: float = 0.0,
     tokens_per_document: int = TOKENS_PER_DOCUMENT,
+    span: range | None = None,
     progress: Progress = quiet,
 ) -> ActivationStore:
     """Write the activations of `layer` over documents until `n_activations` are stored; go on where an earlier call stopped.
@@ -72,23 +82,25 @@ def collect(
     Args:
         chat: share of the activations that come from conversations.
         tokens_per_document: of plain text, the first token included; held-out documents always have TOKENS_PER_DOCUMENT.
+        span: the training documents to read, all of them, whatever `n_activations` says: a part to be joined with others.
     Raises:
         GlpError: the folder holds other activations, the model has no chat template, or the disk is full.
     """
     if not 0 <= chat < 1:
         raise GlpError(f"The share of chat is {chat:g}, wanted at least 0 and less than 1.")
     if chat:
+        if span is not None:
+            raise GlpError("Conversations are not collected in parts. Leave --part or --chat out.")
         template_lengths(llm)  # refuses a model without a template before any work
-    collector = _Collector(llm, layer, folder, train, tokens_per_document)
-    collector.hold_out(validation, chat=chat > 0)
-    n_chat = round(chat * n_activations)
-    stored = 0
-    for kind, wanted in ((collector.text(train), n_activations - n_chat), (collector.chat(train), n_chat)):
-
-        def report(here: int, words: str, before: int = stored) -> None:
-            progress(before + here, n_activations, words)
-
-        stored += collector.fill(kind, wanted, report) if wanted else 0
+    collector = _Collector(llm, layer, folder, train, tokens_per_document, span)
+    if span is None or span.start == 0:
+        collector.hold_out(validation, chat=chat > 0)
+    if span is not None:
+        collector.fill(
+            collector.text(train), sys.maxsize, lambda _, first: progress(first - span.start, len(span), "documents")
+        )
+    else:
+        collector.fill_both(train, n_activations, chat, progress)
     store = ActivationStore(folder)
     if store.manifest.get("statistics_of") != store.n_activations:
         parts = (store.acts(number).to(llm.device) for number in range(len(store.shards)))
@@ -100,9 +112,26 @@ def collect(
 class _Collector:
     """One call of `collect`: the model, the folder and its manifest."""
 
-    def __init__(self, llm: Llm, layer: int, folder: Path, train: Sequence[Document], tokens_per_document: int) -> None:
-        self.llm, self.layer, self.folder, self.tokens = llm, layer, folder, tokens_per_document
+    def __init__(
+        self, llm: Llm, layer: int, folder: Path, train: Sequence[Document], tokens_per_document: int, span: range | None
+    ) -> None:
+        self.llm, self.layer, self.folder, self.tokens, self.span = llm, layer, folder, tokens_per_document, span
         self.manifest = self._open(train)
+
+    def fill_both(self, train: Sequence[Document], n_activations: int, chat: float, progress: Progress) -> None:
+        """Collect text, then conversations, until `n_activations` are stored."""
+        n_chat = round(chat * n_activations)
+        n_text = self.fill(
+            self.text(train),
+            n_activations - n_chat,
+            lambda stored, first: progress(stored, n_activations, f"{first:,} documents"),
+        )
+        if n_chat:
+            self.fill(
+                self.chat(train),
+                n_chat,
+                lambda stored, first: progress(n_text + stored, n_activations, f"{first:,} conversations"),
+            )
 
     def text(self, documents: Sequence[Document]) -> _Kind:
         """Return how plain text is collected."""
@@ -129,9 +158,7 @@ class _Collector:
         return self.llm.device.type != "cpu"
 
     def _group(self, shard: int, kind: str) -> int:
-        if self.llm.device.type == "cpu":
-            return shard
-        return shard * max(1, SHARDS_PER_GROUP[kind] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, self.llm.d_model))
+        return documents_per_group(self.llm, shard, kind)
 
     def hold_out(self, documents: Sequence[Document], *, chat: bool) -> None:
         """Write the held-out activations that are not there yet."""
@@ -149,8 +176,10 @@ class _Collector:
         facts = {"file": name, "documents": n_documents, "activations": len(tokens), "massive_left_out": len(massive)}
         self._note({key: facts})
 
-    def fill(self, kind: _Kind, wanted: int, report: Callable[[int, str], None]) -> int:
+    def fill(self, kind: _Kind, wanted: int, report: Callable[[int, int], object]) -> int:
         """Add shards until `wanted` activations of a kind are stored or the documents end; return how many are.
+
+        `report` is told how many are stored and the number of the next document.
 
         A group is written, and the texts of the next one are turned into ids, while the device reads.
         """
@@ -161,11 +190,12 @@ class _Collector:
         with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as preparer:
             rows: dict[int, Future[list[Row]]] = {}
             stored = sum(shard["activations"] for shard in shards)
-            first = sum(shard["documents"] for shard in shards)
+            first = (self.span.start if self.span else 0) + sum(shard["documents"] for shard in shards)
+            end = self.span.stop if self.span else len(kind.documents)
             number = len(shards)
-            while stored < wanted and first < len(kind.documents):
+            while stored < wanted and first < end:
                 start = first // kind.group * kind.group
-                documents = kind.documents[start : start + kind.group]
+                documents = kind.documents[start : min(end, start + kind.group)]
                 ready = rows.pop(start).result() if start in rows else kind.rows(documents, start)
                 if kind.ahead and (after := kind.documents[start + kind.group :][: kind.group]):
                     rows[start + kind.group] = preparer.submit(kind.rows, after, start + kind.group)
@@ -177,7 +207,7 @@ class _Collector:
                 number += len(parts)
                 first += sum(facts["documents"] for facts, _ in parts)
                 stored += sum(facts["activations"] for facts, _ in parts)
-                report(stored, f"{first:,} {'conversations' if kind.listed == 'chat' else 'documents'}")
+                report(stored, first)
             if pending:
                 pending.result()
         return stored
@@ -218,6 +248,7 @@ class _Collector:
             "d_input": llm.d_model,
         }
         made_by |= {"tokens_per_document": self.tokens}
+        made_by |= {"span": [self.span.start, self.span.stop]} if self.span else {}
         if path.is_file():
             manifest = read_json(path)
             manifest.setdefault("tokens_per_document", TOKENS_PER_DOCUMENT)

@@ -268,6 +268,23 @@ def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, ca
     assert "are of --stream" in capsys.readouterr().err
 
 
+def test_collect_in_parts_and_join(collected, tmp_path, capsys):
+    common = ["collect", *collected.at, "--activations", "500"]
+    assert main([*common, "--out", str(tmp_path / "whole")]) == 0
+    parts = [*common, "--out", str(tmp_path / "parts")]
+    assert main([*parts, "--part", "2/2"]) == 0
+    assert main([*parts, "--join", "2"]) == 1
+    assert "No activations in" in capsys.readouterr().err
+    assert main([*parts, "--part", "1/2"]) == 0 and main([*parts, "--join", "2"]) == 0
+    assert contents_of(tmp_path / "parts") == contents_of(tmp_path / "whole")
+    assert main([*parts, "--part", "3/2"]) == 1
+    assert "wanted for example 2/4" in capsys.readouterr().err
+
+
+def contents_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def test_collect_with_chat_says_how_much_of_it_there_is(here, monkeypatch, capsys):
     monkeypatch.setattr("glp_core.data.conversations.ANSWER_TOKENS", 4)
     assert collect(here, *here.new, "--chat", "0.25", "--tokens-per-document", "20") == 0

@@ -3,9 +3,19 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, device_of, open_workspace, reporter, say, stopping
-from glp_core.data.collecting import collect
+from glp_core.cli.console import (
+    add_device_argument,
+    add_workspace_argument,
+    device_of,
+    open_workspace,
+    part_of,
+    reporter,
+    say,
+    stopping,
+)
+from glp_core.data.collecting import collect, documents_per_group
 from glp_core.data.corpus import documents
+from glp_core.data.parts import documents_for, join, span_of
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm, load_llm
@@ -26,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to store them (default: the workspace's cache folder)"
     )
+    parts = parser.add_argument_group("in parts, which any scheduler may run")
+    words = "collect the Ith of N ranges of documents, in a folder of its own"
+    parts.add_argument("--part", default="", metavar="I/N", help=words)
+    words = "make the store of N parts that are done, as one call would have"
+    parts.add_argument("--join", type=int, default=0, metavar="N", help=words)
     add_device_argument(parser)
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
@@ -43,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
             f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
         )
     new = args.llm is not None
+    if new and (args.part or args.join):
+        raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
     if new and (args.workspace / "workspace.json").exists():
         raise GlpError(f"{args.workspace} is a workspace already: leave --llm out to go on with it, or name another folder.")
     if new:
@@ -58,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         workspace = open_workspace(args)
         llm = workspace.load_llm()
     folder = args.out or workspace.store_folder
-    store = _collect(llm, workspace.layer, folder, args)
+    store = _join(folder, args) if args.join else _collect(llm, workspace.layer, folder, args)
     if store is None:
         return 130
     if new:
@@ -78,14 +95,29 @@ def _collect(llm: Llm, layer: int, folder: Path, args: argparse.Namespace) -> Ac
     try:
         with stopping(at_once=True):
             train, validation = documents("train"), documents("validation")
+            if args.part:
+                part, n_parts = part_of(args.part)
+                group = documents_per_group(llm)
+                n = documents_for(llm, train, args.activations, args.tokens_per_document, group)
+                options["span"] = span_of(part, n_parts, n, group)
+                folder = part_folder(folder, part, n_parts)
             store = collect(llm, layer, train, validation, folder, **options, progress=reporter("collect"))
     except KeyboardInterrupt:
         have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
         say(f"\nStopped with {have or 0:,} activations stored. Start the same command again: it goes on from there.")
         return None
-    if store.n_activations < args.activations:
+    if store.n_activations < args.activations and not args.part:
         say(f"The corpus ends before the {args.activations:,} activations asked for: what there is is kept.")
     return store
+
+
+def _join(folder: Path, args: argparse.Namespace) -> ActivationStore:
+    return join(folder, [part_folder(folder, part, args.join) for part in range(1, args.join + 1)], args.activations)
+
+
+def part_folder(folder: Path, part: int, n_parts: int) -> Path:
+    """Return where a part of a store is collected."""
+    return folder / f"part-{part:03d}-of-{n_parts:03d}"
 
 
 def llm_source(where: str) -> LlmSource:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
@@ -53,7 +53,7 @@ def chosen_reading(workspace: Workspace, args: argparse.Namespace) -> Reading:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    part, n_parts = _part(args.part)
+    part, n_parts = part_of(args.part)
     workspace = open_workspace(args)
     reading = chosen_reading(workspace, args)
     corpus = documents("train")
@@ -106,13 +106,6 @@ def run(args: argparse.Namespace) -> int:
     counted = f"{index.n_neurons:,} neurons over {index.n_tokens:,} tokens of {index.facts['documents']:,} documents"
     say(f"{counted}: {size:.1f} MB in {workspace.neurons}.")
     return 0
-
-
-def _part(words: str) -> tuple[int, int]:
-    part, _, whole = words.partition("/")
-    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole) <= 999):
-        raise GlpError(f"--part is {words!r}, wanted for example 2/4.")
-    return int(part), int(whole)
 
 
 def _check_store(source: StoreSource, workspace: Workspace) -> None:

@@ -1,0 +1,104 @@
+"""Collect a store in parts, by any scheduler on any machines, and join them to what one process would have collected.
+
+A part is a range of documents in a store of its own; joining cuts at the number of activations that was asked for.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from glp_core.data.corpus import Document
+from glp_core.data.moments import Moments
+from glp_core.data.store import ActivationStore
+from glp_core.errors import GlpError
+from glp_core.files import Json, replacing, write_json, write_tensors
+from glp_core.llm.model import Llm
+
+MARGIN = 1.02
+"""Tokens read for each activation asked for: massive ones are left out."""
+DOCUMENTS_AT_ONCE = 4096
+
+
+def documents_for(llm: Llm, documents: Sequence[Document], n_activations: int, tokens_per_document: int, group: int) -> int:
+    """Return how many documents, in whole groups, give at least `n_activations` (all, where they do not).
+
+    Texts are only turned into ids.
+    """
+    wanted, first = n_activations * MARGIN, 0
+    while wanted > 0 and first < len(documents):
+        texts = [document.text for document in documents[first : first + DOCUMENTS_AT_ONCE]]
+        for ids in llm.encode_all(texts, max_tokens=tokens_per_document):
+            if wanted <= 0:
+                break
+            wanted -= len(ids) - 1
+            first += 1
+    return min(len(documents), -(-first // group) * group)
+
+
+def span_of(part: int, n_parts: int, n_documents: int, group: int) -> range:
+    """Return the documents of part `part` of `n_parts`, counted from 1; parts meet between groups that are read together.
+
+    Raises:
+        GlpError: there are fewer groups than parts.
+    """
+    groups = -(-n_documents // group)
+    if groups < n_parts:
+        raise GlpError(
+            f"{n_documents:,} documents are too few for {n_parts} parts: at most {groups}, of {group:,} documents each."
+        )
+    edges = [min(n_documents, groups * i // n_parts * group) for i in range(n_parts + 1)]
+    return range(edges[part - 1], edges[part])
+
+
+def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationStore:
+    """Make a store of parts, in their order, as if one call had collected `n_activations`.
+
+    Raises:
+        GlpError: a part is missing, is not done, or does not follow the one before it.
+    """
+    stores = [ActivationStore(part) for part in parts]
+    manifest = {key: value for key, value in stores[0].manifest.items() if key not in ("span", "statistics_of")}
+    end, shards = 0, []
+    for store in stores:
+        span = store.manifest.get("span")
+        if span is None or span[0] != end or store.n_documents != span[1] - span[0]:
+            raise GlpError(
+                f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
+                "Let every `collect --part` end before they are joined."
+            )
+        if any(store.manifest[key] != manifest[key] for key in ("llm", "layer", "dtype", "tokens_per_document", "median_norm")):
+            raise GlpError(f"{store.folder} was collected otherwise than {stores[0].folder}. Collect all parts alike.")
+        end = span[1]
+        shards += [(store.folder / shard["file"], shard) for shard in store.manifest["shards"]]
+    held_out = manifest["validation"]["file"]
+    _copy(stores[0].folder / held_out, folder / held_out)
+    write_json(folder / "manifest.json", manifest | {"shards": _joined(folder, shards, n_activations)})
+    store = ActivationStore(folder)
+    parts_of_store = (store.acts(number) for number in range(len(store.shards)))
+    write_tensors(folder / "statistics.safetensors", Moments.of(parts_of_store).statistics())
+    write_json(folder / "manifest.json", store.manifest | {"statistics_of": store.n_activations})
+    return ActivationStore(folder)
+
+
+def _joined(folder: Path, shards: Sequence[tuple[Path, Json]], n_activations: int) -> list[Json]:
+    """Copy shards until `n_activations` are there, the last of them cut; return the list for the manifest."""
+    listed: list[Json] = []
+    for number, (path, shard) in enumerate(shards):
+        left = n_activations - sum(one["activations"] for one in listed)
+        if left <= 0:
+            break
+        facts = shard | {"file": f"train-{number:05d}.safetensors"}
+        if shard["activations"] > left:
+            write_tensors(folder / facts["file"], {name: values[:left] for name, values in load_file(path).items()})
+            facts |= {"activations": left, "cut": True}
+        else:
+            _copy(path, folder / facts["file"])
+        listed.append(facts)
+    return listed
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as scratch:
+        shutil.copyfile(source, scratch)

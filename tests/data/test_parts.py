@@ -1,0 +1,65 @@
+"""A store collected in parts and joined: the bytes of one collected at once; what is not whole is refused."""
+
+import pytest
+
+from glp_core import GlpError
+from glp_core.data import collecting
+from glp_core.data.collecting import collect
+from glp_core.data.parts import documents_for, join, span_of
+from tests.data.test_store import TRAIN, VALIDATION, contents
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(collecting, "DOCUMENTS_PER_SHARD", 8)
+
+
+def gather(llm, folder, n=700, **options):
+    return collect(llm, 1, TRAIN, VALIDATION, folder, n_activations=n, **options)
+
+
+def in_parts(llm, folder, n, n_parts, order=None):
+    paths = [folder / f"part-{i}" for i in range(n_parts)]
+    total = documents_for(llm, TRAIN, n, 128, 8)
+    for i in order or range(n_parts):
+        gather(llm, paths[i], n, span=span_of(i + 1, n_parts, total, 8))
+    return paths
+
+
+@pytest.mark.parametrize(("n", "n_parts"), [(700, 2), (701, 3), (10_000, 3), (100, 1)])
+def test_parts_joined_are_what_one_call_collects(tiny_llm, tmp_path, n, n_parts):
+    whole = gather(tiny_llm, tmp_path / "whole", n)
+    paths = in_parts(tiny_llm, tmp_path / "parts", n, n_parts, order=reversed(range(n_parts)))
+    joined = join(tmp_path / "joined", paths, n)
+    assert joined.n_activations == whole.n_activations
+    assert contents(joined.folder) == contents(whole.folder)
+
+
+def test_spans_cover_the_documents_and_meet_between_groups():
+    for n_parts in (1, 2, 3, 7):
+        spans = [span_of(i + 1, n_parts, 60, 8) for i in range(n_parts)]
+        assert [number for span in spans for number in span] == list(range(60))
+        assert all(span.start % 8 == 0 for span in spans)
+    with pytest.raises(GlpError, match="too few for 9 parts: at most 8"):
+        span_of(1, 9, 60, 8)
+
+
+def test_documents_are_counted_without_the_model(tiny_llm):
+    lengths = [len(tiny_llm.encode(document.text)) - 1 for document in TRAIN]
+    n = documents_for(tiny_llm, TRAIN, 300, 128, 1)
+    assert sum(lengths[:n]) >= 300 * 1.02 > sum(lengths[: n - 1])
+    assert documents_for(tiny_llm, TRAIN, 300, 128, 8) == -(-n // 8) * 8
+    assert documents_for(tiny_llm, TRAIN, 10**9, 128, 8) == len(TRAIN)
+
+
+def test_a_part_that_is_not_done_or_not_alike_is_refused(tiny_llm, tmp_path):
+    paths = in_parts(tiny_llm, tmp_path, 700, 3)
+    with pytest.raises(GlpError, match="wanted all from 8 on"):
+        join(tmp_path / "joined", [paths[0], paths[2]], 700)
+    gather(tiny_llm, tmp_path / "cut", 700, span=range(8, 16), tokens_per_document=9)
+    with pytest.raises(GlpError, match="collected otherwise"):
+        join(tmp_path / "joined", [paths[0], tmp_path / "cut"], 700)
+    with pytest.raises(GlpError, match="No activations in"):
+        join(tmp_path / "joined", [paths[0], tmp_path / "nowhere"], 700)
+    with pytest.raises(GlpError, match="not collected in parts"):
+        gather(tiny_llm, tmp_path / "chat", span=range(8), chat=0.5)
