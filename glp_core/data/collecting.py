@@ -30,6 +30,8 @@ CONVERSATIONS_PER_SHARD = 128
 SHARDS_PER_GROUP = {"text": 64, "chat": 32}
 """Shards whose documents are read together on an accelerator, where large batches of rows of like length are fastest; wider models
 than ACCELERATOR_WIDTH take fewer."""
+WRITERS = 4
+"""Files that are written at once: one writer is slower than an accelerator reads."""
 MEDIAN_OF = 256
 """Documents that the median norm is taken from."""
 HELD_OUT_CONVERSATIONS = 256
@@ -231,9 +233,15 @@ class _Collector:
             number, first, wanted = number + 1, after, wanted - facts["activations"]
 
     def _write_shards(self, kind: _Kind, parts: Sequence[tuple[Json, Tokens]]) -> None:
-        for facts, tokens in parts:
+        """Write a group's shards, several at once, and then say in the manifest that they are there."""
+
+        def write(part: tuple[Json, Tokens]) -> None:
+            facts, tokens = part
             _write(self.folder / facts["file"], tokens, parts=kind.listed == "chat")
-            self._note({kind.listed: [*self.manifest[kind.listed], facts]})
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(write, parts))
+        self._note({kind.listed: [*self.manifest[kind.listed], *(facts for facts, _ in parts)]})
 
     def _note(self, facts: Json) -> None:
         self.manifest |= facts
