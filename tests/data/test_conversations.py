@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glp_core import GlpError
-from glp_core.data import collecting, conversations
+from glp_core.data import collecting, conversations, shards
 from glp_core.data.collecting import collect
 from glp_core.data.conversations import ANSWER, TEMPLATE, USER, answers, template_lengths
 from glp_core.data.readings import PARTS
@@ -117,7 +117,8 @@ def test_a_kill_in_any_shard_and_a_later_call_give_the_same_bytes(tiny_llm, tmp_
             raise KeyboardInterrupt
         write(path, tensors, metadata)
 
-    monkeypatch.setattr(collecting, "write_tensors", dying)
+    for module in (collecting, shards):
+        monkeypatch.setattr(module, "write_tensors", dying)
     for _ in range(30):
         try:
             gather(tiny_llm, tmp_path / "part")
@@ -126,7 +127,8 @@ def test_a_kill_in_any_shard_and_a_later_call_give_the_same_bytes(tiny_llm, tmp_
             continue
     assert written > 9
     assert contents(tmp_path / "part") == whole
-    monkeypatch.setattr(collecting, "write_tensors", write)
+    for module in (collecting, shards):
+        monkeypatch.setattr(module, "write_tensors", write)
     gather(tiny_llm, tmp_path / "grown", n=300)
     assert contents(gather(tiny_llm, tmp_path / "grown").folder) == whole
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError
-from glp_core.data import collecting
+from glp_core.data import collecting, shards
 from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
 from glp_core.data.moments import Moments
@@ -132,7 +132,8 @@ def test_killed_at_any_moment_and_started_again_equals_an_uninterrupted_run(tiny
             kills += 1
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(collecting, "write_tensors", dying)
+    for module in (collecting, shards):
+        monkeypatch.setattr(module, "write_tensors", dying)
     for _ in range(20):
         try:
             gather(tiny_llm, part)
