@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.steering import controls, examples, request, results, run
+from dashboard.steering import controls, request, results, run
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -33,7 +33,7 @@ How to read the numbers:
 """
 
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
-params = request.params(directions, examples.EXAMPLES[0])
+params = request.params(directions)
 request.open_old_link()
 slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", params.values())
 if not directions:

@@ -6,7 +6,7 @@ from math import isnan
 import streamlit as st
 
 from dashboard.service import priors, resources, workspace_facts
-from dashboard.steering import examples, request, run, strength
+from dashboard.steering import examples, request, run, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
 from glp_core.steering.direction_facts import DirectionFacts
@@ -35,9 +35,9 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         _projection(params)
         number, width = st.number_input, 95
-        number("Tokens", 1, request.MOST_TOKENS, params["max_tokens"].default, 16, width=width, **params["max_tokens"].bound)
+        number("Tokens", 1, examples.MOST_TOKENS, params["max_tokens"].default, 16, width=width, **params["max_tokens"].bound)
         number("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=width, **params["temperature"].bound)
-        number("Seed", 0, 2**31 - 1, params["seed"].default, width=width, **params["seed"].bound)
+        number("Seed", 0, examples.MOST_SEED, params["seed"].default, width=width, **params["seed"].bound)
         with st.popover("More", key="steering_more"):
             _more(params)
     run.keep_up(params, directions)
@@ -81,11 +81,11 @@ def _examples(params: Params, directions: Sequence[DirectionFacts]) -> None:
         example = next((one for one in examples.EXAMPLES if one.title == st.session_state.steering_example), None)
         if example is None:
             return
-        names = ["prompt", "mode", "strength"]
-        if any(direction.title == example.direction for direction in directions):
-            names.append("direction")
-        for name in names:
-            st.session_state[params[name].key] = getattr(example, name)
+        values = {"prompt": example.prompt, "mode": example.mode, "strength": examples.tested(example, directions)}
+        if _name(directions, example.direction):
+            values["direction"] = example.direction
+        for name, value in values.items():
+            st.session_state[params[name].key] = value
 
     titles = [example.title for example in examples.EXAMPLES]
     st.selectbox(
@@ -113,7 +113,14 @@ def _buttons(params: Params, directions: Sequence[DirectionFacts]) -> None:
 def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
     titles = [direction.title for direction in directions] or [request.NO_DIRECTIONS]
     param = params["direction"]
-    title = st.selectbox("Direction", titles, titles.index(param.default), **param.bound)
+
+    def changed() -> None:
+        """Move to the strength that was measured to hold along the new direction, if it was."""
+        zones = strength.zones(_name(directions, st.session_state[param.key]))
+        if zones is not None and zones.recommended is not None:
+            st.session_state[params["strength"].key] = zones.recommended
+
+    title = st.selectbox("Direction", titles, titles.index(param.default), on_change=changed, **param.bound)
     facts = next((one for one in directions if one.title == title), None)
     if facts is not None:
         unmeasured = "Write direction of a meta-neuron, not measured on texts"
@@ -123,19 +130,26 @@ def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
 def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     param = params["strength"]
-    value = st.slider(
-        "Strength, × the layer's median activation norm", -3.0, 3.0, param.default, 0.1, format="%+.1f", **param.bound
-    )
-    title = request.widget_values(params)["direction"]
-    direction = next((one.name for one in directions if one.title == title), "")
+    words = "Strength, × the layer's median activation norm"
+    value = st.slider(words, track.LOW, track.HIGH, param.default, 0.1, format="%+.1f", **param.bound)
+    direction = _name(directions, request.widget_values(params)["direction"])
+    zones = strength.zones(direction)
+    if zones is not None:
+        st.html(f"<style>{track.STYLE}</style>{track.track(zones)}")
 
     def caption() -> None:
-        meaning, measured = strength.meaning(direction, value), strength.measured_words(direction, value)
-        if meaning or measured:
-            help_words = frame.plain_markdown(measured) if meaning and measured else None
-            st.caption(frame.plain_markdown(meaning or measured), help=help_words)
+        measured = strength.measured_words(direction, value)
+        sentences = [] if zones is None or zones.recommended is None else [f"Recommended: {zones.recommended:g}."]
+        sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
+        if sentences or measured:
+            hover = frame.plain_markdown(measured) if sentences and measured else None
+            st.caption(frame.plain_markdown(" ".join(sentences) or measured), help=hover)
 
     st.fragment(caption, run_every=1.0 if resources.warm_up().live else None)()
+
+
+def _name(directions: Sequence[DirectionFacts], title: object) -> str:
+    return next((one.name for one in directions if one.title == title), "")
 
 
 def _projection(params: Params) -> None:
@@ -153,7 +167,7 @@ def _walk(params: Params) -> None:
     words = "Noise that each small push is given before the GLP takes it away again, 0 to 1."
     st.number_input("Noise level", 0.0, 1.0, noise.default, 0.05, width=115, help=words, **noise.bound)
     words = "Parts that the whole push is cut into."
-    st.number_input("Pushes", 1, 64, pushes.default, width=105, help=words, **pushes.bound)
+    st.number_input("Pushes", 1, examples.MOST_PUSHES, pushes.default, width=105, help=words, **pushes.bound)
 
 
 def _noise_level(params: Params) -> None:

@@ -1,6 +1,20 @@
-"""Something to begin with: the examples of the Steering page, and the one that it opens with."""
+"""Something to begin with: the examples of the Steering page, the one that it opens with, and how walks go by default.
 
+What the workspace has measured decides (reports of `first-press`, `strengths` and `tune-walk`); where it has not, what stands here.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from dashboard.service import workspace_facts
+
+from dashboard.steering import strength
+from glp_core.errors import GlpError
+
+LONGEST_PROMPT = 4_000
+MOST_TOKENS = 256
+MOST_PUSHES = 64
+MOST_SEED = 2**31 - 1
 
 
 class Example(NamedTuple):
@@ -24,6 +38,53 @@ EXAMPLES = (
     Example("Dinner, formally", "What should I cook for dinner tonight?", "chat", "Formal", 0.4),
     Example("A pirate's day", "Tell me about your day.", "chat", "Pirate", 0.4),
 )
+
+
+class Walk(NamedTuple):
+    """The numbers of a walk that the page shows; by default those of glp_core.prior.walk.WalkSettings, which needs torch."""
+
+    noise_level: float = 0.25
+    pushes: int = 16
+    hold: float = 0.0
+
+
+def first(directions: Sequence[DirectionFacts]) -> Example:
+    """Return the example that the page opens with: chosen by its measured effect, else the first of the list."""
+    try:
+        report = workspace_facts.report("first_press") or {}
+        title = next(one.title for one in directions if one.name == report["direction"])
+        settings, prompt = report["settings"], str(report["prompt"])[:LONGEST_PROMPT]
+        push, temperature = _within(report["strength"], -3, 3), _within(settings["temperature"], 0, 2)
+        tokens, seed = int(_within(settings["tokens"], 1, MOST_TOKENS)), int(_within(report["seed"], 0, MOST_SEED))
+        return (
+            Example("The first", prompt, "continue", title, push, tokens, temperature, seed) if prompt.strip() else EXAMPLES[0]
+        )
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError, StopIteration):
+        return EXAMPLES[0]  # not measured here, or damaged: the page works without it
+
+
+def walk() -> Walk:
+    """Return how walks go in this workspace: as `tune-walk` chose, else by default."""
+    try:
+        chosen = (workspace_facts.report("walk_tuning") or {})["chosen"]
+        return Walk(
+            _within(chosen["noise_level"], 0, 1), int(_within(chosen["pushes"], 1, MOST_PUSHES)), _within(chosen["hold"], 0, 1)
+        )
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
+        return Walk()
+
+
+def _within(value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise ValueError(f"{value!r} is not from {low} to {high}")
+    return float(value)
+
+
+def tested(example: Example, directions: Sequence[DirectionFacts]) -> float:
+    """Return the strength to try an example with: the one that was measured to hold along its direction, else its own."""
+    name = next((one.name for one in directions if one.title == example.direction), "")
+    zones = strength.zones(name)
+    return zones.recommended if zones and zones.recommended is not None else example.strength
 
 
 def for_mode(mode: str) -> Example:

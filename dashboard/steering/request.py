@@ -12,7 +12,8 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from dashboard.service import priors, workspace_facts
-from dashboard.steering.examples import Example
+from dashboard.steering import examples
+from dashboard.steering.examples import LONGEST_PROMPT, MOST_PUSHES, MOST_SEED, MOST_TOKENS
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from glp_core.prior.flow import Solver
     from glp_core.prior.projection import Kind
 
-LONGEST_PROMPT = 4_000
-MOST_TOKENS = 256
 MODES = ("continue", "chat")
 SOLVERS: tuple["Solver", ...] = ("ab2", "radau", "midpoint", "euler")
 PAPERS, GAUSSIAN = "paper's projection", "Gaussian prior"
@@ -30,15 +29,14 @@ PROJECTIONS: dict[str, "Kind"] = {"walk": "walk", PAPERS: "glp", "norm-restored"
 """Ways to bring a steered activation back, as a person reads them, and their arms."""
 EXTRAS = ("none", *PROJECTIONS)
 COLOURINGS = ("distance", "surprise", "none")
-WALK_NOISE, PUSHES, HOLD = 0.25, 16, 0.0
-"""The walk's defaults, those of glp_core.prior.walk.WalkSettings (which a page must not load torch for)."""
 NO_DIRECTIONS = "no directions"
 WITHOUT_EFFECT = ("colour", "live")
 """Parameters that change how a run is shown, not what it writes."""
 
 
-def params(directions: Sequence[DirectionFacts], first: Example) -> dict[str, url.Param]:
-    """Return the page's parameters by short name; the defaults are the example `first`."""
+def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
+    """Return the page's parameters by short name; the defaults are the first example."""
+    first, walk = examples.first(directions), examples.walk()
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
     direction = next((title for title in titles if title.lower() == first.direction.lower()), titles[0])
     return {
@@ -47,15 +45,15 @@ def params(directions: Sequence[DirectionFacts], first: Example) -> dict[str, ur
         "direction": url.choice("steering_direction", "Direction", direction, titles),
         "strength": url.number("steering_strength", "Strength", first.strength, -3.0, 3.0),
         "projection": url.choice("steering_projection", "Projection", "walk", tuple(PROJECTIONS)),
-        "walk_noise": url.number("steering_walk_noise", "Noise of a push", WALK_NOISE, 0.0, 1.0),
-        "pushes": url.whole("steering_pushes", "Pushes", PUSHES, 1, 64),
-        "hold": url.number("steering_hold", "Held share", HOLD, 0.0, 1.0),
+        "walk_noise": url.number("steering_walk_noise", "Noise of a push", walk.noise_level, 0.0, 1.0),
+        "pushes": url.whole("steering_pushes", "Pushes", walk.pushes, 1, MOST_PUSHES),
+        "hold": url.number("steering_hold", "Held share", walk.hold, 0.0, 1.0),
         "noise_level": url.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": url.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
         "steps": url.whole("steering_steps", "Steps", 4, 1, 100),
         "max_tokens": url.whole("steering_tokens", "Tokens", first.max_tokens, 1, MOST_TOKENS),
         "temperature": url.number("steering_temperature", "Temperature", first.temperature, 0.0, 2.0),
-        "seed": url.whole("steering_seed", "Seed", first.seed, 0, 2**31 - 1),
+        "seed": url.whole("steering_seed", "Seed", first.seed, 0, MOST_SEED),
         "extra": url.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
         "colour": url.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
         "live": url.switch("steering_live", "Live", False),

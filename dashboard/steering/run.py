@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import streamlit as st
@@ -156,7 +156,6 @@ def work(request: Request) -> Work:
 
 def _arms(request: Request, vector: Tensor) -> list[Arm]:
     from glp_core.prior.projection import make_projector
-    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm
 
     workspace, glp = resources.workspace(), resources.prior(request.prior)
@@ -171,6 +170,6 @@ def _arms(request: Request, vector: Tensor) -> list[Arm]:
             steps=request.steps,
             solver=request.solver,
             layer=workspace.layer,
-            walk=WalkSettings(noise_level=request.walk_noise, pushes=request.pushes, hold=request.hold),
+            walk=replace(workspace.walk(), noise_level=request.walk_noise, pushes=request.pushes, hold=request.hold),
         )
     return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]

@@ -1,12 +1,12 @@
 """What a strength means along a direction, in words beside the slider: in real activations, and as the workspace measured it.
 
-Reads the bank and the reports of `steer`; says nothing where nothing was measured.
+Reads the bank and the reports of `steer` and `strengths`; says nothing where nothing was measured.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
@@ -23,6 +23,50 @@ SHOWN = {"unsteered": "unsteered", "raw": "raw", "walk": "walk", "glp": "paper's
 """Arms whose measures are quoted, where a report has them."""
 
 
+class Zone(NamedTuple):
+    """Where an arm's texts drift and break along a direction."""
+
+    drifting: float | None
+    """First measured strength at which a quarter of the texts is broken; None: at none."""
+    broken: float | None
+    """First at which three quarters are."""
+    end: float
+    """Largest strength that was measured."""
+
+
+class Zones(NamedTuple):
+    """What `strengths` measured along one direction."""
+
+    arms: dict[str, Zone]
+    """raw and walk."""
+    recommended: float | None
+    """Largest strength before walked texts drift, if there is one."""
+    n: int
+    """Texts of each arm at each strength."""
+
+
+def zones(direction: str) -> Zones | None:
+    """Return a direction's zones (by its file name), or None where they were not measured."""
+    try:
+        entry = (workspace_facts.report("strengths") or {})["directions"][direction]
+        arms = {arm: _zone(entry["arms"][arm]) for arm in ("raw", "walk")}
+        return Zones(arms, _number(entry["recommended"]), int(entry["n"]))
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _zone(entry: Json) -> Zone:
+    return Zone(_number(entry["drifting"]), _number(entry["broken"]), max(float(row["strength"]) for row in entry["rows"]))
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 < value <= 3:
+        raise ValueError(f"{value!r} is no strength")
+    return float(value)
+
+
 def meaning(direction: str, strength: float) -> str:
     """Return how far a push is in terms of real activations along its direction, empty without a bank or while torch is loading."""
     if not direction or resources.warm_up().live:
@@ -33,10 +77,7 @@ def meaning(direction: str, strength: float) -> str:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
     share = {0.0: f"below all {n:,}", 1.0: f"beyond all {n:,}"}.get(percentile, f"beyond {percentile:.1%} of {n:,}")
-    return (
-        f"{scale.deviations(strength):+.1f} standard deviations of real activations along this direction: "
-        f"it takes a median token {share} real tokens."
-    )
+    return f"{scale.deviations(strength):+.1f} standard deviations of real activations along it, {share} real tokens."
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)

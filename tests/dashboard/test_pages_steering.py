@@ -120,7 +120,7 @@ def test_live_runs_again_when_a_control_that_matters_changes(llm):
 
 
 def test_the_page_begins_with_the_walk_of_the_core():
-    first = {name: param.default for name, param in request.params([], examples.EXAMPLES[0]).items()}
+    first = {name: param.default for name, param in request.params([]).items()}
     assert WalkSettings() == WalkSettings(noise_level=first["walk_noise"], pushes=first["pushes"], hold=first["hold"])
 
 
@@ -168,7 +168,7 @@ def test_a_prompt_of_100000_characters_is_refused_and_kept(llm):
 
 def test_a_browser_that_sends_what_no_widget_offers_is_refused(llm):
     directions = workspace_facts.directions()
-    listed = request.params(directions, examples.EXAMPLES[0])
+    listed = request.params(directions)
     values = {name: param.default for name, param in listed.items()}
     assert request.checked(values, listed, directions).direction == "positive"
     for name, bad in (

@@ -1,14 +1,22 @@
 """What the Steering page says of a strength: in real activations, and as reports measured it."""
 
+import json
 import re
+from dataclasses import asdict
 
+import pytest
 import torch
 
 from dashboard.service import resources
-from dashboard.steering import strength
+from dashboard.steering import examples, strength
+from dashboard.widgets import frame
 from glp_core.data.bank import Bank
+from glp_core.llm.site import Site
+from glp_core.prior.projection import make_projector
+from glp_core.prior.walk import WalkSettings
+from glp_core.steering.generation import Arm, Sampling, generate
 from tests.support import tiny
-from tests.support.steering_page import open_page
+from tests.support.steering_page import board, open_page, run
 
 
 def measured_report(direction="positive", arms=("raw", "glp")):
@@ -49,3 +57,86 @@ def test_a_strength_is_said_in_deviations_of_real_activations_and_how_far_it_goe
     assert "beyond all 400 real tokens" in strength.meaning("up", 3.0) and "below all 400" in strength.meaning("up", -3.0)
     at = open_page(steering_direction="upwards", steering_strength="0.2")
     assert strength.meaning("up", 0.2) in captions(at)
+
+
+def rows(*broken):
+    return [{"strength": 0.4 * (i + 1), "broken": share, "gain": 0.1, "fluency": 0.5} for i, share in enumerate(broken)]
+
+
+def advice(**changes):
+    """Return one direction's entry as `strengths` writes it: raw drifts and breaks, walked texts hold to the end."""
+    arms = {
+        "raw": {"drifting": 0.8, "broken": 1.2, "rows": rows(0.1, 0.3, 0.8, 0.9)},
+        "walk": {"drifting": None, "broken": None, "rows": rows(0.0, 0.1, 0.2, 0.2)},
+    }
+    return {"limits": {}, "arms": arms, "recommended": 1.2, "gain": 0.4, "fluency": 0.6, "n": 100} | changes
+
+
+def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspace):
+    assert strength.zones("up") is None
+    workspace.save_report("strengths", {"directions": {"up": advice()}})
+    at = open_page(steering_direction="upwards", steering_strength="0.4")
+    drawn = next(one.value for one in at.get("html") if "glp-track" in one.value)
+    assert "raw drifts from 0.8, breaks from 1.2" in drawn and "walk holds to 1.6" in drawn
+    parts = re.findall(r'class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%"', drawn)
+    ends = [(name, round(6 * float(left) / 100 - 3, 2), round(6 * float(width) / 100, 2)) for name, left, width in parts]
+    assert ends == [("holds", 0.0, 0.8), ("drifts", 0.8, 0.4), ("breaks", 1.2, 0.4), ("holds", 0.0, 1.6)]
+    assert any(words.startswith("Recommended: 1.2.") for words in captions(at))
+    assert not any("glp-track" in one.value for one in open_page(steering_direction="positive sentiment").get("html"))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [{}, {"directions": []}, {"directions": {"up": {}}}, {"directions": {"up": advice(recommended="x")}},
+     {"directions": {"up": advice(arms={"raw": {"drifting": float("inf")}})}}],
+)  # fmt: skip
+def test_a_damaged_report_of_strengths_draws_nothing(llm, workspace, damaged):
+    (workspace.folder / "reports" / "strengths.json").write_text(json.dumps(damaged))
+    assert strength.zones("up") is None
+    assert not any("glp-track" in one.value for one in open_page(steering_direction="upwards").get("html"))
+
+
+def test_another_direction_brings_its_tested_strength(llm, workspace):
+    workspace.save_report("strengths", {"directions": {"up": advice()}})
+    at = open_page(steering_strength="-0.3")
+    at.selectbox(key="steering_direction").set_value("upwards").run()
+    assert at.slider(key="steering_strength").value == 1.2
+    at.selectbox(key="steering_direction").set_value("positive sentiment").run()
+    assert at.slider(key="steering_strength").value == 1.2  # not measured along this one: it stays
+    assert open_page(steering_direction="upwards", steering_strength="-0.3").slider(key="steering_strength").value == -0.3
+
+
+FIRST = {
+    "prompt": "The weather was",
+    "direction": "up",
+    "strength": 0.7,
+    "seed": 5,
+    "settings": {"tokens": 8, "temperature": 0.5},
+}
+
+
+def test_the_page_opens_with_the_example_of_measured_effect_and_the_tuned_walk(llm, workspace):
+    workspace.save_report("first_press", FIRST)
+    workspace.save_report("walk_tuning", {"chosen": asdict(WalkSettings(noise_level=0.2, pushes=8, hold=0.5, fresh=False))})
+    at = open_page()
+    assert at.text_area(key="steering_prompt").value == "The weather was"
+    assert at.selectbox(key="steering_direction").value == "upwards"
+    assert at.slider(key="steering_strength").value == 0.7
+    keys = ("steering_seed", "steering_tokens", "steering_temperature", "steering_walk_noise", "steering_pushes")
+    assert [at.number_input(key=key).value for key in keys] == [5, 8, 0.5, 0.2, 8]
+    walked = board(run(at))["walk"]
+    settings = resources.workspace().walk()
+    assert settings == WalkSettings(noise_level=0.2, pushes=8, hold=0.5, fresh=False)
+    projector = make_projector("walk", glp=resources.glp(), walk=settings)
+    arm = Arm("walk", workspace.direction("up").vector, 0.7, projector)
+    site = Site(llm, workspace.layer, workspace.median_norm)
+    steps = generate(site, llm.encode("The weather was"), [arm], Sampling(8, 0.5, seed=5))
+    assert frame.token_html(walked).replace("<i>␣</i>", " ") == frame.token_html("".join(step.text for step in steps))
+
+
+@pytest.mark.parametrize(
+    "change", [{"strength": 99}, {"strength": "x"}, {"direction": "gone"}, {"prompt": " "}, {"settings": {}}, {"seed": -1}]
+)
+def test_a_first_example_that_does_not_fit_gives_way_to_the_list(llm, workspace, change):
+    workspace.save_report("first_press", FIRST | change)
+    assert open_page().text_area(key="steering_prompt").value == examples.EXAMPLES[0].prompt
