@@ -65,8 +65,44 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
     link = page.locator("[data-testid=stPopoverBody] code").inner_text()
     again = open_page(link.split("/", 3)[3])
     again.wait_for_function("document.querySelector('.st-key-steering_prompt textarea')?.value == 'The weather was'")
-    steer(again)
+    again.wait_for_selector("[data-run=done]")  # the texts come back without a press
     assert texts(again) == shown
+
+
+def numbers(page, name):
+    """Return one row of every column's numbers, by arm, from the drawn cards."""
+    cards = page.locator("[data-run] .glp-card").all()
+    rows = {card.get_attribute("data-arm"): card.locator(f"dt:text-is('{name}') + dd").inner_text() for card in cards}
+    return {arm: re.search(r"-?[\d.]+%?", words) for arm, words in rows.items()}
+
+
+def test_the_first_press_ends_in_a_line_that_its_own_columns_bear_out(open_page):
+    page = open_page("steering")
+    steer(page)
+    line = page.locator(".glp-verdict").inner_text()
+    repeated = {arm: found[0] for arm, found in numbers(page, "repetition").items()}
+    concept = {arm: found[0] for arm, found in numbers(page, "concept").items()}
+    kept = numbers(page, "kept push")["walk"][0]
+    assert (
+        f"Raw repeats {repeated['raw']} of its tokens, the walk {repeated['walk']}, unsteered {repeated['unsteered']}." in line
+    )
+    assert f"raw {concept['raw']}, the walk {concept['walk']}, unsteered {concept['unsteered']}." in line
+    assert f"The walk kept {kept} of the push." in line
+    raw, walk = (int(repeated[arm].rstrip("%")) for arm in ("raw", "walk"))
+    if "The walk holds where raw breaks" in line:
+        assert walk < 50 <= raw or float(numbers(page, "log-probability")["raw"][0]) <= -5
+    board = page.locator(".glp-board").bounding_box()
+    assert board["y"] < 560 and page.locator(".glp-verdict").bounding_box()["y"] > board["y"] + board["height"]
+
+
+def test_live_answers_within_seconds_and_the_rare_controls_are_one_click_away(open_page):
+    page = open_page(path(tokens=24, live="true", prompt="The weather was", strength=0.5))
+    page.wait_for_selector("[data-run=done]")
+    page.locator(".st-key-steering_more button").first.click()
+    page.locator(".st-key-steering_extra input").click()
+    page.get_by_role("option", name="paper's projection", exact=True).click()
+    page.wait_for_selector("[data-run=done] .glp-card[data-arm=glp] .glp-strip span[title]")
+    assert page.locator("[data-run] .glp-card").count() == 4
 
 
 def test_stop_ends_a_run_at_once_and_keeps_what_was_written(open_page, server):
