@@ -21,7 +21,7 @@ PAGES = (
         "steering",
         "Steering",
         ":material/tune:",
-        "Push the model towards a concept; compare unsteered, raw and GLP-projected text.",
+        "Push the model towards a concept; compare unsteered, raw and projected text.",
     ),
     (
         "neurons",

@@ -62,8 +62,11 @@ def _mode(params: Params) -> None:
     def changed() -> None:
         """Put an example of the new mode in the place of one of the old: a beginning of a text is no question."""
         mode, prompt = (st.session_state[params[name].key] for name in ("mode", "prompt"))
-        if any(example.prompt == prompt.strip() and example.mode != mode for example in examples.EXAMPLES):
-            st.session_state[params["prompt"].key] = examples.for_mode(mode).prompt
+        first, first_mode = params["prompt"].default, params["mode"].default
+        others = [first] if mode != first_mode else []
+        others += [example.prompt for example in examples.EXAMPLES if example.mode != mode]
+        if prompt.strip() in others:
+            st.session_state[params["prompt"].key] = first if mode == first_mode else examples.for_mode(mode).prompt
 
     st.segmented_control(
         "Mode",

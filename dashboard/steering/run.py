@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from dashboard.service import resources, workspace_facts
+from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
 from dashboard.steering.comparison import Comparison, Reading, Start, collect
@@ -73,10 +73,12 @@ def _finished(request: Request) -> Run | None:
 def _made_from(request: Request) -> tuple[object, ...]:
     """Return what a run's texts depend on: the request, and when the files that it uses were written."""
     folder = workspace_facts.folder()
+    priors_folder = next((one.folder for one in priors.listed() if one.name == request.prior), folder / "glp")
     files = (
         folder / "workspace.json",
-        folder / "glp" / "final.safetensors",
+        folder / "reports" / "walk_tuning.json",
         folder / "directions" / f"{request.direction}.safetensors",
+        priors_folder / "final.safetensors",
     )
     return "steering", folder, [file.stat().st_mtime if file.is_file() else None for file in files], request
 

@@ -24,7 +24,7 @@ NAMES = {
     "walk": "the walk",
     "glp": "the paper's projection",
     "norm": "the restored norm",
-    "gaussian": "the Gaussian",
+    "gaussian": "the Gaussian prior",
 }
 """What a sentence calls an arm."""
 

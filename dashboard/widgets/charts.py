@@ -17,9 +17,9 @@ ARM_TITLES = {
     "unsteered": "Unsteered",
     "raw": "Raw steered",
     "walk": "Manifold walk",
-    "glp": "GLP-projected",
+    "glp": "Paper's projection",
     "norm": "Norm-restored",
-    "gaussian": "Gaussian-projected",
+    "gaussian": "Gaussian prior",
     "prompted": "Prompted",
 }
 """The arms of a comparison, as every page calls them."""

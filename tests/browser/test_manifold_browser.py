@@ -17,7 +17,7 @@ def test_a_sweep_runs_to_its_end_in_the_chart(open_page):
     page.get_by_text("press Run").wait_for()
     page.get_by_role("button", name="Run").click()
     page.get_by_text("projection with the GLP brings the activation nearer on").wait_for()
-    assert page.locator(".legendtext", has_text="GLP-projected").count() >= 1
+    assert page.locator(".legendtext", has_text="Paper's projection").count() >= 1
 
 
 def test_the_map_and_the_detection_table_are_drawn(open_page):

@@ -87,7 +87,7 @@ def drawn(text):
 def test_every_column_has_its_numbers(llm):
     at = run(open_page(steering_tokens="8", steering_extra="Gaussian prior"))
     found = next(one.value for one in at.get("html") if 'data-run="done"' in one.value)
-    assert found.count('class="glp-card"') == 4 and "Gaussian-projected" in found
+    assert found.count('class="glp-card"') == 4 and "Gaussian prior" in found
     assert len(re.findall(r"-?\d+\.\d\d nats/token", found)) == 4
     assert len(re.findall(r"<dt>concept</dt><dd>[01]\.\d\d</dd>", found)) == 4
     assert len(re.findall(r"<dt>kept push</dt><dd>-?\d+%</dd>", found)) >= 1
