@@ -102,7 +102,7 @@ def stop() -> None:
 
 
 def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = True) -> None:
-    """Check the widgets' values and queue a run in place of this session's last one; what does not fit is told, nothing is lost.
+    """Check the widgets' values and queue a run in place of this session's last one; what does not fit is said, nothing is lost.
 
     Args:
         anew: write the texts again where a finished run of the same request is kept.
@@ -112,8 +112,8 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
     try:
         request = checked(widget_values(params), params, directions)
         stop()
-        kept = None if anew else _finished(request)
-        st.session_state[RUN] = kept or Run(request, resources.submit(work(request), title="steering"))
+        finished = None if anew else _finished(request)
+        st.session_state[RUN] = finished or Run(request, resources.submit(work(request), title="steering"))
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 

@@ -66,15 +66,15 @@ def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
         ),
         Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="ab2")),
     ]
-    wanted = {arm.name: "" for arm in arms}
+    expected = {arm.name: "" for arm in arms}
     for step in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(12)):
-        wanted[step.arm] += step.text
+        expected[step.arm] += step.text
     shown = board(at)
     assert list(shown) == ["unsteered", "raw", "walk", "glp"]
     assert {arm: text.replace("␣", " ") for arm, text in shown.items()} == {
-        arm: re.sub(r"<[^>]+>", "", html.unescape(drawn(text))).replace("␣", " ") for arm, text in wanted.items()
+        arm: re.sub(r"<[^>]+>", "", html.unescape(drawn(text))).replace("␣", " ") for arm, text in expected.items()
     }
-    assert len(set(wanted.values())) == 4
+    assert len(set(expected.values())) == 4
     assert at.get("plotly_chart")
 
 
@@ -86,11 +86,11 @@ def drawn(text):
 
 def test_every_column_has_its_numbers(llm):
     at = run(open_page(steering_tokens="8", steering_extra="Gaussian prior"))
-    found = next(one.value for one in at.get("html") if 'data-run="done"' in one.value)
-    assert found.count('class="glp-card"') == 4 and "Gaussian prior" in found
-    assert len(re.findall(r"-?\d+\.\d\d nats/token", found)) == 4
-    assert len(re.findall(r"<dt>concept</dt><dd>[01]\.\d\d</dd>", found)) == 4
-    assert len(re.findall(r"<dt>kept push</dt><dd>-?\d+%</dd>", found)) >= 1
+    shown_html = next(one.value for one in at.get("html") if 'data-run="done"' in one.value)
+    assert shown_html.count('class="glp-card"') == 4 and "Gaussian prior" in shown_html
+    assert len(re.findall(r"-?\d+\.\d\d nats/token", shown_html)) == 4
+    assert len(re.findall(r"<dt>concept</dt><dd>[01]\.\d\d</dd>", shown_html)) == 4
+    assert len(re.findall(r"<dt>kept push</dt><dd>-?\d+%</dd>", shown_html)) >= 1
 
 
 def test_results_stay_when_a_control_changes(llm):
@@ -142,12 +142,12 @@ def test_live_shortens_the_texts_once(llm):
 
 def test_the_line_under_the_board_is_that_of_the_drawn_columns(llm):
     at = run(open_page(steering_tokens="16"))
-    found = next(one.value for one in at.get("html") if "glp-verdict" in one.value)
+    shown_html = next(one.value for one in at.get("html") if "glp-verdict" in one.value)
     repeated = re.findall(
         r"<dt>repetition</dt><dd>(\d+%) of tokens", next(one.value for one in at.get("html") if "data-run" in one.value)
     )
     raw, walk, plain = (repeated[i] for i in (1, 2, 0))
-    assert f"Raw repeats {raw} of its tokens, the walk {walk}, unsteered {plain}." in found
+    assert f"Raw repeats {raw} of its tokens, the walk {walk}, unsteered {plain}." in shown_html
 
 
 def test_an_empty_prompt_is_told_and_nothing_is_lost(llm):
@@ -317,9 +317,9 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202
 
 @pytest.fixture
 def hostile():
-    wanted = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, "walk", 0.25, 16, 0.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
+    asked = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, "walk", 0.25, 16, 0.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
     tokens = [Step(i, "raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02, False) for i, text in enumerate(HOSTILE)]
-    return Comparison(wanted, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
+    return Comparison(asked, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
 
 
 def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
@@ -331,8 +331,8 @@ def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
 
 
 def test_the_exported_json_holds_every_number_and_no_nan(hostile):
-    told = json.loads(export.as_json(hostile, {"LLM": "x"}), parse_constant=lambda name: pytest.fail(name))
-    column = told["columns"][0]
+    exported = json.loads(export.as_json(hostile, {"LLM": "x"}), parse_constant=lambda name: pytest.fail(name))
+    column = exported["columns"][0]
     assert column["text"] == "".join(HOSTILE) and column["concept"] is None
     assert [token["distance"] for token in column["tokens"]] == [2.0, 2.0, None, 2.0]
-    assert told["request"]["strength"] == 1.0 and column["distance"] == 2.0
+    assert exported["request"]["strength"] == 1.0 and column["distance"] == 2.0

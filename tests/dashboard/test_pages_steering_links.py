@@ -58,10 +58,7 @@ def test_a_link_of_before_the_walk_opens_with_the_papers_projection_where_it_set
         ("steering_seed", "1e999", "Seed is '1e999', wanted a number from 0"),
         ("steering_pushes", "9" * 400, "wanted a number from 1 to 64"),
         ("steering_prompt", "word " * 1_200, "Prompt has 6,000 characters"),
-        ("steering_steps", "inf", "Steps is 'inf', wanted a number from 1 to 100"),
-        ("steering_seed", "1e999", "Seed is '1e999', wanted a number from 0"),
         ("steering_seed", "9" * 400, "Seed is '999"),
-        ("steering_prompt", "x" * 6000, "Prompt has 6,000 characters"),
         ("steering_prompt", "", "Prompt is empty"),
     ],
 )

@@ -59,8 +59,8 @@ CASES = [
 
 @pytest.mark.parametrize(("plain", "raw", "walk", "expected"), CASES)
 def test_the_judgement_follows_the_columns(plain, raw, walk, expected):
-    told = words(column("unsteered", *plain), column("raw", *raw), column("walk", *walk, kept=0.17))
-    assert expected in told.judgement
+    line = words(column("unsteered", *plain), column("raw", *raw), column("walk", *walk, kept=0.17))
+    assert expected in line.judgement
 
 
 def test_a_push_away_is_judged_by_how_far_away_it_goes():
@@ -71,18 +71,18 @@ def test_a_push_away_is_judged_by_how_far_away_it_goes():
 
 def test_the_numbers_are_those_of_the_columns():
     half = [*range(10), *range(10)]
-    told = words(column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", half, 0.956, kept=0.17))
-    assert "Raw repeats 90% of its tokens, the walk 50%, unsteered 0%." in told.numbers
-    assert "Concept “Joy”: raw 0.80, the walk 0.96, unsteered 0.20." in told.numbers
-    assert "The walk kept 17% of the push." in told.numbers
-    assert "salad" not in told.numbers
+    line = words(column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", half, 0.956, kept=0.17))
+    assert "Raw repeats 90% of its tokens, the walk 50%, unsteered 0%." in line.numbers
+    assert "Concept “Joy”: raw 0.80, the walk 0.96, unsteered 0.20." in line.numbers
+    assert "The walk kept 17% of the push." in line.numbers
+    assert "salad" not in line.numbers
 
 
 def test_a_fourth_column_and_word_salad_are_named():
     columns = [column("unsteered", FLUENT, NAN), column("raw", LOOPING, NAN), column("walk", FLUENT, NAN, -6.0)]
-    told = words(*columns, column("glp", FLUENT, NAN), extra="paper's projection")
-    assert "the walk 0%, the paper's projection 0%" in told.numbers and "Concept" not in told.numbers
-    assert re.search(r"Word salad to the unsteered model: the walk -6\.0 nats", told.numbers)
+    line = words(*columns, column("glp", FLUENT, NAN), extra="paper's projection")
+    assert "the walk 0%, the paper's projection 0%" in line.numbers and "Concept" not in line.numbers
+    assert re.search(r"Word salad to the unsteered model: the walk -6\.0 nats", line.numbers)
 
 
 def test_nothing_is_judged_before_every_text_is_there_and_read():
