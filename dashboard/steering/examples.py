@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dashboard.service import workspace_facts
-
 from dashboard.steering import strength
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import DirectionFacts
 
 LONGEST_PROMPT = 4_000
 MOST_TOKENS = 256
