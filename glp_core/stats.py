@@ -6,6 +6,7 @@ Knows numbers only.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,13 +62,29 @@ def resampled_means(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> 
     So paired values that are given one after another with one seed stay paired.
     """
     values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return np.full(draws, np.nan)
+    present = np.isfinite(values)
+    if draws * len(values) <= CELLS_AT_ONCE:
+        counts = resample_counts(len(values), draws=draws, seed=seed)
+        total, n = counts @ np.where(present, values, 0), counts @ present
+        return total / np.where(n > 0, n, np.nan)
     rng, means = np.random.default_rng(seed), []
-    at_once = max(1, CELLS_AT_ONCE // max(1, len(values)))
+    at_once = max(1, CELLS_AT_ONCE // len(values))
     for first in range(0, draws, at_once):
         drawn = values[rng.integers(len(values), size=(min(at_once, draws - first), len(values)))]
-        present = np.isfinite(drawn)
-        means.append(np.where(present, drawn, 0).sum(1) / np.where(present.any(1), present.sum(1), np.nan))
+        there = np.isfinite(drawn)
+        means.append(np.where(there, drawn, 0).sum(1) / np.where(there.any(1), there.sum(1), np.nan))
     return np.concatenate(means)
+
+
+@lru_cache(maxsize=8)
+def resample_counts(n: int, *, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Return how often each of n rows was drawn in every resample with replacement, (draws, n); the same seed draws the same."""
+    index = np.random.default_rng(seed).integers(n, size=(draws, n))
+    counts = np.bincount((index + n * np.arange(draws)[:, None]).ravel(), minlength=draws * n).reshape(draws, n).astype(float)
+    counts.flags.writeable = False  # it is shared
+    return counts
 
 
 def bootstrap_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> Interval:

@@ -14,7 +14,6 @@ An arm at several strengths makes a frontier; its hypervolume is the area below 
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.stats import DRAWS
+from glp_core.stats import resample_counts
 from glp_core.steering.trials.outcomes import DRAWN, UNSTEERED, Outcome
 
 Numbers = NDArray[np.float64]
@@ -160,13 +159,7 @@ class Curves:
 
     def draws(self, seed: int = 0) -> Numbers:
         """Return how often each prefix was drawn in every resample with replacement, (draws, n); the same seed draws the same."""
-        return _draws(self.n, seed)
-
-
-@lru_cache(maxsize=4)
-def _draws(n: int, seed: int) -> Numbers:
-    index = np.random.default_rng(seed).integers(n, size=(DRAWS, n))
-    return np.stack([np.bincount(row, minlength=n) for row in index]).astype(float)
+        return resample_counts(self.n, seed=seed)
 
 
 def cell_of(rows: Sequence[Outcome]) -> Cell:

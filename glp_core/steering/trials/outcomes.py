@@ -23,7 +23,7 @@ from glp_core.steering.generation import Row, read_texts
 from glp_core.steering.recipes import instruction
 from glp_core.steering.trials.writing import WrittenText, write_texts
 
-STRENGTHS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)
 TOKENS = 24
 GREEDY = Sampling(TOKENS)
 UNSTEERED, PROMPTED, DRAWN = "unsteered", "prompted", "drawn"
@@ -117,7 +117,8 @@ def measure(
     for number, condition in enumerate(planned):
         key = (UNSTEERED, prompts.asked_by(condition)) if not condition.strength else number
         places.setdefault(key, []).append(number)
-    order = sorted(places.values(), key=lambda numbers: _projector_rank(planned, numbers[0]))
+    ranks = _projector_ranks(planned)
+    order = sorted(places.values(), key=lambda numbers: ranks[numbers[0]])
     rows = [
         Row(prompts.before(planned[numbers[0]], prefix), planned[numbers[0]].what, seed=seeds[prefix] if seeds else prefix)
         for numbers in order
@@ -168,10 +169,16 @@ class _Prompts:
         return self.asked(condition.direction)[prefix] if condition.arm == PROMPTED else self.plain[prefix]
 
 
-def _projector_rank(planned: Sequence[Condition], number: int) -> int:
-    """Return the place of the first condition with the same projector."""
-    projector = planned[number].what.projector
-    return next(i for i, condition in enumerate(planned) if condition.what.projector == projector)
+def _projector_ranks(planned: Sequence[Condition]) -> list[int]:
+    """Return for each condition the number of its projector among the different ones."""
+    different: list[Projector | None] = []
+    ranks = []
+    for condition in planned:
+        projector = condition.projector if condition.strength else None
+        if projector not in different:
+            different.append(projector)
+        ranks.append(different.index(projector))
+    return ranks
 
 
 def _read_back(
