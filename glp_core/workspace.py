@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.prior.glp import GLP
-    from glp_core.prior.walk import WalkSettings
+    from glp_core.prior.walk import WalkRule, WalkSettings
     from glp_core.steering.directions import Direction
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo"
@@ -160,12 +160,12 @@ class Workspace:
 
         return load_glp(self.folder / "glp", checkpoint, self.device, self.torch_dtype)
 
-    def walk(self) -> "WalkSettings":
+    def walk(self) -> "WalkRule | WalkSettings":
         """Return how walks go here: as `tune-walk` chose for this workspace, else by default."""
-        from glp_core.prior.walk import WalkSettings
+        from glp_core.prior.walk import WalkRule, WalkSettings
 
         chosen = (self.report("walk_tuning") or {}).get("chosen")
-        return WalkSettings(**chosen) if chosen else WalkSettings()
+        return WalkRule.of(chosen) if chosen else WalkSettings()
 
     @property
     def torch_dtype(self) -> "torch.dtype":

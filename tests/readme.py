@@ -95,7 +95,9 @@ def tried_walks(workspace):
         low, high = row["hypervolume_ci"]
         numbers = f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}] | {row['gain_at_equal_fluency']:.2f}"
         lines.append(f"| {family} | {row['name']} | {numbers} | {row['strict_hypervolume']:.3f} |")
-    chosen = next(row["name"] for row in report["forms"] if row["settings"] == report["chosen"])
+    rule = report["chosen"]
+    names = {end: next(row["name"] for row in report["forms"] if row["settings"] == rule[end]) for end in ("short", "long")}
+    chosen = f"`{names['short']}` for pushes up to {rule['border']:.2f} latent lengths, `{names['long']}` for longer ones"
     settings = report["settings"]
     scope = (
         f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions, {len(report['forms'])} forms"

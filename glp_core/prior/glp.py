@@ -12,7 +12,7 @@ from glp_core.errors import GlpError
 from glp_core.prior import flow
 from glp_core.prior.fast import FastDenoiser
 from glp_core.prior.network import DenoiserConfig, Network, Normalizer, checked_layer
-from glp_core.prior.walk import WalkSettings, walk
+from glp_core.prior.walk import WalkRule, WalkSettings, walk
 from glp_core.replay import Compute, Replays
 
 ROUGH_CALLS = 10
@@ -180,25 +180,36 @@ class GLP(nn.Module):
     @torch.no_grad()
     def walk_by(
         self,
-        settings: WalkSettings,
+        settings: WalkSettings | WalkRule,
         acts: Tensor,
         push: Tensor,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
         layer: int | None = None,
     ) -> Tensor:
-        """Do what `walk` does by any settings; noise (settings.draws, ..., d_input)."""
+        """Do what `walk` does by any settings, or by a rule for each row's length; noise (settings.draws, ..., d_input)."""
         z = self._latents(acts, layer)
         if push.shape != acts.shape:
             raise GlpError(f"The push has shape {tuple(push.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
         delta = self._latents_of_push(push, layer)
         drawn = self._noise(acts, noise, generator, draws=settings.draws)
 
+        if isinstance(settings, WalkSettings):
+            z = self._walked(settings, z, delta, drawn, layer)
+        else:
+            after = torch.empty_like(z)
+            for rows, one in settings.parts(delta):
+                after[rows] = self._walked(one, z[rows], delta[rows], drawn[: one.draws, rows], layer)
+            z = after
+        return self.denormalize(z, layer).reshape(acts.shape).to(acts)
+
+    def _walked(self, settings: WalkSettings, z: Tensor, delta: Tensor, drawn: Tensor, layer: int | None) -> Tensor:
+        """Walk latents (n, d) by one way for all rows, replayed where the device records."""
+
         def walked(z: Tensor, delta: Tensor, drawn: Tensor) -> Tensor:
             return walk(lambda x, sigma: self._rough_velocity(x, sigma, layer), z, delta, drawn, settings)
 
-        z = self._replayed(("walk", settings, layer), walked, z, delta, drawn)
-        return self.denormalize(z, layer).reshape(acts.shape).to(acts)
+        return self._replayed(("walk", settings, layer), walked, z, delta, drawn)
 
     @torch.no_grad()
     def neurons(

@@ -14,7 +14,7 @@ from glp_core.errors import GlpError
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.glp import GLP
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.walk import WalkRule, WalkSettings
 
 Kind = Literal["none", "walk", "glp", "norm", "gaussian"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -94,7 +94,7 @@ class WalkProjection:
     """Take the whole push, edited - clean, in small parts along the manifold: see `GLP.walk`."""
 
     glp: GLP
-    settings: WalkSettings = WalkSettings()
+    settings: WalkSettings | WalkRule = WalkSettings()
     layer: int | None = None
     name: str = "walk"
 
@@ -136,7 +136,7 @@ def make_projector(
     steps: int = 20,
     solver: flow.Solver = "euler",
     layer: int | None = None,
-    walk: WalkSettings | None = None,
+    walk: WalkSettings | WalkRule | None = None,
 ) -> Projector:
     """Make a projector.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.prior import flow
 
 
@@ -57,6 +58,37 @@ class WalkSettings:
         if not self.tilt or self.pushes == 1:
             return [self.noise_level] * self.pushes
         return [self.noise_level * (1 + self.tilt * (2 * k / (self.pushes - 1) - 1)) for k in range(self.pushes)]
+
+
+@dataclass(frozen=True)
+class WalkRule:
+    """How walks go by the length of their push: what keeps a short push best does not hold a long one together."""
+
+    short: WalkSettings
+    """For pushes up to `border`."""
+    long: WalkSettings
+    """For longer ones."""
+    border: float
+    """Length in latent space, in sqrt(d): the length of a typical latent is 1."""
+
+    def __post_init__(self) -> None:
+        if not self.border >= 0:
+            raise GlpError(f"A walk's border is {self.border}, wanted a number of at least 0.")
+
+    @classmethod
+    def of(cls, values: Json) -> "WalkRule":
+        """Return the rule that `asdict` gave as values."""
+        return cls(WalkSettings(**values["short"]), WalkSettings(**values["long"]), values["border"])
+
+    @property
+    def draws(self) -> int:
+        """Noise vectors that one activation takes."""
+        return max(self.short.draws, self.long.draws)
+
+    def parts(self, push: Tensor) -> list[tuple[Tensor, WalkSettings]]:
+        """Return which rows of latent pushes (n, d) go how: masks (n,) with at least one row, and their settings."""
+        long = push.norm(dim=-1) > self.border * push.shape[-1] ** 0.5
+        return [(rows, one) for rows, one in ((~long, self.short), (long, self.long)) if rows.any()]
 
 
 def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings) -> Tensor:

@@ -19,7 +19,7 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -68,7 +68,7 @@ class Pushes:
         return Spread(arm, strength, torch.quantile(distances, torch.tensor(QUANTILES)).tolist(), lower)
 
 
-def projectors(glp: GLP, covariance: Tensor, walk: WalkSettings | None = None) -> dict[str, Projector]:
+def projectors(glp: GLP, covariance: Tensor, walk: WalkRule | WalkSettings | None = None) -> dict[str, Projector]:
     """Return the ways to bring a push back that a sweep compares: a walk, by default the default one, and noise level 0.5 for the rest."""
     kinds: tuple[Kind, ...] = ("walk", "glp", "norm", "gaussian")
     return {kind: make_projector(kind, glp=glp, covariance=covariance, walk=walk) for kind in kinds}

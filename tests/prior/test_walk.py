@@ -1,12 +1,14 @@
 """The manifold walk against a Gaussian prior's closed form, against the formula written out, and row against row."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
 from glp_core import GlpError, load_glp
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.projection import make_projector
-from glp_core.prior.walk import WalkSettings, walk
+from glp_core.prior.walk import WalkRule, WalkSettings, walk
 from tests.support import tiny
 from tests.support.reference import write_released_folder
 
@@ -159,3 +161,23 @@ def test_inputs_that_do_not_fit_are_named(tiny_glp):
         tiny_glp.walk(acts, torch.full_like(acts, torch.inf))
     with pytest.raises(GlpError, match="noise has shape"):
         tiny_glp.walk(acts, acts, noise=acts)
+
+
+def test_a_rule_takes_each_row_by_the_length_of_its_push(tiny_glp):
+    generator = torch.Generator().manual_seed(3)
+    acts, push = torch.randn(6, tiny.WIDTH, generator=generator), torch.randn(6, tiny.WIDTH, generator=generator)
+    push = push * torch.tensor([0.1, 3.0, 0.1, 3.0, 3.0, 0.1])[:, None]
+    rule = WalkRule(WalkSettings(0.1, 2, hold=0.5), WalkSettings(0.3, 4, tilt=-0.6), border=0.0)
+    lengths = (tiny_glp.normalize(acts + push) - tiny_glp.normalize(acts)).norm(dim=-1) / tiny.WIDTH**0.5
+    rule = replace(rule, border=float(lengths.median()))
+    noise = torch.randn(rule.draws, 6, tiny.WIDTH, generator=generator)
+    after = tiny_glp.walk_by(rule, acts, push, noise)
+    for i, length in enumerate(lengths):
+        one = rule.long if length > rule.border else rule.short
+        assert torch.allclose(after[i], tiny_glp.walk_by(one, acts[i], push[i], noise[: one.draws, i]), atol=1e-5)
+    assert WalkRule.of(asdict(rule)) == rule
+
+
+def test_a_border_below_zero_is_refused():
+    with pytest.raises(GlpError, match="border"):
+        WalkRule(WalkSettings(), WalkSettings(), -1.0)

@@ -29,13 +29,15 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
-    forms = tuning.forms(workspace.load_glp(), workspace.covariance())
+    glp = workspace.load_glp()
+    forms = tuning.forms(glp, workspace.covariance())
     if args.forms:
         forms = [form for form in forms if any(fnmatch(form.name, pattern) for pattern in args.forms)]
     if not forms:
         raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried.")
     report = tuning.tune(
         workspace.load_llm(),
+        glp,
         directions,
         forms,
         prefixes,

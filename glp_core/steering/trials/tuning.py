@@ -1,9 +1,9 @@
 """Choose how the walk goes: forms of it, and what it is compared with, on validation prefixes along every direction.
 
-The criterion, fixed before looking: each form's frontier of concept against fluency over all strengths, its hypervolume for every
-direction, and the mean over directions. Of the walks that are not behind the best (paired 95% interval over prefixes), the plainest is
-chosen: no options beyond noise level, pushes and hold, then the fewest pushes, then the greatest hypervolume. Knows models and
-outcomes; knows no files.
+The criterion: each form's frontier of concept against fluency over all strengths, its hypervolume for every direction, and the mean
+over directions. A rule by the length of the push is made of two walks: for short pushes the one with the greatest mean hypervolume;
+for long ones the one whose texts are worth most, by gain times fluency, at strengths from 1 on, where raw text breaks; the border lies
+where the second one overtakes the first. Knows models and outcomes; knows no files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,12 @@ from glp_core.prior.walk import WalkSettings
 from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
-from glp_core.steering.trials.frontier import Curves, Numbers, gain_at, hypervolume
+from glp_core.steering.trials.frontier import Curves, gain_at, hypervolume
 from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure, own_texts
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
+LONG = 1.0
+"""Strength from which on pushes are long: raw text breaks there."""
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)
 
 
@@ -97,6 +99,7 @@ def walk_name(settings: WalkSettings) -> str:
 
 def tune(
     llm: Llm,
+    glp: GLP,
     directions: Sequence[Direction],
     tried: Sequence[Form],
     prefixes: Sequence[str],
@@ -109,7 +112,7 @@ def tune(
 
     Returns:
         `forms`: name, family, settings, hypervolume, its 95% interval, gain at equal fluency, hypervolume by the strict fluency,
-        `level_with_best` for walks, and a row for each direction with its points; best first. `chosen`: the chosen walk's settings.
+        and a row for each direction with its points; best first. `chosen`: the rule by the push's length, None without walks.
         `by_direction`: for raw, glp and walk the form and strength whose gain times fluency is greatest.
     """
     if not directions or not tried:
@@ -123,40 +126,53 @@ def tune(
     ]
     outcomes = own_texts(llm, directions, prefixes, tokens=tokens)
     outcomes += measure(llm, planned, prefixes, sampling=Sampling(tokens), progress=progress)
-    return compare(tried, {d.name: [one for one in outcomes if one.direction == d.name] for d in directions})
+    by_direction = {d.name: [one for one in outcomes if one.direction == d.name] for d in directions}
+    return compare(tried, by_direction, {d.name: latent_length(glp, d) for d in directions})
 
 
-def compare(tried: Sequence[Form], outcomes: Mapping[str, Sequence[Outcome]]) -> Json:
-    """Return `tune`'s report of outcomes by direction."""
+def latent_length(glp: GLP, direction: Direction) -> float:
+    """Return how long a push of strength 1 is in latents, in sqrt(d): the length of a typical latent is 1."""
+    push = direction.vector * direction.median_norm / glp.normalizer.std[glp.normalizer.row(direction.layer)].flatten().cpu()
+    return float(push.norm()) / len(push) ** 0.5
+
+
+def compare(tried: Sequence[Form], outcomes: Mapping[str, Sequence[Outcome]], lengths: Mapping[str, float]) -> Json:
+    """Return `tune`'s report of outcomes by direction; `lengths` of a push of strength 1 in latents, in sqrt(d), by direction."""
     curves = {name: Curves.of(listed) for name, listed in outcomes.items()}
-    measured = sorted((_row(form, curves) for form in tried), key=lambda one: -one[0]["hypervolume"])
-    rows = [row for row, _ in measured]
+    rows = sorted((_row(form, curves) for form in tried), key=lambda row: -row["hypervolume"])
     return {
         "forms": rows,
-        "chosen": _choose([one for one in measured if "pushes" in one[0]["settings"]]),
+        "lengths": {name: _round(lengths[name]) for name in curves},
+        "chosen": choose(rows, fmean(lengths[name] for name in curves)),
         "by_direction": {name: _best(rows, name) for name in curves},
     }
 
 
-def _choose(walks: Sequence[tuple[Json, Numbers]]) -> Json | None:
-    """Return the settings of the plainest walk that is not behind the best; mark those that are level with it."""
+def choose(rows: Sequence[Json], length: float) -> Json | None:
+    """Return the rule, as WalkRule's values, that measured forms give; `length` of a push of strength 1 in latents, in sqrt(d)."""
+    walks = [row for row in rows if "pushes" in row["settings"]]
     if not walks:
         return None
-    for row, drawn in walks:
-        row["level_with_best"] = bool(percentiles(walks[0][1] - drawn)[0] <= 0)
-    level = [row for row, _ in walks if row["level_with_best"]]
-    plainest: Json = min(level, key=lambda row: (_extras(row["settings"]), row["settings"]["pushes"], -row["hypervolume"]))
-    return plainest["settings"]
+    worths = {row["name"]: _worths(row) for row in walks}
+    strengths = sorted(worths[walks[0]["name"]])
+    high = [strength for strength in strengths if strength >= LONG] or strengths[-1:]
+    short = max(walks, key=lambda row: row["hypervolume"])
+    long = max(walks, key=lambda row: sum(worths[row["name"]][strength] for strength in high))
+    first = len(strengths)
+    while first and worths[long["name"]][strengths[first - 1]] >= worths[short["name"]][strengths[first - 1]]:
+        first -= 1
+    around = strengths[max(0, first - 1) : first + 1] if first else [0.0]
+    return {"short": short["settings"], "long": long["settings"], "border": _round(length * fmean(around))}
 
 
-def _extras(settings: Json) -> int:
-    """Return the number of options that a page has no control for."""
-    plain = asdict(WalkSettings())
-    return sum(settings.get(name, plain[name]) != plain[name] for name in plain.keys() - {"noise_level", "pushes", "hold"})
+def _worths(row: Json) -> dict[float, float]:
+    """Return a form's gain times fluency at every strength, mean over directions."""
+    points = [one["points"] for one in row["directions"].values()]
+    return {at[0]["strength"]: fmean(point["gain"] * point["fluency"] for point in at) for at in zip(*points, strict=True)}
 
 
-def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
-    """Return a form's row, and the bootstrap draws of its hypervolume."""
+def _row(form: Form, curves: Mapping[str, Curves]) -> Json:
+    """Return a form's row."""
     directions: dict[str, Json] = {}
     volumes = []
     for name, curve in curves.items():
@@ -172,7 +188,7 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
             ],
         }
     drawn = np.mean(volumes, axis=0)
-    row = {
+    return {
         "name": form.name,
         "family": form.family,
         "settings": form.settings,
@@ -182,7 +198,6 @@ def _row(form: Form, curves: Mapping[str, Curves]) -> tuple[Json, Numbers]:
         "gain_at_equal_fluency": _round(fmean(row["gain_at_equal_fluency"] for row in directions.values())),
         "directions": directions,
     }
-    return row, drawn
 
 
 def _best(rows: Sequence[Json], direction: str) -> Json:
