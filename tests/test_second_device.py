@@ -1,9 +1,11 @@
 """Every command on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from glp_core import devices
 from glp_core.__main__ import main
@@ -109,7 +111,7 @@ def test_a_projection_and_a_walk_are_replayed_from_the_second_time_on_with_the_n
     with second_device():
         glp.to(NAME)
         whole = glp._fast.velocity
-        glp._fast.velocity = lambda *args: ran.append(len(ran)) or whole(*args)
+        glp._fast.velocity = lambda *args, **how: ran.append(len(ran)) or whole(*args, **how)
         for times, (tensors, wanted) in enumerate(zip(inputs, expected, strict=True)):
             before = len(ran)
             for one, other in zip(answers(*tensors), wanted, strict=True):
@@ -281,10 +283,32 @@ COMMANDS = {
         "part 3",
         "enough 0.3",
     ],
+    "steer": [
+        "--directions",
+        "up",
+        "--prefixes",
+        "{prefixes}",
+        "--limit",
+        3,
+        "--strengths",
+        0.5,
+        "--tokens",
+        4,
+        "--documents",
+        2,
+    ],
+    "strengths": ["--directions", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1, "--tokens", 4],
     "steer-sentiment": ["--direction", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1.5, "--tokens", 5],
 }
 """Commands with a report, in an order in which each has what it needs."""
-REPORTS = {"steer-sentiment": "steering_sentiment", "bank": "measures", "tune-walk": "walk_tuning", "detect": "detection"}
+REPORTS = {
+    "steer-sentiment": "steering_sentiment",
+    "bank": "measures",
+    "tune-walk": "walk_tuning",
+    "steer": "steering_up",
+    "first-press": "first_press",
+    "detect": "detection",
+}
 STORED = ("evaluate", "solvers", "bank", "scorecard")
 
 
@@ -294,6 +318,7 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
     workspace, store, _, home = made
     prefixes = home / "prefixes.json"
     prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))
+    monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, *_args, **_options: SimpleNamespace(real=rows[:, :2]))
     words = [str(word).replace("{prefixes}", str(prefixes)) for word in COMMANDS[command]]
     words += ["--store", str(store.folder)] if command in STORED else []
     reports = []
@@ -301,3 +326,17 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
         assert second(command, *words, device=device) == 0
         reports.append(workspace.report(REPORTS.get(command, command)))
     same(*reports)
+
+
+def test_an_index_made_on_the_second_device_is_the_cpu_s(made, second, monkeypatch):
+    workspace, _, documents, home = made
+    monkeypatch.setattr("glp_core.cli.neurons.index.documents", lambda _split: documents[:120])
+    tables = []
+    for device in ("cpu", NAME):
+        parts = home / f"parts-{device}"
+        assert second("index", "--documents", 120, "--sigma", 0.3, "--draws", 1, "--parts", parts, device=device) == 0
+        tables.append(load_file(workspace.neurons / "units.safetensors"))
+    assert tables[0].keys() == tables[1].keys()
+    for name, values in tables[0].items():
+        close = torch.isclose(values.double(), tables[1][name].double(), rtol=2e-2, atol=1e-3, equal_nan=True)
+        assert close.double().mean() > 0.98, name
