@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.manifold.measure import ARMS, KINDS, OWN, Plane, TextReading
+from dashboard.manifold.measure import ARMS, KINDS, OWN, MapPlane, MeasuredText
 from dashboard.widgets import charts
 from glp_core.files import Json
 from glp_core.steering.strength_grid import Spread
@@ -15,7 +15,7 @@ RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
 KIND_SYMBOLS = ("diamond", "square", "triangle-up", "star")
 
 
-def histogram(reading: TextReading, unit: str) -> go.Figure:
+def histogram(reading: MeasuredText, unit: str) -> go.Figure:
     """Draw the measure's density over real activations, from its quantiles, and the text's tokens as marks under it."""
     quantiles = np.asarray(reading.quantiles)
     edges = np.unique(quantiles)
@@ -108,7 +108,7 @@ def _hover(spread: Spread) -> str:
     return f"{ARMS[spread.arm]}, strength {spread.strength:g}<br>median {middle:.2f}, 90% from {low:.2f} to {high:.2f}{nearer}"
 
 
-def plane(found: Plane) -> go.Figure:
+def plane(found: MapPlane) -> go.Figure:
     """Draw real activations in grey and each other kind in its colour and shape."""
     figure = go.Figure()
     figure.add_trace(

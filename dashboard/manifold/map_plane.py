@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from dashboard.manifold import measure
-from dashboard.manifold.measure import KINDS, OWN, Plane
+from dashboard.manifold.measure import KINDS, OWN, MapPlane
 from dashboard.service import resources
 from dashboard.service.follow import Report
 from dashboard.service.jobs import Cancelled
@@ -49,7 +49,7 @@ class Kind:
     """Each token in its text; empty where there is none."""
 
 
-def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
+def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane:
     """Lay out everything; the plane is that of the real activations alone."""
     import torch
 
@@ -64,7 +64,7 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> Plane:
     tests = {name: _test_words(rows, real) for name, rows in others.items() if name != OWN}
     placed, rest, axes = _placed(request.method, chosen, real, others, cancelled, report)
     contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
-    return Plane(placed, contexts, rest, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests)
+    return MapPlane(placed, contexts, rest, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests)
 
 
 def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, Kind]:

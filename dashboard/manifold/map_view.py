@@ -5,7 +5,7 @@ import streamlit as st
 
 from dashboard.manifold import controls, figures, map_plane, measure
 from dashboard.manifold.map_plane import MapRequest
-from dashboard.manifold.measure import PARAMS, PLANES, STEPS, Plane
+from dashboard.manifold.measure import PARAMS, PLANES, STEPS, MapPlane
 from dashboard.service import follow, results, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
@@ -35,7 +35,7 @@ def draw() -> list[File]:
     return [File("CSV: all points", "map.csv", starred.as_csv(pd.concat(tables)), "text/csv")]
 
 
-def _plane(request: MapRequest) -> Plane:
+def _plane(request: MapRequest) -> MapPlane:
     made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
     plane = results.results().get(*made_from)
     if plane is None:

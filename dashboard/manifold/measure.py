@@ -76,7 +76,7 @@ PARAMS = {
 """What the page's address holds beside the direction."""
 
 
-class TextReading(NamedTuple):
+class MeasuredText(NamedTuple):
     """A text's tokens, measured."""
 
     tokens: list[str]
@@ -112,7 +112,7 @@ KINDS = ("steered", "steered, walked", "steered, then projected")
 OWN = "your text"
 
 
-class Plane(NamedTuple):
+class MapPlane(NamedTuple):
     """Activations of several kinds on a plane."""
 
     real: np.ndarray
@@ -166,7 +166,7 @@ def stale() -> bool:
     return report is not None and glp.n_layers > 0 and glp.about != report.get("glp")
 
 
-def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> TextReading:
+def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> MeasuredText:
     """Measure a text's tokens."""
     import torch
 
@@ -198,7 +198,7 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     positions = [i for i in range(1, len(ids)) if massive[i]]
     n_real, quantiles = int(found["n"]), list(found["quantiles"])
     lists = (values.tolist(), shares.tolist(), errors.tolist())
-    return TextReading(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
+    return MeasuredText(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
 
 
 def prompts(n: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.manifold import controls, figures, measure
-from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, TextReading
+from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
 from dashboard.service import follow, results, workspace_facts
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.frame import File
@@ -43,7 +43,7 @@ def draw() -> list[File]:
     return [File("CSV: every token", "tokens.csv", starred.as_csv(table), "text/csv")]
 
 
-def _reading(text: str, name: str) -> TextReading:
+def _reading(text: str, name: str) -> MeasuredText:
     """Return the measured text, from the kept results or by the model."""
     made_from = ("manifold", str(workspace_facts.folder()), measure.glp_stamp(), text, name)
     reading = results.results().get(*made_from)
@@ -55,7 +55,7 @@ def _reading(text: str, name: str) -> TextReading:
     return reading
 
 
-def _table(reading: TextReading, name: str) -> pd.DataFrame:
+def _table(reading: MeasuredText, name: str) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "token": [frame.visible(token) for token in reading.tokens],
@@ -71,7 +71,7 @@ def _table(reading: TextReading, name: str) -> pd.DataFrame:
     return table
 
 
-def _title(reading: TextReading, i: int) -> str:
+def _title(reading: MeasuredText, i: int) -> str:
     if i == 0:
         return "the first token is never scored"
     if i in reading.massive:

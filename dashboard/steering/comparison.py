@@ -23,7 +23,7 @@ class Start(NamedTuple):
     prompt_tokens: int
 
 
-class Reading(NamedTuple):
+class CleanReading(NamedTuple):
     """What the unsteered model makes of one arm's text; comes when the text has ended."""
 
     arm: str
@@ -39,7 +39,7 @@ class Column:
 
     arm: str
     tokens: list[Step] = field(default_factory=list)
-    reading: Reading | None = None
+    reading: CleanReading | None = None
     """None until the run has finished."""
 
     @property
@@ -115,13 +115,13 @@ class Comparison:
         return 1000 * median(token.seconds for token in tokens) if tokens else math.nan
 
 
-def collect(request: Request, events: Sequence[Start | Step | Reading]) -> Comparison:
+def collect(request: Request, events: Sequence[Start | Step | CleanReading]) -> Comparison:
     """Return the comparison that a job's events make up."""
     comparison = Comparison(request, {arm: Column(arm) for arm in request.arms})
     for event in events:
         if isinstance(event, Start):
             comparison.band, comparison.prompt_tokens = event
-        elif isinstance(event, Reading):
+        elif isinstance(event, CleanReading):
             comparison.columns[event.arm].reading = event
         else:
             comparison.columns[event.arm].tokens.append(event)

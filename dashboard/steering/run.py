@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
-from dashboard.steering.comparison import Comparison, Reading, Start, collect
+from dashboard.steering.comparison import CleanReading, Comparison, Start, collect
 from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
@@ -129,9 +129,9 @@ def _decisive(params: Params) -> Json:
 
 
 def work(request: Request) -> Work:
-    """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a Reading for each arm."""
+    """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a CleanReading for each arm."""
 
-    def run(cancelled: Cancelled) -> Generator[Start | Step | Reading]:
+    def run(cancelled: Cancelled) -> Generator[Start | Step | CleanReading]:
         from glp_core.steering.generation import Sampling, clean_reading, generate
 
         site, meter = resources.site(), resources.meter()
@@ -151,7 +151,7 @@ def work(request: Request) -> Work:
             return
         log_probabilities, means = clean_reading(site, ids, list(written.values()))
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
-            yield Reading(arm, numbers, concept)
+            yield CleanReading(arm, numbers, concept)
 
     return run
 

@@ -25,13 +25,13 @@ from glp_core.stats import Interval, drawn_counts, percentiles, repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, read_texts
+from glp_core.steering.trials.advice import BROKEN, DRIFTING
+from glp_core.steering.trials.frontier import EDGE
 from glp_core.steering.trials.writing import write_texts
 
 STRENGTHS = (0.4, 0.8, 1.2, 1.6, 2.0)
 TOKENS = 24
-EDGE = 0.05
-"""Share of the model's own texts beyond each limit."""
-SHARES = {"drifting": 0.25, "broken": 0.75}
+SHARES = {"drifting": DRIFTING, "broken": BROKEN}
 """A zone begins where this share of texts is broken."""
 DRAWS = 300
 BINS = 12

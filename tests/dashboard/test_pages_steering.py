@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.service import follow, resources, workspace_facts
 from dashboard.service.jobs import JobRunner
 from dashboard.steering import controls, examples, export, request
-from dashboard.steering.comparison import Column, Comparison, Reading
+from dashboard.steering.comparison import CleanReading, Column, Comparison
 from dashboard.steering.request import Request
 from dashboard.widgets import neuron_links
 from glp_core.__main__ import parse
@@ -319,7 +319,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202
 def hostile():
     asked = Request(HOSTILE[0], "continue", "up", HOSTILE[1], 1.0, "walk", 0.25, 16, 0.0, 0.5, "euler", 20, 8, 0.0, 0, "none")
     tokens = [Step(i, "raw", i, text, -1.0, 1.0, NAN if i == 2 else 2.0, NAN, 0.02, False) for i, text in enumerate(HOSTILE)]
-    return Comparison(asked, {"raw": Column("raw", tokens, Reading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
+    return Comparison(asked, {"raw": Column("raw", tokens, CleanReading("raw", [-1.0] * 4, NAN))}, (0.8, 1.2), 3)
 
 
 def test_the_exported_page_stands_alone_and_escapes_everything(hostile):

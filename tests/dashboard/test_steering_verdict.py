@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.steering.comparison import Column, Comparison, Reading, collect
+from dashboard.steering.comparison import CleanReading, Column, Comparison, collect
 from dashboard.steering.request import Request
 from dashboard.steering.verdict import verdict
 from glp_core.steering.generation import Step
@@ -25,7 +25,7 @@ def request(**changes):
 
 def column(arm, ids, concept, log_probability=-2.0, kept=NAN):
     tokens = [Step(i, arm, token, f" w{token}", -1.0, 1.0, 1.0, kept, 0.02, False) for i, token in enumerate(ids)]
-    return Column(arm, tokens, Reading(arm, [log_probability] * len(ids), concept))
+    return Column(arm, tokens, CleanReading(arm, [log_probability] * len(ids), concept))
 
 
 def words(*columns, **changes):
