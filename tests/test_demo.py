@@ -16,6 +16,7 @@ def digests(workspace):
     reports = [path.stem for path in (workspace.folder / "reports").glob("*.json")]
     named = {name: workspace.report(name).get("glp_digest") for name in reports if name not in NOT_OF_THE_GLP}
     named["maps"] = json.loads((workspace.neurons / "maps.json").read_text()).get("glp_digest")
+    named["bank"] = json.loads((workspace.folder / "bank" / "bank.json").read_text()).get("made_from", {}).get("glp_digest")
     with safe_open(workspace.neurons / "concepts.safetensors", "np") as file:
         named["concepts"] = file.metadata().get("glp_digest")
     return named

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     measures = open_measures(workspace)
     latents = measures.meter.glp.normalize(measures.bank.acts).cpu().numpy()
     laid = umap_plane(latents, {}, progress=reporter("the map's plane"))
-    replace(measures.bank, plane=torch.from_numpy(laid.real)).save(workspace.folder / "bank")
+    facts = measures.bank.facts | {"glp_digest": workspace.glp_digest()}  # the plane is one of the GLP's latents
+    replace(measures.bank, plane=torch.from_numpy(laid.real), facts=facts).save(workspace.folder / "bank")
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
     about = GlpFacts.read(workspace.folder / "glp").about
     found = reference(measures, n=args.reference, progress=reporter("measures"))
