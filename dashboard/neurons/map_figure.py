@@ -20,6 +20,8 @@ KINDS = {"concepts": "concept profile (every task)", "writes": "write direction"
 HEIGHT = 620
 """Pixels."""
 MOST_REGIONS = 40
+LONGEST_NAME = 30
+"""Characters of a region's name on the map."""
 NAMED_TASKS = 8
 """Tasks that get a colour of their own; the others share grey."""
 
@@ -56,9 +58,15 @@ def map_figure(
     charts.layout(figure, height=HEIGHT, legend=colouring != "kurtosis")
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, scaleanchor="x")
-    figure.update_layout(dragmode="lasso", clickmode="event+select", legend={"itemsizing": "constant"})
+    # Streamlit lets a click select in this mode only: with lasso as the mode a click would do nothing
+    figure.update_layout(dragmode="pan", clickmode="event+select", legend={"itemsizing": "constant"})
     _name_regions(figure, frame, regions)
     return figure
+
+
+def shortened(name: str) -> str:
+    """Return a region's name as it fits on the map."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip() + "…"
 
 
 def _name_regions(figure: go.Figure, frame: pd.DataFrame, regions: Sequence["Region"]) -> None:
@@ -66,14 +74,16 @@ def _name_regions(figure: go.Figure, frame: pd.DataFrame, regions: Sequence["Reg
     # both axes have one scale, so the wider side of the map decides
     reach = max(float(np.ptp(frame["x"])), float(np.ptp(frame["y"])), 1e-9)
     left, low = float(frame["x"].min()), float(frame["y"].min())
-    points = [((region.x - left) / reach, (region.y - low) / reach, region.name) for region in regions[:MOST_REGIONS]]
+    points = [
+        ((region.x - left) / reach, (region.y - low) / reach, shortened(region.name)) for region in regions[:MOST_REGIONS]
+    ]
     for region, label in zip(regions, labels.place(points, [], width=HEIGHT, height=HEIGHT), strict=False):
         if label.text:
             figure.add_annotation(
-                x=region.x, y=region.y, text=charts.plain(label.text), showarrow=False, font={"size": 11},
+                x=region.x, y=region.y, text=charts.plain(label.text), showarrow=False, font={"size": 11, "color": "white"},
                 yshift={"top center": 9, "bottom center": -9}.get(label.place, 0),
                 xanchor={"middle right": "left", "middle left": "right"}.get(label.place, "center"),
-                bgcolor="rgba(128,128,128,.28)", borderpad=1, captureevents=False,
+                bgcolor="rgba(30,36,48,.82)", borderpad=2, captureevents=False,
             )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     regions = _regions(index, frame, (kind, *(anew or {}).values()))
     chart = map_figure.map_figure(frame, colouring if colouring in shared.COLOURINGS else "layer", matches, regions)
     count = f"{len(frame):,} neurons" if matches is None else f"{len(matches):,} of {len(frame):,} neurons match"
-    st.caption(f"{count} · {made} · click a point to open its neuron; drag to lasso some; the toolbar zooms")
+    st.caption(f"{count} · {made} · click a point to open its neuron; drag to move the map; lasso and zoom are in its toolbar")
     event = components.figure(
         chart,
         key="map_figure",

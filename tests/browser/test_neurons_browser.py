@@ -151,6 +151,9 @@ def test_a_click_on_the_map_opens_the_neuron_and_a_lasso_lists_its_neurons(open_
     near = [p["name"] for p in points if abs(p["x"] - outermost["x"]) < 12 and abs(p["y"] - outermost["y"]) < 12]
     assert f"{layer}/{number}" in near
     page.go_back()
+    drawn_points(page)
+    page.locator(".js-plotly-plot").hover()
+    page.locator(".modebar-btn[data-title='Lasso Select']").click()
     points = drawn_points(page)
     left, right = (f(point["x"] for point in points) for f in (min, max))
     top, bottom = (f(point["y"] for point in points) for f in (min, max))

@@ -143,7 +143,7 @@ def test_the_map_draws_every_neuron_once_and_each_point_carries_its_neuron(colou
     figure = map_figure.map_figure(frame, colouring, matches=[0, 31])
     carried = [point[0] for trace in figure.data for point in trace.customdata]
     assert sorted(carried) == sorted(f"{layer}/{neuron}" for layer, neuron in zip(frame["layer"], frame["unit"], strict=True))
-    assert figure.layout.clickmode == "event+select"
+    assert (figure.layout.clickmode, figure.layout.dragmode) == ("event+select", "pan")
     assert figure.data[0].name == "no match" and len(figure.data[0].x) == len(frame) - 2
     assert all(trace.type == "scattergl" for trace in figure.data)
     assert not any("<b>" in text for trace in figure.data for text in trace.text)
