@@ -32,7 +32,7 @@ CARDS = (
         "Steer side by side",
         "Push the model towards a concept, raw and projected back by the prior: what each push does to the text, token by token.",
         ":material/tune:",
-        {"steering_strength": "0.6"},
+        {},
     ),
     Card(
         "steering",

@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.browser.conftest import PATIENCE
+
 pytestmark = pytest.mark.browser
 
 RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
@@ -78,6 +80,7 @@ def numbers(page, name):
 
 def test_the_first_press_ends_in_a_line_that_its_own_columns_bear_out(open_page):
     page = open_page("steering")
+    page.set_default_timeout(2 * PATIENCE)  # three texts of full length
     steer(page)
     line = page.locator(".glp-verdict").inner_text()
     repeated = {arm: found[0] for arm, found in numbers(page, "repetition").items()}
