@@ -26,13 +26,13 @@ def documents_for(llm: Llm, documents: Sequence[Document], n_activations: int, t
 
     Texts are only turned into ids.
     """
-    wanted, first = n_activations * MARGIN, 0
-    while wanted > 0 and first < len(documents):
+    left, first = n_activations * MARGIN, 0
+    while left > 0 and first < len(documents):
         texts = [document.text for document in documents[first : first + DOCUMENTS_AT_ONCE]]
         for ids in llm.encode_all(texts, max_tokens=tokens_per_document):
-            if wanted <= 0:
+            if left <= 0:
                 break
-            wanted -= len(ids) - 1
+            left -= len(ids) - 1
             first += 1
     return min(len(documents), -(-first // group) * group)
 

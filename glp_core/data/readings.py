@@ -100,8 +100,8 @@ def read(llm: Llm, layer: int, rows: Sequence[Row]) -> Tokens:
 def without_massive(tokens: Tokens, median_norm: float) -> tuple[Tokens, Tensor]:
     """Return the tokens that are to be kept, and the documents (m,) of the massive ones among those left out."""
     massive = is_massive(tokens.acts, median_norm).cpu()
-    wanted = tokens.parts >= 0
-    return tokens[wanted & ~massive], tokens.documents[wanted & massive]
+    content = tokens.parts >= 0
+    return tokens[content & ~massive], tokens.documents[content & massive]
 
 
 def _forwards(llm: Llm, layer: int, rows: Sequence[Row]) -> Iterator[tuple[list[int], Tensor]]:

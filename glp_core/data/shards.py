@@ -64,15 +64,15 @@ class ShardWriter:
         for path in self.folder.glob(f"{kind.prefix}-*.safetensors"):
             path.unlink()
 
-    def fill(self, kind: Kind, wanted: int, report: Callable[[int, int], object]) -> int:
-        """Add shards until `wanted` activations of a kind are stored or the documents end; return how many are.
+    def fill(self, kind: Kind, quota: int, report: Callable[[int, int], object]) -> int:
+        """Add shards until `quota` activations of a kind are stored or the documents end; return how many are.
 
         `report` is told how many are stored and the number of the next document.
 
         A group is written, and the texts of the next one are turned into ids, while the device reads.
         """
         shards: list[Json] = self.manifest.setdefault(kind.listed, [])
-        if shards and shards[-1].get("cut") and sum(shard["activations"] for shard in shards) < wanted:
+        if shards and shards[-1].get("cut") and sum(shard["activations"] for shard in shards) < quota:
             shards.pop()  # it ends inside a document: made again, whole
         pending: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as preparer:
@@ -80,14 +80,14 @@ class ShardWriter:
             stored = sum(shard["activations"] for shard in shards)
             first, end = kind.span.start + sum(shard["documents"] for shard in shards), kind.span.stop
             number = len(shards)
-            while stored < wanted and first < end:
+            while stored < quota and first < end:
                 start = first // kind.group * kind.group
                 documents = kind.documents[start : min(end, start + kind.group)]
                 ready = rows.pop(start).result() if start in rows else kind.rows(documents, start)
                 if kind.ahead and (after := kind.documents[start + kind.group :][: kind.group]):
                     rows[start + kind.group] = preparer.submit(kind.rows, after, start + kind.group)
                 tokens = read(self.llm, self.layer, ready)
-                parts = list(self._cut(kind, tokens, first, start + len(documents), number, wanted - stored))
+                parts = list(self._cut(kind, tokens, first, start + len(documents), number, quota - stored))
                 if pending:
                     pending.result()
                 pending = writer.submit(self._write_shards, kind, parts)
@@ -99,21 +99,21 @@ class ShardWriter:
                 pending.result()
         return stored
 
-    def _cut(self, kind: Kind, tokens: Tokens, first: int, end: int, number: int, wanted: int) -> Iterator[tuple[Json, Tokens]]:
-        """Yield the shards of documents `first` to `end`, the last of them cut where `wanted` activations are reached."""
-        kept, massive = without_massive(tokens, self.manifest["median_norm"])
-        while first < end and wanted > 0:
+    def _cut(self, kind: Kind, tokens: Tokens, first: int, end: int, number: int, quota: int) -> Iterator[tuple[Json, Tokens]]:
+        """Yield the shards of documents `first` to `end`, the last of them cut where `quota` activations are reached."""
+        content, massive = without_massive(tokens, self.manifest["median_norm"])
+        while first < end and quota > 0:
             after = min(end, first + kind.shard - first % kind.shard)
-            low, high = torch.searchsorted(kept.documents, torch.tensor([first, after], dtype=torch.int32)).tolist()
+            low, high = torch.searchsorted(content.documents, torch.tensor([first, after], dtype=torch.int32)).tolist()
             facts = {
                 "file": f"{kind.prefix}-{number:05d}.safetensors",
                 "documents": after - first,
-                "activations": min(high - low, wanted),
+                "activations": min(high - low, quota),
                 "massive_left_out": int(((massive >= first) & (massive < after)).sum()),
             }
-            cut = high - low > wanted
-            yield facts | ({"cut": True} if cut else {}), kept[low : low + facts["activations"]]
-            number, first, wanted = number + 1, after, wanted - facts["activations"]
+            cut = high - low > quota
+            yield facts | ({"cut": True} if cut else {}), content[low : low + facts["activations"]]
+            number, first, quota = number + 1, after, quota - facts["activations"]
 
     def _write_shards(self, kind: Kind, parts: Sequence[tuple[Json, Tokens]]) -> None:
         """Write a group's shards, several at once, and then say in the manifest that they are there."""

@@ -17,18 +17,18 @@ def kept_checkpoints(folder: Path) -> dict[int, str]:
     Of a run that ended and then was made longer, the old final weights are left out until the new end is reached: config.json
     has moved on to a later checkpoint, and says no more what they had seen.
     """
-    found = {}
+    checkpoints = {}
     for path in (folder / "checkpoints").glob("activations_*.safetensors"):
         number = re.fullmatch(r"activations_(\d+)", path.stem)
         if number:
-            found[int(number[1])] = f"checkpoints/{path.stem}"
+            checkpoints[int(number[1])] = f"checkpoints/{path.stem}"
     if (folder / "final.safetensors").is_file():
         about = read_json(folder / "config.json").get("about", {})
         seen = about.get("activations_seen")
         before = about.get("went_on_from", {}).get("about", {}).get("activations_seen", 0)
         if isinstance(seen, int) and isinstance(before, int):
-            found.setdefault(seen - before, "final")
-    return dict(sorted(found.items()))
+            checkpoints.setdefault(seen - before, "final")
+    return dict(sorted(checkpoints.items()))
 
 
 def keep_final(folder: Path, target: Path) -> None:

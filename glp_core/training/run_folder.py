@@ -24,20 +24,20 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def configuration(self, wanted: Json) -> Json | None:
-        """Return the kept configuration, None in a new folder; only how many activations it is to see may differ from `wanted`.
+    def configuration(self, identity: Json) -> Json | None:
+        """Return the kept configuration, None in a new folder; only how many activations it is to see may differ from `identity`.
 
         Raises:
             GlpError: the folder holds another run.
         """
         if not (self.path / "run.json").is_file():
             return None
-        kept = read_json(self.path / "run.json")
-        same = {"train": kept["train"] | {"activations": wanted["train"]["activations"]}, "dtype": kept["dtype"]}
-        same |= {key: kept[key] for key in ("start", "supply") if key in kept}
-        if same != wanted:
+        stored = read_json(self.path / "run.json")
+        same = {"train": stored["train"] | {"activations": identity["train"]["activations"]}, "dtype": stored["dtype"]}
+        same |= {key: stored[key] for key in ("start", "supply") if key in stored}
+        if same != identity:
             raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
-        return kept
+        return stored
 
     def write_configuration(self, configuration: Json) -> None:
         """Write run.json, also where the run is killed before its first row."""

@@ -72,12 +72,12 @@ class _Reader:
     def _read(self) -> Tensor:
         documents = self.documents[self.next : self.next + self.group]
         acts = read(self.site.llm, self.site.layer, self.rows(documents, self.next))
-        kept = without_massive(acts, self.site.median_norm)[0].acts
+        content = without_massive(acts, self.site.median_norm)[0].acts
         self.next += len(documents)
-        self.distinct += len(kept) if self.epoch == 0 else 0
+        self.distinct += len(content) if self.epoch == 0 else 0
         if self.next >= len(self.documents):
             self.next, self.epoch = 0, self.epoch + 1
-        return kept
+        return content
 
     def state(self) -> dict[str, Tensor]:
         return {"rest": self.rest, "place": torch.tensor([self.next, self.epoch, self.distinct])}
@@ -106,12 +106,12 @@ class StreamSupply:
         ranks = ranks or Ranks()
         self.site, self.validation, self.config, self.n_documents = site, validation, config, len(train)
         where = "cpu" if site.llm.device.type == "cpu" else "accelerator"
-        mine = train[ranks.rank :: ranks.size]
-        self.text = _Reader(site, mine, DOCUMENTS_PER_READ[where], self._text_rows)
+        share = train[ranks.rank :: ranks.size]
+        self.text = _Reader(site, share, DOCUMENTS_PER_READ[where], self._text_rows)
         self.chat: _Reader | None = None
         if config.chat:
             template_lengths(site.llm)
-            self.chat = _Reader(site, mine, CONVERSATIONS_PER_READ[where], self._chat_rows)
+            self.chat = _Reader(site, share, CONVERSATIONS_PER_READ[where], self._chat_rows)
         self.buffer = torch.empty(0)
         self._statistics: dict[str, Tensor] = {}
 
@@ -147,10 +147,10 @@ class StreamSupply:
         site, parts, documents = self.site, {}, iter(range(0, len(self.validation), 64))
         text: list[Tensor] = []
         while sum(map(len, text)) < n and (first := next(documents, None)) is not None:
-            text.append(self._kept(text_rows(site.llm, self.validation[first : first + 64], first, TOKENS_PER_DOCUMENT))[0])
+            text.append(self._content(text_rows(site.llm, self.validation[first : first + 64], first, TOKENS_PER_DOCUMENT))[0])
         parts["text"] = torch.cat(text)[:n].to(device)
         if self.chat:
-            acts, kinds = self._kept(conversations(site.llm, self.validation[:HELD_OUT_CONVERSATIONS], 0))
+            acts, kinds = self._content(conversations(site.llm, self.validation[:HELD_OUT_CONVERSATIONS], 0))
             for place, part in enumerate(PARTS):
                 if len(chosen := acts[(kinds == place).to(acts.device)]):
                     parts[part] = chosen.to(device)
@@ -202,7 +202,7 @@ class StreamSupply:
     def _chat_rows(self, documents: Sequence[Document], first: int) -> list[Row]:
         return conversations(self.site.llm, documents, first)
 
-    def _kept(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    def _content(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Return activations of rows and their parts, without massive and first tokens."""
-        kept = without_massive(read(self.site.llm, self.site.layer, rows), self.site.median_norm)[0]
-        return kept.acts, kept.parts
+        content = without_massive(read(self.site.llm, self.site.layer, rows), self.site.median_norm)[0]
+        return content.acts, content.parts

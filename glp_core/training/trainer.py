@@ -70,7 +70,7 @@ class Trainer:
         self.device, self.start, self.ranks = torch.device(device), start, ranks or Ranks()
         self.supply = StoreSupply(supply, self.device) if isinstance(supply, ActivationStore) else supply
         self.ranks.check(batch=config.batch, sigma_groups=config.sigma_groups)
-        kept = self.folder.configuration(self._identity())
+        stored = self.folder.configuration(self._identity())
         saved = self.folder.state()
         if saved and (place := self.folder.supply(self.ranks.rank, int(saved["step"]))):
             self.supply.restore(place)
@@ -98,7 +98,7 @@ class Trainer:
         self.losses: list[Tensor] = []
         """Of the steps since the last row of train.csv."""
         self.extension: Extension | None = None
-        self._go_on(kept, saved)
+        self._go_on(stored, saved)
 
     def run(self, *, progress: Progress = quiet, stop: Callable[[], bool] = lambda: False, save_every: float = 240.0) -> GLP:
         """Train to the end (or until `stop` says so, state saved) and return the averaged model."""
@@ -207,23 +207,23 @@ class Trainer:
 
     def _identity(self) -> Json:
         """Return what makes this run another one when it changes."""
-        mine: Json = {"train": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}
-        mine |= {"start": self.start.facts} if self.start else {}
-        return mine | ({"supply": self.supply.settings} if self.supply.settings else {})
+        identity: Json = {"train": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}
+        identity |= {"start": self.start.facts} if self.start else {}
+        return identity | ({"supply": self.supply.settings} if self.supply.settings else {})
 
-    def _go_on(self, kept: Json | None, saved: dict[str, Tensor] | None) -> None:
+    def _go_on(self, stored: Json | None, saved: dict[str, Tensor] | None) -> None:
         """Take up the run that the folder holds, or start one there; note where it was made longer or shorter."""
-        mine = self._identity()
+        identity = self._identity()
         if saved:
             self._restore(saved)
-        if kept and self.step:
-            if "extension" in kept:
-                self.extension = Extension(**kept["extension"])
-            if kept["train"] != mine["train"]:
-                fallen_to = learning_rate(TrainConfig(**kept["train"]), self.extension, self.step - 1)
+        if stored and self.step:
+            if "extension" in stored:
+                self.extension = Extension(**stored["extension"])
+            if stored["train"] != identity["train"]:
+                fallen_to = learning_rate(TrainConfig(**stored["train"]), self.extension, self.step - 1)
                 self.extension = Extension(self.step, fallen_to)
         if self.ranks.first:
-            self.folder.write_configuration(mine | ({"extension": asdict(self.extension)} if self.extension else {}))
+            self.folder.write_configuration(identity | ({"extension": asdict(self.extension)} if self.extension else {}))
             self.folder.drop_rows_after(self.step)
 
     def _state(self) -> dict[str, Tensor]:

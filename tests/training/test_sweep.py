@@ -97,7 +97,7 @@ def test_the_five_sizes_go_from_2_to_70_million_and_keep_eight_checkpoints_each(
         glp = tiny.GLP(tiny.DenoiserConfig(576, d_model, d_mlp, n_layers), torch.zeros(576), torch.ones(576))
         parameters.append(sum(p.numel() for p in glp.network.parameters()) / 1e6)
         config = sweep.plan(name, lengths[name], tmp_path / name)
-        assert sweep.kept(config) >= 8
+        assert sweep.n_checkpoints(config) >= 8
         assert config.activations == (3_000_000 if name == "small" else 400_000)
     assert parameters == sorted(parameters) and 2 < parameters[0] < 3 and 60 < parameters[-1] < 75
     assert sweep.plan("demo", 10_000_000, tmp_path).first_checkpoint == 32

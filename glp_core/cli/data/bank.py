@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     replace(measures.bank, plane=torch.from_numpy(laid.real), facts=facts).save(workspace.folder / "bank")
     say(f"{len(measures.bank):,} real activations in {workspace.folder / 'bank'}.")
     about = GlpFacts.read(workspace.folder / "glp").about
-    found = reference(measures, n=args.reference, progress=reporter("measures"))
-    report = {"measures": found, "glp": about, "bank": measures.bank.facts}
+    rows = reference(measures, n=args.reference, progress=reporter("measures"))
+    report = {"measures": rows, "glp": about, "bank": measures.bank.facts}
     workspace.save_report("measures", report)
     return 0

@@ -137,12 +137,12 @@ def plan(name: str, activations: int, folder: Path) -> TrainConfig:
     config = TrainConfig(d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=rate)
     if (folder / "run.json").is_file():
         return replace(config, first_checkpoint=read_json(folder / "run.json")["train"]["first_checkpoint"])
-    while config.first_checkpoint > 1 and kept(config) < FEWEST_CHECKPOINTS:
+    while config.first_checkpoint > 1 and n_checkpoints(config) < FEWEST_CHECKPOINTS:
         config = replace(config, first_checkpoint=config.first_checkpoint // 2)
     return config
 
 
-def kept(config: TrainConfig) -> int:
+def n_checkpoints(config: TrainConfig) -> int:
     """Return how many checkpoints a run keeps."""
     return sum(config.keeps(step) for step in range(1, config.steps + 1))
 
