@@ -107,6 +107,11 @@ class FastDenoiser:
         self._times: OrderedDict[tuple[float, int | None], list[Tensor]] = OrderedDict()
         self._lock = Lock()
 
+    @property
+    def linears(self) -> list[_Linear]:
+        """All laid-out products."""
+        return [self.enter, *(linear for block in self.blocks for linear in (block.gate_up, block.down)), self.leave]
+
     @torch.no_grad()
     def velocity(self, z: Tensor, sigma: float, layer: int | None = None, *, rough: bool = False) -> Tensor:
         """Return velocities (n, d_input), float32, at one noise level; `rough`: few rows may be off by 1%, for time."""

@@ -12,6 +12,7 @@ from glp_core.data.corpus import documents
 from glp_core.devices import native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.prior.checkpoint import load_glp
+from glp_core.prior.projection import make_projector
 from glp_core.workspace import DEMO, Workspace, machine
 from tests.bench import projection, whole
 
@@ -56,8 +57,17 @@ def measure_projection(workspace, llm, native):
 
 
 def measure_compare(workspace, llm, native):
-    ratio, seconds = whole.compare_vs_generate(workspace.site(llm), native, PAGE_SOLVER, PAGE_CALLS)
-    return {"compare_vs_generate": ratio, "compare_seconds": seconds}
+    projectors = {
+        "three_columns": make_projector("glp", glp=native, steps=PAGE_CALLS, solver=PAGE_SOLVER),
+        "walk": make_projector("walk", glp=native),
+    }
+    ratios, seconds = whole.compare_vs_generate(workspace.site(llm), projectors, native.d_input)
+    return {
+        "compare_vs_generate": ratios["three_columns"],
+        "walk_vs_generate": ratios["walk"],
+        "walk_calls": projectors["walk"].settings.pushes,
+        "compare_seconds": seconds,
+    }
 
 
 def measure_training(workspace, llm, native):

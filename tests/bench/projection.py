@@ -4,6 +4,7 @@ import torch
 
 from glp_core.evaluation import solver_error
 from glp_core.prior import flow
+from glp_core.prior.fast import EIGHT_BITS_BELOW
 from glp_core.prior.glp import GLP
 from tests.bench.timing import interleaved, times_faster
 from tests.support.reference import ReferenceGlp
@@ -24,13 +25,14 @@ def ratios(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
     """Return times faster than the reference's 10 calls by kind and batch size, and the medians in milliseconds.
 
     Args:
-        exact: the GLP in float32; native: in the machine's own dtype.
+        exact: the GLP in float32; native: in the machine's own dtype, with eight-bit weights for few rows where they are.
         acts: real activations (n, d) to take the batches from.
         few: few-call solvers with their network calls; each is a kind beside fp32 and bf16.
     """
     reference = reference_of(exact)
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(0))
-    found = {"bf16": {}, "fp32": {}, "milliseconds": {}} | {solver: {} for solver in few}
+    plain = without_eight_bits(native)
+    found = {"bf16": {}, "int8": {}, "fp32": {}, "milliseconds": {}} | {solver: {} for solver in few}
     for batch in BATCHES:
         x = acts.repeat(-(-batch // len(acts)), 1)[:batch]
         eps = noise.repeat(-(-batch // len(acts)), 1)[:batch]
@@ -40,8 +42,10 @@ def ratios(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
         runs = {
             "reference": lambda x=x, eps=eps: reference.project(x, NOISE_LEVEL, STEPS, eps),
             "fp32": lambda x=x, eps=eps: exact.project(x, NOISE_LEVEL, STEPS, eps),
-            "bf16": lambda x=x, eps=eps: native.project(x, NOISE_LEVEL, STEPS, eps),
+            "bf16": lambda x=x, eps=eps: plain.project(x, NOISE_LEVEL, STEPS, eps),
         }
+        if batch < EIGHT_BITS_BELOW and native._fast.enter.eight_bits is not None:
+            runs["int8"] = lambda x=x, eps=eps: native.project(x, NOISE_LEVEL, STEPS, eps)
         for solver, calls in few.items():
             runs[solver] = lambda x=x, eps=eps, solver=solver, calls=calls: native.project(
                 x, NOISE_LEVEL, calls, eps, solver=solver
@@ -51,6 +55,16 @@ def ratios(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
             found[kind][str(batch)] = times_faster(seconds["reference"], seconds[kind])
         found["milliseconds"][str(batch)] = {name: round(1000 * value, 2) for name, value in seconds.items()}
     return found
+
+
+def without_eight_bits(native: GLP) -> GLP:
+    """Return a GLP with the same weights that never takes their eight-bit copies."""
+    made = GLP(native.config, native.normalizer.mean.squeeze(0), native.normalizer.var.squeeze(0))
+    made.network.to(native.dtype).load_state_dict(native.network.state_dict())
+    made.prepare()
+    for linear in made._fast.linears:
+        linear.eight_bits = None
+    return made
 
 
 def gemm_rates(native: torch.dtype, size: int = 1024, repeats: int = 9) -> dict[str, int]:
@@ -71,6 +85,10 @@ def errors(exact: GLP, native: GLP, acts, few: dict[str, int]) -> dict:
         "error_activations": len(acts),
         "error_exact_calls": solver_error.EXACT_CALLS,
     }
+    few_rows = torch.cat([native._integrate("euler", part, released, None) for part in trial.start.split(EIGHT_BITS_BELOW - 1)])
+    found["int8_error"], found["bf16_error"] = (
+        round(error, 4) for error in (trial.error(few_rows), trial.error_of("euler", released, native))
+    )
     found["few_calls"] = {
         solver: {
             "calls": calls,

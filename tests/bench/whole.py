@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from glp_core.files import write_json, write_tensors
-from glp_core.prior.projection import make_projector
 from glp_core.steering.generation import Arm, Sampling, generate
 from glp_core.training.plan import TrainConfig
 from glp_core.training.trainer import Trainer, flops_per_activation
@@ -15,21 +14,19 @@ from tests.bench.timing import interleaved
 TOKENS = 64
 
 
-def compare_vs_generate(site, glp, solver, calls, repeats=3):
-    """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes."""
+def compare_vs_generate(site, projectors, width, repeats=3):
+    """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes.
+
+    By the third column's projector, and the median seconds of each run; `projectors` by name.
+    """
     llm = site.llm
     ids = llm.encode("The weather this week has been")
-    projector = make_projector("glp", glp=glp, steps=calls, solver=solver)
-    direction = torch.nn.functional.normalize(torch.randn(glp.d_input, generator=torch.Generator().manual_seed(0)), dim=0)
-    arms = [
-        Arm("unsteered", None, 0.0, None),
-        Arm("steered", direction, 1.0, None),
-        Arm("projected", direction, 1.0, projector),
-    ]
+    direction = torch.nn.functional.normalize(torch.randn(width, generator=torch.Generator().manual_seed(0)), dim=0)
 
     llm.stop_ids = frozenset()  # every arm writes all its tokens, as the plain run does with min_new_tokens
 
-    def three_columns():
+    def three_columns(projector):
+        arms = [Arm("unsteered"), Arm("steered", direction, 1.0), Arm("projected", direction, 1.0, projector)]
         steps = sum(1 for _ in generate(site, ids, arms, Sampling(max_tokens=TOKENS)))
         assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
 
@@ -39,8 +36,11 @@ def compare_vs_generate(site, glp, solver, calls, repeats=3):
                 torch.tensor([ids]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, pad_token_id=llm.first_id
             )
 
-    seconds = interleaved({"three_columns": three_columns, "plain": plain}, repeats)
-    return round(seconds["three_columns"] / seconds["plain"], 2), {name: round(value, 2) for name, value in seconds.items()}
+    runs = {name: lambda projector=projector: three_columns(projector) for name, projector in projectors.items()}
+    seconds = interleaved(runs | {"plain": plain}, repeats)
+    return {name: round(seconds[name] / seconds["plain"], 2) for name in runs}, {
+        name: round(value, 2) for name, value in seconds.items()
+    }
 
 
 def train_fraction_of_gemm(glp, dtype, steps=12):
