@@ -22,8 +22,8 @@ LONGEST_TEXT = 2_000
 
 KINDS = {"glp": "GLP neuron", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
 
-INTUITIVE = ("159_code_Python", "96_spam_is", "113_movie_sent", "160_code_HTML")
-"""Tasks that explain themselves, the first one first."""
+INTUITIVE = {"96_spam_is", "113_movie_sent", "159_code_Python", "160_code_HTML", "156_athlete_sport_baseball"}
+"""Tasks that explain themselves."""
 
 EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
 Simmer the sauce over low heat for twenty minutes, stirring often.
@@ -67,9 +67,10 @@ def task_table(report: Json) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def first_task(names: Sequence[str]) -> str:
-    """Return the task that the page opens on: one whose classes everybody knows, else the first."""
-    return next((name for name in INTUITIVE if name in names), names[0])
+def first_task(names: Sequence[str], areas: Sequence[float]) -> str:
+    """Return the task that the page opens on: of those whose classes everybody knows the one told apart best, else the first."""
+    known = [(area, name) for name, area in zip(names, areas, strict=True) if name in INTUITIVE]
+    return max(known)[1] if known else names[0]
 
 
 def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-DOTS_HEIGHT = 640
+DOTS_HEIGHT = 1180
+"""Pixels: about as high as the chosen task's evidence beside it."""
 
 
 def draw() -> None:
@@ -45,7 +46,8 @@ def link() -> list[url.Param]:
     """Return the parameter of the page's link that names a task, where tasks were probed."""
     report = workspace_facts.report("probing")
     names = [row["task"] for row in report["rows"]] if report else []
-    return [url.choice("task", "Task", tables.first_task(names), names)] if names else []
+    areas = [row["glp"]["auc"] for row in report["rows"]] if report else []
+    return [url.choice("task", "Task", tables.first_task(names, areas), names)] if names else []
 
 
 def _means(report: Json) -> None:
@@ -132,7 +134,7 @@ def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str | None:
     names = found["task"].tolist()
     searched = len(found) < len(table)
     asked = st.query_params.get("task", "")
-    task = asked if asked in names else names[0] if searched else tables.first_task(names)
+    task = asked if asked in names else names[0] if searched else tables.first_task(names, found["glp"].tolist())
     titles = dict(zip(found["task"], found["title"], strict=True))
     st.session_state["concepts_task_box"] = task
     label = f"Task, of the {len(found)} that match" if searched else "Task"

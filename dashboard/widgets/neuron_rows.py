@@ -85,6 +85,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const button = document.createElement("button")
     button.dataset.neuron = row.neuron
     button.setAttribute("role", "option")
+    button.tabIndex = row === (data.rows.find((one) => one.neuron === data.chosen) ?? data.rows[0]) ? 0 : -1
     button.setAttribute("aria-selected", row.neuron === data.chosen)
     button.title = row.words
     button.append(part("name", `L${row.neuron}`))
@@ -97,9 +98,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   })
   buttons.forEach((button, i) => {
     button.onkeydown = (event) => {
-      const next = buttons[i + ({ ArrowDown: 1, ArrowUp: -1 }[event.key] ?? NaN)]
+      const next = buttons[{ ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: buttons.length - 1 }[event.key]]
       if (!next) return
       event.preventDefault()
+      for (const other of buttons) other.tabIndex = other === next ? 0 : -1
       next.focus()
     }
   })

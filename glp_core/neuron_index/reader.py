@@ -41,6 +41,8 @@ from glp_core.neuron_index.texts import StoredTexts
 
 LEAST_SPREAD = 0.02
 """Neurons whose tails are nearer to 0 than this are never called interesting."""
+LEAST_FIRING, LEAST_LETTERS = 15, 4
+"""Held-out tokens above the tail, and letters of one of its words, of a side that is shown as readable."""
 TOP_TOKENS = 5
 
 
@@ -183,7 +185,8 @@ class NeuronIndex:
             side = max((one for one in (high, low) if one), key=lambda one: one.readability, default=None)
             if side is None or not side.readability:
                 break
-            if not seen & set(side.keys):
+            telling = side.firing >= LEAST_FIRING and any(len(key) >= LEAST_LETTERS and key.isalpha() for key in side.keys)
+            if telling and not seen & set(side.keys):
                 sides.append(ReadableSide(layer, neuron, "high" if side is high else "low", side))
                 seen |= set(side.keys)
         return sides

@@ -140,10 +140,20 @@ def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rn
     return np.concatenate(best)
 
 
+def held_out_auc(neurons: np.ndarray, labels: np.ndarray, combined: int = 1, *, folds: int = 5, seed: int = 0) -> Interval:
+    """Return the AUC, on texts that did not choose them, of the `combined` best neurons (n, m) taken together.
+
+    Their values count in standard deviations, each turned to the side that the other texts chose.
+    """
+    rng = np.random.default_rng(seed)
+    _, scores, fold = _held_out(neurons, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng, combined)
+    return _pooled(scores, labels, fold, rng)
+
+
 def _held_out(
-    neurons: np.ndarray, labels: np.ndarray, folds: int, rng: np.random.Generator
+    neurons: np.ndarray, labels: np.ndarray, folds: int, rng: np.random.Generator, combined: int = 1
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Choose the best neuron on the other folds; return the choices, each text's score by the neuron chosen without it, and its fold."""
+    """Choose the best neurons on the other folds; return the choices, each text's score by those chosen without it, and its fold."""
     fold = np.empty(len(labels), int)
     for label in (0, 1):
         mine = rng.permutation(np.flatnonzero(labels == label))
@@ -152,10 +162,11 @@ def _held_out(
     for i in range(folds):
         rest, held = fold != i, fold == i
         areas = auc_of_ranks(rankdata(neurons[rest], axis=0), labels[rest])
-        neuron = int(np.abs(areas - 0.5).argmax())
-        values = neurons[:, neuron] * (1 if areas[neuron] >= 0.5 else -1)
-        picked.append(neuron)
-        scores[held] = values[held]
+        best = np.argsort(-np.abs(areas - 0.5), kind="stable")[:combined]
+        spread = np.maximum(neurons[rest][:, best].std(0), 1e-12)
+        values = neurons[:, best] / spread * np.where(areas[best] >= 0.5, 1, -1)
+        picked += best.tolist()
+        scores[held] = values[held].sum(1)
     return picked, scores, fold
 
 

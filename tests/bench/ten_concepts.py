@@ -2,7 +2,8 @@
 
 Five concepts are probing tasks (texts of their training rows), five are given by texts of our own in ten_concepts.json. They were
 chosen before any result was seen; after a trial the negated sentences were made as long as the plain ones, as length gave them away.
-Prints a Markdown table and writes reports/ten_concepts.json, failures included.
+Prints a Markdown table and writes reports/ten_concepts.json, failures included. With --compare other readings (without noise, means of
+draws, other levels) and combinations of two and three neurons are tried on the same texts too; their table is printed and kept beside.
 """
 
 import argparse
@@ -10,16 +11,25 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import task, task_rows
+from glp_core.data.text_activations import TextReading
+from glp_core.devices import choose_device
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neurons.search import find_neurons
+from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
+from glp_core.neurons.search import find_neurons, held_out_auc
 from glp_core.workspace import DEMO, Workspace
 
 GIVEN = Path(__file__).with_name("ten_concepts.json")
 TASK_TEXTS = 64
 """Texts of each class of a task."""
 TOP_TEXTS = 3
+COMBINED = (1, 2, 3)
+CLEAR = 0.9
+"""Cross-validated AUC from which on a concept counts as told apart."""
+READINGS = [Reading(sigma, draws) for sigma in (0.02, 0.05, 0.1, 0.2, 0.4) for draws in (0, 8)] + [PAPER]
 NEAR = 8
 """Tokens shown on either side of a text's peak."""
 
@@ -81,21 +91,50 @@ def markdown(rows):
     return "\n".join(lines)
 
 
+def compared(site, glp, labels, texts, readings):
+    """Return for each reading the cross-validated AUC of one, two and three neurons on texts with labels."""
+    acts = TextReading.of(site, texts).last
+    rows = []
+    for reading in readings:
+        neurons = torch.cat([read_neurons(glp, part, reading).cpu() for part in acts.split(512)]).numpy()
+        areas = {str(count): held_out_auc(neurons, labels, count).to_json() for count in COMBINED}
+        rows.append({"reading": reading.to_json(), "title": reading.title, "auc": areas})
+    return rows
+
+
+def comparison_table(comparisons):
+    """Return a Markdown table of the mean AUC over concepts of each reading and number of neurons, and how many are above CLEAR."""
+    lines = ["| reading | " + " | ".join(f"{count} neuron{'s' * (count > 1)}" for count in COMBINED) + " |", "|---" * 4 + "|"]
+    for rows in zip(*comparisons.values(), strict=True):
+        cells = []
+        for count in COMBINED:
+            areas = [row["auc"][str(count)]["value"] for row in rows]
+            cells.append(f"{sum(areas) / len(areas):.3f} ({sum(area >= CLEAR for area in areas)} of {len(areas)} clear)")
+        lines.append(f"| {rows[0]['title']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=DEMO)
+    parser.add_argument("--device", default=None, help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--compare", action="store_true", help="try other readings and combinations of neurons too")
     args = parser.parse_args()
-    workspace = Workspace.open(args.workspace)
+    workspace = Workspace.open(args.workspace, str(choose_device(args.device)))
     index = NeuronIndex.open(workspace.neurons)
     llm, glp = workspace.load_llm(), workspace.load_glp()
-    rows, report = [], reporter("concepts")
+    site = workspace.site(llm)
+    rows, comparisons, report = [], {}, reporter("concepts")
     for name, asks, positive, negative in concepts():
-        found = find_neurons(workspace.site(llm), glp, positive, negative, index.reading)
+        found = find_neurons(site, glp, positive, negative, index.reading)
         rows.append(evidence(index, name, asks, found))
+        if args.compare:
+            comparisons[name] = compared(site, glp, found.labels, found.texts, READINGS)
         report(len(rows), 10, name)
     facts = {"reading": index.reading.to_json(), "glp": index.facts["glp"], "index_tokens": index.n_tokens}
-    workspace.save_report("ten_concepts", {"rows": rows} | facts)
-    sys.stdout.write(markdown(rows) + "\n")
+    workspace.save_report("ten_concepts", {"rows": rows, "comparison": comparisons} | facts)
+    tables = [markdown(rows)] + ([comparison_table(comparisons)] if args.compare else [])
+    sys.stdout.write("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

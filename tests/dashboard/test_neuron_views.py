@@ -159,8 +159,8 @@ def test_regions_are_named_on_the_map_and_names_do_not_cover_one_another():
 
 
 def test_the_page_opens_on_a_task_that_explains_itself():
-    assert tables.first_task(["161_agnews_0", "67_social-security", "159_code_Python"]) == "159_code_Python"
-    assert tables.first_task(["67_social-security"]) == "67_social-security"
+    assert tables.first_task(["67_social-security", "159_code_Python", "96_spam_is"], [1.0, 0.5, 0.9]) == "96_spam_is"
+    assert tables.first_task(["67_social-security"], [1.0]) == "67_social-security"
     assert task_words("159_code_Python").title == "Code in Python" and "Java" in task_words("159_code_Python").positive
     assert task_words("9_not_one-of them").title == "not one of them"
 

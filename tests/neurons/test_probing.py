@@ -22,7 +22,7 @@ from glp_core.neuron_index.reading import Reading, read_neurons
 from glp_core.neurons.over_text import read_text
 from glp_core.neurons.probes import fit_logistic, standardised_difference
 from glp_core.neurons.probing import TaskRows, neuron_concepts, probe_task, summary, task_scores, validation_auc
-from glp_core.neurons.search import find_neurons, rank_neurons
+from glp_core.neurons.search import find_neurons, held_out_auc, rank_neurons
 
 
 def planted(n=300, m=40, seed=0, strength=1.5):
@@ -266,3 +266,15 @@ def test_texts_that_are_told_apart_perfectly_still_have_an_interval():
     values = np.repeat([1.0, 0.0], 12)[:, None] + 0.01 * np.random.default_rng(0).standard_normal((24, 5))
     found = rank_neurons(values, np.repeat([1, 0], 12), [""] * 24, 5, k=2, folds=4, permutations=20, seed=0)
     assert found.cross_validated.value == 1 == found.cross_validated.high and 0.7 < found.cross_validated.low < 0.99
+
+
+def test_combined_neurons_tell_apart_what_one_alone_cannot():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1, 0], 60)
+    neurons = rng.standard_normal((120, 30))
+    neurons[:, 3] += 1.5 * labels  # three weak neurons, one of them low on the positive texts
+    neurons[:, 8] -= 1.5 * labels
+    neurons[:, 20] += 1.5 * labels
+    alone, three = held_out_auc(neurons, labels), held_out_auc(neurons, labels, 3)
+    assert 0.6 < alone.value < three.value and three.value > 0.9
+    assert held_out_auc(rng.standard_normal((120, 30)), labels, 3).low < 0.5  # labels at random

@@ -3,8 +3,12 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
+
 from glp_core.data.corpus import tasks
 from glp_core.llm.batching import by_length
+from glp_core.llm.site import Site
+from glp_core.neuron_index.reading import Reading
 from glp_core.stats import Interval
 from tests.bench import ten_concepts
 from tests.support.neuron_fakes import FakeIndex
@@ -31,6 +35,17 @@ def test_the_table_shows_the_chosen_side_and_stays_a_table():
     assert len(table) == 4 and all(line.replace("\\|", "").count("|") == 6 for line in table)
     assert "<img" not in table[2] and "| L1/3 |" in table[2] and "| −L1/3 |" in table[3]
     assert "0.800 (0.70 to 0.90)" in table[2]
+
+
+def test_readings_are_compared_over_all_concepts(tiny_llm, tiny_glp):
+    texts = [f"the cat sat on a mat {word}" for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]]
+    labels = np.repeat([1, 0], 6)
+    rows = ten_concepts.compared(Site(tiny_llm, 2, 1e9), tiny_glp, labels, texts, [Reading(0.1), Reading(0.2, 2)])
+    assert [row["title"] for row in rows] == ["sigma 0.1, no noise", "sigma 0.2, mean of 2 draws"]
+    assert all(0 <= row["auc"][str(count)]["value"] <= 1 for row in rows for count in (1, 2, 3))
+    table = ten_concepts.comparison_table({"one": rows, "two": rows}).splitlines()
+    mean = rows[0]["auc"]["3"]["value"]
+    assert len(table) == 4 and f"{mean:.3f} ({2 * (mean >= 0.9)} of 2 clear)" in table[2]
 
 
 def test_batches_hold_every_row_once_and_keep_to_their_size():
