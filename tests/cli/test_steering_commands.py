@@ -50,6 +50,15 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
         assert {arm for arm, _ in cells} >= {"raw_best", "glp_best", "walk_best"}
         assert len(report["elsewhere"]) == len(steer.ARMS) * 2 and report["settings"]["prefixes"] == 3
         assert report["settings"]["walk"] == tuned["chosen"]
+    before = workspace.report("steering_sentiment") or workspace.report(f"steering_{names[0].replace('-', '_')}")
+    walked = ("--arms", "walk", "--keep-others", "--limit", "3", "--documents", "2")
+    assert run("steer", *few, *walked) == 0
+    after = workspace.report("steering_sentiment") or workspace.report(f"steering_{names[0].replace('-', '_')}")
+    for part in ("rows", "elsewhere"):
+        others = [[row for row in report[part] if row["arm"] != "walk"] for report in (before, after)]
+        assert others[0] == others[1], part
+        assert len(after[part]) == len(before[part])
+    assert after["kept"]["arms_other_than"] == ["walk"] and after["settings"] == before["settings"]
     assert len(json.loads(texts.read_text())) == len(names) * 3 * (2 + len(steer.ARMS) * 2 + 3 + DRAWS)
 
     assert run("pareto") == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_directions, chosen_prefixes
 from glp_core.data.corpus import documents
+from glp_core.errors import GlpError
 from glp_core.files import Json, write_json
 from glp_core.llm.decoding import Sampling
 from glp_core.prior.distance import ManifoldMeter
@@ -17,7 +18,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.trials import elsewhere
 from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, Condition, Outcome, conditions, measure, own_texts
 from glp_core.steering.trials.pareto import BEST
-from glp_core.steering.trials.report import report_name, summarise
+from glp_core.steering.trials.report import renewed, report_name, summarise
 from glp_core.workspace import Workspace
 
 ARMS = ("raw", "walk", "glp", "norm", "gaussian")
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
     about = f"neutral texts that the loss is measured on, 0 for none (default: {elsewhere.DOCUMENTS})"
     parser.add_argument("--documents", type=int, default=elsewhere.DOCUMENTS, metavar="N", help=about)
+    about = "measure only --arms anew and keep the other arms of the stored reports"
+    parser.add_argument("--keep-others", action="store_true", help=about)
     parser.add_argument("--texts", type=Path, metavar="FILE", help="also write every text there, as JSON")
 
 
@@ -43,8 +46,16 @@ def run(args: argparse.Namespace) -> int:
     directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
     llm, glp, reference = workspace.load_llm(), workspace.load_glp(), workspace.report("reference")
     projectors, prompted = arm_projectors(workspace, glp, args.arms), bool(llm.tokenizer.chat_template)
+    stored = {d.name: workspace.report(report_name(d.name)) if args.keep_others else None for d in directions}
+    if args.keep_others and None in stored.values():
+        missing = next(name for name, report in stored.items() if report is None)
+        raise GlpError(
+            f"--keep-others has nothing to keep: there is no report on {missing}. Leave it out to measure every arm."
+        )
     grid = {d.name: conditions(d, projectors, args.strengths, prompted=prompted) for d in directions}
-    best = {d.name: _best(workspace, d, glp, args.arms) for d in directions}
+    if args.keep_others:
+        grid = {name: [one for one in listed if one.arm in args.arms] for name, listed in grid.items()}
+    best = {d.name: [] if args.keep_others else _best(workspace, d, glp, args.arms) for d in directions}
     planned = [*(one for d in directions for one in grid[d.name]), *(one.condition for d in directions for one in best[d.name])]
     steered = [one for d in directions for one in grid[d.name] if one.strength]
     costs: list[Json] = []
@@ -54,11 +65,18 @@ def run(args: argparse.Namespace) -> int:
         costs = elsewhere.loss_rises(workspace.site(llm), steered, texts, documents=args.documents, progress=progress)
     meter = ManifoldMeter(glp, reference) if reference else None
     outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), meter=meter, progress=reporter("steer"))
-    outcomes += own_texts(llm, directions, prefixes, tokens=args.tokens)
+    if not args.keep_others:
+        outcomes += own_texts(llm, directions, prefixes, tokens=args.tokens)
     for d in directions:
-        report = summarise([one for one in outcomes if one.direction == d.name])
-        report["elsewhere"] = [cost for cost, one in zip(costs, steered, strict=False) if one.direction is d]
+        own = [one for one in outcomes if one.direction == d.name]
+        before = stored[d.name]
+        report = renewed(before, own) if before else summarise(own)
+        kept = [cost for cost in before["elsewhere"] if cost["arm"] not in args.arms] if before else []
+        report["elsewhere"] = kept + [cost for cost, one in zip(costs, steered, strict=False) if one.direction is d]
         report["settings"] = _settings(workspace, d, args, best[d.name]) | {"prefixes": len(prefixes)}
+        if before:
+            report["settings"]["best"] = before["settings"]["best"]
+            report["kept"] = {"arms_other_than": args.arms, "made_by": before.get("made_by")}
         workspace.save_report(report_name(d.name), report)
     if args.texts:
         _write_texts(args.texts, outcomes)

@@ -15,7 +15,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
 from glp_core.steering.recipes import PERSONAS, RECIPES, instruction
 from glp_core.steering.trials.outcomes import Outcome, conditions, measure
-from glp_core.steering.trials.report import summarise
+from glp_core.steering.trials.report import renewed, summarise
 from glp_core.workspace import DEMO
 from tests.support import tiny
 
@@ -133,3 +133,23 @@ def test_the_shipped_prefixes_are_a_hundred_different_openings(name):
 
 def test_validation_prefixes_are_not_the_test_prefixes():
     assert not set(read_json(DEMO / "prefixes.json")) & set(read_json(DEMO / "validation_prefixes.json"))
+
+
+def test_an_arm_measured_anew_takes_its_place_and_the_others_stay(outcomes):
+    drawn = [one._replace(arm="drawn") for one in outcomes if one.arm == "unsteered"]
+    before = summarise([*outcomes, *drawn])
+    fresh = [one._replace(concept=1.0, repetition=one.repetition / 2) for one in outcomes if one.arm == "glp"]
+    after = renewed(json.loads(json.dumps(before)), fresh)
+    whole = summarise([*(one for one in outcomes if one.arm != "glp"), *drawn, *fresh])
+
+    def told(report, name):
+        return sorted((json.dumps(one, sort_keys=True) for one in report[name]), key=str)
+
+    assert told(after, "rows") == told(whole, "rows") and told(after, "examples") == told(whole, "examples")
+    assert (
+        told(after["texts"], "cells") == told(whole["texts"], "cells") and after["texts"]["broken"] == before["texts"]["broken"]
+    )
+    for one, other in zip(after["comparisons"], whole["comparisons"], strict=True):
+        assert one["repetition_ratio"] == pytest.approx(other["repetition_ratio"], abs=1e-3)
+        assert one["concept_difference_ci"] == pytest.approx(other["concept_difference_ci"], abs=1e-3)
+        assert one["log_probability_difference"] is None
