@@ -97,19 +97,54 @@ def collect_probe_activations(
 
     Low ranks come first, so what an interrupted call leaves is all that smaller caps need.
     """
-    made_by = f"{site.llm.title}, layer {site.layer}"
-    have = ProbeActivations(folder, made_by)
-    texts = rows.sort_values("rank", kind="stable").drop_duplicates("key")
+    have = ProbeActivations(folder, _made_by(site))
+    texts = _distinct(rows)
     todo = texts[~texts["key"].isin(have.row)]
     total = len(texts)
     for start in range(0, len(todo), TEXTS_PER_PART):
         part = todo.iloc[start : start + TEXTS_PER_PART]
-        tensors = last_token_activations(site, part["text"].tolist(), max_tokens=max_tokens)
-        tensors["keys"] = torch.tensor(part["key"].tolist())
-        number = have.n_parts + start // TEXTS_PER_PART
-        write_tensors(folder / f"part-{number:05d}.safetensors", tensors, {"made_by": made_by})
+        _write_part(site, part, folder, have.n_parts + start // TEXTS_PER_PART, max_tokens)
         progress(total - len(todo) + start + len(part), total, "texts")
     return ProbeActivations(folder) if len(todo) else have
+
+
+def collect_probe_share(
+    site: Site, rows: pd.DataFrame, folder: Path, share: int, n_shares: int, *, max_tokens: int, progress: Progress = quiet
+) -> None:
+    """Run every `n_shares`-th part of the texts from the `share`-th on, counted from 1; all shares give the files of one call.
+
+    Raises:
+        GlpError: the folder holds parts of other texts.
+    """
+    texts = _distinct(rows)
+    numbers = range(share - 1, -(-len(texts) // TEXTS_PER_PART), n_shares)
+    for done, number in enumerate(numbers, start=1):
+        part = texts.iloc[number * TEXTS_PER_PART : (number + 1) * TEXTS_PER_PART]
+        path = _part_path(folder, number)
+        if not path.is_file():
+            _write_part(site, part, folder, number, max_tokens)
+        elif load_file(path)["keys"].tolist() != part["key"].tolist():
+            raise GlpError(f"{path} holds other texts. Choose another --activations folder for these counts of rows.")
+        progress(done, len(numbers), "parts of the texts")
+
+
+def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each text once, those that the smallest caps need first."""
+    return rows.sort_values("rank", kind="stable").drop_duplicates("key")
+
+
+def _made_by(site: Site) -> str:
+    return f"{site.llm.title}, layer {site.layer}"
+
+
+def _part_path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.safetensors"
+
+
+def _write_part(site: Site, part: pd.DataFrame, folder: Path, number: int, max_tokens: int) -> None:
+    tensors = last_token_activations(site, part["text"].tolist(), max_tokens=max_tokens)
+    tensors["keys"] = torch.tensor(part["key"].tolist())
+    write_tensors(_part_path(folder, number), tensors, {"made_by": _made_by(site)})
 
 
 @torch.inference_mode()

@@ -16,12 +16,13 @@ from glp_core.cli.console import (
     add_numbers,
     add_workspace_argument,
     open_workspace,
+    part_of,
     reporter,
     say,
     stopping,
 )
 from glp_core.data.corpus import Task, tasks
-from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
+from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, write_tensors
 from glp_core.llm.model import cache_folder
 from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
@@ -51,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activations", type=Path, metavar="FOLDER", help="where last-token activations are kept (default: the cache)"
     )
+    words = "run the LLM over the Ith of N shares of the texts, and nothing else; then `probe` without it"
+    parser.add_argument("--part", default="", metavar="I/N", help=words)
     parser.add_argument("--sae", type=Path, metavar="FILE", help="from `sae` (default: the cache folder)")
     add_numbers(parser, Caps(), train="rows a task", validation="rows a task", test="rows a task")
     parser.add_argument(
@@ -64,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     caps = Caps(args.train, args.validation, args.test)
     every = tasks()
     frames = [sampled_rows(task, caps) for task in every]
+    if args.part:
+        return _run_share(workspace, frames, caps, args)
     acts = _activations(workspace, frames, caps, args.activations)
     rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
     glp = workspace.load_glp()
@@ -99,9 +104,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_share(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Caps, args: argparse.Namespace) -> int:
+    share, n_shares = part_of(args.part)
+    site = workspace.site(workspace.load_llm())
+    folder = args.activations or _default_folder(workspace)
+    report, tokens = reporter("activations"), caps.max_tokens
+    with stopping(at_once=True):
+        collect_probe_share(site, pd.concat(frames), folder, share, n_shares, max_tokens=tokens, progress=report)
+    say(f"Part {share} of {n_shares} is in {folder}; when all are, `python -m glp_core probe` goes on from them.")
+    return 0
+
+
+def _default_folder(workspace: Workspace) -> Path:
+    return cache_folder() / "probing" / workspace.store_folder.name
+
+
 def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Caps, folder: Path | None) -> ProbeActivations:
     """Return the rows' activations, running the LLM only when some are missing."""
-    folder = folder or cache_folder() / "probing" / workspace.store_folder.name
+    folder = folder or _default_folder(workspace)
     rows = pd.concat(frames)
     have = ProbeActivations(folder, f"{workspace.llm.label}, layer {workspace.layer}")
     if set(rows["key"]) <= have.row.keys():
