@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from glp_core.errors import GlpError
 from glp_core.llm.fixed_step import FixedStep
@@ -20,6 +21,10 @@ from glp_core.llm.model import Llm
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a
 row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one."""
+
+
+SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Kinds of cache whose prompts are read once for all rows that share them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Context:
         """Tokens that are to be fed one by one; 0 where that is not known."""
         self._fixed: FixedStep | None = None
         self.cache = DynamicCache(config=llm.model.config)
-        unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        shared = all(type(layer) in SHARED for layer in self.cache.layers)  # states of recurrent layers cannot be handed out
+        unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts)) if shared else [tuple(prompt) for prompt in prompts]
         heads = [prompt[:-1] for prompt in unique]
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
         self.mask: Tensor | None = None
@@ -81,9 +87,11 @@ class Context:
             padded = bool((mask == 0).any())
             # without the head: its logits are not wanted, and on every row's last token alone it is slow
             self._forward(self.llm.model.base_model, ids, positions, mask if padded else None)
-            places = {prompt: place for place, prompt in enumerate(unique)}
-            where = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=llm.device)
-            self.cache.batch_select_indices(where)
+            where = torch.arange(len(prompts), device=llm.device)
+            if shared:
+                places = {prompt: place for place, prompt in enumerate(unique)}
+                where = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=llm.device)
+                self.cache.batch_select_indices(where)
             self.mask = mask[where] if padded else None
         self.lengths = lengths
 
@@ -131,6 +139,21 @@ class Context:
             use_cache=True,
             **options,
         )
+
+
+@torch.inference_mode()
+def check_decoding(llm: Llm) -> None:
+    """Raise GlpError unless texts can be generated from the model: two rows of unlike length, two tokens each."""
+    rows = [llm.encode("The weather this week"), llm.encode("A")]
+    try:
+        context = Context(llm, rows)
+        last = torch.tensor([row[-1:] for row in rows], device=llm.device)
+        for _ in range(2):
+            last = context.feed(last, keep=1)[:, -1].argmax(-1, keepdim=True)
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
+        raise GlpError(
+            f"{llm.title} ({type(llm.model).__name__}) cannot be generated from here, so steering would fail: {error}. Take another model."
+        ) from error
 
 
 def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:

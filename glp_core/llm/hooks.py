@@ -20,7 +20,10 @@ Edit = Callable[[Tensor], Tensor]
 Output = Tensor | tuple[Tensor, ...]
 """What a block returns, by family and version of transformers."""
 
-LAYER_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.language_model.layers", "language_model.layers")
+LAYER_PATHS = (
+    *("model.layers", "transformer.h", "gpt_neox.layers", "model.language_model.layers", "language_model.layers"),
+    *("model.decoder.layers", "transformer.blocks", "backbone.layers"),  # OPT, MPT, Mamba
+)
 HOOKED = "_glp_core_hooked"
 """Attribute of a layer that has the permanent hook."""
 
@@ -57,7 +60,7 @@ def layers_path(model: nn.Module) -> str:
             return path
     raise GlpError(
         f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
-        "Use a Llama, GPT-2, GPT-NeoX, Qwen or Gemma model, or add its path to glp_core.llm.hooks.LAYER_PATHS."
+        "Add its path to glp_core.llm.hooks.LAYER_PATHS."
     )
 
 

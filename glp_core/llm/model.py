@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -76,19 +76,20 @@ class Llm:
     @property
     def first_id(self) -> int:
         """The token put before every text: an attention sink, never edited, collected or scored."""
-        bos = self.tokenizer.bos_token_id
-        return bos if bos is not None else self.tokenizer.eos_token_id
+        tokenizer = self.tokenizer
+        named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+        return next((i for i in named if i is not None), 0)
 
     def encode(self, text: str, *, max_tokens: int | None = None) -> list[int]:
-        """Return the text's token ids, first_id before them, cut to `max_tokens` in all."""
-        ids = [self.first_id, *self.tokenizer.encode(text, add_special_tokens=False)]
+        """Return the text's token ids, first_id before them, cut to `max_tokens` in all; names of control tokens stay text."""
+        ids = [self.first_id, *self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)]
         return ids[:max_tokens]
 
     def encode_all(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
         """Return for each text what `encode` does, tokenised together: many times faster for thousands of texts."""
         if not texts:
             return []
-        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [[self.first_id, *ids[: None if max_tokens is None else max_tokens - 1]] for ids in rows]
 
     def encode_chat(self, messages: Sequence[dict[str, str]], *, answer: bool = True) -> list[int]:
@@ -160,16 +161,34 @@ def load_llm(source: LlmSource, *, device: torch.device | str = "cpu", dtype: to
     try:
         with _no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(where, **safe)
-            model = _load_model(where, dtype=dtype or native_dtype(device), use_safetensors=True, **safe)
+            model, report = _load_model(where, dtype=dtype or native_dtype(device), use_safetensors=True, **safe)
     except (OSError, ValueError, SafetensorError) as error:
         raise GlpError(f"Could not load the LLM from {where!r}: {error}") from error
-    return Llm(model.to(device), tokenizer, source.title or source.name)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise GlpError(
+            f"{where} lacks {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' * (len(missing) > 3)}): they would be "
+            "random. Save the whole causal language model, head included."
+        )
+    llm = Llm(model.to(device), tokenizer, source.title or source.name)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise GlpError(
+            f"The tokenizer in {where} has {len(tokenizer):,} ids, the model's embedding {rows:,} rows: they do not belong together. "
+            "Take the model's own tokenizer, or resize the embedding."
+        )
+    return llm
 
 
-def _load_model(where: str, **options: object) -> "PreTrainedModel":
-    """Load with torch's own attention, or plain attention for the families that have no other (Gemma 2); no kernel is fetched."""
+def _load_model(where: str, **options: object) -> "tuple[PreTrainedModel, dict[str, Any]]":
+    """Load with torch's own attention, or plain attention for the families that have no other (Gemma 2); no kernel is fetched.
+
+    Returns:
+        The model, and what transformers says of its tensors. The prefix of a compiled model's names is left out.
+    """
     from transformers import AutoModelForCausalLM
 
+    options |= {"output_loading_info": True, "key_mapping": {r"^_orig_mod\.": ""}}
     try:
         return AutoModelForCausalLM.from_pretrained(where, attn_implementation="sdpa", **options)
     except ValueError as error:

@@ -29,6 +29,12 @@ SIZES = {
     "gemma": GATED | {"head_dim": 8},
     "gemma2": GATED | {"head_dim": 8},
     "gpt_neox": COMMON | {"intermediate_size": 48, "max_position_embeddings": 256},
+    "opt": COMMON | {"ffn_dim": 48, "word_embed_proj_dim": WIDTH, "max_position_embeddings": 256},
+    "mpt": {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": 256},
+    "mamba": {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "state_size": 8},
+    "lfm2": GATED | {"layer_types": ["conv", "full_attention"] * 2, "block_multiple_of": 8},
+    "gemma3_text": GATED | {"head_dim": 8, "sliding_window": 16},
+    "mixtral": GATED | {"num_local_experts": 4},
     "gpt2": {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 256},
 }
 
