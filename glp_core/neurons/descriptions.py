@@ -131,6 +131,8 @@ def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: Hel
     named = named[held_out.measures[named]]
     both = len(np.intersect1d(named, measuring))
     enough = len(measuring) >= LEAST_FIRING
+    if enough and not both:  # what the choosing half shared is not so elsewhere
+        return SideEvidence(_peaks(snippets), [], None, None, 0, len(measuring))
     return SideEvidence(
         in_words(found),
         [trait.words for trait in found],

@@ -136,6 +136,15 @@ def test_a_side_whose_tokens_share_nothing_says_so():
     assert describe_side([], few[:0], held_out).words == "nothing in common"
 
 
+def test_what_does_not_hold_on_the_other_half_is_not_said():
+    tokens = held_out_tokens(planted())
+    rows, _ = firing_after_social(tokens)
+    odd = tokens.document % 2 == 1
+    elsewhere = np.flatnonzero(odd & np.array([piece.strip() == "rain" for piece in tokens.pieces]))[:12]
+    side = describe_side(neuron().top, np.sort(np.concatenate([rows[~odd[rows]], elsewhere])), HeldOut(tokens, planted()))
+    assert side.words.startswith("nothing in common") and side.keys == [] and side.firing == 12
+
+
 def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
     first = describe_automatically(index)[0]
