@@ -22,13 +22,10 @@ with st.container(horizontal=True):
     for number, card in enumerate(ways.story(), start=1):
         ways.draw(card, number=number)
 
-left, right = st.columns([2, 3], gap="large")
-with left:
-    frame.heading("This workspace")
-    st.html(frame.facts(facts.facts(workspace, workspace_facts.glp(), resources.number_type())))
-with right:
-    frame.heading("Or begin with an example")
-    with st.container(horizontal=True):
-        for card in ways.CARDS:
-            ways.draw(card)
+frame.heading("Or begin with an example")
+with st.container(horizontal=True):
+    for card in ways.CARDS:
+        ways.draw(card)
 readable.draw()
+frame.heading("This workspace")
+st.html(frame.facts(facts.facts(workspace, workspace_facts.glp(), resources.number_type())))

@@ -48,7 +48,12 @@ def draw(report: Json) -> list[File]:
     st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
     st.caption(MEANING)
     rows = table(report)
-    st.dataframe(rows, hide_index=True, alt="Hypervolume of every arm along every direction, and the walk's verdicts")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=38 + 35 * len(rows),
+        alt="Hypervolume of every arm along every direction, and the walk's verdicts",
+    )
     return [
         File("CSV: all directions", "pareto.csv", starred.as_csv(rows), "text/csv"),
         File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
@@ -114,13 +119,14 @@ def hypervolumes(entry: Json) -> go.Figure:
         error_x={
             "array": [high - value for value, (_, high) in zip(values, intervals, strict=True)],
             "arrayminus": [value - low for value, (low, _) in zip(values, intervals, strict=True)],
-            "thickness": 1.2,
+            "color": charts.GREY,
+            "thickness": 2,
             "width": 4,
         },
         customdata=[[low, high] for low, high in intervals],
         hovertemplate="%{y}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
     )
-    return charts.layout(figure, x="Hypervolume (95% interval)", height=110 + 46 * len(arms), legend=False)
+    return charts.layout(figure, x="Hypervolume", height=110 + 46 * len(arms), legend=False)
 
 
 def table(report: Json) -> pd.DataFrame:
@@ -134,11 +140,12 @@ def _row(entry: Json) -> dict[str, str]:
         if arm in entry["arms"]:
             low, high = entry["arms"][arm]["hypervolume_ci"]
             row[charts.ARM_TITLES[arm]] = f"{entry['arms'][arm]['hypervolume']:.2f} [{low:.2f}, {high:.2f}]"
-    for against, words in (("raw", "raw"), ("glp", "the paper's")):
-        row[f"walk beside {words}"] = _verdict(entry["differences"], against)
-        row[f"at each one's best, beside {words}"] = _verdict(entry["best_differences"], against)
-    return row
+    for key, words in (("differences", "the walk against"), ("best_differences", "at best, against")):
+        for other, name in (("raw", "raw"), ("glp", "the paper's")):
+            row[f"{words} {name}"] = _verdict(entry[key], other)
+    return {title: cell for title, cell in row.items() if cell}
 
 
-def _verdict(differences: Mapping[str, Json], against: str) -> str:
-    return str(differences.get(f"walk-{against}", {}).get("verdict", "not measured"))
+def _verdict(differences: Mapping[str, Json], other: str) -> str:
+    """Return ahead, level or behind; nothing where it was not measured."""
+    return str(differences.get(f"walk-{other}", {}).get("verdict", ""))

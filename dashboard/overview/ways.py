@@ -10,8 +10,8 @@ from dashboard.widgets import frame
 from dashboard.widgets.starred import neuron_name
 from glp_core.files import Json
 
-STEP_WIDTH, CARD_WIDTH = 182, 238
-"""Pixels: five steps and two cards fit side by side at 1280."""
+STEP_WIDTH, CARD_WIDTH = 178, 304
+"""Pixels: five steps, or three cards, fit side by side at 1280."""
 
 
 class Card(NamedTuple):
@@ -90,7 +90,7 @@ def story() -> list[Card]:
         ),
         Card(
             "steering",
-            "See it break, and hold",
+            "Push harder",
             "A harder push, run at once: raw text falls apart, text on the manifold holds.",
             ":material/bolt:",
             {"steering_strength": "1.4", "steering_live": "true"},
@@ -117,7 +117,7 @@ def _neuron() -> Card:
     """Return the step to the neuron that detects the story's concept best, or to the list of neurons where none was probed."""
     rows = (workspace_facts.report("probing") or {}).get("rows", [])
     chosen: Json | None = next((row for row in rows if "sent" in str(row["task"])), max(rows, key=_auc, default=None))
-    title, icon = "Open a neuron that knows", ":material/hub:"
+    title, icon = "Open a neuron", ":material/hub:"
     if chosen is None:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})
     best = chosen["glp"]

@@ -222,7 +222,9 @@ def _short(value: float) -> str:
     return (
         scientific(value)
         if abs(value) >= 1e4 or 0 < abs(value) < 1e-3
-        else f"{value:.3g}"
+        else f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:.1f}"
         if abs(value) >= 10
         else f"{value:.3f}"
     )

@@ -42,6 +42,9 @@ def controls() -> str:
         _select("y", MEASURES, width=170)
         _select("fit", POINTS, width=130)
         _paper()
+        with st.popover("Picture format", icon=":material/photo_camera:"):
+            words = "The camera above the figure saves"
+            st.segmented_control(words, ("png", "svg"), default="png", required=True, key="scaling_camera")
         with st.popover("Own runs", icon=":material/folder_open:"):
             folder = st.text_input("Folder of runs", key="scaling_own", persist_state="session", placeholder="/path/to/runs")
             st.markdown(FORMAT)
@@ -78,10 +81,6 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
         frame.share("scaling", values)
         files = [File("CSV: every checkpoint", "scaling.csv", law.export(shown.runs), "text/csv")] if shown.runs else []
         frame.download(files, key="scaling_download")
-        with st.popover("Picture format", icon=":material/photo_camera:"):
-            st.segmented_control(
-                "The camera above the figure saves", ("png", "svg"), default="png", required=True, key="scaling_camera"
-            )
     st.fragment(_body, run_every=REFRESH if shown.running else None)(own_folder)
 
 

@@ -15,13 +15,36 @@ def test_the_manifold_page_measures_the_example_text(open_page):
 def test_a_sweep_runs_to_its_end_in_the_chart(open_page):
     page = open_page("manifold?manifold_view=Strength&manifold_prompts=20")
     page.get_by_text("press Run").wait_for()
-    page.get_by_role("button", name="Run").click()
+    assert page.locator(".st-key-manifold_stop button").is_disabled()
+    page.locator(".st-key-manifold_run button").click()
+    page.locator(".st-key-manifold_stop button:enabled").wait_for()
+    page.get_by_text("1 running").wait_for()
     page.get_by_text("projection with the GLP brings the activation nearer on").wait_for()
+    page.locator(".st-key-manifold_run button:disabled", has_text="Measured").wait_for()
+    page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
     assert page.locator(".legendtext", has_text="Paper's projection").count() >= 1
 
 
-def test_the_map_and_the_detection_table_are_drawn(open_page):
-    page = open_page("manifold?manifold_view=Map")
+def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
+    page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
     page.get_by_text("How well a classifier tells them from real ones").wait_for()
-    page.get_by_text("What gets detected?").wait_for()
     page.get_by_test_id("stPlotlyChart").first.wait_for()
+    assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
+    page.locator(".legendtext", has_text="your text").wait_for()
+
+
+def test_the_evidence_is_one_question_at_a_time(open_page):
+    page = open_page("manifold?manifold_view=Evidence&manifold_evidence=Detection")
+    page.get_by_text("What gets detected?").wait_for()
+    page.get_by_role("radio", name="Scorecard").or_(page.get_by_role("button", name="Scorecard")).first.click()
+    page.get_by_text("wins it by construction").wait_for()
+    assert page.get_by_text("What gets detected?").count() == 0
+    assert "manifold_evidence=Scorecard" in page.url
+
+
+def test_what_does_not_fit_in_a_link_is_named_and_leaves_the_address(open_page):
+    page = open_page("manifold?manifold_view=Strength&manifold_prompts=1e999&manifold_plane=x")
+    page.get_by_text("Prompts is '1e999', wanted a number from 2 to 100").wait_for()
+    page.get_by_text("Plane is 'x', wanted one of: PCA, UMAP").wait_for()
+    assert page.get_by_label("Prompts", exact=True).input_value() == "50"
+    assert "1e999" not in page.url and "manifold_view=Strength" in page.url

@@ -279,7 +279,7 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "GLP-projected", "Prompted"]
     assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top
     rows = at.dataframe[0].value
-    assert rows["walk beside raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
+    assert rows["the walk against raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):

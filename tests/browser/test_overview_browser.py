@@ -1,0 +1,66 @@
+"""The Overview in a real browser: its address, the story's links, and colours that everybody can read."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+NUMBERS = re.compile(r"[\d.]+")
+
+
+def luminance(colour):
+    """Relative luminance by WCAG 2."""
+    channels = [value / 255 for value in colour[:3]]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(front, back, opacity=1.0):
+    """Contrast of a colour on an opaque one, by WCAG 2."""
+    alpha = opacity * (front[3] if len(front) > 3 else 1.0)
+    mixed = [alpha * f + (1 - alpha) * b for f, b in zip(front[:3], back[:3], strict=True)]
+    high, low = sorted((luminance(mixed), luminance(back)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def numbers(words):
+    return [float(number) for number in NUMBERS.findall(words)]
+
+
+def test_the_name_of_the_overview_is_an_address_and_its_links_keep_their_state(open_page):
+    page = open_page("overview")
+    page.get_by_text("One story in five clicks").wait_for()
+    assert page.get_by_text("Page not found").count() == 0
+    page.get_by_role("link", name="4. See the distance").click()
+    page.get_by_text("press Run").wait_for()
+    assert "manifold_view=Strength" in page.url
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_captions_and_the_primary_button_can_be_read(open_page, dark):
+    page = open_page("manifold?manifold_view=Strength", dark=dark)
+    page.get_by_text("press Run").wait_for()
+    page.locator(".st-key-manifold_run button:enabled").wait_for()
+    button = page.locator(".st-key-manifold_run button")
+    words = button.locator("p").evaluate("node => getComputedStyle(node).color")
+    assert contrast(numbers(words), numbers(button.evaluate("node => getComputedStyle(node).backgroundColor"))) >= 4.5
+    page = open_page("overview", dark=dark)
+    caption = page.get_by_test_id("stCaptionContainer").first
+    caption.wait_for()
+    back = page.get_by_test_id("stApp").evaluate("node => getComputedStyle(node).backgroundColor")
+    opacity = float(caption.evaluate("node => getComputedStyle(node).opacity"))
+    front = caption.locator("p").first.evaluate("node => getComputedStyle(node).color")
+    assert contrast(numbers(front), numbers(back), opacity) >= 4.5
+
+
+def test_headings_go_down_one_level_at_a_time(open_page):
+    for path, words in (
+        ("overview", "This workspace"),
+        ("scaling", "What would it take?"),
+        ("manifold?manifold_view=Evidence", "equal"),
+    ):
+        page = open_page(path)
+        page.get_by_role("heading").get_by_text(words).or_(page.get_by_role("heading", name=words)).first.wait_for()
+        levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(node => +node.tagName[1])")
+        assert levels[0] == 1 and all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels
