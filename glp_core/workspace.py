@@ -165,7 +165,11 @@ class Workspace:
         from glp_core.prior.walk import WalkRule, WalkSettings
 
         chosen = (self.report("walk_tuning") or {}).get("chosen")
-        return WalkRule.of(chosen) if chosen else WalkSettings()
+        try:
+            return WalkRule.of(chosen) if chosen else WalkSettings()
+        except (TypeError, KeyError, AttributeError) as error:
+            again = "Make it again with `python -m glp_core tune-walk`."
+            raise GlpError(f"{self.report_path('walk_tuning')} holds no walk that was chosen: {error!r}. {again}") from error
 
     @property
     def torch_dtype(self) -> "torch.dtype":

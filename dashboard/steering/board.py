@@ -60,11 +60,11 @@ def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> st
 def _subtitle(comparison: Comparison, arm: str) -> str:
     request = comparison.request
     push = f"{request.strength:+.2g} × median norm"
-    noise = f"noise {request.noise_level:g}"
+    noise, walk = f"noise {request.noise_level:g}", request.walk_numbers
     subtitles = {
         "unsteered": "as the model writes",
         "raw": push,
-        "walk": f"{push}, in {request.pushes}",
+        "walk": f"{push}, in {walk.pushes}" if walk else f"{push}, in parts",
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",

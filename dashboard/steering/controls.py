@@ -166,7 +166,14 @@ def _projection(params: Params) -> None:
 
 
 def _walk(params: Params) -> None:
-    noise, pushes = params["walk_noise"], params["pushes"]
+    noise, pushes, walk = params["walk_noise"], params["pushes"], params["walk"]
+    if walk.default == request.TUNED:
+        words = (
+            "tuned: short pushes go one way, long ones another, as was best on other texts; own numbers: the same way for all."
+        )
+        walk_by = st.selectbox("Walk", (request.TUNED, request.OWN_NUMBERS), width=140, help=words, **walk.bound)
+        if walk_by == request.TUNED:
+            return
     words = "Noise that each small push is given before the GLP takes it away again, 0 to 1."
     st.number_input("Noise level", 0.0, 1.0, noise.default, 0.05, width=115, help=words, **noise.bound)
     words = "Parts that the whole push is cut into."
@@ -187,7 +194,7 @@ def _more(params: Params) -> None:
     if extra == "walk" != values["projection"]:
         with st.container(horizontal=True):
             _walk(params)
-    if "walk" in used:
+    if "walk" in used and values["walk"] == request.OWN_NUMBERS:
         words = "Share of the push that is put back after every part: 0 leaves it to the GLP, 1 holds the push exactly."
         st.slider("Held share", 0.0, 1.0, params["hold"].default, 0.05, help=words, **params["hold"].bound)
     if used & {request.PAPERS, request.GAUSSIAN}:

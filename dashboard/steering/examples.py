@@ -9,6 +9,7 @@ from typing import NamedTuple
 from dashboard.service import workspace_facts
 from dashboard.steering import strength
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.steering.direction_facts import DirectionFacts
 
 LONGEST_PROMPT = 4_000
@@ -46,6 +47,32 @@ class Walk(NamedTuple):
     noise_level: float = 0.25
     pushes: int = 16
     hold: float = 0.0
+    tilt: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """The numbers in words."""
+        ends = [self.noise_level * (1 - self.tilt), self.noise_level * (1 + self.tilt)]
+        noise = f"noise level {self.noise_level:g}"
+        if self.tilt:
+            noise = f"noise level {ends[0]:.2g} {'falling' if self.tilt < 0 else 'rising'} to {ends[1]:.2g}"
+        return f"{self.pushes} pushes at {noise}, {self.hold:.0%} held"
+
+
+class WalkRule(NamedTuple):
+    """How walks go by the length of their push, as `tune-walk` chose."""
+
+    short: Walk
+    long: Walk
+    border: float
+    """Length in latents, in sqrt(d), from which on pushes are long."""
+    lengths: dict[str, float]
+    """Of a push of strength 1, by direction."""
+
+    def at(self, direction: str, strength: float) -> Walk | None:
+        """Return how a push along a direction goes, None where its length is not known before the run."""
+        length = self.lengths.get(direction)
+        return None if length is None else self.long if abs(strength) * length > self.border else self.short
 
 
 def first(directions: Sequence[DirectionFacts]) -> Example:
@@ -63,15 +90,24 @@ def first(directions: Sequence[DirectionFacts]) -> Example:
         return EXAMPLES[0]  # not measured here, or damaged: the page works without it
 
 
-def walk() -> Walk:
-    """Return how walks go in this workspace: as `tune-walk` chose, else by default."""
+def walk_rule() -> WalkRule | None:
+    """Return how walks go in this workspace by the length of their push, or None where `tune-walk` has not chosen."""
     try:
-        chosen = (workspace_facts.report("walk_tuning") or {})["chosen"]
-        return Walk(
-            _within(chosen["noise_level"], 0, 1), int(_within(chosen["pushes"], 1, MOST_PUSHES)), _within(chosen["hold"], 0, 1)
+        report = workspace_facts.report("walk_tuning") or {}
+        chosen, lengths = report["chosen"], report["lengths"]
+        border = _within(chosen["border"], 0, 1000)
+        return WalkRule(
+            _walk(chosen["short"]), _walk(chosen["long"]), border, {k: _within(v, 0, 1000) for k, v in lengths.items()}
         )
-    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
-        return Walk()
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return None
+
+
+def _walk(settings: Json) -> Walk:
+    pushes = int(_within(settings["pushes"], 1, MOST_PUSHES))
+    return Walk(
+        _within(settings["noise_level"], 0, 1), pushes, _within(settings["hold"], 0, 1), _within(settings.get("tilt", 0), -1, 1)
+    )
 
 
 def _within(value: float, low: float, high: float) -> float:

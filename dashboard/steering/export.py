@@ -111,9 +111,9 @@ def as_html(comparison: Comparison, colour: str, facts: Json, link: str) -> str:
 
 def _projections(request: Request) -> list[tuple[str, str]]:
     """Return how each projection of a comparison was set up."""
-    noise = f"noise level {request.noise_level:g}"
+    noise, walk = f"noise level {request.noise_level:g}", request.walk_numbers
     settings = {
-        "walk": f"{request.pushes} pushes at noise level {request.walk_noise:g}, {request.hold:.0%} held",
+        "walk": walk.words if walk else "as tuned, by the length of the push",
         "glp": f"{noise}, {request.solver}, {request.steps} steps",
         "norm": "to the norm before the push",
         "gaussian": noise,

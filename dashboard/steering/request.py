@@ -28,6 +28,9 @@ PAPERS, GAUSSIAN = "paper's projection", "Gaussian prior"
 PROJECTIONS: dict[str, "Kind"] = {"walk": "walk", PAPERS: "glp", "norm-restored": "norm", GAUSSIAN: "gaussian"}
 """Ways to bring a steered activation back, as a person reads them, and their arms."""
 EXTRAS = ("none", *PROJECTIONS)
+TUNED, OWN_NUMBERS = "tuned", "own numbers"
+"""How a walk goes: by the length of its push, as the workspace's tuning chose, or by the numbers that stand beside."""
+WALK_NUMBERS = ("steering_walk_noise", "steering_pushes", "steering_hold")
 COLOURINGS = ("distance", "surprise", "none")
 NO_DIRECTIONS = "no directions"
 WITHOUT_EFFECT = ("colour", "live")
@@ -36,7 +39,8 @@ WITHOUT_EFFECT = ("colour", "live")
 
 def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
     """Return the page's parameters by short name; the defaults are the first example."""
-    first, walk = examples.first(directions), examples.walk()
+    first, walk = examples.first(directions), examples.Walk()
+    walks = (OWN_NUMBERS,) if examples.walk_rule() is None else (TUNED, OWN_NUMBERS)
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
     direction = next((title for title in titles if title.lower() == first.direction.lower()), titles[0])
     return {
@@ -45,6 +49,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "direction": url.choice("steering_direction", "Direction", direction, titles),
         "strength": url.number("steering_strength", "Strength", first.strength, -3.0, 3.0),
         "projection": url.choice("steering_projection", "Projection", "walk", tuple(PROJECTIONS)),
+        "walk": url.choice("steering_walk", "Walk", walks[0], walks),
         "walk_noise": url.number("steering_walk_noise", "Noise of a push", walk.noise_level, 0.0, 1.0),
         "pushes": url.whole("steering_pushes", "Pushes", walk.pushes, 1, MOST_PUSHES),
         "hold": url.number("steering_hold", "Held share", walk.hold, 0.0, 1.0),
@@ -62,8 +67,12 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
 
 
 def open_old_link() -> None:
-    """Let a link from before there was a choice of projection open as it did: with the paper's projection, where it sets it up."""
+    """Let a link from before there was a choice open as it did: with its own numbers of a walk, with the paper's projection."""
     query = st.query_params
+    if "steering_walk" not in query and any(key in query for key in WALK_NUMBERS) and examples.walk_rule() is not None:
+        with suppress(StreamlitAPIException):
+            query["steering_walk"] = OWN_NUMBERS
+            st.rerun()
     if "steering_projection" in query:
         return
     extra, numbers = query.get("steering_extra"), ("steering_noise", "steering_solver", "steering_steps")
@@ -108,6 +117,15 @@ class Request:
     """One of EXTRAS."""
     prior: str = ""
     """Name of the GLP that projects; empty: the workspace's own."""
+    walk: str = OWN_NUMBERS
+    """TUNED or OWN_NUMBERS."""
+
+    @property
+    def walk_numbers(self) -> examples.Walk | None:
+        """How the walk goes; None where only the run tells, by the length of its push."""
+        rule = examples.walk_rule() if self.walk == TUNED else None
+        own = examples.Walk(self.walk_noise, self.pushes, self.hold)
+        return own if rule is None else rule.at(self.direction, self.strength)
 
     @property
     def projected(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import streamlit as st
@@ -13,7 +13,7 @@ from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
 from dashboard.steering.comparison import CleanReading, Comparison, Start, collect
-from dashboard.steering.request import WITHOUT_EFFECT, Request, checked, widget_values
+from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -158,6 +158,7 @@ def work(request: Request) -> Work:
 
 def _arms(request: Request, vector: Tensor) -> list[Arm]:
     from glp_core.prior.projection import make_projector
+    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm
 
     workspace, glp = resources.workspace(), resources.prior(request.prior)
@@ -172,6 +173,6 @@ def _arms(request: Request, vector: Tensor) -> list[Arm]:
             steps=request.steps,
             solver=request.solver,
             layer=workspace.layer,
-            walk=replace(workspace.walk(), noise_level=request.walk_noise, pushes=request.pushes, hold=request.hold),
+            walk=workspace.walk() if request.walk == TUNED else WalkSettings(request.walk_noise, request.pushes, request.hold),
         )
     return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]

@@ -119,6 +119,46 @@ def test_live_runs_again_when_a_control_that_matters_changes(llm):
     assert second["unsteered"] == first["unsteered"] and second["raw"] != first["raw"]
 
 
+TUNING = {
+    "chosen": {
+        "short": {"noise_level": 0.1, "pushes": 4, "hold": 0.5},
+        "long": {"noise_level": 0.25, "pushes": 16, "hold": 0.0, "tilt": -0.6},
+        "border": 0.9,
+    },
+    "lengths": {"up": 1.5, "positive": 1.2},
+}
+
+
+def test_a_tuned_workspace_walks_by_its_rule_until_own_numbers_are_asked_for(llm, workspace):
+    workspace.save_report("walk_tuning", TUNING)
+    query = {"steering_tokens": "8", "steering_direction": "upwards", "steering_prompt": "The cat", "steering_strength": "0.8"}
+    direction, glp, texts = workspace.direction("up"), resources.glp(), {}
+    for name, settings in (("tuned", workspace.walk()), ("own", WalkSettings(0.3, 8, 0.5))):
+        arms = [Arm("walk", direction.vector, 0.8, make_projector("walk", glp=glp, walk=settings))]
+        text = "".join(s.text for s in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(8)))
+        texts[name] = re.sub(r"<[^>]+>", "", html.unescape(drawn(text)))
+    at = run(open_page(**query))
+    assert not at.exception and board(at)["walk"] == texts["tuned"]
+    assert at.selectbox(key="steering_walk").value == request.TUNED
+    assert not [one for one in at.number_input if one.key == "steering_pushes"]
+    own = {"steering_walk_noise": "0.3", "steering_pushes": "8", "steering_hold": "0.5"}
+    at = run(open_page(**query, **own))  # a link of before there was a choice
+    assert at.selectbox(key="steering_walk").value == request.OWN_NUMBERS
+    assert board(at)["walk"] == texts["own"]
+
+
+def test_the_words_of_a_tuned_walk_are_those_of_its_pushs_length(llm, workspace):
+    workspace.save_report("walk_tuning", TUNING)
+    rule = examples.walk_rule()
+    assert rule.at("up", 0.3).words == "4 pushes at noise level 0.1, 50% held"
+    assert rule.at("up", -1.0).words == "16 pushes at noise level 0.4 falling to 0.1, 0% held"
+    assert rule.at("unit:1/2", 1.0) is None
+    workspace.save_report("walk_tuning", {"chosen": {"short": 3}, "lengths": {}})
+    assert examples.walk_rule() is None
+    with pytest.raises(GlpError, match="tune-walk"):
+        workspace.walk()
+
+
 def test_the_page_begins_with_the_walk_of_the_core():
     first = {name: param.default for name, param in request.params([]).items()}
     assert WalkSettings() == WalkSettings(noise_level=first["walk_noise"], pushes=first["pushes"], hold=first["hold"])
