@@ -27,7 +27,7 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             buttons = st.container(horizontal=True, width="content", gap="small")
             _live(params)
-    left, right = st.columns([1, 3], gap="medium")
+    left, right = st.columns([2, 5], gap="medium")
     with left:
         _direction(params, directions)
     with right:
