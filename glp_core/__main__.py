@@ -13,6 +13,7 @@ COMMANDS = {
     "setup": "Check the data files and convert the demo's language model.",
     "collect": "Run the LLM over the corpus and store a layer's activations.",
     "train": "Train a GLP on stored activations.",
+    "blend": "Blend the weights of further training with those that it went on from.",
     "sweep": "Train several sizes one after another, score their checkpoints, publish their logs.",
     "scaling": "Fit the scaling law to the runs; write reports/scaling.json.",
     "directions": "Make all shipped directions again from their recipes.",
@@ -39,7 +40,7 @@ COMMANDS = {
 
 ROOMS = {
     "data": ("setup", "collect", "bank"),
-    "training": ("train", "sae", "sweep"),
+    "training": ("train", "blend", "sae", "sweep"),
     "steering": ("direction", "directions", "steer-sentiment", "tune-walk", "steer", "pareto", "strengths", "first-press"),
     "neurons": ("index", "probe", "describe", "map"),
     "evaluation": ("evaluate", "solvers", "detect", "scorecard", "zones", "scaling"),
