@@ -23,6 +23,8 @@ ROWS = 4
 row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one."""
 
 
+ALIKE = 0.2
+"""Logits that differ by less than this share of the largest may come from rounding."""
 SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
 """Kinds of cache whose prompts are read once for all rows that share them."""
 
@@ -143,13 +145,19 @@ class Context:
 
 @torch.inference_mode()
 def check_decoding(llm: Llm) -> None:
-    """Raise GlpError unless texts can be generated from the model: two rows of unlike length, two tokens each."""
+    """Raise GlpError unless rows of unlike length, read token by token, say what they say when read whole."""
     rows = [llm.encode("The weather this week"), llm.encode("A")]
     try:
         context = Context(llm, rows)
-        last = torch.tensor([row[-1:] for row in rows], device=llm.device)
         for _ in range(2):
-            last = context.feed(last, keep=1)[:, -1].argmax(-1, keepdim=True)
+            last = torch.tensor([row[-1:] for row in rows], device=llm.device)
+            logits = context.feed(last, keep=1)[:, -1].float()
+            whole = torch.stack(
+                [llm.model(input_ids=torch.tensor([row], device=llm.device)).logits[0, -1] for row in rows]
+            ).float()
+            if not (logits - whole).abs().max() <= ALIKE * whole.abs().max():
+                raise RuntimeError("token by token it says something else than when it reads the text whole")
+            rows = [[*row, int(token)] for row, token in zip(rows, whole.argmax(-1), strict=True)]
     except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
         raise GlpError(
             f"{llm.title} ({type(llm.model).__name__}) cannot be generated from here, so steering would fail: {error}. Take another model."

@@ -18,6 +18,7 @@ from glp_core.data.corpus import documents
 from glp_core.data.parts import documents_for, join, span_of
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
+from glp_core.llm.decoding import check_decoding
 from glp_core.llm.model import Llm, load_llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
 from glp_core.workspace import DTYPES, Workspace, torch_dtype
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         source = llm_source(args.llm)
         device = device_of(args)
         llm = load_llm(source, device=device, dtype=torch_dtype(args.dtype, device))
+        check_decoding(llm)
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)
