@@ -10,8 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from glp_core.errors import GlpError
-from glp_core.files import file_digest, read_json, replacing, write_json, write_tensors
-from glp_core.prior.checkpoint import check_safetensors
+from glp_core.files import file_digest, read_json, replacing, tensor_header, write_json, write_tensors
 
 
 def blend(further: Path, start: Path, share: float, out: Path) -> None:
@@ -25,7 +24,7 @@ def blend(further: Path, start: Path, share: float, out: Path) -> None:
     folders = {"further": further, "start": start}
     paths = {name: folder / "final.safetensors" for name, folder in folders.items()}
     for path in paths.values():
-        check_safetensors(path)
+        tensor_header(path)
     new, old = (load_file(path) for path in paths.values())
     if {name: tensor.shape for name, tensor in new.items()} != {name: tensor.shape for name, tensor in old.items()}:
         raise GlpError(f"{further} and {start} hold weights of other shapes: a blend needs two GLPs of one shape.")

@@ -109,7 +109,7 @@ def _compare_cells(ours: Cell, theirs: Cell, seed: int) -> Json:
 def _compare_columns(a: Numbers, b: Numbers, ours: Numbers, theirs: Numbers, *, seed: int) -> Json:
     """Return the ratio of repetitions a and b, and the difference of concepts."""
     top, bottom = resampled_means(a, seed=seed), resampled_means(b, seed=seed)
-    ratio = np.nanmean(a) / np.nanmean(b) if np.nanmean(b) > 0 else math.nan
+    ratio = float(np.nanmean(a) / np.nanmean(b)) if np.nanmean(b) > 0 else math.nan
     result = _with_interval("repetition_ratio", Interval(ratio, *percentiles(top / np.where(bottom > 0, bottom, np.nan))))
     return result | _with_interval("concept_difference", bootstrap_mean(ours - theirs, seed=seed))
 
