@@ -14,7 +14,7 @@ from glp_core.workspace import Workspace
 from tests.bench import accelerator
 from tests.support.pages import make_workspace
 
-COMPUTE_NOTHING = {"setup", "scaling", "describe", "map", "pareto"}
+COMPUTE_NOTHING = {"setup", "blend", "scaling", "describe", "map", "pareto"}
 """Commands without a model's arithmetic."""
 
 

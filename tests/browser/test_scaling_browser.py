@@ -36,5 +36,5 @@ def test_a_link_with_a_prior_steers_with_it(open_page):
         assert page.locator(".st-key-prior input").input_value() == name
         page.locator(".st-key-steering_start button").click()
         page.wait_for_selector("[data-run=done]")
-        texts.append(page.locator("[data-run] .glp-card[data-arm=glp]").inner_text())
+        texts.append(page.locator("[data-run] .glp-card[data-arm=walk]").inner_text())
     assert texts[0] != texts[1]

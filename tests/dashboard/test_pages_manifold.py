@@ -276,7 +276,7 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     at.selectbox(key="manifold_along").set_value("Good").run()
     assert "The walk is ahead of raw steering" in said(at)
     lines, bars = figures(at)[:2]
-    assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "GLP-projected", "Prompted"]
+    assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "Paper's projection", "Prompted"]
     assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top
     rows = at.dataframe[0].value
     assert rows["the walk against raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]

@@ -13,7 +13,7 @@ from dashboard.widgets import frame
 from glp_core.data.bank import Bank
 from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering.generation import Arm, Sampling, generate
 from tests.support import tiny
 from tests.support.steering_page import board, open_page, run
@@ -117,16 +117,17 @@ FIRST = {
 
 def test_the_page_opens_with_the_example_of_measured_effect_and_the_tuned_walk(llm, workspace):
     workspace.save_report("first_press", FIRST)
-    workspace.save_report("walk_tuning", {"chosen": asdict(WalkSettings(noise_level=0.2, pushes=8, hold=0.5, fresh=False))})
+    rule = WalkRule(WalkSettings(noise_level=0.2, pushes=8, hold=0.5, fresh=False), WalkSettings(0.3, 4), border=0.5)
+    workspace.save_report("walk_tuning", {"chosen": asdict(rule), "lengths": {}})
     at = open_page()
     assert at.text_area(key="steering_prompt").value == "The weather was"
     assert at.selectbox(key="steering_direction").value == "upwards"
     assert at.slider(key="steering_strength").value == 0.7
-    keys = ("steering_seed", "steering_tokens", "steering_temperature", "steering_walk_noise", "steering_pushes")
-    assert [at.number_input(key=key).value for key in keys] == [5, 8, 0.5, 0.2, 8]
+    keys = ("steering_seed", "steering_tokens", "steering_temperature")
+    assert [at.number_input(key=key).value for key in keys] == [5, 8, 0.5]
     walked = board(run(at))["walk"]
     settings = resources.workspace().walk()
-    assert settings == WalkSettings(noise_level=0.2, pushes=8, hold=0.5, fresh=False)
+    assert settings == rule
     projector = make_projector("walk", glp=resources.glp(), walk=settings)
     arm = Arm("walk", workspace.direction("up").vector, 0.7, projector)
     site = Site(llm, workspace.layer, workspace.median_norm)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import say
-from glp_core.training.blend import blend
+from glp_core.training.start import blend
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
