@@ -13,13 +13,11 @@ def test_the_manifold_page_measures_the_example_text(open_page):
 
 
 def test_a_sweep_runs_to_its_end_in_the_chart(open_page):
-    page = open_page("manifold?manifold_view=Strength&manifold_prompts=20")
+    page = open_page("manifold?manifold_view=Strength&manifold_prompts=4")
     page.get_by_text("press Run").wait_for()
     assert page.locator(".st-key-manifold_stop button").is_disabled()
     page.locator(".st-key-manifold_run button").click()
-    page.locator(".st-key-manifold_stop button:enabled").wait_for()
-    page.get_by_text("1 running").wait_for()
-    page.get_by_text("projection with the GLP brings the activation nearer on").wait_for()
+
     page.locator(".st-key-manifold_run button:disabled", has_text="Measured").first.wait_for()
     page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
     assert page.locator(".legendtext", has_text="Paper's projection").count() >= 1
