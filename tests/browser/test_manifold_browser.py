@@ -12,17 +12,6 @@ def test_the_manifold_page_measures_the_example_text(open_page):
     assert page.locator(".glp-strip span").first.get_attribute("title") == "the first token is never scored"
 
 
-def test_a_sweep_runs_to_its_end_in_the_chart(open_page):
-    page = open_page("manifold?manifold_view=Strength&manifold_prompts=4")
-    page.get_by_text("press Run").wait_for()
-    assert page.locator(".st-key-manifold_stop button").is_disabled()
-    page.locator(".st-key-manifold_run button").click()
-
-    page.locator(".st-key-manifold_run button:disabled", has_text="Measured").first.wait_for()
-    page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
-    assert page.locator(".legendtext", has_text="Paper's projection").count() >= 1
-
-
 def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
     page.get_by_text("How well a classifier tells them from real ones").wait_for()
