@@ -32,8 +32,8 @@ STYLE = """
 [data-testid=stStatusWidget] button{display:none}
 [data-testid=stPageLink] a{padding-left:0;padding-right:0}
 [data-testid=stHeading] h2{font-size:1.35rem;padding:.6rem 0 .3rem}
-[data-testid=stCaptionContainer],[data-testid=stCaptionContainer] p{color:inherit;opacity:1}
-[data-testid=stCaptionContainer]{opacity:.78}
+[data-testid=stCaptionContainer]{opacity:.78!important}
+[data-testid=stCaptionContainer] p{color:inherit;opacity:1}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
 .glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
 .glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}

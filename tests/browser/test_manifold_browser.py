@@ -12,6 +12,18 @@ def test_the_manifold_page_measures_the_example_text(open_page):
     assert page.locator(".glp-strip span").first.get_attribute("title") == "the first token is never scored"
 
 
+def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
+    page = open_page("manifold?manifold_view=Strength&manifold_prompts=20")
+    page.get_by_text("press Run").wait_for()
+    assert page.locator(".st-key-manifold_stop button").is_disabled()
+    page.locator(".st-key-manifold_run button").click()
+    page.locator(".st-key-manifold_stop button:enabled").wait_for()
+    page.get_by_test_id("stSidebar").get_by_text("1 running").wait_for()
+    page.locator(".st-key-manifold_stop button").click()
+    page.locator(".st-key-manifold_run button:enabled").wait_for()
+    page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
+
+
 def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
     page.get_by_text("How well a classifier tells them from real ones").wait_for()
@@ -23,8 +35,8 @@ def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
 def test_the_evidence_is_one_question_at_a_time(open_page):
     page = open_page("manifold?manifold_view=Evidence&manifold_evidence=Detection")
     page.get_by_text("What gets detected?").wait_for()
-    page.get_by_role("radio", name="Scorecard").or_(page.get_by_role("button", name="Scorecard")).first.click()
-    page.get_by_text("wins it by construction").wait_for()
+    page.get_by_role("radio", name="Scorecard").click()
+    page.get_by_text("Scorecard: is it like the real ones?").wait_for()
     assert page.get_by_text("What gets detected?").count() == 0
     assert "manifold_evidence=Scorecard" in page.url
 
