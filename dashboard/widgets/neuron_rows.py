@@ -106,7 +106,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   })
   rows.replaceChildren(...buttons)
-  buttons.find((button) => button.dataset.neuron === focused)?.focus({ preventScroll: true })
+  const place = focused && (buttons.find((button) => button.dataset.neuron === focused) ?? buttons.find((button) => !button.tabIndex))
+  place?.focus({ preventScroll: true })
 }
 """
 

@@ -109,6 +109,8 @@ def test_tokens_and_neurons_are_reachable_by_keyboard(open_page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     wait_for_url(page, "picked=2")
+    page.get_by_text("1 of").wait_for()
+    wait_for_neurons(page)  # listed anew for the token
     page.locator("button[data-neuron]").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")

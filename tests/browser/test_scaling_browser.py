@@ -2,6 +2,8 @@
 
 import pytest
 
+from dashboard.service import priors
+
 pytestmark = pytest.mark.browser
 
 
@@ -23,3 +25,16 @@ def test_a_click_on_a_checkpoint_shows_its_numbers(open_page):
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.get_by_text("Checkpoint of").wait_for()
     assert page.locator(".glp-facts dt", has_text="Validation loss").count() == 1
+
+
+def test_a_link_with_a_prior_steers_with_it(open_page):
+    names = [prior.name for prior in priors.listed()]
+    assert len(names) >= 2
+    texts = []
+    for name in names[:2]:
+        page = open_page(f"steering?prior={name}&steering_tokens=8&steering_strength=2.0")
+        assert page.locator(".st-key-prior input").input_value() == name
+        page.locator(".st-key-steering_start button").click()
+        page.wait_for_selector("[data-run=done]")
+        texts.append(page.locator("[data-run] .glp-card[data-arm=walk]").inner_text())
+    assert texts[0] != texts[1]
