@@ -1,4 +1,4 @@
-"""Start the dashboard's server on this machine: find a free port, print the address, and run the server.
+"""Start the dashboard's server, on this machine unless told otherwise: find a free port, print the address, and run the server.
 
 Streamlit is imported after the address is printed, so that a busy port is said at once.
 """
@@ -10,27 +10,28 @@ import sys
 from pathlib import Path
 
 HOST = "127.0.0.1"
+LOCAL_NAMES = (HOST, "localhost", "::1")
 FIRST_PORT, PORTS_TRIED = 8501, 100
 APP = Path(__file__).resolve().parent / "server.py"
 
 
-def is_free(port: int) -> bool:
+def is_free(port: int, host: str = HOST) -> bool:
     """Say whether nothing listens on the port and it can be bound."""
     with socket.socket() as probe:
         # as the server does, so that a port in TIME_WAIT after the last run counts as free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
 
 
-def free_port(first: int) -> int:
+def free_port(first: int, host: str = HOST) -> int:
     """Return the first free port from `first` on; exit with a message when there is none."""
     last = min(first + PORTS_TRIED, 65_536)
     for port in range(first, last):
-        if is_free(port):
+        if is_free(port, host):
             return port
     sys.exit(f"Ports {first} to {last - 1} are all in use. Choose another with PORT=...")
 
@@ -42,14 +43,13 @@ def wanted_port(words: str) -> int:
     return int(words)
 
 
-def serve(port: int, more: list[str]) -> None:
+def serve(options: list[str]) -> None:
     """Run the server in this process until it is told to stop."""
     import click
     from streamlit.web import cli
 
-    options = [f"--server.port={port}", f"--server.address={HOST}", f"--browser.serverAddress={HOST}"]
     try:
-        cli.main(["run", str(APP), *options, *more], prog_name="streamlit", standalone_mode=False)
+        cli.main(["run", str(APP), *options], prog_name="streamlit", standalone_mode=False)
     except click.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
@@ -57,20 +57,44 @@ def serve(port: int, more: list[str]) -> None:
         sys.exit(error.exit_code)
 
 
-def main() -> None:
-    """Print the address and run the server in this process, so that Ctrl-C and TERM reach it directly."""
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    """Return the launcher's arguments, and those that are left for `streamlit run`."""
     parser = argparse.ArgumentParser(description="Start the dashboard; other options go to `streamlit run`.")
     default = os.environ.get("PORT") or str(FIRST_PORT)
     parser.add_argument("--port", type=wanted_port, default=default, help=f"first port to try (default: {default})")
+    parser.add_argument("--host", default=HOST, help=f"address to listen at (default: {HOST}, this machine only; 0.0.0.0: all)")
+    words = "a name, other than localhost, by which browsers may call the server; may be given again"
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=words)
+    parser.add_argument(
+        "--base-path", default="", metavar="PATH", help="path under which a proxy shows the dashboard, such as /glp"
+    )
     args, more = parser.parse_known_args()
-    port = free_port(args.port)
+    if args.host not in LOCAL_NAMES and not args.allow_host:
+        parser.error(f"--host {args.host} opens the server to others: say by which name they call it, with --allow-host NAME.")
+    return args, more
+
+
+def server_options(args: argparse.Namespace, port: int) -> list[str]:
+    """Return the options of `streamlit run` that these arguments stand for."""
+    named = {"port": port, "address": args.host, "baseUrlPath": args.base_path.strip("/")}
+    options = [f"--server.{name}={value}" for name, value in named.items() if value]
+    hosts = [f"--server.allowedHosts={name}" for name in (*LOCAL_NAMES, *args.allow_host)]
+    return [*options, *hosts, f"--browser.serverAddress={(args.allow_host or [HOST])[0]}"]
+
+
+def main() -> None:
+    """Print the address and run the server in this process, so that Ctrl-C and TERM reach it directly."""
+    args, more = arguments()
+    port = free_port(args.port, args.host)
     if port != args.port:
         sys.stderr.write(f"Port {args.port} is in use; taking {port}.\n")
-    sys.stderr.write(f"GLP Explorer: http://{HOST}:{port}  (Ctrl-C stops it)\n")
+    path = args.base_path.strip("/")
+    for name in args.allow_host or [HOST]:
+        sys.stderr.write(f"GLP Explorer: http://{name}:{port}{f'/{path}' if path else ''}  (Ctrl-C stops it)\n")
     sys.stderr.flush()
     os.chdir(APP.parents[1])  # where .streamlit/config.toml lies
     try:
-        serve(port, more)
+        serve([*server_options(args, port), *more])
     except KeyboardInterrupt:  # a way to end it, not an error
         sys.stderr.write("Stopped.\n")
 

@@ -1,4 +1,4 @@
-"""The web server: the app, its models loading from the first moment, `/api/ready` for probes, and headers of the careful kind."""
+"""The web server: the app, its models loading from the first moment, `/api/ready` for probes, and who and what is let in."""
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,16 +13,45 @@ import streamlit as st  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
 from starlette.requests import Request  # noqa: E402
-from starlette.responses import JSONResponse, RedirectResponse, Response  # noqa: E402
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
+from streamlit.web.server.starlette.starlette_websocket import is_host_allowed  # noqa: E402
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "same-origin"}
+POLICY = {
+    "default-src": "'self'",
+    # Streamlit's page begins with a script of its own; components are modules from blobs; WebGL charts compile what they draw with
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "worker-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'self'",
+    "frame-ancestors": "'self'",
+}
+"""What a page may load: nothing from another server."""
+HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in POLICY.items()),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+}
+CLOSED = "/_stcore/metrics"
+"""Counts sessions and names caches: nobody's business."""
 
 
-class CarefulHeaders(BaseHTTPMiddleware):
-    """Adds HEADERS to every answer."""
+class Doorkeeper(BaseHTTPMiddleware):
+    """Refuses names that the server was not told (Streamlit does so for websockets only) and closed paths; adds HEADERS to every answer."""
 
     async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if not is_host_allowed(request.headers.get("host")):
+            words = (
+                "This server was not told that name. Whoever runs it can allow it: make dashboard ARGS='--allow-host NAME'\n"
+            )
+            return PlainTextResponse(words, status_code=403, headers=HEADERS)
+        if request.url.path.endswith(CLOSED):
+            return PlainTextResponse("Closed.\n", status_code=404, headers=HEADERS)
         response = await call_next(request)
         response.headers.update(HEADERS)
         return response
@@ -56,5 +85,5 @@ app = st.App(
     ROOT / "dashboard" / "app.py",
     lifespan=lifespan,
     routes=[Route("/api/ready", ready), Route("/overview", overview)],
-    middleware=[Middleware(CarefulHeaders)],
+    middleware=[Middleware(Doorkeeper)],
 )

@@ -1,14 +1,18 @@
 """Write files so that a kill or a full disk never leaves half of one, and read them so that a damaged one is named; needs no torch."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
 
 from glp_core.errors import GlpError
 
@@ -35,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        _sweep(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-{platform.node()}-{os.getpid()}-", dir=path.parent)
         os.close(handle)
         scratch = Path(name)
         try:
@@ -49,6 +54,15 @@ def replacing(path: Path) -> Iterator[Path]:
             f"Could not write {path}: {error.strerror or error}. Nothing half-written is left; free some space or choose another "
             "folder, and start the same command again: it goes on where it was."
         ) from error
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes of this machine that are gone had begun to write in place of `path`."""
+    prefix = f".{path.name}-{platform.node()}-"
+    for scratch in path.parent.glob(f"{glob.escape(prefix)}*-*"):
+        pid = scratch.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            scratch.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -24,6 +24,5 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
 """
 
 slot = frame.page_frame("Scaling", "What does compute buy?", law.PARAMS.values())
-own_folder = view.controls()
-view.draw(own_folder, slot)
+view.draw(view.controls(), slot)
 frame.how_to_read(HELP)

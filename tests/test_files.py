@@ -1,19 +1,32 @@
 """Reading what a workspace holds: damaged and hostile files are named in one sentence, facts about them left out."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from glp_core.errors import GlpError
-from glp_core.files import LARGEST_JSON, read_json, read_object, tensor_header, write_json
+from glp_core.files import LARGEST_JSON, read_json, read_object, replacing, tensor_header, write_json
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.facts import GlpFacts
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
 from tests.support import tiny
 
+ROOT = Path(__file__).resolve().parents[1]
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from glp_core.files import replacing
+with replacing(Path(sys.argv[1])) as scratch:
+    scratch.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 NO_JSON = ["", "{", '{"a": NaN}', '{"a": Infinity}', "[" * 5000, "1" * 5000, "\ud83d"]
 
 
@@ -35,6 +48,17 @@ def test_json_of_the_wrong_kind_or_size_is_named(tmp_path):
         file.truncate(LARGEST_JSON + 1)
     with pytest.raises(GlpError, match="larger than 50,000,000 bytes"):
         read_json(tmp_path / "large.json")
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_and_a_living_one_s_stays(tmp_path):
+    path = tmp_path / "facts[1].json"
+    killed = subprocess.run([sys.executable, "-c", WRITER, path], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    with replacing(path) as living:
+        living.write_text("mine")
+        write_json(path, ["other"])
+        assert set(tmp_path.iterdir()) == {path, living}
+    assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
 
 
 def write_header(path, header):

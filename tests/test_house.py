@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from importlib import metadata
 from pathlib import Path
@@ -158,6 +159,7 @@ def test_every_setting_is_one_that_the_server_knows():
 def test_the_server_is_private_and_says_nothing_it_should_not():
     found = settings()
     assert found["server"]["address"] == "127.0.0.1"
+    assert set(found["server"]["allowedHosts"]) == set(launch.LOCAL_NAMES)
     assert found["server"]["enableStaticServing"] is False
     assert found["server"]["maxUploadSize"] <= 10
     assert found["browser"]["gatherUsageStats"] is False
@@ -196,7 +198,7 @@ def test_a_busy_port_is_passed_over(busy_port):
 
 
 def test_ports_that_are_all_busy_are_said(monkeypatch):
-    monkeypatch.setattr(launch, "is_free", lambda _: False)
+    monkeypatch.setattr(launch, "is_free", lambda *_: False)
     with pytest.raises(SystemExit, match="Ports 9000 to 9099 are all in use.*PORT"):
         launch.free_port(9000)
 
@@ -224,11 +226,47 @@ def test_the_server_answers_here_only_and_stops_cleanly_on_ctrl_c(busy_port):
         assert int(address[1]) > busy_port
         assert f"Port {busy_port} is in use" in lines[0]
         wait_until_healthy(f"{address[0]}/_stcore/health", process, deadline)
+        assert_strangers_find_nothing(address[0])
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     reader.join(10)
     assert "Traceback" not in "".join(lines)
+
+
+def assert_strangers_find_nothing(address):
+    page = urllib.request.urlopen(address, timeout=20)
+    assert (
+        "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
+    )
+    stranger = {"Host": "evil.example:80", "Origin": "http://evil.example:80"}
+    socket_words = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "a" * 22 + "==",
+    }
+    for path, headers, status in (
+        ("/_stcore/metrics", {}, 404),
+        ("/", stranger, 403),
+        ("/_stcore/stream", stranger | socket_words, 403),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=20)
+        assert refused.value.code == status, path
+
+
+def test_the_server_is_opened_to_others_by_name_only(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["launch", "--host", "0.0.0.0"])
+    with pytest.raises(SystemExit):
+        launch.arguments()
+    assert "--allow-host NAME" in capsys.readouterr().err
+    words = ["launch", "--host", "0.0.0.0", "--allow-host", "box.example", "--base-path", "/glp/", "--logger.level=info"]
+    monkeypatch.setattr(sys, "argv", words)
+    args, more = launch.arguments()
+    options = launch.server_options(args, 8000)
+    assert more == ["--logger.level=info"]
+    assert {"--server.address=0.0.0.0", "--server.allowedHosts=box.example", "--server.baseUrlPath=glp"} < set(options)
 
 
 def wait_until_healthy(url, process, deadline):

@@ -4,9 +4,11 @@ Draws nothing. Logs are read again when they change; a fit is kept for the point
 """
 
 import math
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -14,7 +16,7 @@ import streamlit as st
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import FitPoints, Run, fit_points, points, read_runs
+from glp_core.evaluation.runs import FitPoints, Run, fit_points, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.stats import Interval, spearman
 
@@ -49,7 +51,11 @@ PAPER_E, PAPER_ALPHA = 0.52, 0.169
 """Luo et al. 2026, Llama-3.2-1B block 7; the factor A is not published."""
 PAPER_FRECHET = ((32e6, 0.926), (64e6, 0.874), (128e6, 0.844), (256e6, 0.746), (512e6, 0.759), (1e9, 0.699))
 """Luo et al. 2026: activations seen and Frechet distance of one full run."""
-LONGEST_PATH = 500
+Result = TypeVar("Result")
+RUNS_VARIABLE = "GLP_EXPLORER_RUNS"
+"""Environment variable by which whoever runs the dashboard names the folder whose runs its visitors may look at."""
+RUN_FILES = ("train.csv", "config.json", "run.json", "evals.csv", "evals.json")
+"""What an uploaded run may consist of."""
 
 PARAMS = {
     "x": url.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
@@ -78,33 +84,64 @@ class Shown(NamedTuple):
         return any(run.running for run in self.runs)
 
 
-def shown(own_folder: str) -> Shown:
-    """Read the workspace's runs and, when a folder is named, one's own; GlpError only for the workspace's."""
+class Uploaded(Protocol):
+    """A file as the browser sent it."""
+
+    name: str
+
+    def getvalue(self) -> bytes:
+        """Return its bytes."""
+
+
+class Own(NamedTuple):
+    """Which runs a person wants beside the shipped ones."""
+
+    folder: str = ""
+    """One of `offered()`, or empty."""
+    files: Sequence[Uploaded] = ()
+    """Files of one run."""
+
+
+def shown(own: Own) -> Shown:
+    """Read the workspace's runs, and one's own where any are named; GlpError only for the workspace's."""
     home = workspace_facts.folder() / "runs"
     shipped = read_runs(home) if any(home.glob("*/train.csv")) else []
-    if not own_folder.strip():
-        return Shown(shipped, [], "")
+    folder = offered().get(own.folder)
     try:
-        return Shown(shipped, read_runs(checked_path(own_folder)), "")
+        runs = _told_as(own.folder, folder, read_runs) if folder else []
+        return Shown(shipped, [*runs, *([_uploaded(own.files)] if own.files else [])], "")
     except GlpError as error:
         return Shown(shipped, [], str(error))
 
 
-def checked_path(text: str) -> Path:
-    """Return the folder that a person named; GlpError when it cannot be one."""
-    text = text.strip()
-    if len(text) > LONGEST_PATH or any(ord(c) < 32 for c in text):
-        raise GlpError(f"That is no folder: wanted a path of at most {LONGEST_PATH} plain characters.")
-    if text.startswith(("\\\\", "//")):
-        raise GlpError("Network paths are not read: copy the run's train.csv and config.json into a local folder.")
+def _told_as(name: str, folder: Path, read: Callable[[Path], Result]) -> Result:
+    """Return what `read` makes of the folder; its errors call the folder by this name, for where it lies is no visitor's business."""
     try:
-        folder = Path(text).expanduser().resolve()
-        found = folder.is_dir()
-    except (OSError, RuntimeError) as error:
-        raise GlpError(f"{url.shorten(text)} cannot be read: {error}.") from error
-    if not found:
-        raise GlpError(f"There is no folder {url.shorten(text)} on the machine that runs the dashboard.")
-    return folder
+        return read(folder)
+    except GlpError as error:
+        raise GlpError(str(error).replace(str(folder), name)) from error
+
+
+def offered() -> dict[str, Path]:
+    """Return the folders with runs below the one that RUNS_VARIABLE names, by their path from there; links out of it do not count."""
+    if not os.environ.get(RUNS_VARIABLE):
+        return {}
+    root = Path(os.environ[RUNS_VARIABLE]).expanduser().resolve()
+    logs = [*root.glob("*/train.csv"), *root.glob("*/*/train.csv")]
+    folders = sorted({log.parents[1] for log in logs if log.resolve().is_relative_to(root)})
+    return {root.name if folder == root else str(folder.relative_to(root)): folder for folder in folders}
+
+
+def _uploaded(files: Sequence[Uploaded]) -> Run:
+    """Read the run that these files are; GlpError when one has another name, or the run cannot be read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "uploaded run"
+        folder.mkdir()
+        for file in files:
+            if file.name not in RUN_FILES:
+                raise GlpError(f"{url.shorten(file.name)} is no file of a run, wanted {', '.join(RUN_FILES)}.")
+            (folder / file.name).write_bytes(file.getvalue())
+        return _told_as("the upload", folder, read_run)
 
 
 def law(runs: Sequence[Run], which: FitPoints) -> ScalingFit:

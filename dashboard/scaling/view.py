@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.scaling import figures, law
-from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Shown
+from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Own, Shown
 from dashboard.service import priors, workspace_facts
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
@@ -30,13 +30,12 @@ Name a folder on the machine that runs the dashboard: one run, or a folder of ru
 - `evals.csv`, optional: `activations` and any of `frechet`, `real_real`, `delta_lm`, `probing`, `steering`; `evals.json`, optional:
   for each of them an object that says how it was measured.
 
-The commands `train` and `sweep` of `glp_core` write these. The folder is no part of the page's address, so that a
-link cannot make somebody's server look into its disk.
+The commands `train` and `sweep` of `glp_core` write these.
 """
 
 
-def controls() -> str:
-    """Draw the controls; return the folder of own runs, as typed."""
+def controls() -> Own:
+    """Draw the controls; return which runs of one's own are wanted."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _select("x", AXES | MEASURES, width=170)
         _select("y", MEASURES, width=170)
@@ -46,9 +45,20 @@ def controls() -> str:
             words = "The camera above the figure saves"
             st.segmented_control(words, ("png", "svg"), default="png", required=True, key="scaling_camera")
         with st.popover("Own runs", icon=":material/folder_open:"):
-            folder = st.text_input("Folder of runs", key="scaling_own", persist_state="session", placeholder="/path/to/runs")
+            own = Own(_offered_folder(), st.file_uploader("Files of one run", ["csv", "json"], accept_multiple_files=True))
             st.markdown(FORMAT)
-    return folder or ""
+    return own
+
+
+def _offered_folder() -> str:
+    """Draw the choice of folders that whoever runs the dashboard offers; return the one chosen, or empty."""
+    folders = list(law.offered())
+    if not folders:
+        st.caption(
+            f"To choose among folders on the server, start it with {law.RUNS_VARIABLE} set to the folder that holds them."
+        )
+        return ""
+    return st.selectbox("Folder of runs", folders, None, key="scaling_own", placeholder="none", persist_state="session") or ""
 
 
 def _paper() -> None:
@@ -69,11 +79,11 @@ def _select(name: str, options: dict[str, str], *, width: int) -> None:
     st.selectbox(param.label, names, names.index(param.default), key=param.key, bind="query-params", width=width)
 
 
-def draw(own_folder: str, slot: DeltaGenerator) -> None:
+def draw(own: Own, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
         values = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
-        shown = law.shown(own_folder)
+        shown = law.shown(own)
     except GlpError as error:
         frame.error_box(error)
         return
@@ -81,13 +91,13 @@ def draw(own_folder: str, slot: DeltaGenerator) -> None:
         frame.share("scaling", values)
         files = [File("CSV: every checkpoint", "scaling.csv", law.export(shown.runs), "text/csv")] if shown.runs else []
         frame.download(files, key="scaling_download")
-    st.fragment(_body, run_every=REFRESH if shown.running else None)(own_folder)
+    st.fragment(_body, run_every=REFRESH if shown.running else None)(own)
 
 
-def _body(own_folder: str) -> None:
+def _body(own: Own) -> None:
     values = {name: st.session_state.get(param.key, param.default) for name, param in PARAMS.items()}
     try:
-        shown = law.shown(own_folder)
+        shown = law.shown(own)
     except GlpError as error:
         frame.error_box(error)
         return

@@ -195,31 +195,47 @@ def test_the_hours_are_compute_over_the_measured_speed(workspace):
     assert "27.8 hours on the machine of the runs (1 GFLOP/s measured)" in said(at).replace("\\", "")
 
 
-def test_own_runs_are_compared_and_marked_while_they_run(workspace, tmp_path):
+def test_own_runs_below_the_operator_s_folder_are_compared_and_marked_while_they_run(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv(law.RUNS_VARIABLE, str(tmp_path / "offered"))
     write_run(workspace / "runs")
-    write_run(tmp_path / "mine", parameters=3_000_000, planned=10**9, name="<b>mine")
+    write_run(tmp_path / "offered" / "mine", parameters=3_000_000, planned=10**9, name="<b>mine")
+    write_run(tmp_path / "elsewhere", name="secret")
+    (tmp_path / "offered" / "link").symlink_to(tmp_path / "elsewhere")
     at = open_page()
-    at.text_input(key="scaling_own").set_value(str(tmp_path / "mine")).run()
+    assert at.selectbox(key="scaling_own").options == ["mine"]
+    at.selectbox(key="scaling_own").set_value("mine").run()
     names = [trace.get("name") for trace in figures(at)[0]["data"]]
     assert "own: &lt;b&gt;mine, 3.0 M (running)" in names
     assert "Still training" in said(at)
 
 
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("/nowhere/at/all", "There is no folder"),
-        ("//server/share", "Network paths"),
-        ("x" * 600, "no folder"),
-        ("/dev", "No run"),
-    ],
-)
-def test_a_folder_that_is_none_is_refused_and_the_shipped_runs_stay(workspace, path, words):
+def test_without_a_folder_from_the_operator_no_path_can_be_named(workspace):
     write_run(workspace / "runs")
     at = open_page()
-    at.text_input(key="scaling_own").set_value(path).run()
-    assert words in at.error[0].value.replace("\\", "")
-    assert "fitted law" in [trace.get("name") for trace in figures(at)[0]["data"]]
+    assert law.RUNS_VARIABLE in said(at).replace("\\", "")
+    assert not [box for box in at.text_input if "older" in box.label]
+    assert law.shown(law.Own(str(workspace / "runs")))[1:] == ([], "")
+
+
+class Upload:
+    def __init__(self, path, name=None):
+        self.name, self.content = name or path.name, path.read_bytes()
+
+    def getvalue(self):
+        return self.content
+
+
+def test_an_uploaded_run_is_read_and_a_wrong_one_is_refused_without_a_path(workspace, tmp_path):
+    folder = write_run(tmp_path / "mine", parameters=3_000_000)
+    files = [Upload(folder / name) for name in ("train.csv", "config.json")]
+    [run] = law.shown(law.Own(files=files)).own
+    assert (run.name, round(run.parameters)) == ("uploaded run", 3_000_000)
+    for wrong, words in (
+        ([files[1]], "No train.csv in the upload"),
+        ([Upload(folder / "train.csv", "../x")], "is no file of a run"),
+    ):
+        shown = law.shown(law.Own(files=wrong))
+        assert words in shown.problem and "/" not in shown.problem.replace("../x", "") and not shown.own
 
 
 def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
