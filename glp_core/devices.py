@@ -1,10 +1,12 @@
-"""Which device computes, and in which number type: names as people write them, turned into a torch device that is there.
+"""Which device computes, in which number type, on which machine: names as people write them, turned into a torch device.
 
 Knows torch's backends; knows nothing of models.
 """
 
 import os
+import platform
 import re
+from pathlib import Path
 
 import torch
 
@@ -68,6 +70,11 @@ def native_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def named_dtype(name: str, device: torch.device | str = "cpu") -> torch.dtype:
+    """Return the number type of that name; for auto, the device's native one."""
+    return native_dtype(device) if name == "auto" else getattr(torch, name)
+
+
 def batch_size(device: torch.device | str, *, cpu: int, accelerator: int) -> int:
     """Return how much one batch holds: little on a CPU, whose caches it has to fit, much on an accelerator, which waits otherwise."""
     return cpu if torch.device(device).type == "cpu" else accelerator
@@ -79,3 +86,24 @@ def device_title(device: torch.device | str) -> str:
     if device.type == "cuda" and torch.cuda.is_available():
         return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
     return {"cpu": "CPU", "mps": "Apple GPU (mps)"}.get(device.type, str(device))
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, str | int | None]:
+    """Describe this machine, and the device that computed, as far as they decide speed."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device_title(device),
+        "dtype": str(native_dtype(device)).removeprefix("torch."),
+        "system": f"{platform.system()} {platform.machine()}",
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -10,7 +10,6 @@
 Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
 
-import os
 import platform
 import re
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from glp_core.data.store import ActivationStore
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.prior.glp import GLP
@@ -40,44 +40,10 @@ DIGEST_LENGTH = 16
 DTYPES = ("auto", "bfloat16", "float32")
 
 
-def torch_dtype(name: str, device: "torch.device | str" = "cpu") -> "torch.dtype":
-    """Return the dtype of that name; for auto, bfloat16 where the device multiplies it natively, else float32."""
-    import torch
-
-    from glp_core.devices import native_dtype
-
-    return native_dtype(device) if name == "auto" else getattr(torch, name)
-
-
 def versions() -> dict[str, str]:
     """Return the versions of what decides numbers."""
     packages = ("torch", "transformers", "numpy")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
-
-
-def machine(device: "torch.device | str" = "cpu") -> Json:
-    """Describe this machine, and the device that computed, as far as they decide speed."""
-    import torch
-
-    from glp_core.devices import device_title, native_dtype
-
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": device_title(device),
-        "dtype": str(native_dtype(device)).removeprefix("torch."),
-        "system": f"{platform.system()} {platform.machine()}",
-        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 @dataclass(frozen=True)
@@ -174,7 +140,9 @@ class Workspace:
     @property
     def torch_dtype(self) -> "torch.dtype":
         """The number type of the models on the workspace's device."""
-        return torch_dtype(self.dtype, self.device)
+        from glp_core.devices import named_dtype
+
+        return named_dtype(self.dtype, self.device)
 
     def covariance(self) -> "Tensor":
         """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
@@ -186,6 +154,15 @@ class Workspace:
                 f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core train --install` stores it."
             )
         return covariance
+
+    def open_store(self, folder: Path | None = None) -> "ActivationStore":
+        """Open the collected activations in a folder, by default this workspace's; raise GlpError for another layer's."""
+        from glp_core.data.store import ActivationStore
+
+        store = ActivationStore(folder or self.store_folder)
+        if store.manifest["layer"] != self.layer:
+            raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {self.layer}.")
+        return store
 
     def prefixes(self, name: str = "prefixes", path: Path | None = None) -> list[str]:
         """Return openings of texts to be gone on with: <name>.json of this workspace, or the demo's; or those of a file.
@@ -232,6 +209,8 @@ class Workspace:
         Args:
             checkpoint: whose digest is written as glp_digest; None when no GLP was measured.
         """
+        from glp_core.devices import machine
+
         if checkpoint is not None:
             value = value | {"glp_digest": self.glp_digest(checkpoint)}
         stamp = {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}

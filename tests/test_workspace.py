@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from glp_core import GlpError
+from glp_core.devices import named_dtype
 from glp_core.files import write_tensors
 from glp_core.llm.sources import SMOLLM2, LlmSource
-from glp_core.workspace import DEMO, Workspace, torch_dtype
+from glp_core.workspace import DEMO, Workspace
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_the_demo_is_the_default_and_whole(demo, demo_glp):
     assert (demo.llm, demo.layer) == (SMOLLM2, 14)
     assert demo_glp.d_input == 576
     assert demo.covariance().shape == (576, 576)
-    assert demo_glp.dtype == torch_dtype("auto")
+    assert demo_glp.dtype == named_dtype("auto")
 
 
 def test_the_demos_statistics_are_of_its_layer(demo, demo_llm, demo_glp):

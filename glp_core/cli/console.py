@@ -27,15 +27,14 @@ def say(words: str) -> None:
     sys.stderr.flush()
 
 
-def add_workspace_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --workspace, the demo by default."""
+def add_workspace_arguments(parser: argparse.ArgumentParser, *, device: bool = True, store: bool = False) -> None:
+    """Add --workspace, --device for commands that compute, and --store for those that read collected activations."""
     parser.add_argument("--workspace", type=Path, default=DEMO, metavar="FOLDER", help="the workspace (default: the demo)")
-
-
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --device, for commands that compute; `open_workspace` and `device_of` read it."""
-    words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
-    parser.add_argument("--device", default=None, metavar="DEVICE", help=words)
+    if device:
+        words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
+        parser.add_argument("--device", metavar="DEVICE", help=words)
+    if store:
+        parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -49,11 +48,6 @@ def device_of(args: argparse.Namespace) -> str:
     from glp_core.devices import choose_device
 
     return str(choose_device(args.device))
-
-
-def add_store_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --store."""
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
 
 
 def part_of(words: str) -> tuple[int, int]:

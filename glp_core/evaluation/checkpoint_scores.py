@@ -16,6 +16,7 @@ import torch
 
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
+from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.evaluation.runs import SCORES
@@ -31,7 +32,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.trials import text_scores
 from glp_core.steering.trials.outcomes import Outcome
 from glp_core.training.kept_weights import kept_checkpoints
-from glp_core.workspace import DEMO, Workspace, torch_dtype
+from glp_core.workspace import DEMO, Workspace
 
 STEPS = 20
 """Of the released schedule, for samples and for projections."""
@@ -183,7 +184,7 @@ def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, again: boo
         missing = [score for score in scores if score not in row]
         if missing:
             device = scorer.workspace.device
-            glp = load_glp(folder, name, device, torch_dtype("auto", device))
+            glp = load_glp(folder, name, device, named_dtype("auto", device))
             for score in missing:
                 progress(i, len(checkpoints), f"{score} of {seen:,} activations")
                 row |= WAYS[score](scorer, glp)

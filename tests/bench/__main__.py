@@ -9,11 +9,11 @@ import sys
 import torch
 
 from glp_core.data.corpus import documents
-from glp_core.devices import native_dtype
+from glp_core.devices import machine, native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.prior.checkpoint import load_glp
 from glp_core.prior.projection import make_projector
-from glp_core.workspace import DEMO, Workspace, machine
+from glp_core.workspace import DEMO, Workspace
 from tests.bench import projection, whole
 
 

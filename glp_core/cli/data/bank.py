@@ -5,17 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_store_argument,
-    add_workspace_argument,
-    check_counts,
-    open_workspace,
-    reporter,
-    say,
-)
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.bank import make_bank
-from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.evaluation.measures import open_measures, reference
 from glp_core.neurons.planes import umap_plane
@@ -24,20 +15,18 @@ from glp_core.prior.facts import GlpFacts
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_store_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--activations", type=int, default=3800, help="in the bank (default: 3,800)")
     parser.add_argument("--reference", type=int, default=2000, help="activations of each measure's quantiles (default: 2,000)")
     parser.add_argument("--keep", action="store_true", help="keep the bank that is there, measure it again (after a new GLP)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("activations", "reference"), 50)
     workspace = open_workspace(args)
     if not args.keep:
-        store = ActivationStore(args.store or workspace.store_folder)
+        store = workspace.open_store(args.store)
         if store.manifest["layer"] != workspace.layer:
             raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
         make_bank(store, workspace.load_llm(), args.activations).save(workspace.folder / "bank")
@@ -51,4 +40,3 @@ def run(args: argparse.Namespace) -> int:
     rows = reference(measures, n=args.reference, progress=reporter("measures"))
     report = {"measures": rows, "glp": about, "bank": measures.bank.facts}
     workspace.save_report("measures", report)
-    return 0

@@ -3,30 +3,22 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_workspace_argument,
-    device_of,
-    open_workspace,
-    part_of,
-    reporter,
-    say,
-    stopping,
-)
+from glp_core.cli.console import add_workspace_arguments, device_of, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.collecting import collect, documents_per_group
 from glp_core.data.corpus import documents
 from glp_core.data.parts import documents_for, join, span_of
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import check_decoding
 from glp_core.llm.model import Llm, load_llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
-from glp_core.workspace import DTYPES, Workspace, torch_dtype
+from glp_core.workspace import DTYPES, Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument(
         "--activations", type=int, default=10_000_000, metavar="N", help="how many to store (default: 10 million)"
     )
@@ -42,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts.add_argument("--part", default="", metavar="I/N", help=words)
     words = "make the store of N parts that are done, as one call would have"
     parts.add_argument("--join", type=int, default=0, metavar="N", help=words)
-    add_device_argument(parser)
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
     new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
@@ -68,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
         source = llm_source(args.llm)
         device = device_of(args)
-        llm = load_llm(source, device=device, dtype=torch_dtype(args.dtype, device))
+        llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device))
         check_decoding(llm)
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written

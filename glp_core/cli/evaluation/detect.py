@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.corpus import documents
 from glp_core.evaluation import detection
 from glp_core.evaluation.detection import Off
@@ -15,15 +15,14 @@ from glp_core.workspace import Workspace
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument("--activations", type=int, default=500, help="real ones, and of each kind (default: 500)")
     parser.add_argument(
         "--likelihood", type=int, default=64, metavar="N", help="activations for the slow log-likelihood; 0: none (default: 64)"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("activations",), 50)
     workspace = open_workspace(args)
@@ -35,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     )
     workspace.save_report("detection", report | {"layer": workspace.layer, "directions": workspace.direction_names()})
     say(f"{workspace.folder / 'reports'} holds detection.json.")
-    return 0
 
 
 def off_manifold(workspace: Workspace, measures: Measures, n: int) -> tuple[dict[str, Off], torch.Tensor, torch.Tensor]:

@@ -4,10 +4,9 @@ import argparse
 
 import torch
 
-from glp_core.cli.console import add_device_argument, add_store_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
-from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.files import Json
 from glp_core.prior.distance import make_reference
@@ -20,24 +19,18 @@ from glp_core.workspace import Workspace
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_store_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--activations", type=int, default=16_384, help="held-out activations of the loss (default: 16,384)")
     parser.add_argument("--samples", type=int, default=10_000, help="of the Frechet distance (default: 10,000)")
     parser.add_argument("--documents", type=int, default=128, help="held-out documents of the Delta LM loss (default: 128)")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each document (default: 128)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    for name in ("activations", "samples", "documents", "tokens"):
-        if getattr(args, name) < 2:
-            raise GlpError(f"--{name} is {getattr(args, name)}, wanted at least 2.")
+    check_counts(args, ("activations", "samples", "documents", "tokens"), 2)
     workspace = open_workspace(args)
-    store = ActivationStore(args.store or workspace.store_folder)
-    if store.manifest["layer"] != workspace.layer:
-        raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {workspace.layer}.")
+    store = workspace.open_store(args.store)
     glp, about = workspace.load_glp(), GlpFacts.read(workspace.folder / "glp").about
     prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
     report: Json = {"n_activations_trained": about.get("activations_seen"), "about": about}
@@ -53,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
-    return 0
 
 
 def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> Json:

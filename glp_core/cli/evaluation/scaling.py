@@ -4,7 +4,7 @@ import argparse
 
 import pandas as pd
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, say
+from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
@@ -16,10 +16,10 @@ from glp_core.stats import spearman
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
+    add_workspace_arguments(parser, device=False)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     if not workspace.runs():
@@ -40,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
     say(
         f"L(C) = {e['value']:.3f} + {a['value']:.3g} C^-{alpha['value']:.3f}, alpha 95% {alpha['ci'][0]:.3f} to {alpha['ci'][1]:.3f}"
     )
-    return 0
 
 
 def law(fit: ScalingFit) -> Json:

@@ -3,18 +3,8 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_store_argument,
-    add_workspace_argument,
-    check_counts,
-    open_workspace,
-    reporter,
-    say,
-)
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.corpus import documents
-from glp_core.data.store import ActivationStore
-from glp_core.errors import GlpError
 from glp_core.evaluation.scorecard import Contest, halves, scorecard
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.training.sae import Sae, load_sae
@@ -23,9 +13,7 @@ from glp_core.workspace import Workspace
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_store_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument(
         "--sae", type=Path, metavar="FILE", help="sparse autoencoder (default: the workspace's, if there is one)"
     )
@@ -35,14 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each document (default: 128)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("samples", "tested"), 50)
     check_counts(args, ("documents", "tokens"), 2)
     workspace = open_workspace(args)
-    store = ActivationStore(args.store or workspace.store_folder)
-    if store.manifest["layer"] != workspace.layer:
-        raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {workspace.layer}.")
+    store = workspace.open_store(args.store)
     glp, llm, sae = workspace.load_glp(), workspace.load_llm(), _sae(workspace, args.sae)
     rows = store.validation_rows()
     contest = Contest(
@@ -58,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
     for row in report["rows"]:
         rise = f", Delta LM {row['delta_lm']['value']:+.3f}" if row["delta_lm"] else ""
         say(f"{row['method']}, {row['way']}: Frechet {row['frechet']['value']:.1f}{rise}")
-    return 0
 
 
 def _sae(workspace: Workspace, asked: Path | None) -> Sae | None:

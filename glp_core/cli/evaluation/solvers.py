@@ -4,25 +4,22 @@ import argparse
 
 import torch
 
-from glp_core.cli.console import add_device_argument, add_store_argument, add_workspace_argument, open_workspace, reporter, say
-from glp_core.data.store import ActivationStore
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.evaluation import solver_error
 from glp_core.prior.checkpoint import load_glp, save_fitted_steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_store_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--training", type=int, default=128, help="training activations to fit on (default: 128)")
     parser.add_argument("--held-out", type=int, default=256, help="held-out activations to measure on (default: 256)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
-    store = ActivationStore(args.store or workspace.store_folder)
+    store = workspace.open_store(args.store)
     glp = load_glp(workspace.folder / "glp", device=workspace.device, dtype=torch.float32)
     acts = store.rows(0)["acts"]
     chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
@@ -33,4 +30,3 @@ def run(args: argparse.Namespace) -> int:
     for row in report["rows"]:
         say(f"{row['solver']:>9}, {row['calls']:>2} calls, {row['grid']:<17}  error {row['error']:.4f}")
     say(f"No rule that adds up the start and the fitted solver's two velocities errs less than {report['two_call_bound']:.4f}.")
-    return 0

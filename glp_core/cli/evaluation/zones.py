@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.evaluation import zones
 from glp_core.files import Json
@@ -19,15 +19,14 @@ from glp_core.workspace import Workspace
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
     parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
     parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: six, evenly from all)")
     parser.add_argument("--tokens", type=int, default=zones.TOKENS, help=f"of each text (default: {zones.TOKENS})")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("steered", "tokens"), 2)
     workspace = open_workspace(args)
@@ -46,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
     for name in zones.SHARES:
         border = report["borders"][name]
         say(f"{name} from a distance of {border['value'] or float('nan'):.2f}, 95% interval {border['ci']}")
-    return 0
 
 
 def calibrated(

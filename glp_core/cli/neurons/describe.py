@@ -4,7 +4,7 @@ import argparse
 import os
 from dataclasses import replace
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.description_server import Server, describe_by_server
@@ -15,7 +15,7 @@ KEY = "GLP_DESCRIBE_KEY"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
+    add_workspace_arguments(parser, device=False)
     parser.add_argument(
         "--endpoint", metavar="URL", help=f"base URL of a server, such as http://localhost:8000/v1; its key in ${KEY}"
     )
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one answer (default: 60)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     index = NeuronIndex.open(workspace.neurons)
@@ -46,4 +46,3 @@ def run(args: argparse.Namespace) -> int:
             described[number] = replace(described[number], words=f"{answer['explanation']} {marks}", by=answer["model"])
     save_descriptions(workspace.neurons, described)
     say(f"{index.n_neurons:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
-    return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, part_of, reporter, say, stopping
+from glp_core.cli.console import add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
@@ -22,8 +22,7 @@ MOST = 50_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     add_reading_arguments(parser)
     parser.add_argument(
         "--documents", type=int, metavar="N", help="documents to read, in blocks of 1,024 (default: all of a store, or 50,000)"

@@ -2,21 +2,21 @@
 
 import argparse
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, reporter, say, stopping
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.neurons.maps import KINDS, compute_map, save_maps
 from glp_core.neurons.umap import UmapConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
+    add_workspace_arguments(parser, device=False)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which maps (default: all)")
     parser.add_argument("--neighbours", type=int, default=15, metavar="N", help="UMAP's n_neighbors (default: 15)")
     parser.add_argument("--min-dist", type=float, default=0.1, metavar="X", help="UMAP's min_dist (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0, help="UMAP's random_state (default: 0)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     config = UmapConfig(args.neighbours, args.min_dist, seed=args.seed)
@@ -24,4 +24,3 @@ def run(args: argparse.Namespace) -> int:
         maps = {kind: compute_map(workspace, kind, config, progress=reporter(f"map of {kind}")) for kind in args.kinds}
     save_maps(workspace.neurons, maps, config, glp_digest=workspace.glp_digest())
     say(f"Maps of {', '.join(maps)} are in {workspace.neurons}.")
-    return 0

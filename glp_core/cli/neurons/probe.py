@@ -11,16 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_numbers,
-    add_workspace_argument,
-    open_workspace,
-    part_of,
-    reporter,
-    say,
-    stopping,
-)
+from glp_core.cli.console import add_numbers, add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, write_tensors
@@ -47,8 +38,7 @@ ROWS_AT_ONCE = 2048
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument(
         "--activations", type=Path, metavar="FOLDER", help="where last-token activations are kept (default: the cache)"
     )

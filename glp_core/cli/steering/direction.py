@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import diff_mean
 
@@ -15,8 +15,7 @@ POSITIVE, NEGATIVE = {"1", "1.0", "true", "yes", "positive", "+"}, {"0", "0.0", 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument("csv", type=Path, help="a CSV file with a header, a column of texts and one of labels")
     parser.add_argument("--name", required=True, help="small letters, digits and hyphens; also the file's name")
     parser.add_argument("--title", default="", help="the name to show (default: from --name)")
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of the held-out quarter (default: 0)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", args.name):
         raise GlpError(f"--name is {args.name!r}, wanted small letters, digits and hyphens.")
@@ -46,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
     )
     path = direction.save(workspace.folder / "directions")
     say(f"{path}: AUROC {direction.auroc:.3f} on {direction.n_test} held-out texts, made from {direction.n_train}.")
-    return 0
 
 
 def read_classes(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:

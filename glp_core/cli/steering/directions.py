@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction
 from glp_core.steering.personas import make_persona
@@ -12,13 +12,12 @@ from glp_core.steering.recipes import PERSONAS, RECIPES, PoolReader, make
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     names = [one.name for one in (*RECIPES, *PERSONAS)]
     parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     unknown = set(args.only) - {one.name for one in (*RECIPES, *PERSONAS)}
     if unknown:
@@ -34,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
             progress = reporter(persona.name)
             direction = make_persona(site, persona, progress=progress)
             _keep(direction, workspace.folder / "directions")
-    return 0
 
 
 def _keep(direction: Direction, folder: Path) -> None:

@@ -3,8 +3,8 @@
 import argparse
 from dataclasses import asdict
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_prefixes
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_prefixes
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -17,13 +17,11 @@ TOKENS = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_prefixes_arguments(parser, "validation_prefixes", limit=100)
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text, as the page writes (default: {TOKENS})")
+    add_workspace_arguments(parser)
+    add_trial_arguments(parser, "validation_prefixes", tokens=TOKENS)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
@@ -44,4 +42,3 @@ def run(args: argparse.Namespace) -> int:
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "candidates": len(listed)}
     workspace.save_report("first_press", report | {"settings": settings})
     say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
-    return 0

@@ -8,15 +8,21 @@ from glp_core.errors import GlpError
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import KINDS, Kind, Projector, make_projector
 from glp_core.steering.directions import Direction
+from glp_core.steering.trials.outcomes import TOKENS
 from glp_core.workspace import Workspace
 
 
-def add_prefixes_arguments(parser: argparse.ArgumentParser, name: str, *, limit: int) -> None:
-    """Add --prefixes, by default the workspace's list of that name, --limit and --directions."""
+def add_trial_arguments(
+    parser: argparse.ArgumentParser, name: str, strengths: Sequence[float] = (), *, limit: int = 100, tokens: int = TOKENS
+) -> None:
+    """Add --prefixes, by default the workspace's list of that name, --limit and --tokens; with strengths, them and --directions."""
     parser.set_defaults(prefixes_name=name)
     parser.add_argument("--prefixes", type=Path, metavar="FILE", help=f"a JSON list of texts (default: {name}.json)")
     parser.add_argument("--limit", type=int, default=limit, metavar="N", help=f"use the first N prefixes (default: {limit})")
-    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all of the workspace)")
+    parser.add_argument("--tokens", type=int, default=tokens, help=f"of each text (default: {tokens})")
+    if strengths:
+        parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all of the workspace)")
+        parser.add_argument("--strengths", type=float, nargs="+", default=list(strengths), metavar="X", help="in median norms")
 
 
 def chosen_prefixes(workspace: Workspace, args: argparse.Namespace) -> list[str]:

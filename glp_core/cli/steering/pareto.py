@@ -2,18 +2,18 @@
 
 import argparse
 
-from glp_core.cli.console import add_workspace_argument, open_workspace, say
+from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.steering.trials.pareto import pareto
 from glp_core.steering.trials.report import report_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
+    add_workspace_arguments(parser, device=False)
     parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all that have a report)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     names = args.directions or workspace.direction_names()
@@ -22,4 +22,3 @@ def run(args: argparse.Namespace) -> int:
     workspace.save_report("pareto", report)
     for statement in report["summary"]["statements"]:
         say(statement)
-    return 0

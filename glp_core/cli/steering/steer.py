@@ -4,8 +4,8 @@ import argparse
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_directions, chosen_prefixes
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_directions, chosen_prefixes
 from glp_core.data.corpus import documents
 from glp_core.errors import GlpError
 from glp_core.files import Json, write_json
@@ -16,7 +16,7 @@ from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials import elsewhere
-from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, Condition, Outcome, conditions, measure, own_texts
+from glp_core.steering.trials.outcomes import STRENGTHS, Condition, Outcome, conditions, measure, own_texts
 from glp_core.steering.trials.pareto import BEST
 from glp_core.steering.trials.report import renewed, report_name, summarise
 from glp_core.workspace import Workspace
@@ -26,12 +26,9 @@ ARMS = ("raw", "walk", "glp", "norm", "gaussian")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_prefixes_arguments(parser, "prefixes", limit=100)
-    parser.add_argument("--strengths", type=float, nargs="+", default=list(STRENGTHS), metavar="X", help="in median norms")
+    add_workspace_arguments(parser)
+    add_trial_arguments(parser, "prefixes", STRENGTHS)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="(default: all)")
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
     about = f"neutral texts that the loss is measured on, 0 for none (default: {elsewhere.DOCUMENTS})"
     parser.add_argument("--documents", type=int, default=elsewhere.DOCUMENTS, metavar="N", help=about)
     about = "measure only --arms anew and keep the other arms of the stored reports"
@@ -39,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", type=Path, metavar="FILE", help="also write every text there, as JSON")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
@@ -81,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
     if args.texts:
         _write_texts(args.texts, outcomes)
     say(f"{len(outcomes):,} texts along {len(directions)} directions; reports are in {workspace.folder / 'reports'}")
-    return 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,10 @@
 """Steer neutral prefixes along a direction with every projector; write reports/steering_sentiment.json."""
 
 import argparse
-from pathlib import Path
 from typing import Literal
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -12,7 +12,7 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.flow import SOLVERS
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.steering.trials.outcomes import STRENGTHS, TOKENS, conditions, measure, own_texts
+from glp_core.steering.trials.outcomes import STRENGTHS, conditions, measure, own_texts
 from glp_core.steering.trials.report import summarise
 from glp_core.workspace import Workspace
 
@@ -21,14 +21,11 @@ ARMS: tuple[Kind | Literal["raw"], ...] = ("raw", "walk", "glp", "norm", "gaussi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser)
     parser.add_argument("--direction", default="positive-sentiment", help="(default: positive-sentiment)")
-    parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="use the first N prefixes (default: 100)")
+    add_trial_arguments(parser, "prefixes")
     parser.add_argument("--strengths", type=float, nargs="+", default=list(STRENGTHS), metavar="X", help="in median norms")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="(default: all)")
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
     parser.add_argument("--noise-level", type=float, default=0.5, help="of the projections (default: 0.5)")
     parser.add_argument("--solver", choices=tuple(SOLVERS), default="euler", help="(default: euler)")
     parser.add_argument("--steps", type=int, default=20, help="of the solver (default: 20)")
@@ -36,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", default="steering_sentiment", metavar="NAME", help="(default: steering_sentiment)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     direction = workspace.direction(args.direction)
     if direction.layer != workspace.layer:
         raise GlpError(f"{args.direction} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
-    prefixes = workspace.prefixes("prefixes", args.prefixes)[: args.limit]
+    prefixes = chosen_prefixes(workspace, args)
     glp = workspace.load_glp(args.checkpoint)
     options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}
     projectors = {arm: _projector(arm, workspace, glp, options) for arm in args.arms}
@@ -75,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
             f"{row['arm']} at {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "
             f"concept {row['concept_difference']:+.3f}, log-probability {row['log_probability_difference']:+.2f}"
         )
-    return 0
 
 
 def _projector(arm: Kind | Literal["raw"], workspace: Workspace, glp: GLP, options: Json) -> Projector | None:

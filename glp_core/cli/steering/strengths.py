@@ -3,27 +3,22 @@
 import argparse
 from dataclasses import asdict
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_prefixes_arguments, arm_projectors, chosen_directions, chosen_prefixes
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_directions, chosen_prefixes
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
 from glp_core.steering.trials.frontier import Curves
-from glp_core.steering.trials.outcomes import TOKENS, conditions, measure, own_texts
+from glp_core.steering.trials.outcomes import conditions, measure, own_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_prefixes_arguments(parser, "validation_prefixes", limit=100)
-    parser.add_argument(
-        "--strengths", type=float, nargs="+", default=list(advice.STRENGTHS), metavar="X", help="in median norms"
-    )
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
+    add_workspace_arguments(parser)
+    add_trial_arguments(parser, "validation_prefixes", advice.STRENGTHS)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
@@ -43,4 +38,3 @@ def run(args: argparse.Namespace) -> int:
     workspace.save_report("strengths", report)
     for name, entry in entries.items():
         say(f"{name}: recommended {entry['recommended']}, raw drifts from {entry['arms']['raw']['drifting']}")
-    return 0

@@ -3,27 +3,21 @@
 import argparse
 from fnmatch import fnmatch
 
-from glp_core.cli.console import add_device_argument, add_workspace_argument, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_prefixes_arguments, chosen_directions, chosen_prefixes
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
+from glp_core.cli.steering.options import add_trial_arguments, chosen_directions, chosen_prefixes
 from glp_core.errors import GlpError
 from glp_core.steering.trials import tuning
-from glp_core.steering.trials.outcomes import TOKENS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_prefixes_arguments(parser, "validation_prefixes", limit=24)
-    parser.add_argument(
-        "--strengths", type=float, nargs="+", default=list(tuning.STRENGTHS), metavar="X", help="in median norms"
-    )
+    add_workspace_arguments(parser)
+    add_trial_arguments(parser, "validation_prefixes", tuning.STRENGTHS, limit=24)
     parser.add_argument("--forms", nargs="+", metavar="PATTERN", help="names of forms, * for anything (default: all)")
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each text (default: {TOKENS})")
     parser.add_argument("--report", default="walk_tuning", metavar="NAME", help="(default: walk_tuning)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
@@ -57,4 +51,3 @@ def run(args: argparse.Namespace) -> int:
     workspace.save_report(args.report, report | {"settings": settings})
     for row in report["forms"]:
         say(f"{row['hypervolume']:.3f}  {row['gain_at_equal_fluency']:.3f}  {row['strict_hypervolume']:.3f}  {row['name']}")
-    return 0

@@ -15,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the blend goes")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Run the command."""
     blend(args.further, args.start, args.share, args.out)
     say(f"{args.out} holds {args.share:.0%} of {args.further} and the rest of {args.start}.")
-    return 0

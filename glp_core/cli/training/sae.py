@@ -3,26 +3,14 @@
 import argparse
 from pathlib import Path
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_numbers,
-    add_store_argument,
-    add_workspace_argument,
-    open_workspace,
-    reporter,
-    say,
-    stopping,
-)
-from glp_core.data.store import ActivationStore
+from glp_core.cli.console import add_numbers, add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.training.sae import SaeConfig, save_sae
 from glp_core.training.sae_training import train_sae
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
-    add_store_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: the cache folder)")
     explained = {"expansion": "latents a dimension", "k": "active latents", "activations": "to see", "seed": "of the weights"}
     add_numbers(parser, SaeConfig(), **explained)
@@ -33,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     config = SaeConfig(expansion=args.expansion, k=args.k, activations=args.activations, seed=args.seed)
     path = args.out or workspace.sae_path
-    store = ActivationStore(args.store or workspace.store_folder)
+    store = workspace.open_store(args.store)
     with stopping(at_once=False) as stop:
         made = train_sae(
             store, config, device=workspace.device, state=path.with_suffix(".state"), progress=reporter("sae"), cancelled=stop

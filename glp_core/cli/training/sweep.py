@@ -9,16 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_store_argument,
-    add_workspace_argument,
-    open_workspace,
-    reporter,
-    say,
-    stopping,
-)
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.data.store import ActivationStore
+from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run
 from glp_core.files import read_json
@@ -26,7 +19,7 @@ from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
 from glp_core.training.publishing import publish
 from glp_core.training.trainer import Trainer
-from glp_core.workspace import DTYPES, torch_dtype
+from glp_core.workspace import DTYPES
 
 SIZES = {
     "small": (288, 576, 3),
@@ -45,12 +38,10 @@ FEWEST_CHECKPOINTS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=f"of {', '.join(SIZES)}")
     words = f"activations each sees, or SIZE=N for one size (default: {ACTIVATIONS:,})"
     parser.add_argument("--activations", nargs="+", default=[], metavar="N", help=words)
-    add_store_argument(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="training folders (default: the cache folder)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
     parser.add_argument("--existing", nargs="+", metavar="RUN", help="train nothing: score and publish these runs in --out")
@@ -76,7 +67,7 @@ def add_score_arguments(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
-    store = ActivationStore(args.store or workspace.store_folder)
+    store = workspace.open_store(args.store)
     home = args.out or workspace.training_folder
     lengths = activations_of(args.activations)
     names = args.existing or args.sizes
@@ -149,7 +140,7 @@ def n_checkpoints(config: TrainConfig) -> int:
 
 def train(config: TrainConfig, store: ActivationStore, folder: Path, *, dtype: str, device: str = "cpu") -> bool:
     """Train one size to its end, going on where it was; return False when it was stopped."""
-    trainer = Trainer(config, store, folder, dtype=torch_dtype(dtype, device), device=device)
+    trainer = Trainer(config, store, folder, dtype=named_dtype(dtype, device), device=device)
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
             trainer.run(progress=reporter(folder.name), stop=stop)

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import (
-    add_device_argument,
-    add_store_argument,
-    add_workspace_argument,
-    open_workspace,
-    reporter,
-    say,
-    stopping,
-)
+from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.data.corpus import documents
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.progress import quiet
 from glp_core.training.kept_weights import keep_final
@@ -30,17 +23,15 @@ from glp_core.training.start import Start
 from glp_core.training.stream import FEWEST_BATCHES, StreamConfig, StreamSupply
 from glp_core.training.supply import StoreSupply
 from glp_core.training.trainer import Trainer
-from glp_core.workspace import DTYPES, Workspace, torch_dtype
+from glp_core.workspace import DTYPES, Workspace
 
 BATCHES_IN_BUFFER = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments: one for each field of TrainConfig."""
-    add_workspace_argument(parser)
-    add_device_argument(parser)
+    add_workspace_arguments(parser, store=True)
     parser.add_argument("--run", default="main", help="the run's name (default: main)")
-    add_store_argument(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
     words = "go on from another GLP's weights, with its shape and statistics: a GLP folder"
     parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help=words)
@@ -68,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     config = start.shaped(config) if start else config
     ranks = Ranks.join(torch.device(workspace.device))
     supply = stream(workspace, args, config, ranks) if args.stream else StoreSupply(store_of(workspace, args), workspace.device)
-    device, dtype = workspace.device, torch_dtype(args.dtype, workspace.device)
+    device, dtype = workspace.device, named_dtype(args.dtype, workspace.device)
     trainer = Trainer(config, supply, folder, dtype=dtype, device=device, start=start, ranks=ranks)
     report, tell = (reporter("train"), say) if ranks.first else (quiet, lambda words: None)
     tell(
@@ -96,7 +87,7 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
     """Return the store that --store names, or the workspace's; raise GlpError for arguments that only a stream takes."""
     if args.buffer or args.chat or args.tokens_per_document != TOKENS_PER_DOCUMENT:
         raise GlpError("--buffer, --chat and --tokens-per-document are of --stream; a store has what `collect` was told.")
-    return ActivationStore(args.store or workspace.store_folder)
+    return workspace.open_store(args.store)
 
 
 def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StreamSupply:
