@@ -1,7 +1,7 @@
 """A workspace: one folder that holds everything about one explorable model, and the way to each part of it.
 
     workspace.json   name, LLM source, layer, dtype, median norm, versions
-    glp/             the prior: config.json, statistics.safetensors, final.safetensors
+    glp/             the prior: config.json, statistics.safetensors, final.safetensors, or a released folder's files
     directions/      one safetensors file a direction
     neurons/         the meta-neuron index
     runs/<name>/     config.json, train.csv, evals.csv of training runs
@@ -120,11 +120,11 @@ class Workspace:
 
         return Site(llm, self.layer, self.median_norm)
 
-    def load_glp(self, checkpoint: str = "final") -> "GLP":
-        """Load the prior on the workspace's device, in its dtype."""
+    def load_glp(self, checkpoint: str = "final", *, dtype: "torch.dtype | None" = None) -> "GLP":
+        """Load the prior of the workspace's layer on its device, in its dtype or another."""
         from glp_core.prior.checkpoint import load_glp
 
-        return load_glp(self.folder / "glp", checkpoint, self.device, self.torch_dtype)
+        return load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype).at(self.layer)
 
     def walk(self) -> "WalkRule | WalkSettings":
         """Return how walks go here: as `tune-walk` chose for this workspace, else by default."""

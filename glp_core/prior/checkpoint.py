@@ -10,18 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, read_object, tensor_header, write_json, write_tensors
+from glp_core.files import Json, tensor_header, write_json, write_tensors
+from glp_core.prior.facts import stored_facts
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
+from glp_core.prior.released import WRAPPERS, read_rep_statistics
 
-"""Bytes; a released 24-layer checkpoint needs about 20,000."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 RELEASED = {
     "generative-latent-prior/glp-llama8b-d6",
@@ -56,7 +56,7 @@ def read_glp(
     path_or_hub_id: str | Path, checkpoint: str = "final", dtype: torch.dtype = torch.float32, *, revision: str | None = None
 ) -> GLP:
     """Read a GLP as `load_glp` does, on the CPU and not laid out for inference: to train it further."""
-    folder = _folder(str(path_or_hub_id), checkpoint, revision)
+    folder = glp_folder(path_or_hub_id, checkpoint, revision=revision)
     config, statistics = read_config(folder), read_statistics(folder)
     weights = _checkpoint_file(folder, checkpoint)
     header = tensor_header(weights).tensors
@@ -68,7 +68,11 @@ def read_glp(
         glp = GLP(config, statistics["mean"], statistics["var"])
     names = _checked_names(weights, header, glp.network.state_dict())
     glp.network.load_state_dict(_read_weights(weights, names, dtype), assign=True)
-    glp.fitted_steps = _read_fitted_steps(folder, checkpoint)
+    layer, steps = _read_fitted_steps(folder, checkpoint)
+    if layer is None:
+        glp.fitted_steps = steps
+    else:
+        glp.fitted_at[layer] = steps
     return glp
 
 
@@ -87,38 +91,36 @@ def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: Json, 
     write_tensors(folder / f"{checkpoint}.safetensors", glp.network.state_dict())
 
 
-def save_fitted_steps(folder: Path, steps: Sequence[TwoCalls], checkpoint: str = "final") -> None:
-    """Store the numbers of the solver `fitted` in our own folder's config.json, for the checkpoint that they were fitted to."""
-    path = folder / "config.json"
-    write_json(path, read_json(path) | {"fitted_steps": {"checkpoint": checkpoint, "steps": [asdict(step) for step in steps]}})
+def save_fitted_steps(folder: Path, steps: Sequence[TwoCalls], checkpoint: str = "final", *, layer: int | None = None) -> None:
+    """Store the numbers of the solver `fitted` in the folder's config.json, for the checkpoint that they were fitted to.
+
+    Args:
+        layer: the LLM layer, of a multi-layer GLP.
+    """
+    numbers = {"checkpoint": checkpoint, "layer": layer, "steps": [asdict(step) for step in steps]}
+    write_json(folder / "config.json", stored_facts(folder) | {"fitted_steps": numbers})
 
 
-def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[TwoCalls, ...]:
-    """Return the stored numbers, none when they are missing or belong to another checkpoint."""
-    path = folder / "config.json"
-    stored = read_object(path).get("fitted_steps") if path.is_file() else None
+def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[int | None, tuple[TwoCalls, ...]]:
+    """Return the stored numbers and their LLM layer; none when they are missing or belong to another checkpoint."""
+    stored = stored_facts(folder).get("fitted_steps")
     if not stored:
-        return ()
+        return None, ()
     try:
         steps = tuple(TwoCalls(**step) for step in stored["steps"])
         numbers = [x for s in steps for x in (s.noise_level, s.share, s.grow, s.reach, s.scale, *s.weights)]
         if not all(math.isfinite(x) for x in numbers) or any(len(s.weights) != 2 for s in steps):
             raise ValueError("numbers that are not finite, or not two weights")
-        return steps if stored["checkpoint"] == checkpoint else ()
+        return stored.get("layer"), steps if stored["checkpoint"] == checkpoint else ()
     except (KeyError, TypeError, ValueError) as error:
         raise GlpError(
-            f"fitted_steps in {path} are damaged: {error}. Make them again with `python -m glp_core solvers`."
+            f"fitted_steps in {folder / 'config.json'} are damaged: {error}. Make them again with `python -m glp_core solvers`."
         ) from error
 
 
 def read_config(folder: Path) -> DenoiserConfig:
     """Return the network's shape from config.json (ours) or config.yaml (released)."""
-    if (folder / "config.json").is_file():
-        shape = read_object(folder / "config.json").get("denoiser")
-    elif (folder / "config.yaml").is_file():
-        shape = _released_config(folder / "config.yaml")
-    else:
-        raise GlpError(f"No config.json or config.yaml in {folder}: this is no GLP folder.")
+    shape = stored_facts(folder).get("denoiser")
     fields = set(DenoiserConfig.__dataclass_fields__)
     if not isinstance(shape, dict) or not fields - {"multi_layer_n_layers"} <= set(shape):
         raise GlpError(f"The configuration in {folder} lacks the network's shape: wanted {', '.join(sorted(fields))}.")
@@ -131,17 +133,17 @@ def read_statistics(folder: Path) -> dict[str, Tensor]:
         tensor_header(folder / "statistics.safetensors")
         statistics = load_file(folder / "statistics.safetensors")
     elif (folder / "rep_statistics.pt").is_file():
-        statistics = _load_pt(folder / "rep_statistics.pt")
+        statistics = read_rep_statistics(folder / "rep_statistics.pt")
     else:
         raise GlpError(f"No statistics.safetensors or rep_statistics.pt in {folder}.")
-    if not isinstance(statistics, dict) or not all(isinstance(statistics.get(key), Tensor) for key in ("mean", "var")):
+    if not all(isinstance(statistics.get(key), Tensor) for key in ("mean", "var")):
         raise GlpError(f"The statistics in {folder} must hold tensors mean and var.")
     return statistics
 
 
 def _checked_names(path: Path, header: Json, parameters: dict[str, Tensor]) -> dict[str, str]:
     """Return the stored name of every parameter, after checking names, shapes and number formats against the configuration."""
-    names = {re.sub(r"^(denoiser\.)?model\.", "", name): name for name in header}
+    names = {re.sub(WRAPPERS, "", name): name for name in header}
     missing, extra = sorted(parameters.keys() - names.keys()), sorted(names.keys() - parameters.keys())
     if missing or extra:
         raise GlpError(f"{path.name} does not fit its configuration: missing {missing[:3]}, unknown {extra[:3]}.")
@@ -168,12 +170,20 @@ def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype) -> dict
     return tensors
 
 
-def _folder(where: str, checkpoint: str, revision: str | None) -> Path:
+def glp_folder(where: str | Path, checkpoint: str = "final", *, revision: str | None = None) -> Path:
+    """Return the local folder of a GLP: the one named, or that of a hub id (id@commit pins it), fetched where it is not here yet.
+
+    Raises:
+        GlpError: there is no such folder, or the hub cannot be reached.
+    """
     folder = Path(where).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith((".", "/")):
+    where = str(where)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", where) or where.startswith((".", "/")):
         raise GlpError(f"No folder {where}. Give a GLP folder, or a hub id such as {sorted(RELEASED)[-1]}.")
+    where, _, pinned = where.partition("@")
+    revision = pinned or revision
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -196,27 +206,3 @@ def _checkpoint_file(folder: Path, checkpoint: str) -> Path:
         )
         raise GlpError(f"No checkpoint {checkpoint!r} in {folder}: it has {', '.join(have) or 'none'}.")
     return path
-
-
-def _released_config(path: Path) -> Json:
-    """Read denoiser_config; a value such as ${a.b} is looked up in the same file, nothing else is evaluated."""
-    try:
-        whole = yaml.safe_load(path.read_text())
-        config = dict(whole["glp_kwargs"]["denoiser_config"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise GlpError(f"{path} has no glp_kwargs.denoiser_config: {error}.") from error
-    for key, value in config.items():
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-        if reference:
-            target: object = whole
-            for part in reference[1].split("."):
-                target = target.get(part) if isinstance(target, dict) else None
-            config[key] = target
-    return config
-
-
-def _load_pt(path: Path) -> dict[str, Tensor]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        raise GlpError(f"{path.name} is not a plain tensor file ({type(error).__name__}); it was not read further.") from error

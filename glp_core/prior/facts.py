@@ -1,4 +1,7 @@
-"""What a GLP's folder says about it: shape, size and training, read from small files without torch, so that a page has it at once."""
+"""What a GLP's folder says about it, ours or a released one: shape, size and training, read from small files.
+
+Needs no torch, so that a page has it at once.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -10,6 +13,21 @@ from glp_core.files import Json, read_object, tensor_header
 SIZES = ("d_input", "n_layers", "d_mlp")
 
 
+def stored_facts(folder: Path) -> Json:
+    """Return `denoiser`, the network's shape, `about`, its training, and what else config.json (ours) says; else config.yaml (released).
+
+    Raises:
+        GlpError: neither is there, or it is damaged.
+    """
+    if (folder / "config.json").is_file():
+        return read_object(folder / "config.json")
+    if not (folder / "config.yaml").is_file():
+        raise GlpError(f"No config.json or config.yaml in {folder}: this is no GLP folder.")
+    from glp_core.prior.released import read_released  # here, since most folders need no YAML
+
+    return read_released(folder / "config.yaml")
+
+
 @dataclass(frozen=True)
 class GlpFacts:
     """A GLP's facts; 0 and empty where its folder does not say."""
@@ -18,15 +36,17 @@ class GlpFacts:
     n_layers: int = 0
     d_mlp: int = 0
     about: Json = field(default_factory=dict)
-    """How it was trained: activations seen, validation loss, run."""
+    """How it was trained: the LLM and its layer or layers, activations seen, validation loss, run."""
+    depth: int = 0
+    """Layers of the LLM when one network serves several of them."""
     parameters: int = field(default=0, compare=False)
     """Of the final weights; 0 when they are missing or damaged (loading them says why)."""
 
     @staticmethod
     def read(folder: Path) -> "GlpFacts":
-        """Read a folder of `save_glp`; what is missing or damaged there is left out."""
+        """Read a GLP's folder; what is missing or damaged there is left out."""
         try:
-            stored = read_object(folder / "config.json")
+            stored = stored_facts(folder)
         except GlpError:
             stored = {}
         denoiser, about = (part if isinstance(part := stored.get(key), dict) else {} for key in ("denoiser", "about"))
@@ -34,6 +54,7 @@ class GlpFacts:
         return GlpFacts(
             **(sizes if len(sizes) == len(SIZES) else {}),
             about=about,
+            depth=depth if type(depth := denoiser.get("multi_layer_n_layers")) is int and depth > 1 else 0,
             parameters=count_parameters(folder / "final.safetensors"),
         )
 
@@ -41,6 +62,19 @@ class GlpFacts:
     def shape(self) -> str:
         """Blocks and neurons, in words."""
         return f"{self.n_layers} blocks × {self.d_mlp:,} neurons" if self.n_layers else "unknown shape"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The LLM layers whose activations it was trained on; none where its folder does not say."""
+        several = self.about.get("layers", list(range(self.depth)))
+        named = several if self.depth and isinstance(several, list) else [self.about.get("layer")]
+        return tuple(layer for layer in named if type(layer) is int)
+
+    @property
+    def llm(self) -> str:
+        """The LLM whose activations it was trained on, as its folder names it; empty where it does not."""
+        name = self.about.get("llm")
+        return name if isinstance(name, str) else ""
 
     @property
     def activations_seen(self) -> int | None:

@@ -3,6 +3,7 @@
 The gate's product with the time embedding is linear, so for a fixed noise level it folds into a scale; nothing is approximated.
 """
 
+import copy
 from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -106,6 +107,12 @@ class FastDenoiser:
         ]
         self._times: OrderedDict[tuple[float, int | None], list[Tensor]] = OrderedDict()
         self._lock = Lock()
+
+    def at(self, network: "Network") -> "FastDenoiser":
+        """Return the same layout for a network that differs from this one in its time embedding only."""
+        other = copy.copy(self)
+        other.network, other._times, other._lock = network, OrderedDict(), Lock()
+        return other
 
     @property
     def linears(self) -> list[_Linear]:

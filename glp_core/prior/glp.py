@@ -34,6 +34,8 @@ class GLP(nn.Module):
             raise GlpError(f"Statistics are of {rows} layers, the network serves {config.multi_layer_n_layers or 1}.")
         self.fitted_steps: tuple[flow.TwoCalls, ...] = ()
         """Numbers of the solver `fitted`, stored with the GLP that they were fitted to."""
+        self.fitted_at: dict[int, tuple[flow.TwoCalls, ...]] = {}
+        """The same of a multi-layer GLP, by the LLM layer that they were fitted at."""
         self._fast: FastDenoiser | None = None
         self._replays: Replays | None = None
 
@@ -50,6 +52,12 @@ class GLP(nn.Module):
         return self.config.d_mlp
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """LLM layers that a multi-layer GLP serves; none for a GLP of one layer, which does not know which it is."""
+        depth = self.config.multi_layer_n_layers or 0
+        return self.normalizer.layers if depth and len(self.normalizer.mean) > 1 else tuple(range(depth))
+
+    @property
     def device(self) -> torch.device:
         return self.network.in_proj.weight.device
 
@@ -63,6 +71,26 @@ class GLP(nn.Module):
         self._fast = FastDenoiser(self.network)
         self._replays = Replays()
         return self
+
+    def at(self, layer: int) -> "GLP":
+        """Return a multi-layer GLP's prior of one LLM layer, as a GLP of one layer; a GLP of one layer returns itself.
+
+        Weights are shared, so neither of the two may be moved or trained while the other is used.
+
+        Raises:
+            GlpError: a layer that is not served.
+        """
+        if self._check_layer(layer) is None:
+            return self
+        row, network = self.normalizer.row(layer), self.network.at(layer)
+        with torch.inference_mode(False), torch.device("meta"):  # a network that takes no memory, until the next line
+            one = GLP(network.config, self.normalizer.mean[row].clone(), self.normalizer.var[row].clone())
+        one.network = network
+        one.fitted_steps = self.fitted_at.get(layer, ())
+        if self._fast is not None:
+            one.eval()
+            one._fast, one._replays = self._fast.at(one.network), Replays()
+        return one
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GLP":
         """Lay the weights out anew after they moved to another device or dtype."""
@@ -241,7 +269,7 @@ class GLP(nn.Module):
         if self._fast is not None and not isinstance(served, Tensor):
             hidden = self._fast.neurons(z, float(sigma), served)
         else:
-            hidden = self._hidden(z, self._embed(len(z), sigma, served))
+            hidden = self.network.neurons(z, self._embed(len(z), sigma, served))
         return hidden.reshape(*acts.shape[:-1], self.n_layers, self.d_mlp)
 
     @torch.no_grad()
@@ -272,16 +300,8 @@ class GLP(nn.Module):
             return self.velocity(z, sigma, layer)
         return self._fast.velocity(z, sigma, served, rough=True)
 
-    def _replayed(self, key: Hashable, compute: Compute, *latents: Tensor) -> Tensor:
-        return compute(*latents) if self._replays is None else self._replays.run(key, compute, *latents)
-
-    def _hidden(self, z: Tensor, emb: Tensor) -> Tensor:
-        x = self.network.in_proj(z.to(self.dtype)).unflatten(0, (len(emb), -1))
-        hidden = []
-        for block in self.network.layers:
-            hidden.append(block.hidden(x, emb))
-            x = x + block.down_proj(hidden[-1])
-        return torch.stack([h.flatten(0, 1) for h in hidden], dim=1).float()
+    def _replayed(self, key: Hashable, compute: Compute, *z: Tensor) -> Tensor:
+        return compute(*z) if self._replays is None else self._replays.run(key, compute, *z)
 
     def _embed(self, n: int, sigma: Tensor | float, layer: Tensor | int | None) -> Tensor:
         sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=self.device).reshape(-1)
@@ -327,5 +347,4 @@ class GLP(nn.Module):
             )
 
     def _check_layer(self, layer: Tensor | int | None) -> Tensor | int | None:
-        depth = self.config.multi_layer_n_layers
-        return None if depth is None else checked_layer(layer, depth)
+        return None if self.config.multi_layer_n_layers is None else checked_layer(layer, self.layers)

@@ -5,7 +5,7 @@ Follows Luo et al. 2026 (arXiv 2602.06964); parameter names are those of the rel
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -87,11 +87,37 @@ class Network(nn.Module):
         """Return conditioning (groups, 1, d_model) for noise levels and LLM layers (groups,)."""
         dtype = self.in_proj.weight.dtype
         emb = self.time_embed(sinusoidal(1000 * sigma, self.config.d_model).to(dtype))
-        depths = self.config.multi_layer_n_layers
-        if layer is not None and depths is not None:
-            depth = layer.float() / (depths - 1)
-            emb = emb + self.layer_embed(sinusoidal(depth, self.config.d_model).to(dtype))
+        if layer is not None and self.config.multi_layer_n_layers is not None:
+            emb = emb + self._embed_layer(layer)
         return emb[:, None]
+
+    def _embed_layer(self, layer: Tensor) -> Tensor:
+        """Return the embedding (groups, d_model) of LLM layers (groups,), by their depth in the LLM."""
+        depth = layer.float() / (cast("int", self.config.multi_layer_n_layers) - 1)
+        return self.layer_embed(sinusoidal(depth, self.config.d_model).to(self.in_proj.weight.dtype))
+
+    def at(self, layer: int) -> "Network":
+        """Return a multi-layer network for one LLM layer: the layer's embedding joins a bias, all other weights are shared."""
+        first, middle, last = cast("tuple[nn.Linear, nn.SiLU, nn.Linear]", tuple(self.time_embed))
+        with torch.inference_mode(False), torch.no_grad():
+            embedded = self._embed_layer(torch.tensor([layer], device=last.bias.device))[0]
+            bias = nn.Parameter(last.bias + embedded, requires_grad=last.bias.requires_grad)
+        with torch.device("meta"):  # nothing is allocated: every part is put in place below
+            one = Network(replace(self.config, multi_layer_n_layers=None))
+            joined = nn.Linear(last.in_features, last.out_features)
+        joined.weight, joined.bias = last.weight, bias
+        one.time_embed = nn.Sequential(first, middle, joined)
+        one.layers, one.in_proj, one.out_proj, one.ln = self.layers, self.in_proj, self.out_proj, self.ln
+        return one
+
+    def neurons(self, z: Tensor, emb: Tensor) -> Tensor:
+        """Return every block's neurons (n, n_layers, d_mlp), float32, for z and emb as `forward` takes them."""
+        x = self.in_proj(z.to(self.in_proj.weight.dtype)).unflatten(0, (len(emb), -1))
+        hidden = []
+        for block in self.layers:
+            hidden.append(block.hidden(x, emb))
+            x = x + block.down_proj(hidden[-1])
+        return torch.stack([h.flatten(0, 1) for h in hidden], dim=1).float()
 
     def forward(self, z: Tensor, emb: Tensor) -> Tensor:
         """Return velocities (n, d_input) for z (n, d_input); row i is conditioned on emb[i // (n / groups)]."""
@@ -114,24 +140,27 @@ class Normalizer(nn.Module):
             raise GlpError(
                 f"Statistics disagree: mean has shape {tuple(mean.shape)}, var {tuple(var.shape)}; wanted the same dimensions for both."
             )
-        if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var > 0).all()):
+        mean, var = (values.float().reshape(-1, values.shape[-1]) for values in (mean, var))
+        measured = (torch.isfinite(mean) & torch.isfinite(var) & (var > 0)).all(1)
+        if not measured.any():
             raise GlpError("Statistics hold values that are not finite, or variances that are not above 0.")
-        self.register_buffer("mean", mean.float().reshape(-1, mean.shape[-1]))
-        self.register_buffer("std", var.float().reshape(-1, var.shape[-1]).sqrt())
-        self.register_buffer("var", var.float().reshape(-1, var.shape[-1]), persistent=False)
+        self.layers = tuple(measured.nonzero().flatten().tolist())
+        """Rows that hold numbers: a GLP may have been trained on some layers of the LLM only."""
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", var.sqrt())
+        self.register_buffer("var", var, persistent=False)
 
     def row(self, layer: Tensor | int | None) -> Tensor | int:
         """Return the index of the statistics for an LLM layer."""
-        if len(self.mean) == 1:
-            return 0
-        return checked_layer(layer, len(self.mean))
+        return 0 if len(self.mean) == 1 else checked_layer(layer, self.layers)
 
 
-def checked_layer(layer: Tensor | int | None, depth: int) -> Tensor | int:
-    """Return `layer`, or raise GlpError unless it names layers of 0 to depth - 1."""
+def checked_layer(layer: Tensor | int | None, served: Sequence[int]) -> Tensor | int:
+    """Return `layer`, or raise GlpError unless it names layers that are served."""
     if layer is None:
-        raise GlpError(f"This GLP serves {depth} LLM layers: say which with layer=.")
-    low, high = (int(layer.min()), int(layer.max())) if isinstance(layer, Tensor) else (layer, layer)
-    if not 0 <= low <= high < depth:
-        raise GlpError(f"LLM layer {layer} is out of range: this GLP serves layers 0 to {depth - 1}.")
+        raise GlpError(f"This GLP serves {len(served)} LLM layers: say which with layer=, or take one with glp.at(layer).")
+    if any(one not in served for one in (layer.unique().tolist() if isinstance(layer, Tensor) else [layer])):
+        whole = len(served) == served[-1] - served[0] + 1
+        words = f"{served[0]} to {served[-1]}" if whole else ", ".join(map(str, served))
+        raise GlpError(f"LLM layer {layer} is out of range: this GLP serves layers {words}.")
     return layer

@@ -4,14 +4,17 @@ import json
 import os
 import pickle
 import struct
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
 from glp_core import GlpError, load_glp, save_glp
-from glp_core.prior.checkpoint import save_fitted_steps
+from glp_core.prior.checkpoint import read_statistics, save_fitted_steps
+from glp_core.prior.facts import GlpFacts
 from glp_core.prior.flow import TwoCalls
 from tests.support.reference import ReferenceGlp, write_released_folder
 
@@ -277,3 +280,73 @@ def test_damaged_fitted_steps_are_refused(tmp_path, steps):
     (tmp_path / "b/config.json").write_text(json.dumps(config | {"fitted_steps": {"checkpoint": "final", "steps": steps}}))
     with pytest.raises(GlpError, match="glp_core solvers"):
         load_glp(tmp_path / "b")
+
+
+# what others write
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.denoiser.model.", "_orig_mod.model."])
+def test_names_that_training_wrappers_put_first_are_taken_off(tmp_path, prefix):
+    write_released_folder(tmp_path, prefix=prefix)
+    z = torch.randn(3, 24)
+    torch.testing.assert_close(
+        load_glp(tmp_path).velocity(z, 0.4), load_glp(write_released_folder(tmp_path / "plain")).velocity(z, 0.4)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_statistics_of_numpy_arrays_are_tensors(folder, dtype):
+    stored = torch.load(folder / "rep_statistics.pt")
+    arrays = {f"module.normalizer.{name}": value.numpy().astype(dtype) for name, value in stored.items()}
+    torch.save(arrays, folder / "rep_statistics.pt")
+    statistics = read_statistics(folder)
+    for name, value in stored.items():
+        torch.testing.assert_close(statistics[name].float(), value.to(getattr(torch, dtype)).float())
+    load_glp(folder)
+
+
+def test_statistics_as_numpy_1_wrote_them_are_read(folder):
+    stored = torch.load(folder / "rep_statistics.pt")
+    torch.save({name: value.numpy() for name, value in stored.items()}, folder / "new.pt")
+    with zipfile.ZipFile(folder / "new.pt") as new, zipfile.ZipFile(folder / "rep_statistics.pt", "w") as old:
+        for name in new.namelist():
+            old.writestr(name, new.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert b"numpy._core" not in (folder / "rep_statistics.pt").read_bytes()
+    torch.testing.assert_close(read_statistics(folder)["mean"], stored["mean"])
+
+
+def test_statistics_of_objects_are_refused(folder):
+    torch.save({"mean": np.array([{}], dtype=object), "var": np.ones(24)}, folder / "rep_statistics.pt")
+    with pytest.raises(GlpError, match="mean and var|plain tensor file"):
+        load_glp(folder)
+
+
+def test_tagged_paths_in_the_yaml_are_plain_values(folder):
+    text = (folder / "config.yaml").read_text()
+    tagged = "output_path: !!python/object/apply:pathlib.PosixPath [runs, x]\nmodel_name: org/model\n"
+    (folder / "config.yaml").write_text(tagged + text)
+    load_glp(folder)
+    facts = GlpFacts.read(folder)
+    assert facts.llm == "org/model" and facts.layers == (7,) and (facts.d_input, facts.n_layers, facts.d_mlp) == (24, 3, 96)
+    assert facts.parameters == sum(p.numel() for p in load_glp(folder).network.parameters())
+
+
+def test_a_multi_layer_folders_facts(tmp_path):
+    write_released_folder(tmp_path, multi=6, statistics="layered")
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert GlpFacts.read(tmp_path).depth == 6
+    config["glp_kwargs"]["tracedict_config"] = {"layer_prefix": "model.layers", "layers": [1, 3], "retain": "output"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert GlpFacts.read(tmp_path).layers == (1, 3)
+    config["glp_kwargs"].pop("tracedict_config")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert GlpFacts.read(tmp_path).layers == (0, 1, 2, 3, 4, 5)
+
+
+def test_fitted_steps_of_a_released_folder_are_those_of_their_layer(tmp_path):
+    write_released_folder(tmp_path, multi=6, statistics="layered")
+    steps = (TwoCalls(0.5, share=0.6),)
+    save_fitted_steps(tmp_path, steps, layer=2)
+    glp = load_glp(tmp_path)
+    assert (glp.fitted_steps, glp.at(2).fitted_steps, glp.at(3).fitted_steps) == ((), steps, ())
+    assert GlpFacts.read(tmp_path).depth == 6

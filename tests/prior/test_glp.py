@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from glp_core import GlpError, load_glp
+from glp_core.prior.likelihood import velocity_of
 from tests.support.reference import ReferenceGlp, write_released_folder
 
 FOLDERS = {
@@ -181,3 +182,51 @@ def test_layers_may_differ_by_row(tmp_path):
     z, _ = numbers(glp.d_input, 6)
     layers = torch.tensor([0, 5, 1, 4, 2, 3])
     close(glp.velocity(z, 0.3, layers), reference.velocity(z, 0.3, layers))
+
+
+# one layer of many
+
+
+@pytest.fixture
+def several(tmp_path):
+    return write_released_folder(tmp_path, multi=6, statistics="layered")
+
+
+def test_a_layer_of_a_multi_layer_glp_is_the_reference_at_that_layer(several):
+    whole, reference = load_glp(several), ReferenceGlp.read(several)
+    acts, noise = numbers(24)
+    assert whole.layers == (0, 1, 2, 3, 4, 5)
+    for layer in (0, 4):
+        one = whole.at(layer)
+        assert one.config.multi_layer_n_layers is None and one.layers == () and one.at(2) is one
+        close(one.velocity(noise, 0.3), reference.velocity(noise, 0.3, layer))
+        close(one.project(acts, noise=noise), reference.project(acts, 0.5, 20, noise, layer))
+        close(one.neurons(acts, 0.1, noise), reference.neurons(acts, 0.1, noise, layer))
+        close(one.sample(noise), reference.sample(noise, 20, layer))
+        assert torch.equal(
+            one.walk(acts, acts, noise=noise.expand(16, -1, -1)),
+            one.walk(acts, acts, noise=noise.expand(16, -1, -1), layer=layer),
+        )
+    with pytest.raises(GlpError, match="serves layers 0 to 5"):
+        whole.at(6)
+
+
+def test_a_layer_shares_the_weights_and_can_be_differentiated_wherever_it_was_made(several):
+    whole = load_glp(several)
+    with torch.inference_mode():
+        one = whole.at(3)
+    assert one.network.in_proj is whole.network.in_proj and one.network.layers[0] is whole.network.layers[0]
+    z = torch.randn(2, 24, requires_grad=True)
+    velocity_of(one)(z, 0.4).sum().backward()
+    assert z.grad.abs().sum() > 0
+
+
+def test_layers_without_statistics_are_not_served(several):
+    statistics = torch.load(several / "rep_statistics.pt")
+    statistics["mean"][[0, 3]] = float("nan")
+    torch.save(statistics, several / "rep_statistics.pt")
+    glp = load_glp(several)
+    assert glp.layers == (1, 2, 4, 5)
+    for ask in (lambda: glp.at(3), lambda: glp.normalize(torch.zeros(2, 24), 0)):
+        with pytest.raises(GlpError, match="serves layers 1, 2, 4, 5"):
+            ask()

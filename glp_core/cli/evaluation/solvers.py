@@ -6,7 +6,8 @@ import torch
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.evaluation import solver_error
-from glp_core.prior.checkpoint import load_glp, save_fitted_steps
+from glp_core.prior.checkpoint import save_fitted_steps
+from glp_core.prior.facts import GlpFacts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,12 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     store = workspace.open_store(args.store)
-    glp = load_glp(workspace.folder / "glp", device=workspace.device, dtype=torch.float32)
+    glp = workspace.load_glp(dtype=torch.float32)
     acts = store.rows(0)["acts"]
     chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
     glp.fitted_steps = solver_error.fit(glp, chosen, progress=reporter("fit"))
-    save_fitted_steps(workspace.folder / "glp", glp.fitted_steps)
+    layer = workspace.layer if GlpFacts.read(workspace.folder / "glp").depth else None
+    save_fitted_steps(workspace.folder / "glp", glp.fitted_steps, layer=layer)
     report = solver_error.table(glp, store.validation(args.held_out), progress=reporter("measure"))
     workspace.save_report("solvers", report | {"fitted_on": len(chosen)})
     for row in report["rows"]:

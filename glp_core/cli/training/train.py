@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_arguments(parser, store=True)
     parser.add_argument("--run", default="main", help="the run's name (default: main)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="states and checkpoints (default: the cache folder)")
-    words = "go on from another GLP's weights, with its shape and statistics: a GLP folder"
-    parser.add_argument("--from", dest="start", type=Path, metavar="FOLDER", help=words)
+    words = "go on from another GLP's weights, with its shape and statistics: a GLP folder, ours or released, or hub-id@commit"
+    parser.add_argument("--from", dest="start", metavar="WHERE", help=words)
     add_stream_arguments(parser.add_argument_group("without a store"))
     parser.add_argument("--install", action="store_true", help="make the result the workspace's GLP")
     parser.add_argument(
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(f"--run is {args.run!r}, wanted letters, digits, - and _.")
     config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
     folder = args.out or workspace.training_folder / args.run
-    start = Start.read(args.start) if args.start else None
+    start = Start.read(args.start, layer=workspace.layer) if args.start else None
     config = start.shaped(config) if start else config
     ranks = Ranks.join(torch.device(workspace.device))
     supply = stream(workspace, args, config, ranks) if args.stream else StoreSupply(store_of(workspace, args), workspace.device)
