@@ -209,12 +209,15 @@ class Workspace:
         Args:
             checkpoint: whose digest is written as glp_digest; None when no GLP was measured.
         """
-        from glp_core.devices import machine
-
         if checkpoint is not None:
             value = value | {"glp_digest": self.glp_digest(checkpoint)}
-        stamp = {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
-        write_json(self.report_path(name), value | {"made_by": stamp | value.get("made_by", {})})
+        write_json(self.report_path(name), value | {"made_by": self.stamp() | value.get("made_by", {})})
+
+    def stamp(self) -> Json:
+        """Return the versions, machine and date of now, as reports name what made them."""
+        from glp_core.devices import machine
+
+        return {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
 
     def report_path(self, name: str) -> Path:
         """Return where a report is kept; raise GlpError for a name that could not be written."""

@@ -72,6 +72,18 @@ def steering_rows(r):
         yield Row(f"... repeated tokens of {names}", repeated, strength == strengths[0])
 
 
+def outside_rows(r):
+    shown = 0
+    for row in r["comparisons"]:
+        if row["arm"] == "walk" and row["strength"] >= 1.0:
+            shown += 1
+            what = f"prefixes from outside, n = {r['settings']['prefixes']}, positive sentiment at {row['strength']:g}"
+            ratio = {"value": row["repetition_ratio"], "ci": row["repetition_ratio_ci"]}
+            yield Row(f"{what}: the walk's repeated tokens, of raw's", interval(ratio, ".2f"), shown == 1)
+            more = {"value": row["concept_difference"], "ci": row["concept_difference_ci"]}
+            yield Row("... the walk's concept score minus raw's", interval(more, "+.2f"), shown == 1)
+
+
 def pareto_rows(r):
     summary = r["summary"]
     volumes = {title: summary["hypervolume"][arm] for arm, title in ARMS.items() if arm in summary["hypervolume"]}
@@ -89,17 +101,26 @@ def pareto_rows(r):
                 f"{one['hypervolume']:+.3f} [{low:+.3f}, {high:+.3f}]",
             )
             yield Row(f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}", counts)
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in one["at_best"].items())
+            yield Row("... with each at its own best strength and level", counts)
 
 
-def vader_rows(r):
+def vader_rows(r, where="test prefixes"):
     cells = {(row["arm"], row["strength"]): row for row in r["rows"]}
-    for strength in (1.0, 1.4):
+    for strength in sorted({strength for _, strength in cells if strength >= 1.0}):
         arms = {title: cells[arm, strength] for arm, title in ARMS.items() if (arm, strength) in cells}
-        if arms:
-            yield Row(
-                f"positive sentiment at strength {strength:g} as VADER judges it (-1 to 1): {', '.join(arms)}",
-                ", ".join(f"{row['vader']:+.2f}" for row in arms.values()),
-            )
+        n = next(iter(arms.values()))["n"]
+        yield Row(
+            f"{where}, n = {n}, positive sentiment at {strength:g} as VADER judges it (-1 to 1): {', '.join(arms)}",
+            ", ".join(f"{row['vader']:+.2f}" for row in arms.values()),
+        )
+        if "walk" in arms:
+            more = {"value": arms["walk"]["over_raw"], "ci": arms["walk"]["over_raw_ci"]}
+            yield Row("... walk minus raw, paired, with its 95% interval", interval(more, "+.2f"))
+
+
+def outside_vader_rows(r):
+    return vader_rows(r, "prefixes from outside")
 
 
 def probing_rows(r):
@@ -183,7 +204,9 @@ REPORTS = (
     ("evaluate", "python -m glp_core evaluate", evaluate_rows),
     ("bench", "make bench", bench_rows),
     ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
-    ("steering_vader", "python -m tests.bench.vader", vader_rows),
+    ("steering_outside", "python -m glp_core steer-sentiment --prefixes FILE", outside_rows),
+    ("steering_vader", "python -m tests.bench.vader TEXTS", vader_rows),
+    ("steering_outside_vader", "python -m tests.bench.vader TEXTS", outside_vader_rows),
     ("pareto", "python -m glp_core pareto", pareto_rows),
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),

@@ -1,7 +1,7 @@
 """`python -m tests.bench.vader TEXTS`: judge steered texts by VADER, which shares nothing with the model or its probes.
 
-TEXTS is what `python -m glp_core steer --directions positive-sentiment --texts TEXTS` wrote. Prints a Markdown table and writes
-reports/steering_vader.json.
+TEXTS is what `python -m glp_core steer-sentiment --texts TEXTS` wrote, or `steer`. Prints a Markdown table and writes
+reports/steering_vader.json, or the report that --report names.
 """
 
 import argparse
@@ -49,9 +49,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--workspace", type=Path, default=DEMO)
+    parser.add_argument("--report", default="steering_vader", metavar="NAME", help="(default: steering_vader)")
     args = parser.parse_args()
     rows = judged(json.loads(args.texts.read_text(encoding="utf-8")))
-    Workspace.open(args.workspace).save_report("steering_vader", {"rows": rows, "judge": "VADER 3.3.2, compound score"})
+    Workspace.open(args.workspace).save_report(args.report, {"rows": rows, "judge": "VADER 3.3.2, compound score"})
     sys.stdout.write(markdown(rows) + "\n")
 
 

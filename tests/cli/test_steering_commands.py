@@ -58,7 +58,16 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
         others = [[row for row in report[part] if row["arm"] != "walk"] for report in (before, after)]
         assert others[0] == others[1], part
         assert len(after[part]) == len(before[part])
-    assert after["kept"]["arms_other_than"] == ["walk"] and after["settings"] == before["settings"]
+    assert set(after["renewed"]) == {"walk"} and after["settings"] == before["settings"]
+    assert run("steer", *few, "--only", "elsewhere", "--arms", "raw", "--documents", "1") == 0
+    assert run("steer", *few, "--only", "best", "--limit", "3") == 0
+    last = workspace.report("steering_sentiment") or workspace.report(f"steering_{names[0].replace('-', '_')}")
+    assert set(last["renewed"]) == {"walk", "raw, elsewhere", "best"} and last["settings"] == before["settings"]
+    assert [row["n"] for row in last["elsewhere"] if row["arm"] == "raw"] == [1, 1]
+    assert [row["n"] for row in last["elsewhere"] if row["arm"] != "raw"] == [2] * 8
+    assert sorted((row["arm"], row["concept"]) for row in last["rows"]) == sorted(
+        (row["arm"], row["concept"]) for row in after["rows"]
+    )
     assert len(json.loads(texts.read_text())) == len(names) * 3 * (2 + len(steer.ARMS) * 2 + 3 + DRAWS)
 
     assert run("pareto") == 0

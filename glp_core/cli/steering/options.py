@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glp_core.errors import GlpError
+from glp_core.files import write_json
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import KINDS, Kind, Projector, make_projector
 from glp_core.steering.directions import Direction
-from glp_core.steering.trials.outcomes import TOKENS
+from glp_core.steering.trials.outcomes import TOKENS, Outcome
 from glp_core.workspace import Workspace
 
 
@@ -23,6 +24,17 @@ def add_trial_arguments(
     if strengths:
         parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: all of the workspace)")
         parser.add_argument("--strengths", type=float, nargs="+", default=list(strengths), metavar="X", help="in median norms")
+
+
+def add_texts_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --texts."""
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="also write every text there, as JSON")
+
+
+def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write every text with what it was written by, as JSON."""
+    keep = ("direction", "arm", "strength", "prefix", "text")
+    write_json(path, [{name: getattr(one, name) for name in keep} for one in outcomes])
 
 
 def chosen_prefixes(workspace: Workspace, args: argparse.Namespace) -> list[str]:

@@ -1,14 +1,21 @@
 """Steer test prefixes along every direction with every arm; write reports/steering_<direction>.json."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_directions, chosen_prefixes
+from glp_core.cli.steering.options import (
+    add_texts_argument,
+    add_trial_arguments,
+    arm_projectors,
+    chosen_directions,
+    chosen_prefixes,
+    write_outcomes,
+)
 from glp_core.data.corpus import documents
 from glp_core.errors import GlpError
-from glp_core.files import Json, write_json
+from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.glp import GLP
@@ -33,51 +40,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", type=int, default=elsewhere.DOCUMENTS, metavar="N", help=about)
     about = "measure only --arms anew and keep the other arms of the stored reports"
     parser.add_argument("--keep-others", action="store_true", help=about)
-    parser.add_argument("--texts", type=Path, metavar="FILE", help="also write every text there, as JSON")
+    about = "keep the stored reports but for the loss elsewhere of --arms, or the arms at the best that tune-walk chose"
+    parser.add_argument("--only", choices=("elsewhere", "best"), help=about)
+    add_texts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
+    if args.only == "elsewhere":
+        check_counts(args, ("documents",), 1)
     workspace = open_workspace(args)
     directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    stored = _stored(workspace, directions) if args.keep_others or args.only else {}
     llm, glp, reference = workspace.load_llm(), workspace.load_glp(), workspace.report("reference")
     projectors, prompted = arm_projectors(workspace, glp, args.arms), bool(llm.tokenizer.chat_template)
-    stored = {d.name: workspace.report(report_name(d.name)) if args.keep_others else None for d in directions}
-    if args.keep_others and None in stored.values():
-        missing = next(name for name, report in stored.items() if report is None)
-        raise GlpError(
-            f"--keep-others has nothing to keep: there is no report on {missing}. Leave it out to measure every arm."
-        )
-    grid = {d.name: conditions(d, projectors, args.strengths, prompted=prompted) for d in directions}
-    if args.keep_others:
-        grid = {name: [one for one in listed if one.arm in args.arms] for name, listed in grid.items()}
-    best = {d.name: [] if args.keep_others else _best(workspace, d, glp, args.arms) for d in directions}
-    planned = [*(one for d in directions for one in grid[d.name]), *(one.condition for d in directions for one in best[d.name])]
-    steered = [one for d in directions for one in grid[d.name] if one.strength]
+    grid = [one for d in directions for one in conditions(d, projectors, args.strengths, prompted=prompted)]
+    if stored:
+        grid = [one for one in grid if one.arm in args.arms]
+    best = {
+        d.name: [] if args.keep_others or args.only == "elsewhere" else _best(workspace, d, glp, args.arms) for d in directions
+    }
+    steered = [one for one in grid if one.strength] if args.only != "best" else []
     costs: list[Json] = []
-    if args.documents:
+    if args.documents and steered:
         texts = [document.text for document in documents("validation")]
         progress = reporter("elsewhere")
         costs = elsewhere.loss_rises(workspace.site(llm), steered, texts, documents=args.documents, progress=progress)
     meter = ManifoldMeter(glp, reference) if reference else None
-    outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), meter=meter, progress=reporter("steer"))
-    if not args.keep_others:
+    planned = [*([] if args.only else grid), *(one.condition for listed in best.values() for one in listed)]
+    outcomes: list[Outcome] = []
+    if planned:
+        outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), meter=meter, progress=reporter("steer"))
+    if not stored:
         outcomes += own_texts(llm, directions, prefixes, tokens=args.tokens)
     for d in directions:
         own = [one for one in outcomes if one.direction == d.name]
-        before = stored[d.name]
-        report = renewed(before, own) if before else summarise(own)
-        kept = [cost for cost in before["elsewhere"] if cost["arm"] not in args.arms] if before else []
-        report["elsewhere"] = kept + [cost for cost, one in zip(costs, steered, strict=False) if one.direction is d]
-        report["settings"] = _settings(workspace, d, args, best[d.name]) | {"prefixes": len(prefixes)}
-        if before:
-            report["settings"]["best"] = before["settings"]["best"]
-            report["kept"] = {"arms_other_than": args.arms, "made_by": before.get("made_by")}
+        cost = [cost for cost, one in zip(costs, steered, strict=False) if one.direction is d]
+        settings = _settings(workspace, d, args, best[d.name]) | {"prefixes": len(prefixes)}
+        if stored:
+            report = _renewed(workspace, stored[d.name], own, cost, settings, args)
+        else:
+            report = summarise(own) | {"elsewhere": cost, "settings": settings}
         workspace.save_report(report_name(d.name), report)
     if args.texts:
-        _write_texts(args.texts, outcomes)
+        write_outcomes(args.texts, outcomes)
     say(f"{len(outcomes):,} texts along {len(directions)} directions; reports are in {workspace.folder / 'reports'}")
+
+
+def _stored(workspace: Workspace, directions: Sequence[Direction]) -> dict[str, Json]:
+    """Return the reports whose parts are to be kept, by direction's name."""
+    stored: dict[str, Json] = {}
+    for d in directions:
+        report = workspace.report(report_name(d.name))
+        if report is None:
+            raise GlpError(
+                f"There is nothing to keep: there is no report on {d.name}. Leave out --keep-others and --only to measure every arm."
+            )
+        stored[d.name] = report
+    return stored
+
+
+def _renewed(
+    workspace: Workspace, before: Json, own: Sequence[Outcome], costs: list[Json], settings: Json, args: argparse.Namespace
+) -> Json:
+    """Return a stored report with what was measured now in the place of its own, and who made which part."""
+    report = renewed(before, own)
+    if args.only != "best":
+        report["elsewhere"] = [cost for cost in before["elsewhere"] if cost["arm"] not in args.arms] + costs
+    if args.only == "best":
+        report["settings"] = before["settings"] | {"best": settings["best"]}
+    elif not args.only:
+        report["settings"] = settings | {"best": before["settings"]["best"]}
+    parts = {"best": ["best"], "elsewhere": [f"{arm}, elsewhere" for arm in args.arms]}.get(args.only, args.arms)
+    report["renewed"] = before.get("renewed", {}) | dict.fromkeys(parts, workspace.stamp())
+    return report
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +158,3 @@ def _settings(workspace: Workspace, direction: Direction, args: argparse.Namespa
         "dtype": str(workspace.torch_dtype).removeprefix("torch."),
         "intervals": "95%, bootstrap over prefixes",
     }
-
-
-def _write_texts(path: Path, outcomes: list[Outcome]) -> None:
-    keep = ("direction", "arm", "strength", "prefix", "text")
-    write_json(path, [{name: getattr(one, name) for name in keep} for one in outcomes])

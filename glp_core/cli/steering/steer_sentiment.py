@@ -1,10 +1,11 @@
 """Steer neutral prefixes along a direction with every projector; write reports/steering_sentiment.json."""
 
 import argparse
+from dataclasses import asdict
 from typing import Literal
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes
+from glp_core.cli.steering.options import add_texts_argument, add_trial_arguments, chosen_prefixes, write_outcomes
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the solver (default: 20)")
     parser.add_argument("--checkpoint", default="final", help="of the GLP (default: final)")
     parser.add_argument("--report", default="steering_sentiment", metavar="NAME", help="(default: steering_sentiment)")
+    add_texts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,13 +62,18 @@ def run(args: argparse.Namespace) -> None:
         "decoding": "greedy",
         "prefixes": len(prefixes),
         "median_norm": direction.median_norm,
+        "walk": asdict(workspace.walk()),
         "checkpoint": args.checkpoint,
         "dtype": str(glp.dtype).removeprefix("torch."),
         "intervals": "95%, bootstrap over prefixes",
     }
     outcomes += own_texts(llm, [direction], prefixes, tokens=args.tokens)
     report = summarise(outcomes) | {"settings": settings}
+    if args.prefixes:
+        report["prefixes"] = prefixes
     workspace.save_report(args.report, report, checkpoint=args.checkpoint)
+    if args.texts:
+        write_outcomes(args.texts, outcomes)
     for row in report["comparisons"]:
         say(
             f"{row['arm']} at {row['strength']:g}: repetition {row['repetition_ratio'] or 0:.2f} of raw's, "
