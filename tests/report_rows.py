@@ -77,11 +77,12 @@ def outside_rows(r):
     for row in r["comparisons"]:
         if row["arm"] == "walk" and row["strength"] >= 1.0:
             shown += 1
-            what = f"prefixes from outside, n = {r['settings']['prefixes']}, positive sentiment at {row['strength']:g}"
+            n = r["settings"]["prefixes"]
+            what = f"positive sentiment at strength {row['strength']:g}, {n} prefixes written after all choices"
             ratio = {"value": row["repetition_ratio"], "ci": row["repetition_ratio_ci"]}
-            yield Row(f"{what}: the walk's repeated tokens, of raw's", interval(ratio, ".2f"), shown == 1)
+            yield Row(f"{what}: repeated tokens, walk's as a share of raw's", interval(ratio, ".2f"), shown == 1)
             more = {"value": row["concept_difference"], "ci": row["concept_difference_ci"]}
-            yield Row("... the walk's concept score minus raw's", interval(more, "+.2f"), shown == 1)
+            yield Row("... concept score, walk's minus raw's", interval(more, "+.2f"), shown == 1)
 
 
 def pareto_rows(r):
@@ -111,7 +112,7 @@ def vader_rows(r, where="test prefixes"):
         arms = {title: cells[arm, strength] for arm, title in ARMS.items() if (arm, strength) in cells}
         n = next(iter(arms.values()))["n"]
         yield Row(
-            f"{where}, n = {n}, positive sentiment at {strength:g} as VADER judges it (-1 to 1): {', '.join(arms)}",
+            f"positive sentiment at strength {strength:g}, {n} {where}, as VADER judges it (-1 to 1): {', '.join(arms)}",
             ", ".join(f"{row['vader']:+.2f}" for row in arms.values()),
         )
         if "walk" in arms:
@@ -120,7 +121,7 @@ def vader_rows(r, where="test prefixes"):
 
 
 def outside_vader_rows(r):
-    return vader_rows(r, "prefixes from outside")
+    return vader_rows(r, "prefixes written after all choices")
 
 
 def probing_rows(r):
