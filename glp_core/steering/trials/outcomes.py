@@ -188,7 +188,7 @@ def _read_back(
     n = len(prompts.plain)
     ids = [text.tokens for cell in cells for text in cell]
     plain, means = read_texts(site, prompts.plain * len(planned), ids)
-    asked, _ = read_texts(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids)
+    asked = _likelihoods(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids)
     outcomes = []
     for number, (condition, cell) in enumerate(zip(planned, cells, strict=True)):
         concepts = condition.direction.concept(means[number * n : (number + 1) * n]).tolist()
@@ -211,6 +211,13 @@ def _read_back(
                 )
             )
     return outcomes
+
+
+def _likelihoods(site: Site, prompts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return the log-probabilities of texts' tokens; texts after one prompt are read side by side, so that it is read once."""
+    order = sorted(range(len(ids)), key=lambda row: tuple(prompts[row]))
+    read, _ = read_texts(site, [prompts[row] for row in order], [ids[row] for row in order])
+    return [values for _, values in sorted(zip(order, read, strict=True))]
 
 
 def _mean(numbers: Sequence[float]) -> float:
