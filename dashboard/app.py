@@ -10,7 +10,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
 import streamlit as st  # noqa: E402
 
 from dashboard import sidebar  # noqa: E402
-from dashboard.service import resources  # noqa: E402
+from dashboard.service import resources, workspaces  # noqa: E402
 from dashboard.steering import board  # noqa: E402
 from dashboard.widgets import frame  # noqa: E402
 
@@ -51,8 +51,6 @@ ICON = (
 )
 
 st.set_page_config(page_title="GLP Explorer", page_icon=ICON, layout="wide", initial_sidebar_state=235)
-resources.warm_up()
-frame.style(board.BOARD_STYLE)
 page = st.navigation(
     [
         st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, help=words, url_path=name, default=i == 0)
@@ -61,5 +59,10 @@ page = st.navigation(
     ],
     position="top",
 )
-sidebar.draw()
+workspaces.choose(page.url_path)
+resources.warm_up()
+frame.style(board.BOARD_STYLE, sidebar.STYLE)
+sidebar.draw(page.url_path)
+if problem := workspaces.problem(page.url_path):
+    frame.notice_box(problem)
 page.run()

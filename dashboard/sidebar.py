@@ -1,18 +1,28 @@
-"""The sidebar: which workspace this is, and how busy its device is."""
+"""The sidebar: which workspace this is, the way to the others, and how busy the device is."""
+
+import html
 
 import streamlit as st
 
-from dashboard.service import follow, resources, workspace_facts
+from dashboard.service import follow, resources, workspace_facts, workspaces
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
 LOADING = {0: "starting", 1: "loading the LLM", 2: "loading the GLP"}
 
 
-def draw() -> None:
-    """Draw the sidebar; while the models load it looks again every second."""
+STYLE = ".glp-workspaces a{display:block;padding:.25rem 0;overflow-wrap:anywhere}"
+
+
+def draw(page: str) -> None:
+    """Draw the sidebar; while the models load it looks again every second.
+
+    Args:
+        page: the page's name in addresses, on which the other workspaces open too.
+    """
     follow.keep_queue_place(None)
     with st.sidebar:
+        _switch(page)
         try:
             workspace, glp = workspace_facts.read(), workspace_facts.glp()
         except GlpError as error:
@@ -22,6 +32,21 @@ def draw() -> None:
         pairs = [("LLM", workspace.llm.label), ("Layer", f"{workspace.layer} (block output)"), ("GLP", size), ("", glp.shape)]
         st.html(frame.facts(pairs, title="Workspace"))
         st.fragment(_state, run_every=1.0 if resources.warm_up().live else None)()
+
+
+def _switch(page: str) -> None:
+    """Draw links to the other workspaces, where there are any; each opens the page anew, in a session of its own."""
+    links = workspaces.links(page)
+    if links:
+        with st.popover(frame.plain_markdown(workspaces.current()), icon=":material/swap_horiz:", width="stretch"):
+            st.caption("Other workspaces")
+            st.html(
+                f'<nav class="glp-workspaces" aria-label="Other workspaces">{"".join(map(_link, links, links.values()))}</nav>'
+            )
+
+
+def _link(name: str, address: str) -> str:
+    return f'<a href="{html.escape(address, quote=True)}" target="_self">{html.escape(frame.visible(name))}</a>'
 
 
 def _state() -> None:

@@ -151,7 +151,7 @@ RANKS = {
         {"llm", "prior"},
         {"data"},
         {"steering", "training", "neuron_index"},
-        {"workspace"},
+        {"workspace", "workspace_list"},
         {"neurons"},
         {"evaluation"},
         {"cli"},

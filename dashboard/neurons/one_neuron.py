@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard.neurons import figures, over_text, shared
 from dashboard.service import neurons
-from dashboard.widgets import charts, frame, neuron_texts, starred
+from dashboard.widgets import charts, frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.numbers import in_tails, signed, value_words
@@ -90,7 +90,10 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         if neuron.best_task is not None and neuron.best_auc is not None:
             words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
             st.page_link(
-                "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params={"task": neuron.best_task}
+                "../pages/concepts.py",
+                label=words,
+                icon=":material/lightbulb:",
+                query_params=url.kept({"task": neuron.best_task}),
             )
     with st.container(horizontal=True, vertical_alignment="center"):
         steer_link(neuron.layer, neuron.neuron)

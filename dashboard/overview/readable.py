@@ -5,7 +5,7 @@ from contextlib import suppress
 import streamlit as st
 
 from dashboard.service import neurons, resources
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 
@@ -33,7 +33,7 @@ def _list() -> None:
                 name, evidence = neuron_name(side.layer, side.neuron), side.evidence
                 query = {"view": "unit", "layer": str(side.layer), "unit": str(side.neuron)}
                 label = f"**L{name}**, {side.side}: {frame.plain_markdown(evidence.words)}"
-                st.page_link("../pages/neurons.py", label=label, icon=":material/hub:", query_params=query)
+                st.page_link("../pages/neurons.py", label=label, icon=":material/hub:", query_params=url.kept(query))
                 st.caption(
                     f"Of {evidence.named:,} held-out tokens that this names, {evidence.precision:.0%} make it fire; of {evidence.firing:,} "
                     f"that make it fire, this names {evidence.recall:.0%}."

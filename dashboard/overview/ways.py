@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.service import workspace_facts
 from dashboard.service.neurons import task_title
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.files import Json
 
@@ -140,5 +140,7 @@ def draw(card: Card, *, number: int | None = None) -> None:
         return
     title = card.title if number is None else f"{number}. {card.title}"
     with st.container(border=True, width=STEP_WIDTH if number else CARD_WIDTH):
-        st.page_link(f"../pages/{card.page}.py", label=f"**{title}**", icon=card.icon, query_params=card.query or None)
+        st.page_link(
+            f"../pages/{card.page}.py", label=f"**{title}**", icon=card.icon, query_params=url.kept(card.query) or None
+        )
         st.caption(frame.plain_markdown(card.words))

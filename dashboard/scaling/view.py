@@ -198,7 +198,7 @@ def _way_to_steering(shipped: bool, name: str, activations: float) -> None:
         st.caption("The weights of this checkpoint are not in the workspace; only those of some runs' ends are.")
         return
     words = f"Steer with this prior: {frame.plain_markdown(f'{prior.name}, {prior.parameters / 1e6:.1f} M parameters')}"
-    st.page_link("../pages/steering.py", label=words, icon=":material/tune:", query_params={"prior": prior.name})
+    st.page_link("../pages/steering.py", label=words, icon=":material/tune:", query_params=url.kept({"prior": prior.name}))
 
 
 def _what_it_takes(shown: Shown, fit: ScalingFit) -> None:

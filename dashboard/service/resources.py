@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.runtime import exists, get_instance
@@ -72,13 +72,18 @@ def direction(name: str) -> Direction:
 
 
 def submit(work: Work, *, title: str) -> Job:
-    """Queue a job for this session; it is given up when the session's tab is closed.
+    """Queue a job for this session, which runs on the session's workspace; it is given up when the session's tab is closed.
 
     Raises:
         GlpError: the queue is full, or this session has a job waiting.
     """
-    session = session_id()
-    return runner().submit(session, work, title=title, alive=lambda: connected(session))
+    session, folder = session_id(), workspace_facts.folder()
+
+    def there(cancelled: Cancelled) -> Generator[Any]:
+        with workspace_facts.in_job(folder):
+            yield from work(cancelled)
+
+    return runner().submit(session, there, title=title, alive=lambda: connected(session))
 
 
 def session_id() -> str:

@@ -1,8 +1,14 @@
-"""What a workspace says about itself, read from its small JSON files and file headers: fit for a first paint, torch not needed."""
+"""What the workspace that is shown says about itself, read from its small JSON files and file headers: at once, torch not needed."""
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from glp_core.files import Json, read_object
 from glp_core.prior.facts import GlpFacts
@@ -10,14 +16,42 @@ from glp_core.steering.direction_facts import DirectionFacts, stored_directions
 from glp_core.workspace import DEMO, Workspace
 
 FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
-"""Environment variable that names another workspace folder."""
+"""Environment variable: the folder of the workspace to begin with, the demo when it is not set."""
+SHOWN = "workspace_folder"
+"""Session key of the folder of the workspace that the session is on."""
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 
 
-def folder() -> Path:
-    """Return the folder of the workspace that this server shows."""
+_of_job: ContextVar[Path | None] = ContextVar("workspace", default=None)
+
+
+def default() -> Path:
+    """Return the folder of the workspace to begin with."""
     return Path(os.environ.get(FOLDER_VARIABLE) or DEMO).expanduser().resolve()
+
+
+def folder() -> Path:
+    """Return the folder of the workspace that is shown: that of the job that runs here, of the session, else the one to begin with."""
+    here = _of_job.get()
+    if here is None and get_script_run_ctx(suppress_warning=True) is not None:
+        here = st.session_state.get(SHOWN)
+    return here or default()
+
+
+def show(folder: Path) -> None:
+    """Make this the workspace of the session."""
+    st.session_state[SHOWN] = folder
+
+
+@contextmanager
+def in_job(folder: Path) -> Iterator[None]:
+    """Make this the workspace that is shown while the block runs; jobs run in a thread that has no session."""
+    token = _of_job.set(folder)
+    try:
+        yield
+    finally:
+        _of_job.reset(token)
 
 
 def command(words: str) -> str:

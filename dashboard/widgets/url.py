@@ -25,6 +25,8 @@ NAMED_OPTIONS = 8
 LONGEST_KEPT = 200_000
 """Characters of a text that survives a change of page."""
 NOTES = "link_notes"
+WORKSPACE = "workspace"
+"""Query parameter of every page: the name of the workspace, where it is not the one to begin with."""
 
 Values = dict[str, Any]
 """What parameters hold, each of its own type, by key or short name."""
@@ -247,12 +249,21 @@ def _put_text(param: Param, words: str) -> None:
         st.query_params[param.key] = words
 
 
+def kept(query: Mapping[str, str]) -> dict[str, str]:
+    """Return a link's query parameters with the workspace that the address names."""
+    named = st.query_params.get(WORKSPACE)
+    return dict(query) if named is None else {**query, WORKSPACE: named}
+
+
 def page_link(page: str, values: Mapping[str, object]) -> str:
-    """Return the address of a page with these query parameters, as the person's browser reaches this server."""
-    base = st.context.url or ""
-    root = base.split("?", 1)[0].rstrip("/")
+    """Return the address of a page of this workspace with these query parameters, as the person's browser reaches this server."""
+    return address(page, kept({key: _in_address(value) for key, value in values.items()}))
+
+
+def address(page: str, query: Mapping[str, str]) -> str:
+    """Return the address of a page with exactly these query parameters."""
+    root = (st.context.url or "").split("?", 1)[0].rstrip("/")
     last = root.rsplit("/", 1)[-1]
     if last in PAGES:
         root = root[: -len(last) - 1]
-    words = {key: _in_address(value) for key, value in values.items()}
-    return f"{root}/{page}?{urlencode(words)}" if words else f"{root}/{page}"
+    return f"{root}/{page}?{urlencode(query)}" if query else f"{root}/{page}"

@@ -1,0 +1,45 @@
+"""The workspaces that were made on this machine: a small file in the cache folder, so that the dashboard finds them by itself."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from glp_core.errors import GlpError
+from glp_core.files import read_object, write_json
+from glp_core.llm.sources import cache_folder
+
+MOST = 100
+"""Workspaces that are remembered; the oldest go."""
+
+
+def remember(folder: Path) -> None:
+    """Put a workspace's folder on the list, last; it may be remembered before its first file is there.
+
+    Raises:
+        GlpError: the cache folder is not writable.
+    """
+    own = str(folder.expanduser().resolve())
+    write_json(_path(), {"workspaces": [*(one for one in _remembered() if one != own), own][-MOST:]})
+
+
+def listed() -> list[Path]:
+    """Return the remembered folders that are workspaces still, oldest first; a damaged list counts as empty."""
+    return [folder for one in _remembered() if is_workspace(folder := Path(one))]
+
+
+def is_workspace(folder: Path) -> bool:
+    """Say whether a folder holds a workspace.json."""
+    try:
+        return (folder / "workspace.json").is_file()
+    except (OSError, ValueError):  # a name that is too long, or one that no file can have
+        return False
+
+
+def _path() -> Path:
+    return cache_folder() / "workspaces.json"
+
+
+def _remembered() -> list[str]:
+    with suppress(GlpError):
+        stored = read_object(_path()).get("workspaces")
+        return [one for one in stored if isinstance(one, str)] if isinstance(stored, list) else []
+    return []
