@@ -39,10 +39,8 @@ def _switch(page: str) -> None:
     links = workspaces.links(page)
     if links:
         with st.popover(frame.plain_markdown(workspaces.current()), icon=":material/swap_horiz:", width="stretch"):
-            st.caption("Other workspaces")
-            st.html(
-                f'<nav class="glp-workspaces" aria-label="Other workspaces">{"".join(map(_link, links, links.values()))}</nav>'
-            )
+            ways = "".join(map(_link, links, links.values()))
+            st.html(f'<nav class="glp-workspaces" aria-label="Other workspaces"><strong>Other workspaces</strong>{ways}</nav>')
 
 
 def _link(name: str, address: str) -> str:
