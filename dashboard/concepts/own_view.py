@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
     from glp_core.progress import Progress
+    from glp_core.steering.labelled_texts import LabelledTexts
 
 SIGNIFICANT = 0.05
 """p-values from here on are no evidence."""
@@ -65,15 +67,22 @@ def draw() -> None:
 
 
 def _upload() -> tuple[list[str], list[str]] | None:
-    with st.expander("Upload a CSV instead (columns text and label; not part of the link)"):
-        file = st.file_uploader("CSV file", type="csv", key="concepts_csv", label_visibility="collapsed")
-    if file is None:
-        return None
-    try:
-        return tables.texts_of_csv(file.getvalue())
-    except GlpError as error:
-        frame.error_box(error)
-        return None
+    with st.expander("Upload a table instead (columns text and label; not part of the link)"):
+        file = st.file_uploader("Table", tables.FILES, key="concepts_csv", label_visibility="collapsed")
+        if file is None:
+            return None
+        try:
+            texts = tables.texts_of_file(file.getvalue())
+        except GlpError as error:
+            frame.error_box(error)
+            return None
+        words = "Texts with the concept have the label"
+        words += "" if texts.sure else " (a guess, for the labels do not say which it is: choose)"
+        return texts.of(st.radio(words, texts.labels, format_func=_label_words(texts), key=f"concepts_label_{file.file_id}"))
+
+
+def _label_words(texts: LabelledTexts) -> Callable[[str], str]:
+    return lambda label: frame.plain_markdown(texts.in_words(label))
 
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:

@@ -1,7 +1,5 @@
 """Concepts: the 113 probing tasks as a table and figures, and the texts of a concept of one's own."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +10,12 @@ from dashboard.widgets import charts
 from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.steering.labelled_texts import LabelledTexts, read_labelled_texts
 
 FEWEST, MOST = 5, 500
 """Texts a class."""
+FILES = ("csv", "tsv", "json", "jsonl")
+"""Endings of tables that can be uploaded."""
 LARGEST_UPLOAD = 2_000_000
 """Bytes."""
 LONGEST_TEXT = 2_000
@@ -158,33 +159,11 @@ def texts_of(box: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in box.splitlines() if line.strip()))
 
 
-def texts_of_csv(data: bytes) -> tuple[list[str], list[str]]:
-    """Return the positive and negative texts of a CSV file with the columns text and label.
-
-    Raises:
-        GlpError: the file is too large, is no UTF-8 CSV, lacks a column, or has not exactly two labels.
-    """
+def texts_of_file(data: bytes) -> LabelledTexts:
+    """Return the texts of an uploaded table; GlpError when it is too large or cannot be read."""
     if len(data) > LARGEST_UPLOAD:
         raise GlpError(f"The file has {len(data):,} bytes, wanted at most {LARGEST_UPLOAD:,}. Upload fewer texts.")
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-        if not {"text", "label"} <= set(columns):
-            raise GlpError(
-                f"The file's columns are {list(columns)[:6]}, wanted text and label (1 = has the concept, 0 = has not)."
-            )
-        rows = [((row[columns["text"]] or "").strip(), (row[columns["label"]] or "").strip()) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise GlpError(
-            f"The file is not a CSV in UTF-8 ({error}). Save it as CSV (UTF-8) with the columns text and label."
-        ) from error
-    labels = sorted({label for text, label in rows if text})
-    if len(labels) != 2:
-        raise GlpError(
-            f"The label column holds {len(labels)} different values ({labels[:4]}), wanted two, for example 0 and 1."
-        )
-    by_label = {label: list(dict.fromkeys(text for text, own in rows if text and own == label)) for label in labels}
-    return by_label[labels[1]], by_label[labels[0]]
+    return read_labelled_texts(data)
 
 
 def checked_texts(positive: Sequence[str], negative: Sequence[str]) -> None:

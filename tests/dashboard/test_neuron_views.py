@@ -212,21 +212,9 @@ def test_the_score_histogram_counts_each_class_by_itself():
 def test_texts_are_read_from_boxes_and_files():
     assert tables.texts_of(" a \n\nb\na\n") == ["a", "b"]
     data = 'label,Text\n1,"yes, ""quoted"""\n0,no\n1,\n0,never\n'.encode("utf-8-sig")
-    assert tables.texts_of_csv(data) == (['yes, "quoted"'], ["no", "never"])
-
-
-@pytest.mark.parametrize(
-    ("data", "match"),
-    [
-        (b"a,b\n1,2\n", "wanted text and label"),
-        (b"text,label\nx,1\ny,2\nz,3\n", "3 different values"),
-        (b"\xff\xfe\x00", "not a CSV in UTF-8"),
-        (b"x" * (tables.LARGEST_UPLOAD + 1), "wanted at most 2,000,000"),
-    ],
-)
-def test_files_that_do_not_fit_are_refused_in_words(data, match):
-    with pytest.raises(GlpError, match=match):
-        tables.texts_of_csv(data)
+    assert tables.texts_of_file(data).of() == (['yes, "quoted"'], ["no", "never"])
+    with pytest.raises(GlpError, match="wanted at most 2,000,000"):
+        tables.texts_of_file(b"x" * (tables.LARGEST_UPLOAD + 1))
 
 
 def test_texts_that_do_not_make_a_concept_are_refused():

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glp_core.cli.steering.direction import read_classes
 from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
@@ -203,24 +202,3 @@ def test_a_recipe_reads_train_rows_to_make_and_test_rows_to_measure(tiny_llm, mo
         assert set(texts) <= set(rows["text"][rows["label"] == label])
     assert (made.n_train, made.n_test) == (24, 12)
     assert made.vector.norm() == pytest.approx(1, abs=1e-5)
-
-
-def test_a_csv_is_read_by_its_columns(tmp_path):
-    path = tmp_path / "x.csv"
-    path.write_text('text,label\n"good, very",1\nbad,0\ngood too,TRUE\n"good, very",1\n,0\n')
-    assert read_classes(path, "text", "label") == (["good, very", "good too"], ["bad"])
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("a,b\n1,2\n", "no column 'text'"),
-        ("text,label\nx,maybe\n", "labels \\['maybe'\\]"),
-        ("text,label\nx,1\nx,0\n", "both labels"),
-    ],
-)
-def test_a_csv_that_does_not_fit_says_why(tmp_path, content, words):
-    path = tmp_path / "x.csv"
-    path.write_text(content)
-    with pytest.raises(GlpError, match=words):
-        read_classes(path, "text", "label")

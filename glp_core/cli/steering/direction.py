@@ -1,26 +1,26 @@
-"""Make a direction of your own from a CSV of texts with labels (DiffMean), and store it in the workspace."""
+"""Make a direction of your own from a table of texts with labels (DiffMean), and store it in the workspace."""
 
 import argparse
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import diff_mean
-
-POSITIVE, NEGATIVE = {"1", "1.0", "true", "yes", "positive", "+"}, {"0", "0.0", "false", "no", "negative", "-", "-1"}
+from glp_core.steering.labelled_texts import read_labelled_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_arguments(parser)
-    parser.add_argument("csv", type=Path, help="a CSV file with a header, a column of texts and one of labels")
+    words = "CSV with a header, JSON or JSON lines: a column of texts and one of two labels"
+    parser.add_argument("table", type=Path, help=words)
     parser.add_argument("--name", required=True, help="small letters, digits and hyphens; also the file's name")
     parser.add_argument("--title", default="", help="the name to show (default: from --name)")
     parser.add_argument("--text", default="text", metavar="COLUMN", help="column of texts (default: text)")
-    parser.add_argument("--label", default="label", metavar="COLUMN", help="column of labels, 1 or 0 (default: label)")
+    parser.add_argument("--label", default="label", metavar="COLUMN", help="column of labels (default: label)")
+    words = "the label of texts with the concept, where labels do not say so themselves"
+    parser.add_argument("--positive", default="", metavar="LABEL", help=words)
     parser.add_argument(
         "--pooling", choices=("last", "mean"), default="last", help="which activation of a text (default: last)"
     )
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", args.name):
         raise GlpError(f"--name is {args.name!r}, wanted small letters, digits and hyphens.")
-    positive, negative = read_classes(args.csv, args.text, args.label)
+    positive, negative = read_classes(args.table, args.text, args.label, args.positive)
     workspace = open_workspace(args)
     direction = diff_mean(
         workspace.site(workspace.load_llm()),
@@ -47,25 +47,22 @@ def run(args: argparse.Namespace) -> None:
     say(f"{path}: AUROC {direction.auroc:.3f} on {direction.n_test} held-out texts, made from {direction.n_train}.")
 
 
-def read_classes(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:
-    """Return the distinct positive and negative texts of a CSV.
+def read_classes(path: Path, text: str, label: str, positive: str) -> tuple[list[str], list[str]]:
+    """Return the distinct positive and negative texts of a table.
 
     Raises:
-        GlpError: no such file or column, a label that is neither, or a text with both labels.
+        GlpError: no such file, one that cannot be read, or labels of which nothing says which is positive.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise GlpError(f"{path} cannot be read as CSV: {error}.") from error
-    for column in (text, label):
-        if column not in table:
-            raise GlpError(f"{path} has no column {column!r}: it has {', '.join(map(repr, table.columns))}.")
-    table = table[table[text].str.strip() != ""].drop_duplicates([text, label])
-    values = table[label].str.strip().str.lower()
-    odd = sorted(set(values) - POSITIVE - NEGATIVE)
-    if odd:
-        raise GlpError(f"{path} has the labels {odd[:5]}, wanted 1 for positive and 0 for negative.")
-    both = table[text][table[text].duplicated()]
-    if len(both):
-        raise GlpError(f"{path} gives both labels to {len(both)} texts, the first {both.iloc[0][:60]!r}.")
-    return list(table[text][values.isin(POSITIVE)]), list(table[text][values.isin(NEGATIVE)])
+        data = path.read_bytes()
+    except OSError as error:
+        raise GlpError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        texts = read_labelled_texts(data, text=text, label=label)
+        classes = texts.of(positive)
+    except GlpError as error:
+        raise GlpError(f"{path}: {error}") from error
+    first, second = (texts.in_words(name) for name in texts.labels)
+    if not (texts.sure or positive):
+        raise GlpError(f"{path} has the labels {first}; {second}. Say which has the concept: --positive {texts.labels[0]!r}.")
+    return classes
