@@ -1,6 +1,14 @@
-"""Keep the memory of freed tensors for the next ones, for commands that compute for minutes."""
+"""Memory: how much of it is free on a device, and keeping that of freed tensors for the next ones."""
 
 import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -19,3 +27,37 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_OWN_BLOCK)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def free_memory(device: "torch.device | str") -> int | None:
+    """Return the bytes that new tensors can take on a device; None where that cannot be known.
+
+    Of main memory, what the system could hand out without swapping, and no more than a container's limit leaves.
+    """
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type not in ("cpu", "mps"):
+        return None
+    import psutil
+
+    left = _left_in_container()
+    free = int(psutil.virtual_memory().available)
+    return free if left is None else min(free, left)
+
+
+def _left_in_container() -> int | None:
+    """Return what the container's limit leaves, by version 2 of Linux's control groups; None without a limit."""
+    try:
+        limit, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = int(dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return max(0, limit - used + cached)
+
+
+def gigabytes(bytes_: int) -> str:
+    """Return bytes in words, as 15.3 GB."""
+    return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:.0f} MB"

@@ -5,14 +5,11 @@ Results come back as plain numbers and texts; nothing is drawn here.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import streamlit as st
 
 from dashboard.service import resources, workspace_facts
 from dashboard.service.follow import Report
@@ -126,16 +123,17 @@ class MapPlane(NamedTuple):
     """What the two-sample tests say of a kind, in words."""
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
-def _measures(folder: Path) -> Measures:
-    from glp_core.evaluation.measures import open_measures
-
-    return open_measures(resources.workspace(), resources.meter())
-
-
 def measures() -> Measures:
     """Return the workspace's measures; GlpError says which command is missing. For jobs only."""
-    return _measures(workspace_facts.folder())
+
+    def load() -> Measures:
+        from glp_core.evaluation.measures import open_measures
+
+        return open_measures(resources.workspace(), resources.meter())
+
+    folder = workspace_facts.folder()
+    files = ("glp/final.safetensors", "reports/reference.json", "reports/measures.json", "bank/bank.safetensors")
+    return resources.keep("measures", tuple(workspace_facts.written(folder / file) for file in files), load)
 
 
 def reference() -> Json:
@@ -224,9 +222,7 @@ def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Genera
 
 def glp_stamp() -> float:
     """Return when the GLP's weights were written, so that results of an older one are not shown."""
-    with contextlib.suppress(OSError):
-        return (workspace_facts.folder() / "glp" / "final.safetensors").stat().st_mtime
-    return 0.0
+    return workspace_facts.written(workspace_facts.folder() / "glp" / "final.safetensors")
 
 
 def in_context(before: str, token: str, after: str) -> str:

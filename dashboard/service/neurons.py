@@ -34,7 +34,7 @@ TEXT = url.text(
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _index(folder: str, _stamp: float) -> NeuronIndex:
+def _index(folder: str, stamp: float) -> NeuronIndex:
     from glp_core.neuron_index.reader import NeuronIndex
 
     return NeuronIndex.open(Path(folder))

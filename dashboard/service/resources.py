@@ -2,16 +2,17 @@
 
 The device is $GLP_EXPLORER_DEVICE's, an accelerator that is there when it is not set. Heavy imports (torch, transformers) happen in
 the queue's worker thread, so that the first page is there before them; `warm_up` starts it. Call `llm`, `glp`, `meter` and
-`direction` inside jobs only: one thread runs all inference.
+`direction` inside jobs only: one thread runs all inference, and a job's workspace keeps its models while it runs.
 """
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 from streamlit.runtime import exists, get_instance
@@ -19,15 +20,25 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.service import neuron_directions, priors, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, JobRunner, Work
+from dashboard.service.model_store import ModelStore
+from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
+
+
+Loaded = TypeVar("Loaded")
+
+MOST_CHECKPOINTS, MOST_RUNS = 2, 3
+"""Priors that a workspace keeps loaded: versions of its own, and those of its runs."""
 
 
 def workspace() -> Workspace:
@@ -58,7 +69,7 @@ def prior(name: str) -> GLP:
         return glp()
     if chosen is None:
         raise GlpError(f"There is no prior {name!r}: wanted one of {', '.join(one.name for one in found)}.")
-    return _run_glp(chosen.folder, (chosen.folder / "final.safetensors").stat().st_mtime)
+    return _run_glp(chosen.folder)
 
 
 def meter() -> ManifoldMeter | None:
@@ -80,7 +91,7 @@ def submit(work: Work, *, title: str) -> Job:
     session, folder = session_id(), workspace_facts.folder()
 
     def there(cancelled: Cancelled) -> Generator[Any]:
-        with workspace_facts.in_job(folder):
+        with workspace_facts.in_job(folder), models().holding(folder):
             yield from work(cancelled)
 
     return runner().submit(session, there, title=title, alive=lambda: connected(session))
@@ -98,8 +109,9 @@ def connected(session: str) -> bool:
 
 
 def warm_up() -> Job:
-    """Start loading the models, once; return the job that does it."""
-    return _warm_up(workspace_facts.folder())
+    """Start loading the workspace's models, once for these files; return the job that does it."""
+    folder = workspace_facts.folder()
+    return _warm_up(folder, (written(folder / "workspace.json"), written(folder / "glp" / "final.safetensors")))
 
 
 @st.cache_resource(show_spinner=False)
@@ -114,69 +126,136 @@ def _inference() -> AbstractContextManager[object]:
     return torch.inference_mode()
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
-def _warm_up(folder: Path) -> Job:
+@st.cache_resource(show_spinner=False)
+def models() -> ModelStore:
+    """Return the store of loaded models: those of the workspace used least recently go when memory is short."""
+    return ModelStore(_free_memory, _hand_back)
+
+
+def _free_memory() -> int | None:
+    from glp_core.devices import choose_device
+    from glp_core.memory import free_memory
+
+    return free_memory(choose_device())
+
+
+def _hand_back() -> None:
+    """Give the memory of what was let go back to the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def keep(kind: str, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
+    """Return something that holds models of the workspace, made when it is first used, and let go with them; for jobs only."""
+    return models().get(workspace_facts.folder(), kind, key, load)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
     def work(_cancelled: Cancelled) -> Generator[str]:
-        _workspace(folder)
-        yield "workspace"
-        _llm(folder)
-        yield "llm"
-        _glp(folder, "final")
-        _meter(folder)
-        yield "glp"
+        with models().holding(folder):
+            _workspace(folder)
+            yield "workspace"
+            _llm(folder)
+            yield "llm"
+            _glp(folder)
+            _meter(folder)
+            yield "glp"
 
     return runner().submit("", work, title="loading the models", grace=None)
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
 def _workspace(folder: Path) -> Workspace:
+    return _opened(folder, written(folder / "workspace.json"))
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _opened(folder: Path, file_written: float) -> Workspace:
     from glp_core.devices import choose_device
     from glp_core.workspace import Workspace
 
     return Workspace.open(folder, str(choose_device()))
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
 def _llm(folder: Path) -> Llm:
-    import torch
-
-    with torch.inference_mode(False):
-        return _workspace(folder).load_llm()
-
-
-@st.cache_resource(show_spinner=False, max_entries=6)
-def _glp(folder: Path, checkpoint: str) -> GLP:
-    import torch
-
-    with torch.inference_mode(False):
-        return _workspace(folder).load_glp(checkpoint)
+    its = _workspace(folder)
+    needs = _file_bytes(Path(its.llm.name)) if its.llm.kind == "folder" else 0
+    return models().get(
+        folder, "llm", (its.llm, its.dtype), _ordinary(its.load_llm), needs=needs, size=lambda one: _bytes(one.model)
+    )
 
 
-@st.cache_resource(show_spinner=False, max_entries=3)
-def _run_glp(folder: Path, written: float) -> GLP:
-    """Load a run's final GLP; weights that were `written` anew are another entry."""
-    import torch
-
-    from glp_core.prior.checkpoint import load_glp
-
-    its = _workspace(workspace_facts.folder())
-    with torch.inference_mode(False):
-        return load_glp(folder, device=its.device, dtype=its.torch_dtype)
+def _glp(folder: Path, checkpoint: str = "final") -> GLP:
+    its, stamp = _workspace(folder), written(folder / "glp" / f"{checkpoint}.safetensors")
+    load = _ordinary(lambda: its.load_glp(checkpoint))
+    needs = _file_bytes(folder / "glp")
+    return models().get(
+        folder, "glp", (checkpoint, its.layer, stamp), load, needs=needs, size=_glp_bytes, most=MOST_CHECKPOINTS
+    )
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
+def _run_glp(run: Path) -> GLP:
+    """Return a run's final GLP; weights that were written anew are loaded anew."""
+    folder = workspace_facts.folder()
+    its = _workspace(folder)
+
+    def load() -> GLP:
+        from glp_core.prior.checkpoint import load_glp
+
+        return load_glp(run, device=its.device, dtype=its.torch_dtype)
+
+    key = run, written(run / "final.safetensors")
+    return models().get(folder, "run", key, _ordinary(load), needs=_file_bytes(run), size=_glp_bytes, most=MOST_RUNS)
+
+
 def _meter(folder: Path) -> ManifoldMeter | None:
-    from glp_core.prior.distance import ManifoldMeter
+    def load() -> ManifoldMeter | None:
+        from glp_core.prior.distance import ManifoldMeter
 
-    reference = _workspace(folder).report("reference")
-    return ManifoldMeter(_glp(folder, "final"), reference) if reference else None
+        reference = _workspace(folder).report("reference")
+        return ManifoldMeter(_glp(folder), reference) if reference else None
+
+    files = folder / "glp" / "final.safetensors", folder / "reports" / "reference.json"
+    return models().get(folder, "meter", tuple(map(written, files)), load)
+
+
+def _direction(folder: Path, name: str) -> Direction:
+    neuron = neuron_directions.is_neuron(name)
+    file = folder / ("glp/final.safetensors" if neuron else f"directions/{name}.safetensors")
+    return _opened_direction(folder, name, neuron, written(file))
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _direction(folder: Path, name: str) -> Direction:
-    if neuron_directions.is_neuron(name):
-        return neuron_directions.make(_workspace(folder), _glp(folder, "final"), name)
-    return _workspace(folder).direction(name)
+def _opened_direction(folder: Path, name: str, neuron: bool, file_written: float) -> Direction:
+    its = _workspace(folder)
+    return neuron_directions.make(its, _glp(folder), name) if neuron else its.direction(name)
+
+
+def _ordinary(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
+    """Let tensors be loaded as ordinary ones, which is what models are made of; the queue's thread is in inference mode."""
+
+    def loaded() -> Loaded:
+        import torch
+
+        with torch.inference_mode(False):
+            return load()
+
+    return loaded
+
+
+def _bytes(module: Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+
+
+def _glp_bytes(glp: GLP) -> int:
+    return 2 * _bytes(glp.network)  # a second layout of the weights, for few rows
+
+
+def _file_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def device_title() -> str:
@@ -186,7 +265,7 @@ def device_title() -> str:
         return os.environ.get("GLP_EXPLORER_DEVICE") or "auto"
     from glp_core.devices import device_title as title
 
-    return title(llm().device)
+    return title(workspace().device)
 
 
 def number_type() -> str:
@@ -194,4 +273,4 @@ def number_type() -> str:
     job = warm_up()
     if job.live:
         return "models are loading"
-    return "models could not be loaded" if job.error else str(llm().dtype).removeprefix("torch.")
+    return "models could not be loaded" if job.error else str(workspace().torch_dtype).removeprefix("torch.")

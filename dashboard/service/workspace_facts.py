@@ -60,6 +60,14 @@ def command(words: str) -> str:
     return f"python -m glp_core {arguments}"
 
 
+def written(file: Path) -> float:
+    """Return when a file was written, in seconds; 0 while it is not there."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def read() -> Workspace:
     """Return the workspace, whose models are not loaded; GlpError when the folder is none."""
     return Workspace.open(folder())

@@ -72,7 +72,8 @@ def meaning(direction: str, strength: float) -> str:
     if not direction or resources.warm_up().live:
         return ""
     try:
-        scale = _scale(workspace_facts.folder(), direction)
+        folder = workspace_facts.folder()
+        scale = _scale(folder, direction, workspace_facts.written(folder / "bank" / "bank.safetensors"))
     except GlpError:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
@@ -81,7 +82,7 @@ def meaning(direction: str, strength: float) -> str:
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _scale(folder: Path, direction: str) -> PushScale:
+def _scale(folder: Path, direction: str, bank_written: float) -> PushScale:
     from glp_core.data.bank import Bank
     from glp_core.steering.push_scale import PushScale
 

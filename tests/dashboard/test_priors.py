@@ -80,7 +80,7 @@ def test_the_own_glp_has_the_name_of_its_run_and_checkpoints_find_their_weights(
 
 def test_loaded_priors_are_bounded(workspace, monkeypatch):
     made = []
-    monkeypatch.setattr("glp_core.prior.checkpoint.load_glp", lambda folder, **_: made.append(folder) or object())
+    monkeypatch.setattr("glp_core.prior.checkpoint.load_glp", lambda folder, **_: made.append(folder) or tiny.tiny_glp())
     folder = workspace[0].folder
     for i in [0, 1, 2, 3, 3, 0]:
         name = f"run{i}"

@@ -3,11 +3,13 @@
 import html
 import os
 import re
+import weakref
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from dashboard.service import resources, workspace_facts, workspaces
+from dashboard.service.model_store import ModelStore
 from glp_core import workspace_list
 from tests.support import pages
 from tests.support.pages import open_page
@@ -121,3 +123,36 @@ def test_a_thread_without_a_session_is_on_the_job_s_workspace_and_then_on_the_fi
     with workspace_facts.in_job(two[1]):
         assert workspace_facts.folder() == two[1] and resources.workspace().folder == two[1]
     assert workspace_facts.folder() == two[0]
+
+
+def test_each_workspace_loads_models_of_its_own_and_lets_them_go_together(two, monkeypatch):
+    kept = ModelStore(lambda: None)
+    monkeypatch.setattr(resources, "models", lambda: kept)
+    with workspace_facts.in_job(two[0]):
+        mine, meter = resources.glp(), resources.meter()
+    with workspace_facts.in_job(two[1]):
+        assert resources.glp() is not mine and resources.meter().glp is resources.glp()
+    with workspace_facts.in_job(two[0]):
+        assert resources.glp() is mine and resources.meter() is meter
+    assert kept.owners() == [two[1], two[0]]
+    assert kept.size() == 2 * 2 * sum(p.numel() * p.element_size() for p in mine.network.parameters())
+
+
+def test_weights_and_reports_that_are_written_anew_are_read_anew(two):
+    glp, workspace = resources.glp(), resources.workspace()
+    weights = two[0] / "glp" / "final.safetensors"
+    os.utime(weights, (1, 1))
+    assert resources.glp() is not glp and resources.workspace() is workspace
+    os.utime(two[0] / "workspace.json", (1, 1))
+    assert resources.workspace() is not workspace
+
+
+def test_what_is_let_go_is_gone_from_memory(two, monkeypatch):
+    kept = ModelStore(lambda: 0, resources._hand_back)
+    monkeypatch.setattr(resources, "models", lambda: kept)
+    with workspace_facts.in_job(two[0]):
+        gone = weakref.ref(resources.glp())
+        assert resources.meter() is not None
+    with workspace_facts.in_job(two[1]):
+        resources.glp()
+    assert gone() is None and kept.owners() == [two[1]]
