@@ -61,6 +61,7 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
     assert set(after["renewed"]) == {"walk"} and after["settings"] == before["settings"]
     assert run("steer", *few, "--only", "elsewhere", "--arms", "raw", "--documents", "1") == 0
     assert run("steer", *few, "--only", "best", "--limit", "3") == 0
+    assert run("steer", *few, "--only", "best", "--tuning", "none_of_these") == 1, "nothing was tuned under that name"
     last = workspace.report("steering_sentiment") or workspace.report(f"steering_{names[0].replace('-', '_')}")
     assert set(last["renewed"]) == {"walk", "raw, elsewhere", "best"} and last["settings"] == before["settings"]
     assert [row["n"] for row in last["elsewhere"] if row["arm"] == "raw"] == [1, 1]

@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-others", action="store_true", help=about)
     about = "keep the stored reports but for the loss elsewhere of --arms, or the arms at the best that tune-walk chose"
     parser.add_argument("--only", choices=("elsewhere", "best"), help=about)
+    about = "report of `tune-walk` that chose each arm's best (default: walk_tuning)"
+    parser.add_argument("--tuning", default="walk_tuning", metavar="NAME", help=about)
     add_texts_argument(parser)
 
 
@@ -58,9 +60,11 @@ def run(args: argparse.Namespace) -> None:
     grid = [one for d in directions for one in conditions(d, projectors, args.strengths, prompted=prompted)]
     if stored:
         grid = [one for one in grid if one.arm in args.arms]
-    best = {
-        d.name: [] if args.keep_others or args.only == "elsewhere" else _best(workspace, d, glp, args.arms) for d in directions
-    }
+    best = {d.name: [] if args.keep_others or args.only == "elsewhere" else _best(workspace, d, glp, args) for d in directions}
+    if args.only == "best" and not any(best.values()):
+        raise GlpError(
+            f"reports/{args.tuning}.json chooses nothing for these arms. Make it with `python -m glp_core tune-walk`."
+        )
     steered = [one for one in grid if one.strength] if args.only != "best" else []
     costs: list[Json] = []
     if args.documents and steered:
@@ -126,12 +130,12 @@ class _Best:
     settings: Json
 
 
-def _best(workspace: Workspace, direction: Direction, glp: GLP, arms: list[str]) -> list[_Best]:
+def _best(workspace: Workspace, direction: Direction, glp: GLP, args: argparse.Namespace) -> list[_Best]:
     """Return raw, glp and walk as `tune-walk` chose them for a direction; none where it has not been run."""
-    tuned = (workspace.report("walk_tuning") or {}).get("by_direction", {}).get(direction.name, {})
+    tuned = (workspace.report(args.tuning) or {}).get("by_direction", {}).get(direction.name, {})
     made = []
     for arm in ("raw", "glp", "walk"):
-        if arm in tuned and arm in arms:
+        if arm in tuned and arm in args.arms:
             condition = Condition(direction, arm + BEST, tuned[arm]["strength"], _tuned(arm, tuned[arm]["settings"], glp))
             made.append(_Best(arm, condition, tuned[arm]["settings"]))
     return made

@@ -53,6 +53,7 @@ def walks() -> dict[str, list[WalkSettings]]:
             *(WalkSettings(level, 16) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
             *(WalkSettings(level, 4) for level in (0.15, 0.35)),
             WalkSettings(0.15, 32),
+            *(WalkSettings(0.25, pushes) for pushes in (1, 2)),
         ],
         "held walk": [
             *(WalkSettings(level, 8, hold=hold) for level in (0.1, 0.15, 0.25, 0.35, 0.45) for hold in (0.5, 1.0)),
