@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from dashboard.service import resources, workspace_facts
 from glp_core.data.collecting import collect
@@ -23,11 +24,9 @@ def open_page(name, **query):
     """Open a page through the app's entry, with these values in its address; return Streamlit's test driver."""
     at = AppTest.from_file(ENTRY, default_timeout=SECONDS)
     at.query_params.update(query)
+    if name != "overview":  # switch_page would need a run of the start page first
+        at._page_hash = calc_hash(name)
     at.run()
-    if name != "overview":
-        at.switch_page(f"../pages/{name}.py")
-        at.query_params.update(query)
-        at.run()
     assert not at.exception, at.exception
     return at
 
