@@ -3,6 +3,7 @@
 Arrays stay on disk and are read by slices. Knows files and numbers; needs neither the LLM nor the GLP.
 """
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -21,9 +22,7 @@ from glp_core.neuron_index.format import (
     QUANTILES,
     REACH,
     TAILS,
-    decode,
     histogram_edges,
-    window_span,
 )
 from glp_core.neuron_index.neuron_data import (
     HeldOutFiring,
@@ -31,13 +30,12 @@ from glp_core.neuron_index.neuron_data import (
     Neighbour,
     Neuron,
     ReadableSide,
-    Snippet,
     StoredDocument,
     TokenEffect,
     ValueRange,
 )
 from glp_core.neuron_index.reading import Reading
-from glp_core.neuron_index.texts import StoredTexts
+from glp_core.neuron_index.texts import NeuronTexts, StoredTexts
 
 LEAST_SPREAD = 0.02
 """Neurons whose tails are nearer to 0 than this are never called interesting."""
@@ -56,11 +54,8 @@ class NeuronIndex:
         self.facts: Json = head["facts"]
         self._neurons = safe_open(folder / "units.safetensors", "np")
         self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
-        lengths = self._texts.lengths
-        self._window_starts = {
-            "top": _window_starts(self._all("top_documents"), self._all("top_peaks"), lengths, self._reach),
-            "interval": _window_starts(self._all("interval_documents"), self._all("interval_peaks"), lengths, INTERVAL_REACH),
-        }
+        self._top = NeuronTexts("top", self._neurons, self._texts, self.facts.get("reach", REACH), self.format)
+        self._between = NeuronTexts("interval", self._neurons, self._texts, INTERVAL_REACH, self.format)
         self._tasks = NeuronTasks(folder)
         self._descriptions = Descriptions(folder, self.n_neurons)
 
@@ -85,10 +80,6 @@ class NeuronIndex:
     def format(self) -> int:
         """Of the files, see `format`."""
         return self.facts.get("format", 1)
-
-    @property
-    def _reach(self) -> int:
-        return self.facts.get("reach", REACH)
 
     @property
     def reading(self) -> Reading:
@@ -131,8 +122,8 @@ class NeuronIndex:
             tail=float(self.tail[index]),
             repeated=float(self._one("repeated", index)) if self.format > 1 else 0.0,
             quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
-            top=self._list("top", index, 0, self._reach, scale),
-            bottom=self._list("top", index, 1, self._reach, scale),
+            top=self._top.snippets(index, 0, scale),
+            bottom=self._top.snippets(index, 1, scale),
             intervals=self._intervals(index, scale),
             promoted=self._effects(index, 0),
             suppressed=self._effects(index, 1),
@@ -195,10 +186,6 @@ class NeuronIndex:
         """Return a document by its number in the corpus; raise GlpError when the index does not hold it."""
         return self._texts.document(number)
 
-    def all_texts(self) -> list[str]:
-        """Return the text of every stored document."""
-        return self._texts.all()
-
     def held_out(self) -> HeldOutTokens:
         """Return the tokens of the pass's sampled documents, which descriptions are tested on; raise GlpError for format 1."""
         if self.format == 1:
@@ -209,13 +196,9 @@ class NeuronIndex:
 
     def firing(self, index: int) -> HeldOutFiring:
         """Return which held-out tokens are above the tail of the neuron of that flat number."""
-        first, last = self._firing_starts[index : index + 2].tolist()
+        first, last = self._neurons.get_slice("firing_starts")[index : index + 2].tolist()
         entries = self._neurons.get_slice("firing_tokens")[first:last]
         return HeldOutFiring(np.abs(entries) - 1, np.sign(entries))
-
-    @cached_property
-    def _firing_starts(self) -> np.ndarray:
-        return self._all("firing_starts")
 
     def map(self, kind: str) -> pd.DataFrame | None:
         """Return the stored map (layer, neuron, x, y) of kind "concepts" or "writes", or None when it was not made."""
@@ -235,8 +218,7 @@ class NeuronIndex:
     def search(self, text: str) -> list[int]:
         """Return the flat numbers of neurons whose description, tokens or best task contain all words of `text`."""
         words = text.casefold().split()
-        haystack = self._haystack
-        return [i for i, line in enumerate(haystack) if all(word in line for word in words)] if words else []
+        return [i for i, line in enumerate(self._haystack) if all(word in line for word in words)] if words else []
 
     def _all(self, name: str) -> np.ndarray:
         return self._neurons.get_tensor(name)
@@ -244,32 +226,10 @@ class NeuronIndex:
     def _one(self, name: str, index: int) -> np.ndarray:
         return self._neurons.get_slice(name)[index]
 
-    def _snippet(self, kind: str, entry: int, place: int, peak: int, value: float, reach: int, scale: float) -> Snippet:
-        pieces = self._texts.words(place)
-        start, stop = (int(v) for v in window_span(np.array(peak), np.array(len(pieces)), reach))
-        first = int(self._window_starts[kind][entry])
-        values = np.full(len(pieces), np.nan, np.float32)
-        values[start:stop] = decode(
-            self._neurons.get_slice(f"{kind}_windows")[first : first + stop - start], scale, self.format
-        )
-        values[peak - 1] = value
-        return Snippet(self._texts.number(place), self._texts.source(place), value, peak - 1, pieces, values, start, stop)
-
-    def _list(self, kind: str, index: int, row: int, reach: int, scale: float) -> list[Snippet]:
-        places, peaks, values = (self._one(f"{kind}_{name}", index) for name in ("documents", "peaks", "values"))
-        first = (index * len(places) + row) * places.shape[1]
-        return [
-            self._snippet(kind, first + i, int(place), int(peaks[row, i]), float(values[row, i]), reach, scale)
-            for i, place in enumerate(places[row])
-            if place >= 0
-        ]
-
     def _intervals(self, index: int, scale: float) -> list[ValueRange]:
         edges, shares = self._one("edges", index).tolist(), self.facts["interval_edges"]
         return [
-            ValueRange(
-                shares[i], shares[i + 1], edges[i], edges[i + 1], self._list("interval", index, i, INTERVAL_REACH, scale)
-            )
+            ValueRange(shares[i], shares[i + 1], edges[i], edges[i + 1], self._between.snippets(index, i, scale))
             for i in range(len(edges) - 1)
         ]
 
@@ -312,22 +272,11 @@ class NeuronIndex:
         return [self._frequent(row[0], k) for row in tokens], [self._frequent(row[1], k) for row in tokens]
 
     def _frequent(self, tokens: np.ndarray, k: int) -> str:
-        counted: dict[str, int] = {}
-        for token in tokens.tolist():
-            word = self._texts.pieces[token].strip() if token >= 0 else ""
-            if word:
-                counted[word] = counted.get(word, 0) + 1
-        return " · ".join(sorted(counted, key=lambda word: -counted[word])[:k])
+        words = (self._texts.pieces[token].strip() for token in tokens.tolist() if token >= 0)
+        return " · ".join(word for word, _ in Counter(filter(None, words)).most_common(k))
 
     @cached_property
     def _haystack(self) -> list[str]:
         columns = self._table[["description", "top_tokens", "bottom_tokens", "best_task"]].fillna("")
         columns["title"] = [task_words(name).title if name else "" for name in columns["best_task"]]
         return [" ".join(row).casefold().replace("_", " ") for row in columns.itertuples(index=False)]
-
-
-def _window_starts(places: np.ndarray, peaks: np.ndarray, lengths: np.ndarray, reach: int) -> np.ndarray:
-    """Return where each list entry's window starts among the packed values (entries,)."""
-    start, stop = window_span(peaks, lengths[np.maximum(places, 0)], reach)
-    sizes = np.where(places >= 0, stop - start, 0).ravel()
-    return np.cumsum(sizes) - sizes

@@ -1,13 +1,15 @@
-"""Read the documents that an index of meta-neurons keeps: token pieces by place or by number in the corpus, from the disk."""
+"""Read the documents that an index of meta-neurons keeps, by place or by number in the corpus, and the lists of them that neurons have."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import HeldOutTokens, StoredDocument
+from glp_core.neuron_index.format import decode, window_span
+from glp_core.neuron_index.neuron_data import HeldOutTokens, Snippet, StoredDocument
 
 
 class StoredTexts:
@@ -48,10 +50,6 @@ class StoredTexts:
             raise GlpError(f"Document {number} is not in the index: it holds the {len(self._numbers):,} that its lists show.")
         return StoredDocument(self.source(place), self.words(place))
 
-    def all(self) -> list[str]:
-        """Return the text of every document."""
-        return ["".join(self.words(place)) for place in range(len(self._numbers))]
-
     def tokens_at(self, places: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Return the token at a position, counted from 0, of each place, -1 where the place is negative; shapes are the same."""
         at = self._starts[np.maximum(places, 0)] + positions
@@ -66,3 +64,33 @@ class StoredTexts:
         position = positions.astype(np.int64) - 1
         pieces = [self.pieces[token] for token in self.tokens_at(places, position)]
         return HeldOutTokens(numbers.tolist(), pieces, document, position)
+
+
+class NeuronTexts:
+    """The lists of texts that neurons have: windows around an extreme token of each, or around random ones."""
+
+    def __init__(self, kind: str, neurons: Any, texts: StoredTexts, reach: int, version: int) -> None:
+        """Take the lists of a kind, "top" or "interval", from the open units.safetensors; `version` is its format."""
+        self._kind, self._file, self._texts, self._reach, self._version = kind, neurons, texts, reach, version
+        places = neurons.get_tensor(f"{kind}_documents")
+        start, stop = window_span(neurons.get_tensor(f"{kind}_peaks"), texts.lengths[np.maximum(places, 0)], reach)
+        sizes = np.where(places >= 0, stop - start, 0)
+        self._starts = (np.cumsum(sizes) - sizes.ravel()).reshape(places.shape)
+        """Of each entry's window among the packed values."""
+
+    def snippets(self, index: int, row: int, scale: float) -> list[Snippet]:
+        """Return the texts of one list of the neuron of that flat number, whose values are packed on this scale."""
+        places, peaks, values = (
+            self._file.get_slice(f"{self._kind}_{name}")[index][row].tolist() for name in ("documents", "peaks", "values")
+        )
+        entries = zip(places, peaks, values, self._starts[index, row].tolist(), strict=True)
+        return [self._snippet(place, peak, value, first, scale) for place, peak, value, first in entries if place >= 0]
+
+    def _snippet(self, place: int, peak: int, value: float, first: int, scale: float) -> Snippet:
+        pieces = self._texts.words(place)
+        start, stop = (int(end) for end in window_span(np.array(peak), np.array(len(pieces)), self._reach))
+        codes = self._file.get_slice(f"{self._kind}_windows")[first : first + stop - start]
+        values = np.full(len(pieces), np.nan, np.float32)
+        values[start:stop] = decode(codes, scale, self._version)
+        values[peak - 1] = value
+        return Snippet(self._texts.number(place), self._texts.source(place), value, peak - 1, pieces, values, start, stop)

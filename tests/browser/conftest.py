@@ -100,3 +100,9 @@ def open_page(browser, server):
     yield open_one
     for context in contexts:
         context.close()
+
+
+def check_headings(page):
+    """Fail unless the page's headings begin with level 1 and go down one level at a time."""
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(node => +node.tagName[1])")
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels

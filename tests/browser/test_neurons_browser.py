@@ -54,16 +54,28 @@ def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     assert page.locator(TOKEN.format(2)).get_attribute("aria-pressed") == "true"
 
 
-def test_a_link_restores_text_tokens_and_neuron(open_page):
+def test_a_link_restores_text_tokens_and_neuron_and_the_keyboard_reaches_others(open_page):
     page = open_page("neurons?view=text&layer=0&unit=1&picked=1&text=Two+red+apples+fell+down")
     wait_for_neurons(page)
     assert page.get_by_label(re.compile("^Text, up to")).input_value() == "Two red apples fell down"
     assert shown_text(page) == "Two red apples fell down"
     assert page.locator(TOKEN.format(1)).get_attribute("aria-pressed") == "true"
     page.get_by_text("L0 / 1", exact=True).wait_for()
+    page.locator(TOKEN.format(0)).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    wait_for_url(page, "picked=2")
+    page.get_by_text("1 of").wait_for()
+    wait_for_neurons(page)  # listed anew for the token
+    layer, number = page.locator("button[data-neuron]").nth(1).get_attribute("data-neuron").split("/")
+    page.locator("button[data-neuron]").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    wait_for_url(page, rf"layer={layer}&unit={number}\b")
 
 
-def test_hostile_text_is_shown_as_text_and_changes_nothing(open_page):
+def test_hostile_text_is_shown_as_text_and_five_megabytes_are_refused_in_words(open_page):
     page = open_page("neurons")
     wait_for_neurons(page)
     title = page.title()
@@ -78,15 +90,6 @@ def test_hostile_text_is_shown_as_text_and_changes_nothing(open_page):
     assert "\u202e" not in shown
     assert page.title() == title
     assert page.locator("[data-testid=stMain] img[src=x]").count() == 0
-    page.get_by_role("radio", name="One neuron").click()
-    page.get_by_role("heading", name=re.compile(r"^L\d+ . \d+$")).wait_for()
-    assert 'onerror="document.title=1"' in shown_text(page)
-
-
-def test_five_megabytes_are_refused_in_words_and_the_page_lives_on(open_page):
-    page = open_page("neurons")
-    wait_for_neurons(page)
-    box = page.get_by_label(re.compile("^Text, up to"))
     box.evaluate(
         """(area) => {
             Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(area, "x".repeat(5000000))
@@ -99,22 +102,12 @@ def test_five_megabytes_are_refused_in_words_and_the_page_lives_on(open_page):
     box.fill("A short text again")
     box.press("Control+Enter")
     page.locator(".strip").get_by_text("short").wait_for()
-
-
-def test_tokens_and_neurons_are_reachable_by_keyboard(open_page):
-    page = open_page("neurons?view=text&text=Two+red+apples+fell+down")
-    wait_for_neurons(page)
-    page.locator(TOKEN.format(0)).focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
-    wait_for_url(page, "picked=2")
-    page.get_by_text("1 of").wait_for()
-    wait_for_neurons(page)  # listed anew for the token
-    page.locator("button[data-neuron]").first.focus()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    wait_for_url(page, r"unit=\d+")
+    box.fill(HOSTILE)
+    box.press("Control+Enter")
+    page.get_by_text("<img", exact=False).first.wait_for()
+    page.get_by_role("radio", name="One neuron").click()
+    page.get_by_role("heading", name=re.compile(r"^L\d+ . \d+$")).wait_for()
+    assert 'onerror="document.title=1"' in shown_text(page)
 
 
 def test_a_concept_of_ones_own_is_found_from_the_filled_in_example(open_page):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
+from glp_core.evaluation.scaling_law import fit_law
 from tests.support import pages
 from tests.support.run_fakes import write_extended_run, write_run, write_workspace
 
@@ -26,6 +28,7 @@ def workspace(monkeypatch, tmp_path):
     monkeypatch.setattr(resources, "runner", lambda: runner)
     idle = SimpleNamespace(live=False, state="failed", error=GlpError("no models in this test"), events=[])
     monkeypatch.setattr(resources, "warm_up", lambda: idle)
+    monkeypatch.setattr(law, "fit_law", partial(fit_law, draws=60))
     return tmp_path / "workspace"
 
 

@@ -9,27 +9,19 @@ import pytest
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.maps import features, save_maps
+from glp_core.neurons.planes import EPOCHS
 from glp_core.neurons.umap import UmapConfig, run_umap
 
 
-@pytest.fixture(scope="module")
-def clusters():
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((3, 8)) * 6
-    return np.repeat(centres, 20, axis=0) + rng.standard_normal((60, 8)) * 0.3
-
-
-def test_clusters_stay_together_and_progress_is_told(clusters):
-    steps = []
-    config = UmapConfig(neighbours=8, epochs=60, metric="euclidean")
-    layout = run_umap(clusters, config, progress=lambda *step: steps.append(step)).rows
+def test_clusters_stay_together_and_progress_is_told(laid_out):
+    layout = laid_out.plane.real
     assert layout.shape == (60, 2) and np.isfinite(layout).all()
     groups = layout.reshape(3, 20, 2)
     inside = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=2).max()
     centres = groups.mean(1)
     apart = min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert apart > inside
-    assert {total for _, total, _ in steps} == {60} and len(steps) > 2
+    assert {total for _, total, _ in laid_out.steps} == {EPOCHS} and len(laid_out.steps) > 2
 
 
 def test_a_map_is_stopped_at_once_and_bad_input_refused(clusters):

@@ -18,17 +18,13 @@ def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_r
         pca_plane(rows[:2], {})
 
 
-def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped():
-    rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 8]).astype(np.float32)
-    steps = []
-    plane = umap_plane(rows, {"same": rows}, neighbours=10, progress=lambda *step: steps.append(step))
-    assert plane.others["same"] == pytest.approx(plane.real, abs=1e-4)
-    assert any("placing the others" in words for _, _, words in steps)
+def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped(clusters, laid_out):
+    assert laid_out.plane.others["same"] == pytest.approx(laid_out.plane.real, abs=1e-4)
+    assert any("placing the others" in words for _, _, words in laid_out.steps)
     with pytest.raises(GlpError, match="Stopped"):
-        umap_plane(rows, {}, neighbours=10, cancelled=lambda: True)
+        umap_plane(clusters, {}, neighbours=10, cancelled=lambda: True)
     with pytest.raises(GlpError, match="more points"):
-        umap_plane(rows[:5], {}, neighbours=10)
+        umap_plane(clusters[:5], {}, neighbours=10)
 
 
 def test_rows_are_placed_on_a_stored_plane_where_they_are_known_and_near_their_like_where_not():
