@@ -54,16 +54,16 @@ def draw() -> None:
         )
     try:
         tables.checked_texts(positive, negative)
-        found = _find(index, positive, negative, run)
+        concept = _find(index, positive, negative, run)
     except GlpError as error:
         frame.error_box(error)
         return
-    if found is None:
+    if concept is None:
         st.info(
             "Press Find neurons: the ten best of all neurons, with cross-validated AUC and p-values.", icon=":material/search:"
         )
         return
-    _found(index, found)
+    _found(index, concept)
 
 
 def _upload() -> tuple[list[str], list[str]] | None:
@@ -88,9 +88,8 @@ def _label_words(texts: LabelledTexts) -> Callable[[str], str]:
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:
     workspace = resources.workspace()
     made_from = ("concept", str(workspace.folder), index.facts["glp"], index.reading, tuple(positive), tuple(negative))
-    found = results.results().get(*made_from)
-    if found is not None or not run:
-        return found
+    if not run:
+        return results.results().get(*made_from)
 
     def work(cancelled: Cancelled, report: Progress) -> ConceptNeurons:
         from glp_core.neurons.search import find_neurons
@@ -100,19 +99,17 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 
-    found = follow.compute("finding neurons", work, stop=True)
-    results.results().put(found, *made_from)
-    return found
+    return follow.computed("finding neurons", work, *made_from, stop=True)
 
 
-def verdict(found: ConceptNeurons, n_neurons: int) -> str:
+def verdict(concept: ConceptNeurons, n_neurons: int) -> str:
     """Say first whether there is evidence that any neuron tells the texts apart, then the numbers."""
-    area, p = found.cross_validated, found.p_value
-    fewest = min(found.n_positive, found.n_negative)
+    area, p = concept.cross_validated, concept.p_value
+    fewest = min(concept.n_positive, concept.n_negative)
     few = f" {fewest} texts a side are few: {ENOUGH_TEXTS} or more would tell." if fewest < ENOUGH_TEXTS else ""
     numbers = (
         f"Choosing the best of {n_neurons:,} neurons on four fifths of the texts and testing it on the rest: AUC {area.value:.3f} "
-        f"(95% CI {area.low:.3f} to {area.high:.3f}), p = {p:.3g} by {found.permutations:,} permutations of the labels."
+        f"(95% CI {area.low:.3f} to {area.high:.3f}), p = {p:.3g} by {concept.permutations:,} permutations of the labels."
     )
     if p >= SIGNIFICANT:
         return f"**No evidence (p = {p:.2g})**: with labels at random the best of all neurons does as well.{few} {numbers}"
@@ -121,28 +118,28 @@ def verdict(found: ConceptNeurons, n_neurons: int) -> str:
     return f"**There is a neuron for it** (p = {p:.2g}). {numbers}"
 
 
-def _found(index: NeuronIndex, found: ConceptNeurons) -> None:
-    st.markdown(verdict(found, index.n_neurons))
-    names = [neuron_name(one.layer, one.neuron) for one in found.neurons]
+def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
+    st.markdown(verdict(concept, index.n_neurons))
+    names = [neuron_name(one.layer, one.neuron) for one in concept.neurons]
     asked = st.query_params.get("found", "")
-    chosen = found.neurons[names.index(asked) if asked in names else 0]
+    chosen = concept.neurons[names.index(asked) if asked in names else 0]
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        rows = [_found_row(index, one) for one in found.neurons]
+        rows = [_found_row(index, one) for one in concept.neurons]
         neuron_rows(
             rows,
             label="Best neurons",
             key="concepts_found",
             on_choose=_choose_found,
             chosen=neuron_name(chosen.layer, chosen.neuron),
-            dimmed=found.p_value >= SIGNIFICANT,
+            dimmed=concept.p_value >= SIGNIFICANT,
         )
         st.caption(
             "Number: AUC on all texts (the choice among all neurons flatters it; the cross-validated one above does not)."
         )
     with right, st.container(border=True):
         name = f"L{neuron_name(chosen.layer, chosen.neuron)}"
-        chart = tables.scores_figure(np.asarray(chosen.values), np.asarray(found.labels), name=name)
+        chart = tables.scores_figure(np.asarray(chosen.values), np.asarray(concept.labels), name=name)
         frame.figure(chart, key="concepts_own_scores", alt=f"Values of {name} by class")
         if chosen.sign < 0:
             st.caption(

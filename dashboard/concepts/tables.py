@@ -70,8 +70,8 @@ def task_table(report: Json) -> pd.DataFrame:
 
 def first_task(names: Sequence[str], areas: Sequence[float]) -> str:
     """Return the task that the page opens on: of those whose classes everybody knows the one told apart best, else the first."""
-    known = [(area, name) for name, area in zip(names, areas, strict=True) if name in INTUITIVE]
-    return max(known)[1] if known else names[0]
+    intuitive = [(area, name) for name, area in zip(names, areas, strict=True) if name in INTUITIVE]
+    return max(intuitive)[1] if intuitive else names[0]
 
 
 def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:

@@ -35,9 +35,9 @@ def draw() -> None:
     _means(report)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        found = _search(table)
+        matches = _search(table)
     with right, st.container(border=True):
-        task = _chosen_task(table, found)
+        task = _chosen_task(table, matches)
         if task:
             _task(report, table, task)
 
@@ -73,24 +73,24 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
         show = st.segmented_control(
             "Show as", ("dots", "table"), default="dots", required=True, key="concepts_show", bind="query-params"
         )
-    found = tables.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
-    if found.empty:
+    matches = tables.matching(table, words).sort_values("glp", ascending=False, ignore_index=True)
+    if matches.empty:
         frame.notice_box(f"No task matches {words}: try one word, for example code, review or news.")
-        return found
-    st.caption(f"{len(found)} of {len(table)} tasks, best GLP neuron first · click one")
+        return matches
+    st.caption(f"{len(matches)} of {len(table)} tasks, best GLP neuron first · click one")
     if show == "table":
-        _table(found)
-        return found
-    with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(found)), border=False):
+        _table(matches)
+        return matches
+    with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(matches)), border=False):
         frame.figure(
-            tables.dots_figure(found), key="concepts_dots", alt="Test AUC of the best neuron of each kind, a line a task",
+            tables.dots_figure(matches), key="concepts_dots", alt="Test AUC of the best neuron of each kind, a line a task",
             on_select=_clicked_dot, selection_mode="points",
         )  # fmt: skip
-    return found
+    return matches
 
 
-def _table(found: pd.DataFrame) -> None:
-    st.session_state["concepts_order"] = found["task"].tolist()
+def _table(matches: pd.DataFrame) -> None:
+    st.session_state["concepts_order"] = matches["task"].tolist()
     columns = {
         kind: st.column_config.NumberColumn(title, format="%.3f", min_value=0.0, max_value=1.0)
         for kind, title in tables.KINDS.items()
@@ -100,7 +100,7 @@ def _table(found: pd.DataFrame) -> None:
         "high": st.column_config.NumberColumn("95% high", format="%.3f"),
     }
     st.dataframe(
-        starred.safe_cells(found), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
+        starred.safe_cells(matches), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
         on_select=_clicked_row, selection_mode="single-row",
         column_order=["title", "asks", "unit", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
         column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best neuron of each kind",
@@ -123,21 +123,21 @@ def _choose(task: str) -> None:
     st.query_params["task"] = task
 
 
-def _chosen_task(table: pd.DataFrame, found: pd.DataFrame) -> str | None:
+def _chosen_task(table: pd.DataFrame, matches: pd.DataFrame) -> str | None:
     """Draw the choice among the tasks that the search left; return the one that the URL names if it is there, else the first.
 
     Without a search the page opens on a task that explains itself. None: the search left nothing.
     """
-    if found.empty:
+    if matches.empty:
         st.caption("No task matches, so there is nothing to show.")
         return None
-    names = found["task"].tolist()
-    searched = len(found) < len(table)
+    names = matches["task"].tolist()
+    searched = len(matches) < len(table)
     asked = st.query_params.get("task", "")
-    task = asked if asked in names else names[0] if searched else tables.first_task(names, found["glp"].tolist())
-    titles = dict(zip(found["task"], found["title"], strict=True))
+    task = asked if asked in names else names[0] if searched else tables.first_task(names, matches["glp"].tolist())
+    titles = dict(zip(matches["task"], matches["title"], strict=True))
     st.session_state["concepts_task_box"] = task
-    label = f"Task, of the {len(found)} that match" if searched else "Task"
+    label = f"Task, of the {len(matches)} that match" if searched else "Task"
     st.selectbox(label, names, format_func=titles.__getitem__, key="concepts_task_box", on_change=_chose_in_box)
     return task
 
@@ -194,14 +194,14 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
 
 def _neuron_texts(layer: int, neuron: int) -> None:
     try:
-        found = neurons.index().neuron(layer, neuron)
+        shown = neurons.index().neuron(layer, neuron)
     except GlpError as error:
         frame.notice_box(str(error))
         return
-    st.html(f"<style>{neuron_texts.STYLE}</style>" + neuron_texts.description_html(found))
-    for title, snippets in (("Most positive texts", found.top), ("Most negative texts", found.bottom)):
+    st.html(f"<style>{neuron_texts.STYLE}</style>" + neuron_texts.description_html(shown))
+    for title, snippets in (("Most positive texts", shown.top), ("Most negative texts", shown.bottom)):
         st.caption(title)
-        st.html(neuron_texts.texts_html(found, snippets[:3]))
+        st.html(neuron_texts.texts_html(shown, snippets[:3]))
 
 
 def files() -> list[frame.File]:

@@ -50,10 +50,10 @@ ZONES = (("on the manifold", charts.BAND), ("drifting", charts.AMBER), ("broken"
 
 def zone_edges(zones: Json | None) -> list[float] | None:
     """Return where the drifting and the broken zone begin by a report of zones, as far as it found them; None without one."""
-    found = (zones or {}).get("borders")
-    if not found:
+    borders = (zones or {}).get("borders")
+    if not borders:
         return None
-    values = [found[name]["value"] for name in ("drifting", "broken")]
+    values = [borders[name]["value"] for name in ("drifting", "broken")]
     return [value for value in values if value is not None] if values[0] is not None else []
 
 
@@ -108,22 +108,22 @@ def _hover(spread: Spread) -> str:
     return f"{ARMS[spread.arm]}, strength {spread.strength:g}<br>median {middle:.2f}, 90% from {low:.2f} to {high:.2f}{nearer}"
 
 
-def plane(found: MapPlane) -> go.Figure:
+def plane(shown: MapPlane) -> go.Figure:
     """Draw real activations in grey and each other kind in its colour and shape."""
     figure = go.Figure()
     figure.add_trace(
         go.Scattergl(
-            x=found.real[:, 0],
-            y=found.real[:, 1],
+            x=shown.real[:, 0],
+            y=shown.real[:, 1],
             mode="markers",
-            name=f"real, held out ({len(found.real):,})",
+            name=f"real, held out ({len(shown.real):,})",
             marker={"color": charts.GREY, "size": 4, "opacity": 0.45},
-            text=[charts.plain(text) for text in found.contexts],
+            text=[charts.plain(text) for text in shown.contexts],
             hovertemplate="%{text}",
         )
     )
     colours = dict(zip(KINDS, (charts.ARM_COLOURS[arm] for arm in ("raw", "walk", "glp")), strict=True)) | {OWN: charts.ROSE}
-    for i, (name, points) in enumerate(found.others.items()):
+    for i, (name, points) in enumerate(shown.others.items()):
         figure.add_trace(
             go.Scattergl(
                 x=points[:, 0],
@@ -136,9 +136,9 @@ def plane(found: MapPlane) -> go.Figure:
                     "size": 9 if name == OWN else 6,
                     "opacity": 0.75,
                 },
-                text=[charts.plain(text) for text in found.texts.get(name, [])] or None,
-                hovertemplate=f"{name}<br>%{{text}}" if found.texts.get(name) else name,
+                text=[charts.plain(text) for text in shown.texts.get(name, [])] or None,
+                hovertemplate=f"{name}<br>%{{text}}" if shown.texts.get(name) else name,
             )
         )
-    charts.layout(figure, x=found.axes[0], y=found.axes[1], height=600)
+    charts.layout(figure, x=shown.axes[0], y=shown.axes[1], height=600)
     return figure

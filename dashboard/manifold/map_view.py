@@ -1,12 +1,14 @@
 """The Manifold page's Map view: real, generated and steered activations, and one's own text, on one plane."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
 from dashboard.manifold import controls, figures, map_plane, measure
 from dashboard.manifold.map_plane import MapRequest
-from dashboard.manifold.measure import PARAMS, PLANES, STEPS, MapPlane
-from dashboard.service import follow, results, workspace_facts
+from dashboard.manifold.measure import PARAMS, PLANES, STEPS
+from dashboard.service import follow, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
 
@@ -23,7 +25,9 @@ def draw() -> list[File]:
         controls.text_box()
     values = controls.values()
     text = values["text"] if with_text else ""
-    plane = _plane(MapRequest(values["plane"], values["steps"], direction, values["strength"], text))
+    request = MapRequest(values["plane"], values["steps"], direction, values["strength"], text)
+    made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
+    plane = follow.computed("laying out activations", partial(map_plane.plane, request), *made_from, stop=True)
     frame.figure(figures.plane(plane), key="manifold_map", alt="Real and other activations on a plane")
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in plane.tests.items()]
     st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))
@@ -33,14 +37,3 @@ def draw() -> list[File]:
         for kind, points in plane.others.items()
     ]
     return [File("CSV: all points", "map.csv", starred.as_csv(pd.concat(tables)), "text/csv")]
-
-
-def _plane(request: MapRequest) -> MapPlane:
-    made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
-    plane = results.results().get(*made_from)
-    if plane is None:
-        plane = follow.compute(
-            "laying out activations", lambda cancelled, report: map_plane.plane(request, cancelled, report), stop=True
-        )
-        results.results().put(plane, *made_from)
-    return plane

@@ -171,30 +171,30 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     from glp_core.evaluation.measures import QUICK, percentiles
 
     ours, site = measures(), resources.site()
-    found = reference().get(measure)
-    if found is None:
+    measured = reference().get(measure)
+    if measured is None:
         raise GlpError(f"The bank was not measured by {measure}. Measure it with `{workspace_facts.command('bank --keep')}`.")
     ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
     if len(ids) < 2:
         raise GlpError("The text has no tokens: write some words.")
     acts = site.activations([ids])[0].float().cpu()
     massive = site.is_massive(acts)
-    kept = [i for i in range(1, len(ids)) if not massive[i]]
+    ordinary = [i for i in range(1, len(ids)) if not massive[i]]
     values, shares, errors = (torch.full((len(ids),), torch.nan) for _ in range(3))
     if measure == "likelihood":
-        estimate = ours.likelihood(acts[kept], cancelled=cancelled, progress=report)
-        values[kept], errors[kept] = -estimate.value, estimate.error
+        estimate = ours.likelihood(acts[ordinary], cancelled=cancelled, progress=report)
+        values[ordinary], errors[ordinary] = -estimate.value, estimate.error
     else:
-        values[kept] = ours.of(measure, acts[kept], cancelled=cancelled)
-    shares[kept] = torch.from_numpy(percentiles(values[kept], found)).float()
+        values[ordinary] = ours.of(measure, acts[ordinary], cancelled=cancelled)
+    shares[ordinary] = torch.from_numpy(percentiles(values[ordinary], measured)).float()
     others = {}
     for name in QUICK:
         if name != measure and name in reference():
             found_shares = torch.full((len(ids),), torch.nan)
-            found_shares[kept] = torch.from_numpy(percentiles(ours.of(name, acts[kept]), reference()[name])).float()
+            found_shares[ordinary] = torch.from_numpy(percentiles(ours.of(name, acts[ordinary]), reference()[name])).float()
             others[name] = found_shares.tolist()
     positions = [i for i in range(1, len(ids)) if massive[i]]
-    n_real, quantiles = int(found["n"]), list(found["quantiles"])
+    n_real, quantiles = int(measured["n"]), list(measured["quantiles"])
     lists = (values.tolist(), shares.tolist(), errors.tolist())
     return MeasuredText(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
 
@@ -202,10 +202,10 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
 def prompts(n: int) -> tuple[str, ...]:
     """Return the first n of the workspace's prefixes for steering."""
     path = workspace_facts.folder() / "prefixes.json"
-    found = read_json(path) if path.is_file() else []
-    if not isinstance(found, list) or len(found) < 2:
+    texts = read_json(path) if path.is_file() else []
+    if not isinstance(texts, list) or len(texts) < 2:
         raise GlpError("The workspace has no prefixes.json with prompts: write your own, one a line.")
-    return tuple(str(text) for text in found[:n])
+    return tuple(str(text) for text in texts[:n])
 
 
 def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Generator[Spread]:

@@ -1,13 +1,14 @@
 """The Manifold page's Text view: a text's tokens where they lie among real ones."""
 
 import math
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
-from dashboard.service import follow, results, workspace_facts
+from dashboard.service import follow, workspace_facts
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.frame import File
 
@@ -46,13 +47,7 @@ def draw() -> list[File]:
 def _reading(text: str, name: str) -> MeasuredText:
     """Return the measured text, from the kept results or by the model."""
     made_from = ("manifold", str(workspace_facts.folder()), measure.glp_stamp(), text, name)
-    reading = results.results().get(*made_from)
-    if reading is None:
-        reading = follow.compute(
-            "measuring the text", lambda cancelled, report: measure.read_text(text, name, cancelled, report), stop=True
-        )
-        results.results().put(reading, *made_from)
-    return reading
+    return follow.computed("measuring the text", partial(measure.read_text, text, name), *made_from, stop=True)
 
 
 def _table(reading: MeasuredText, name: str) -> pd.DataFrame:

@@ -44,11 +44,11 @@ def draw(index: NeuronIndex) -> list[components.File]:
         with st.popover("Compute anew"):
             anew = _settings()
     kind = kind if kind in map_figure.KINDS else "concepts"
-    found = _points(index, kind, anew)
-    if found is None:
+    laid_out = _points(index, kind, anew)
+    if laid_out is None:
         components.empty_report("The map", workspace_facts.command("map"), "about a minute")
         return []
-    points, made = found
+    points, made = laid_out
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")
     matches = _matches(index, frame, words)
     regions = _regions(index, frame, (kind, *(anew or {}).values()))
@@ -78,9 +78,9 @@ def _settings() -> Json | None:
     min_dist = st.number_input("Minimal distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
     seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
     run = st.button("Compute", type="primary", key="map_compute")
-    wanted = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
+    settings = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
     if run:
-        st.session_state["map_wanted"] = wanted
+        st.session_state["map_wanted"] = settings
     if st.session_state.get("map_wanted") and st.button("Back to the stored map", key="map_stored"):
         del st.session_state["map_wanted"]
     return st.session_state.get("map_wanted")
@@ -96,8 +96,8 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
     made = "computed now: UMAP, " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
     workspace = resources.workspace()
     made_from = ("map", str(workspace.folder), index.facts["glp"], kind, tuple(anew.items()))
-    found = results.results().get(*made_from)
-    if found is None:
+    points = results.results().get(*made_from)
+    if points is None:
 
         def work(cancelled: Cancelled, report: Progress) -> pd.DataFrame:
             from glp_core.neurons.maps import compute_map
@@ -106,10 +106,10 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
             return compute_map(workspace, kind, UmapConfig(**anew), progress=report, cancelled=cancelled)
 
         del st.session_state["map_wanted"]  # stopping it must not start it again
-        found = follow.compute("computing the map", work, stop=True)
+        points = follow.compute("computing the map", work, stop=True)
         st.session_state["map_wanted"] = anew
-        results.results().put(found, *made_from)
-    return found, made
+        results.results().put(points, *made_from)
+    return points, made
 
 
 def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] | None:
@@ -123,18 +123,18 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) -> list[Region]:
     """Return the map's regions, named by tasks that their neurons tell apart well and by words of their descriptions."""
     made_from = ("regions", str(index.folder), index.facts["glp"], *of)
-    found = results.results().get(*made_from)
-    if found is None:
+    regions = results.results().get(*made_from)
+    if regions is None:
         from glp_core.neurons.regions import find_regions
 
-        told = frame["best_auc"] >= CLEAR_AUC
+        clearly = frame["best_auc"] >= CLEAR_AUC
         labels = [
             [neurons.task_title(task)] * clear + [key for key in keys if len(key) >= LEAST_LETTERS]
-            for task, clear, keys in zip(frame["best_task"], told, frame["keys"], strict=True)
+            for task, clear, keys in zip(frame["best_task"], clearly, frame["keys"], strict=True)
         ]
-        found = find_regions(frame[["x", "y"]].to_numpy(), labels)
-        results.results().put(found, *made_from)
-    return found
+        regions = find_regions(frame[["x", "y"]].to_numpy(), labels)
+        results.results().put(regions, *made_from)
+    return regions
 
 
 def _clicked() -> None:

@@ -215,8 +215,8 @@ def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
     st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
     if reading is None:
         return
-    wanted = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
-    if not wanted:
+    measured = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
+    if not measured:
         return
     axis = neurons.measure_noise(reading, neuron.layer, neuron.neuron)
     pieces = reading.pieces[: axis.noise_free.shape[1]]

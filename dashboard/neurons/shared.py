@@ -68,12 +68,12 @@ def neuron_in_url() -> NeuronId | None:
     if layer is None and neuron is None:
         return None
     try:
-        found = lists.parse_neuron(f"{layer or 0}/{neuron or 0}")
-        neurons.index().neuron(*found)
+        named = lists.parse_neuron(f"{layer or 0}/{neuron or 0}")
+        neurons.index().neuron(*named)
     except GlpError as error:
         frame.notice_box(f"In the link: {error}")
         return None
-    return found
+    return named
 
 
 def open_neuron(layer: int, neuron: int) -> None:

@@ -46,7 +46,7 @@ def _speed(bench: Json) -> str:
     times = bench.get("projection", {}).get("fast", {})
     if not times:
         return "not measured: run make bench"
-    told = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
+    speeds = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)
-    return f"projection {told}, against a plain implementation" + (f" ({where})" if where else "")
+    return f"projection {speeds}, against a plain implementation" + (f" ({where})" if where else "")

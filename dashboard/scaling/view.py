@@ -134,8 +134,8 @@ def _fitted(shown: Shown, which: FitPoints) -> tuple[ScalingFit | None, str]:
 def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str) -> None:
     chosen: str = values["x"]
     x, y = MEASURES.get(chosen, chosen), MEASURES[values["y"]]
-    known = {*AXES, *law.score_names(points(shown.runs))}
-    missing = next((name for name in (y, x) if name not in known), None)
+    measured = {*AXES, *law.score_names(points(shown.runs))}
+    missing = next((name for name in (y, x) if name not in measured), None)
     if missing:
         frame.empty_report(f"{SCORES[missing]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
         return

@@ -9,7 +9,7 @@ from typing import TypeVar
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.service import resources
+from dashboard.service import resources, results
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
@@ -94,6 +94,15 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     finally:
         job.stop()
         slot.empty()
+
+
+def computed(title: str, work: Callable[[Cancelled, Report], Result], *made_from: object, stop: bool = False) -> Result:
+    """Return the result that is kept of what `made_from` says; where there is none, `compute` it and keep it."""
+    result = results.results().get(*made_from)
+    if result is None:
+        result = compute(title, work, stop=stop)
+        results.results().put(result, *made_from)
+    return result
 
 
 def _submit(events: Work, title: str) -> Job:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from dashboard.service import follow, resources, results
+from dashboard.service import follow, resources
 from dashboard.widgets import url
 from glp_core.data.task_words import task_words
 
@@ -51,39 +51,30 @@ def read(text: str) -> TextNeurons:
     """Return every neuron on every token of a text, from the kept results or by the model."""
     text = TEXT.check(text)
     workspace, ours = resources.workspace(), index()
+
+    def work(_cancelled: object, _report: object) -> TextNeurons:
+        from glp_core.neurons.over_text import read_text
+
+        return read_text(resources.site(), resources.glp(), text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
+
     made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
-    found = results.results().get(*made_from)
-    if found is None:
-
-        def work(_cancelled: object, _report: object) -> TextNeurons:
-            from glp_core.neurons.over_text import read_text
-
-            site, glp = resources.site(), resources.glp()
-            return read_text(site, glp, text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
-
-        found = follow.compute("reading the text", work)
-        results.results().put(found, *made_from)
-    return found
+    return follow.computed("reading the text", work, *made_from)
 
 
 def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
     """Return one neuron on the text's first tokens at several noise levels and seeds."""
     ids = reading.ids[:NOISE_TOKENS]
     workspace = resources.workspace()
+
+    def work(_cancelled: object, _report: object) -> NoiseAxis:
+        from glp_core.neuron_index.reading import noise_axis
+
+        llm = resources.llm()
+        acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
+        return noise_axis(resources.glp(), acts, layer, neuron)
+
     made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, neuron)
-    found = results.results().get(*made_from)
-    if found is None:
-
-        def work(_cancelled: object, _report: object) -> NoiseAxis:
-            from glp_core.neuron_index.reading import noise_axis
-
-            llm = resources.llm()
-            acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
-            return noise_axis(resources.glp(), acts, layer, neuron)
-
-        found = follow.compute("measuring the noise axis", work)
-        results.results().put(found, *made_from)
-    return found
+    return follow.computed("measuring the noise axis", work, *made_from)
 
 
 def words_of(row: pd.Series) -> str:

@@ -63,12 +63,12 @@ def glp(checkpoint: str = "final") -> GLP:
 
 def prior(name: str) -> GLP:
     """Return the GLP of that name (see `priors`), the workspace's own for an empty one; GlpError when there is none."""
-    found = priors.listed()
-    chosen = next((one for one in found if one.name == name), None)
-    if not name or name == found[0].name:
+    listed = priors.listed()
+    chosen = next((one for one in listed if one.name == name), None)
+    if not name or name == listed[0].name:
         return glp()
     if chosen is None:
-        raise GlpError(f"There is no prior {name!r}: wanted one of {', '.join(one.name for one in found)}.")
+        raise GlpError(f"There is no prior {name!r}: wanted one of {', '.join(one.name for one in listed)}.")
     return _run_glp(chosen.folder)
 
 

@@ -34,10 +34,10 @@ def neuron_name(layer: int, neuron: int) -> str:
 
 def parse_neuron(text: str) -> NeuronId:
     """Return (layer, neuron) of a name like 1/1044 or L1/1044; raise GlpError for anything else."""
-    found = _NEURON.fullmatch(text)
-    if not found:
+    match = _NEURON.fullmatch(text)
+    if not match:
         raise GlpError(f"{text[:40]!r} is not a neuron: write layer/neuron, for example 1/1044.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def parse_neurons(text: str) -> list[NeuronId]:
@@ -57,8 +57,8 @@ def format_neurons(neurons: Sequence[NeuronId]) -> str:
 def toggled(text: str, neuron: NeuronId) -> str:
     """Return the list with the neuron taken out when it is in, added at the end when not."""
     neurons = parse_neurons(text)
-    kept = [one for one in neurons if one != neuron]
-    return format_neurons(kept if len(kept) < len(neurons) else [*neurons, neuron])
+    others = [one for one in neurons if one != neuron]
+    return format_neurons(others if len(others) < len(neurons) else [*neurons, neuron])
 
 
 def list_rows(neurons: Sequence[NeuronId], table: pd.DataFrame) -> pd.DataFrame:

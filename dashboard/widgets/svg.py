@@ -45,8 +45,8 @@ def lines(
 ) -> str:
     """Return a line chart of values by position, 1 to at least `length`, with a shaded band."""
     left, right, top, bottom = 48, 12, 30, 40
-    known = [v for line in drawn for v in line.values if not math.isnan(v)]
-    high = 1.08 * max([*known, (band or (0, 1))[1], 1.0])
+    numbers = [v for line in drawn for v in line.values if not math.isnan(v)]
+    high = 1.08 * max([*numbers, (band or (0, 1))[1], 1.0])
     count = max([2, length, *(len(line.values) for line in drawn)])
 
     def at(position: float, value: float) -> str:

@@ -130,8 +130,8 @@ def token_picker(
 
 def picked(key: str) -> list[int]:
     """Return the positions that a strip's last click left chosen; for use in its `on_change`."""
-    found = st.session_state[key].picked
-    return [position for position in found or [] if isinstance(position, int)]
+    positions = st.session_state[key].picked
+    return [position for position in positions or [] if isinstance(position, int)]
 
 
 def _shown(token: str) -> str:

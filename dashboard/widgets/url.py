@@ -214,14 +214,14 @@ def text_area(param: Param, label: str, *, key: str, on_change: Callable[[], Non
         key: of the widget, another one than the parameter's.
         on_change: runs when the person changes the text.
     """
-    kept = f"{key}_kept"
+    kept_key = f"{key}_kept"
     linked = st.query_params.get(param.key)
-    if linked is not None and linked != st.session_state.get(kept):
-        st.session_state[kept] = st.session_state[key] = linked
+    if linked is not None and linked != st.session_state.get(kept_key):
+        st.session_state[kept_key] = st.session_state[key] = linked
     elif key not in st.session_state:
-        st.session_state[key] = st.session_state.setdefault(kept, param.default)
+        st.session_state[key] = st.session_state.setdefault(kept_key, param.default)
     if linked is None:
-        _put_text(param, st.session_state[kept])
+        _put_text(param, st.session_state[kept_key])
 
     def changed() -> None:
         set_text(param, st.session_state[key], key=key)

@@ -121,9 +121,9 @@ def active_edits(model: nn.Module) -> dict[int, Edit]:
     """Return this request's edits by layer, those of one layer after one another."""
     taps, edits = _taps.get(), dict[int, Edit]()
     for index, layer in enumerate(layers_of(model)):
-        mine = [tap.apply for tap in taps if tap.layer is layer]
-        if mine:
-            edits[index] = _one_after_another(mine)
+        edits_here = [tap.apply for tap in taps if tap.layer is layer]
+        if edits_here:
+            edits[index] = _one_after_another(edits_here)
     return edits
 
 

@@ -154,27 +154,27 @@ def index_part(
     Raises:
         GlpError: `path` holds the state of something else.
     """
-    wanted = identity | {
+    subject = identity | {
         "format": FORMAT,
         "reading": reading.to_json(),
         "source": source.facts,
         "first": blocks.start,
         "last": blocks.stop,
     }
-    statistics, done = _open_state(path, wanted, glp)
+    statistics, done = _open_state(path, subject, glp)
     saved = time.monotonic()
     for block in range(blocks.start + done, blocks.stop):
         if cancelled():
-            _save(statistics, path, wanted, done)
+            _save(statistics, path, subject, done)
             return None
         for chunk in source.chunks(block):
             statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
         done += 1
         progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_BLOCK} documents, {statistics.n_tokens:,} tokens")
         if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and done < len(blocks):
-            _save(statistics, path, wanted, done)
+            _save(statistics, path, subject, done)
             saved = time.monotonic()
-    _save(statistics, path, wanted, done)
+    _save(statistics, path, subject, done)
     return statistics
 
 
@@ -192,12 +192,12 @@ def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tu
             )
         if state["first"] != end:
             raise GlpError(f"{path.name} starts at block {state['first']}, wanted {end}: a part is missing or there twice.")
-        mine = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
-        if whole is not None and mine != facts:
-            raise GlpError(f"{path.name} was made of something else than the parts before it: {mine} against {facts}.")
+        subject = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
+        if whole is not None and subject != facts:
+            raise GlpError(f"{path.name} was made of something else than the parts before it: {subject} against {facts}.")
         statistics, _ = NeuronStatistics.load(path, device)
         if whole is None:
-            whole, facts = statistics, mine
+            whole, facts = statistics, subject
         else:
             whole.merge(statistics)
         end = state["last"]
@@ -219,16 +219,16 @@ def read_state(path: Path) -> Json:
         ) from error
 
 
-def _save(statistics: NeuronStatistics, path: Path, wanted: Json, done: int) -> None:
-    statistics.save(path, {"state": json.dumps(wanted | {"done": done})})
+def _save(statistics: NeuronStatistics, path: Path, subject: Json, done: int) -> None:
+    statistics.save(path, {"state": json.dumps(subject | {"done": done})})
 
 
-def _open_state(path: Path, wanted: Json, glp: GLP) -> tuple[NeuronStatistics, int]:
+def _open_state(path: Path, subject: Json, glp: GLP) -> tuple[NeuronStatistics, int]:
     if not path.is_file():
         return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), 0
     state = read_state(path)
     got = {key: value for key, value in state.items() if key != "done"}
-    if got != json.loads(json.dumps(wanted)):
-        differing = sorted(key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key))
+    if got != json.loads(json.dumps(subject)):
+        differing = sorted(key for key in subject.keys() | got.keys() if subject.get(key) != got.get(key))
         raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
     return NeuronStatistics.load(path, glp.device)[0], state["done"]

@@ -205,9 +205,9 @@ class NeuronIndex:
         path = self.folder / "maps.parquet"
         if not path.is_file():
             return None
-        found = pd.read_parquet(path)
-        found = found[found["kind"] == kind].drop(columns="kind").reset_index(drop=True)
-        return found if len(found) else None
+        points = pd.read_parquet(path)
+        points = points[points["kind"] == kind].drop(columns="kind").reset_index(drop=True)
+        return points if len(points) else None
 
     @property
     def map_facts(self) -> Json:

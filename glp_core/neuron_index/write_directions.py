@@ -49,10 +49,10 @@ def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 5
 
 def _final_norm_weight(model: nn.Module) -> Tensor | float:
     for path in FINAL_NORMS:
-        found: object = model
+        module: object = model
         for name in path.split("."):
-            found = getattr(found, name, None)
-        weight = getattr(found, "weight", None)
+            module = getattr(module, name, None)
+        weight = getattr(module, "weight", None)
         if isinstance(weight, Tensor):
             return weight.float()
     return 1.0

@@ -132,8 +132,8 @@ def _texts(
 def _compact(statistics: NeuronStatistics, tables: Tables, numbers: np.ndarray, lengths: np.ndarray, reach: int) -> Tables:
     """Replace document numbers by places in the table of texts, and windows by 8-bit values without the empty ends."""
     values, peaks = statistics.values.cpu(), statistics.peaks.cpu()
-    found = values > -torch.inf
-    place = np.where(found, np.searchsorted(numbers, statistics.documents.cpu().numpy()), -1)
+    filled = values > -torch.inf
+    place = np.where(filled, np.searchsorted(numbers, statistics.documents.cpu().numpy()), -1)
     windows = statistics.windows[..., REACH - reach : REACH + reach + 1].float().cpu().numpy()
     interval_place = tables["interval_documents"]
     interval_place = np.where(interval_place >= 0, np.searchsorted(numbers, interval_place), -1)
@@ -145,7 +145,7 @@ def _compact(statistics: NeuronStatistics, tables: Tables, numbers: np.ndarray, 
         "scale": scale.astype(np.float32),
         "top_documents": place.astype(np.int32),
         "top_peaks": peaks,
-        "top_values": torch.where(found, values * signs, 0.0),
+        "top_values": torch.where(filled, values * signs, 0.0),
         "top_windows": _pack(windows, scale, place, peaks.numpy(), lengths, reach),
         "interval_documents": interval_place.astype(np.int32),
         "interval_windows": _pack(interval_windows, scale, interval_place, tables["interval_peaks"], lengths, INTERVAL_REACH),
@@ -158,9 +158,9 @@ def _pack(
     """Return all windows' 8-bit values, one after another, only where their document has tokens; -128 stands for none."""
     start, stop = window_span(peaks, lengths[np.maximum(place, 0)], reach)
     slots = np.arange(2 * reach + 1) - reach + (peaks[..., None].astype(np.int64) - 1)
-    kept = (slots >= start[..., None]) & (slots < stop[..., None]) & (place[..., None] >= 0)
-    full = np.broadcast_to(scale.reshape(-1, *[1] * (windows.ndim - 1)), windows.shape)[kept]
-    return encode(windows[kept], full)
+    inside = (slots >= start[..., None]) & (slots < stop[..., None]) & (place[..., None] >= 0)
+    full = np.broadcast_to(scale.reshape(-1, *[1] * (windows.ndim - 1)), windows.shape)[inside]
+    return encode(windows[inside], full)
 
 
 def _tensor(value: Tensor | np.ndarray) -> Tensor:

@@ -79,8 +79,8 @@ def describe_by_server(
     Raises:
         GlpError: the server refuses for good (a wrong key, no such model), or answers nothing for several neurons in a row.
     """
-    found = read_answers(path)
-    todo = [u for u in neurons if u[0] * index.d_mlp + u[1] not in found]
+    answers = read_answers(path)
+    todo = [u for u in neurons if u[0] * index.d_mlp + u[1] not in answers]
     failures, last = 0, -60.0 / server.per_minute
     path.parent.mkdir(parents=True, exist_ok=True)
     for done, (layer, neuron) in enumerate(todo):
@@ -98,23 +98,23 @@ def describe_by_server(
             )
         if answer:
             number = layer * index.d_mlp + neuron
-            found[number] = answer | {"model": server.model}
+            answers[number] = answer | {"model": server.model}
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"unit": number} | found[number]) + "\n")
+                file.write(json.dumps({"unit": number} | answers[number]) + "\n")
         progress(done + 1, len(todo), "neurons described" if answer else "no usable answer")
-    return found
+    return answers
 
 
 def read_answers(path: Path) -> dict[int, Json]:
     """Return the answers kept so far; a last line that was cut off by a kill is left out."""
-    found: dict[int, Json] = {}
+    answers: dict[int, Json] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
-            found[int(entry.pop("unit"))] = entry
+            answers[int(entry.pop("unit"))] = entry
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return found
+    return answers
 
 
 def prompt(neuron: Neuron) -> str:

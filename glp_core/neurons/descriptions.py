@@ -124,8 +124,8 @@ def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: Hel
     others = [s for s in snippets if s.document not in held_out.documents]
     examples = [held_out.known(traits(s.pieces, s.peak)) for s in others]
     chosen = _choose([(row, held_out.of(row)) for row in choosing], examples, held_out)
-    found = [held_out.trait(number) for number in chosen]
-    if not found:
+    shared = [held_out.trait(number) for number in chosen]
+    if not shared:
         return SideEvidence(_peaks(snippets), [], None, None, 0, len(measuring))
     named = np.unique(np.concatenate([held_out.rows(number) for number in chosen]))
     named = named[held_out.measures[named]]
@@ -134,8 +134,8 @@ def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: Hel
     if enough and not both:  # what the choosing half shared is not so elsewhere
         return SideEvidence(_peaks(snippets), [], None, None, 0, len(measuring))
     return SideEvidence(
-        in_words(found),
-        [trait.words for trait in found],
+        in_words(shared),
+        [trait.words for trait in shared],
         both / max(1, len(named)) if enough else None,
         both / len(measuring) if enough else None,
         len(named),

@@ -70,10 +70,10 @@ def place_among(layout: Floats, real: Floats, others: Mapping[str, Floats], *, n
     finder = NearestNeighbors(n_neighbors=min(neighbours, len(rows))).fit(rows)
     placed = {}
     for name, part in rest.items():
-        distances, found = finder.kneighbors(part)
+        distances, nearest = finder.kneighbors(part)
         weights = 1 / np.maximum(distances, 1e-9 * (1 + distances.max(initial=0))) ** 2
         weights /= weights.sum(1, keepdims=True)
-        placed[name] = (weights[:, :, None] * layout[found]).sum(1).astype(np.float32)
+        placed[name] = (weights[:, :, None] * layout[nearest]).sum(1).astype(np.float32)
     return placed
 
 

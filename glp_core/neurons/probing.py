@@ -62,23 +62,23 @@ class TaskRows(NamedTuple):
     @staticmethod
     def of(rows: pd.DataFrame, places: np.ndarray) -> "TaskRows":
         """Split a task's rows (split, label) with their `places`."""
-        found = []
+        columns = []
         for split in ("train", "validation", "test"):
-            mine = (rows["split"] == split).to_numpy()
-            found += [places[mine], rows["label"].to_numpy()[mine]]
-            if len(set(found[-1])) < 2:
+            rows_of_split = (rows["split"] == split).to_numpy()
+            columns += [places[rows_of_split], rows["label"].to_numpy()[rows_of_split]]
+            if len(set(columns[-1])) < 2:
                 raise GlpError(f"A task has {split} rows of one class only: raise the caps.")
-        return TaskRows(*found)
+        return TaskRows(*columns)
 
 
 def probe_task(features: Features, rows: TaskRows) -> TaskResult:
     """Preselect and fit one probe a feature on training rows, choose on validation rows, measure on test rows."""
-    kept, signs, turned = _candidates(features, rows)
+    candidates, signs, turned = _candidates(features, rows)
     validation = auc(turned, rows.validation_labels)
     best = int(validation.argmax())
-    values = features(rows.test)[:, kept[best]]
+    values = features(rows.test)[:, candidates[best]]
     score = float(auc((values * signs[best])[:, None], rows.test_labels)[0])
-    return TaskResult(int(kept[best]), int(signs[best]), float(validation[best]), score, values)
+    return TaskResult(int(candidates[best]), int(signs[best]), float(validation[best]), score, values)
 
 
 def validation_auc(features: Features, tasks: Sequence[TaskRows]) -> float:
@@ -93,8 +93,8 @@ def validation_auc(features: Features, tasks: Sequence[TaskRows]) -> float:
 def _crossed_auc(turned: np.ndarray, labels: np.ndarray) -> float:
     half = np.empty(len(labels), int)
     for label in (0, 1):
-        mine = np.flatnonzero(labels == label)
-        half[mine] = np.arange(len(mine)) % 2
+        places = np.flatnonzero(labels == label)
+        half[places] = np.arange(len(places)) % 2
     one, two = (auc(turned[half == h], labels[half == h]) for h in (0, 1))
     return float(two[one.argmax()] + one[two.argmax()]) / 2
 
@@ -106,9 +106,9 @@ def _candidates(features: Features, rows: TaskRows) -> tuple[np.ndarray, np.ndar
     """
     train = features(rows.train)
     difference = np.abs(standardised_difference(train, rows.train_labels))
-    kept = np.argsort(-difference, kind="stable")[:PRESELECTED]
-    signs = np.where(fit_logistic(train[:, kept], rows.train_labels).slope >= 0, 1, -1)
-    return kept, signs, features(rows.validation)[:, kept] * signs
+    candidates = np.argsort(-difference, kind="stable")[:PRESELECTED]
+    signs = np.where(fit_logistic(train[:, candidates], rows.train_labels).slope >= 0, 1, -1)
+    return candidates, signs, features(rows.validation)[:, candidates] * signs
 
 
 def summary(
@@ -203,7 +203,7 @@ def task_scores(workspace: "Workspace", name: str) -> TaskScores:
     path = workspace.neurons / "task_scores.parquet"
     if not path.is_file():
         raise GlpError(f"No probing scores in {workspace.neurons}. Make them with `python -m glp_core probe`.")
-    found = pd.read_parquet(path, filters=[("task", "==", name)])
-    if not len(found):
+    scores = pd.read_parquet(path, filters=[("task", "==", name)])
+    if not len(scores):
         raise GlpError(f"Task {name!r} was not probed.")
-    return TaskScores(found["value"].to_numpy(np.float32), found["label"].to_numpy(np.int8))
+    return TaskScores(scores["value"].to_numpy(np.float32), scores["label"].to_numpy(np.int8))

@@ -55,11 +55,11 @@ def probing_set(folder: Path, site: Callable[[], Site], *, caps: Caps = CAPS, pr
     return ProbingSet(have.layer[torch.from_numpy(used)], rows)
 
 
-def mean_auc(glp: GLP, found: ProbingSet, reading: Reading = NOISE_FREE) -> float:
+def mean_auc(glp: GLP, probing: ProbingSet, reading: Reading = NOISE_FREE) -> float:
     """Return the mean over tasks of the test AUC of the neuron that validation rows choose."""
-    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in found.acts.split(ROWS_AT_ONCE)])
+    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in probing.acts.split(ROWS_AT_ONCE)])
 
     def features(rows: np.ndarray) -> np.ndarray:
         return neurons[torch.from_numpy(rows)].float().numpy()
 
-    return float(np.mean([probe_task(features, rows).test_auc for rows in found.rows]))
+    return float(np.mean([probe_task(features, rows).test_auc for rows in probing.rows]))

@@ -116,7 +116,7 @@ def rank_neurons(
     p_values = (1 + (chance[:, None] >= strength[best] - 1e-6).sum(0)) / (1 + permutations)
     picked, scores, fold = _held_out(neurons, labels, min(folds, int(labels.sum()), int((1 - labels).sum())), rng)
     area = _pooled(scores, labels, fold, rng)
-    found = [
+    best_neurons = [
         FoundNeuron(
             *divmod(int(neuron), d_mlp),
             auc=float(0.5 + strength[neuron]),
@@ -128,7 +128,7 @@ def rank_neurons(
         for neuron, p in zip(best, p_values, strict=True)
     ]
     counts = int(labels.sum()), int((1 - labels).sum())
-    return ConceptNeurons(found, area, found[0].p_value, *counts, permutations, labels, texts)
+    return ConceptNeurons(best_neurons, area, best_neurons[0].p_value, *counts, permutations, labels, texts)
 
 
 def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
@@ -156,8 +156,8 @@ def _held_out(
     """Choose the best neurons on the other folds; return the choices, each text's score by those chosen without it, and its fold."""
     fold = np.empty(len(labels), int)
     for label in (0, 1):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        fold[mine] = np.arange(len(mine)) % folds
+        places = rng.permutation(np.flatnonzero(labels == label))
+        fold[places] = np.arange(len(places)) % folds
     picked, scores = [], np.empty(len(labels))
     for i in range(folds):
         rest, held = fold != i, fold == i

@@ -100,8 +100,8 @@ class SteeringEdit:
         if not torch.isfinite(pushed).all():
             raise GlpError("The steered activations are not finite numbers: reduce the strength.")
         final = self._project(pushed, clean)
-        kept = self._kept_push(clean, pushed, final, free)
-        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept)
+        kept_push = self._kept_push(clean, pushed, final, free)
+        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept_push)
 
     def distances(self, edited: "Edited") -> tuple[Tensor, Tensor]:
         """Return the manifold distances before and after an edit (rows,); nan without a meter and for massive activations."""
@@ -120,11 +120,11 @@ class SteeringEdit:
         return final
 
     def _kept_push(self, clean: Tensor, pushed: Tensor, final: Tensor, free: Tensor) -> Tensor:
-        kept = ((final - clean) * self.vectors).sum(-1) / ((pushed - clean) * self.vectors).sum(-1)
+        shares = ((final - clean) * self.vectors).sum(-1) / ((pushed - clean) * self.vectors).sum(-1)
         projected = torch.zeros_like(free)
         for group in self.groups:
             projected[group.rows] = True
-        return kept.masked_fill(~(projected & free & (self.pushes[:, 0] != 0)), math.nan)
+        return shares.masked_fill(~(projected & free & (self.pushes[:, 0] != 0)), math.nan)
 
 
 class Edited(NamedTuple):

@@ -35,12 +35,12 @@ class Recipe:
     title: str
     positive: tuple[Pool, ...]
     negative: tuple[Pool, ...]
-    pooling: Pooling = "mean"
-    """Which activation of a text its class mean is taken of: that of its last token, or the mean over its tokens."""
-    about: str = ""
+    about: str
     """What sets the classes apart, in words."""
     instruction: str = ""
-    """What a user would ask for in its place."""
+    """What a user would ask for in its place; empty: to write about its title."""
+    pooling: Pooling = "mean"
+    """Which activation of a text its class mean is taken of: that of its last token, or the mean over its tokens."""
     n_train: int = N_TRAIN
     """Texts of each class that it is made from, at most."""
     n_test: int = N_TEST
@@ -72,75 +72,58 @@ RECIPES = (
         "Positive sentiment",
         (Pool("92_glue_sst2", 1),),
         (Pool("92_glue_sst2", 0),),
-        "mean",
         "praising against damning film reviews (SST-2)",
         "Write something very positive.",
         n_train=1200,
         n_test=300,
     ),
-    Recipe(
-        "sports",
-        "Sports",
-        (SPORTS,),
-        (WORLD, BUSINESS, TECHNOLOGY),
-        about="sports against other news",
-        instruction="Write about sports.",
-    ),
-    Recipe(
-        "world-politics",
-        "World politics",
-        (WORLD,),
-        (SPORTS, BUSINESS, TECHNOLOGY),
-        about="world against other news",
-        instruction="Write about world politics.",
-    ),
+    Recipe("sports", "Sports", (SPORTS,), (WORLD, BUSINESS, TECHNOLOGY), "sports against other news"),
+    Recipe("world-politics", "World politics", (WORLD,), (SPORTS, BUSINESS, TECHNOLOGY), "world against other news"),
     Recipe(
         "medicine",
         "Medicine",
         (Pool("145_disease_class_digestive system diseases"), Pool("147_disease_class_nervous system diseases")),
         NEWS,
-        about="abstracts of medical papers against news",
-        instruction="Write about medicine.",
+        "abstracts of medical papers against news",
     ),
     Recipe(
         "code",
         "Program code",
         (Pool("158_code_C", 1), Pool("159_code_Python", 1)),
         (*NEWS, Pool("92_glue_sst2")),
-        about="C and Python sources against news and reviews",
-        instruction="Write program code.",
+        "C and Python sources against news and reviews",
+        "Write program code.",
     ),
     Recipe(
         "law",
         "Law",
         (Pool("76_trial-court"),),
         (*NEWS, Pool("92_glue_sst2")),
-        about="passages of court opinions against news and reviews",
-        instruction="Write about law.",
+        "passages of court opinions against news and reviews",
     ),
     Recipe(
         "film-reviews",
         "Film reviews",
         (Pool("92_glue_sst2"), Pool("113_movie_sent")),
         (*NEWS, Pool("48_cm_correct", 0)),
-        about="film reviews against news and plain sentences",
-        instruction="Write a film review.",
+        "film reviews against news and plain sentences",
+        "Write a film review.",
     ),
     Recipe(
         "chatty",
         "Chatty",
         (Pool("149_twt_emotion_happiness"), Pool("150_twt_emotion_sadness")),
         (*NEWS, Pool("87_glue_cola", 1)),
-        about="tweets about one's feelings against news and plain sentences",
-        instruction="Write a casual message about your own feelings.",
+        "tweets about one's feelings against news and plain sentences",
+        "Write a casual message about your own feelings.",
     ),
     Recipe(
         "click-bait",
         "Click-bait",
         (Pool("105_click_bait", 0),),
         (Pool("105_click_bait", 1),),
-        about="click-bait against sober headlines",
-        instruction="Write click-bait.",
+        "click-bait against sober headlines",
+        "Write click-bait.",
     ),
 )
 

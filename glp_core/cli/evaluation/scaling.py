@@ -74,7 +74,7 @@ def correlation(table: pd.DataFrame, score: str) -> Json | None:
     if score not in table:
         return None
     try:
-        found = spearman(table["validation_loss"], table[score])
+        rho = spearman(table["validation_loss"], table[score])
     except GlpError:
         return None
-    return found.to_json() | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
+    return rho.to_json() | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}

@@ -87,8 +87,8 @@ def _rows(table: dict[tuple[str, float], list[Outcome]], seed: int) -> list[Json
 
 def _examples(outcomes: Sequence[Outcome]) -> list[Json]:
     """Return the texts of the first prefixes."""
-    kept = (one for one in outcomes if one.prefix < EXAMPLES and one.arm != DRAWN)
-    return [{"prefix": one.prefix, "arm": one.arm, "strength": one.strength, "text": one.text} for one in kept]
+    first = (one for one in outcomes if one.prefix < EXAMPLES and one.arm != DRAWN)
+    return [{"prefix": one.prefix, "arm": one.arm, "strength": one.strength, "text": one.text} for one in first]
 
 
 def _compare(ours: Sequence[Outcome], theirs: Sequence[Outcome], seed: int) -> Json:

@@ -58,12 +58,12 @@ def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: Man
     llm, loop = site.llm, Loop(site, rows, sampling, meter)
     stops = torch.tensor(sorted(llm.stop_ids), device=llm.device)
     ended = torch.zeros(len(loop.last), dtype=torch.bool, device=llm.device)
-    tokens, distances, kept = [], [], []
+    tokens, distances, kept_pushes = [], [], []
     for _ in range(sampling.max_tokens):
         _, once = loop.advance()
         edited = once.edited
         tokens.append(loop.last)
-        kept.append(edited.kept_push.masked_fill(ended, torch.nan))
+        kept_pushes.append(edited.kept_push.masked_fill(ended, torch.nan))
         if meter is not None:
             distance = meter.distance(edited.final).to(llm.device)
             distances.append(distance.masked_fill(ended | edited.massive, torch.nan))
@@ -74,7 +74,7 @@ def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: Man
     ids = [_before_stop(row, llm.stop_ids) for row in written]
     texts = _continuations(llm, [row.prompt for row in rows], ids)
     far = _means(distances, len(rows))
-    return [WrittenText(*row) for row in zip(ids, texts, far, _means(kept, len(rows)), strict=True)]
+    return [WrittenText(*row) for row in zip(ids, texts, far, _means(kept_pushes, len(rows)), strict=True)]
 
 
 def _before_stop(tokens: list[int], stop_ids: frozenset[int]) -> list[int]:
