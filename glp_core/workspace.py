@@ -12,6 +12,7 @@ Knows where things lie and loads them; computes nothing. Facts are read without 
 
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -185,13 +186,23 @@ class Workspace:
         return sorted(path.stem for path in (self.folder / "directions").glob("*.safetensors"))
 
     def direction(self, name: str) -> "Direction":
-        """Load one direction; raise GlpError when there is none of that name."""
+        """Load one direction; raise GlpError when there is none of that name, or it is of another layer."""
         from glp_core.steering.directions import Direction
 
         names = self.direction_names()
         if name not in names:
             raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")
-        return Direction.load(self.folder / "directions" / f"{name}.safetensors")
+        direction = Direction.load(self.folder / "directions" / f"{name}.safetensors")
+        if direction.layer != self.layer:
+            raise GlpError(f"{name} is of layer {direction.layer}, the workspace models layer {self.layer}.")
+        return direction
+
+    def directions(self, names: Sequence[str] | None = None) -> "list[Direction]":
+        """Load the directions of these names, or all; raise GlpError when there is none."""
+        directions = [self.direction(name) for name in names or self.direction_names()]
+        if not directions:
+            raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
+        return directions
 
     def report(self, name: str) -> Json | None:
         """Return what a command measured, or None when it has not been run."""

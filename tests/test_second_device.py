@@ -1,6 +1,7 @@
 """Every command on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
 
 import json
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -258,47 +259,17 @@ def test_scores_directions_and_text_readings_are_the_cpu_s_there(made, monkeypat
 
 
 COMMANDS = {
-    "evaluate": ["--activations", 100, "--samples", 100, "--documents", 4, "--tokens", 12],
-    "solvers": ["--training", 8, "--held-out", 8],
-    "bank": ["--activations", 300, "--reference", 60],
-    "detect": ["--activations", 50, "--likelihood", 0],
-    "scorecard": ["--samples", 200, "--tested", 100, "--documents", 4, "--tokens", 12],
-    "zones": ["--prefixes", "{prefixes}", "--steered", 3, "--tokens", 5],
-    "tune-walk": [
-        "--directions",
-        "up",
-        "--prefixes",
-        "{prefixes}",
-        "--limit",
-        2,
-        "--strengths",
-        0.5,
-        "--tokens",
-        3,
-        "--forms",
-        "raw",
-        "norm",
-        "gaussian",
-        "fresh",
-        "part 3",
-        "enough 0.3",
-    ],
-    "steer": [
-        "--directions",
-        "up",
-        "--prefixes",
-        "{prefixes}",
-        "--limit",
-        3,
-        "--strengths",
-        0.5,
-        "--tokens",
-        4,
-        "--documents",
-        2,
-    ],
-    "strengths": ["--directions", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1, "--tokens", 4],
-    "steer-sentiment": ["--direction", "up", "--prefixes", "{prefixes}", "--limit", 4, "--strengths", 0.5, 1.5, "--tokens", 5],
+    "evaluate": "--activations 100 --samples 100 --documents 4 --tokens 12",
+    "solvers": "--training 8 --held-out 8",
+    "bank": "--activations 300 --reference 60",
+    "detect": "--activations 50 --likelihood 0",
+    "scorecard": "--samples 200 --tested 100 --documents 4 --tokens 12",
+    "zones": "--directions up --prefixes {prefixes} --steered 2 --tokens 4",
+    "tune-walk": "--directions up --prefixes {prefixes} --limit 2 --strengths 0.5 --tokens 3 "
+    "--forms raw norm gaussian fresh 'part 3' 'enough 0.3'",
+    "steer": "--directions up --prefixes {prefixes} --limit 3 --strengths 0.5 --tokens 4 --documents 2",
+    "strengths": "--directions up --prefixes {prefixes} --limit 4 --strengths 0.5 1 --tokens 4",
+    "steer-sentiment": "--direction up --prefixes {prefixes} --limit 4 --strengths 0.5 1.5 --tokens 5",
 }
 """Commands with a report, in an order in which each has what it needs."""
 REPORTS = {
@@ -315,11 +286,12 @@ STORED = ("evaluate", "solvers", "bank", "scorecard")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch):
     monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
+    monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
     workspace, store, _, home = made
     prefixes = home / "prefixes.json"
     prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))
     monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, *_args, **_options: SimpleNamespace(real=rows[:, :2]))
-    words = [str(word).replace("{prefixes}", str(prefixes)) for word in COMMANDS[command]]
+    words = shlex.split(COMMANDS[command].format(prefixes=prefixes))
     words += ["--store", str(store.folder)] if command in STORED else []
     reports = []
     for device in ("cpu", NAME):

@@ -134,12 +134,7 @@ class Scorer:
     @cached_property
     def steered_direction(self) -> Direction:
         """The direction, of the layer that the workspace models."""
-        direction = self.workspace.direction(self.direction)
-        if direction.layer != self.workspace.layer:
-            raise GlpError(
-                f"{self.direction} is of layer {direction.layer}, the workspace models layer {self.workspace.layer}."
-            )
-        return direction
+        return self.workspace.direction(self.direction)
 
     @cached_property
     def unsteered(self) -> list[Outcome]:

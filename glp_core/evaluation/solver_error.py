@@ -99,7 +99,7 @@ def table(glp: GLP, acts: Tensor, *, most: int = 10, progress: Progress = quiet)
     """Return every solver's error by network calls on held-out activations (n, d), all from the same noise level."""
     sigma = flow.projection_schedule(0.5, START)[0]
     progress(0, 1, f"{EXACT_CALLS}-call solution of {len(acts)} activations")
-    trial = Trial.make(glp, acts, sigma)
+    trial = Trial.make(glp, acts, sigma, calls=EXACT_CALLS)
     rows = []
     for solver, each in flow.CALLS_PER_INTERVAL.items():
         if solver == "fitted" and not glp.fitted_steps:

@@ -15,7 +15,7 @@ from torch import Tensor
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_neurons
+from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_many
 from glp_core.neurons.probing import TaskRows, probe_task
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
@@ -24,7 +24,6 @@ EVERY = 5
 """Every fifth task, in the wheel's order: 23 of 113."""
 CAPS = Caps(train=256, validation=128, test=256)
 """Half of the benchmark's rows, and a part of them."""
-ROWS_AT_ONCE = 2048
 
 
 def subset() -> tuple[Task, ...]:
@@ -57,7 +56,7 @@ def probing_set(folder: Path, site: Callable[[], Site], *, caps: Caps = CAPS, pr
 
 def mean_auc(glp: GLP, probing: ProbingSet, reading: Reading = NOISE_FREE) -> float:
     """Return the mean over tasks of the test AUC of the neuron that validation rows choose."""
-    neurons = torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in probing.acts.split(ROWS_AT_ONCE)])
+    neurons = read_many(glp, probing.acts, reading)
 
     def features(rows: np.ndarray) -> np.ndarray:
         return neurons[torch.from_numpy(rows)].float().numpy()

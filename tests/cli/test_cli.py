@@ -230,18 +230,8 @@ def test_train_refuses_what_it_cannot_do(collected, capsys, more, words):
 
 
 def test_a_real_ctrl_c_saves_the_state(collected):
-    command = [
-        sys.executable,
-        "-m",
-        "glp_core",
-        "train",
-        *collected.at,
-        *SMALL_RUN,
-        "--activations",
-        "64000000",
-        "--log-every",
-        "5",
-    ]
+    command = [sys.executable, "-m", "glp_core", "train", *collected.at, *SMALL_RUN]
+    command += ["--activations", "64000000", "--log-every", "5"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     lines = iter(process.stderr.readline, "")
     assert any(line.startswith("train  ") for line in lines)

@@ -35,9 +35,7 @@ def run(args: argparse.Namespace) -> None:
     if reference is None:
         raise GlpError("reports/reference.json is missing. Make it with `python -m glp_core evaluate`.")
     names = workspace.direction_names()
-    directions = [workspace.direction(name) for name in args.directions or names[:: max(1, -(-len(names) // 6))]]
-    if not directions:
-        raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
+    directions = workspace.directions(args.directions or names[:: max(1, -(-len(names) // 6))])
     llm, meter = workspace.load_llm(), ManifoldMeter(workspace.load_glp(), reference)
     report: Json = {"projection": projection(workspace, llm, meter, directions, prefixes)}
     report |= calibrated(workspace, llm, meter, directions, prefixes, args)

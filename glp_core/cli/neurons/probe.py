@@ -16,7 +16,7 @@ from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, write_tensors
 from glp_core.llm.model import cache_folder
-from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
+from glp_core.neuron_index.reading import PAPER, Reading, read_many
 from glp_core.neurons.probing import (
     PRESELECTED,
     TITLES,
@@ -33,7 +33,6 @@ from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
 
 READINGS = (PAPER, Reading(0.05), Reading(0.1), Reading(0.2), Reading(0.3), Reading(0.4), Reading(0.3, draws=8))
-ROWS_AT_ONCE = 2048
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)
     say(f"Chosen on validation rows: {reading.title}.")
     sets = {
-        "glp": _held(read_neurons_of(glp, acts.layer, reading)),
+        "glp": _held(read_many(glp, acts.layer, reading)),
         "mlp": _held(acts.mlp),
         "layer": _held(acts.layer),
         "sae": _sae_features(sae, acts.layer),
@@ -121,11 +120,6 @@ def _activations(workspace: Workspace, frames: Sequence[pd.DataFrame], caps: Cap
         return collect_probe_activations(site, rows, folder, max_tokens=caps.max_tokens, progress=reporter("activations"))
 
 
-def read_neurons_of(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
-    """Return all neurons (n, neurons) of many activations, in bfloat16 to halve the memory."""
-    return torch.cat([read_neurons(glp, part, reading).bfloat16().cpu() for part in acts.split(ROWS_AT_ONCE)])
-
-
 def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
     """Return features that are rows of `values`, where `place` says which row of it holds a row asked for."""
     return lambda rows: values[torch.from_numpy(rows if place is None else place[rows])].float().numpy()
@@ -143,7 +137,7 @@ def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[
     compared: dict[Reading, float] = {}
     report = reporter("readings")
     for i, reading in enumerate(READINGS):
-        neurons = read_neurons_of(glp, acts[torch.from_numpy(used)], reading)
+        neurons = read_many(glp, acts[torch.from_numpy(used)], reading)
         compared[reading] = validation_auc(_held(neurons, place), rows)
         report(i + 1, len(READINGS), f"{reading.title}: {compared[reading]:.4f}")
     return compared

@@ -1,14 +1,12 @@
-"""What the steering commands share: which prefixes, which directions, and the projectors of arms."""
+"""What the steering commands share: which prefixes, and the projectors of arms."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import KINDS, Kind, Projector, make_projector
-from glp_core.steering.directions import Direction
 from glp_core.steering.trials.outcomes import TOKENS, Outcome
 from glp_core.workspace import Workspace
 
@@ -40,21 +38,6 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
 def chosen_prefixes(workspace: Workspace, args: argparse.Namespace) -> list[str]:
     """Return the prefixes that the arguments name."""
     return workspace.prefixes(args.prefixes_name, args.prefixes)[: args.limit]
-
-
-def chosen_directions(workspace: Workspace, args: argparse.Namespace) -> list[Direction]:
-    """Return the directions that the arguments name.
-
-    Raises:
-        GlpError: there is none, or one is of another layer than the workspace's.
-    """
-    directions = [workspace.direction(name) for name in args.directions or workspace.direction_names()]
-    if not directions:
-        raise GlpError("The workspace has no direction to steer along. Make one with `python -m glp_core directions`.")
-    for direction in directions:
-        if direction.layer != workspace.layer:
-            raise GlpError(f"{direction.name} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
-    return directions
 
 
 def arm_projectors(workspace: Workspace, glp: GLP, arms: Sequence[str]) -> dict[str, Projector | None]:

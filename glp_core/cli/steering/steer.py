@@ -9,7 +9,6 @@ from glp_core.cli.steering.options import (
     add_texts_argument,
     add_trial_arguments,
     arm_projectors,
-    chosen_directions,
     chosen_prefixes,
     write_outcomes,
 )
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.only == "elsewhere":
         check_counts(args, ("documents",), 1)
     workspace = open_workspace(args)
-    directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
     stored = _stored(workspace, directions) if args.keep_others or args.only else {}
     llm, glp, reference = workspace.load_llm(), workspace.load_glp(), workspace.report("reference")
     projectors, prompted = arm_projectors(workspace, glp, args.arms), bool(llm.tokenizer.chat_template)

@@ -6,7 +6,6 @@ from typing import Literal
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_texts_argument, add_trial_arguments, chosen_prefixes, write_outcomes
-from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.prior.distance import ManifoldMeter
@@ -40,8 +39,6 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     direction = workspace.direction(args.direction)
-    if direction.layer != workspace.layer:
-        raise GlpError(f"{args.direction} is of layer {direction.layer}, the workspace models layer {workspace.layer}.")
     prefixes = chosen_prefixes(workspace, args)
     glp = workspace.load_glp(args.checkpoint)
     options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_directions, chosen_prefixes
+from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_prefixes
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
-    directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
     own = own_texts(llm, directions, prefixes, tokens=args.tokens)
     planned = [one for direction in directions for one in conditions(direction, projectors, sorted(args.strengths))]

@@ -4,7 +4,7 @@ import argparse
 from fnmatch import fnmatch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, chosen_directions, chosen_prefixes
+from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes
 from glp_core.errors import GlpError
 from glp_core.steering.trials import tuning
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
-    directions, prefixes = chosen_directions(workspace, args), chosen_prefixes(workspace, args)
+    directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
     glp = workspace.load_glp()
     forms = tuning.forms(glp, workspace.covariance())
     if args.forms:
