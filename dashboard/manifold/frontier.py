@@ -28,7 +28,7 @@ HEIGHT, DRAWN = 400, (360.0, 250.0)
 Rows = Sequence[Json]
 
 
-class Line(NamedTuple):
+class ArmLine(NamedTuple):
     """An arm's line through its strengths."""
 
     name: str
@@ -62,12 +62,12 @@ def draw() -> list[File]:
     return [File("JSON: concept and fluency", "concept_fluency.json", json.dumps(reports, indent=1), "application/json")]
 
 
-def lines(reports: Sequence[Json]) -> list[Line]:
+def lines(reports: Sequence[Json]) -> list[ArmLine]:
     """Return the lines to draw: unsteered, raw and walk once, the paper's projection for each report."""
     first = reports[0]["rows"]
-    drawn = [Line(charts.ARM_TITLES[arm], _of(first, arm), _look(arm)) for arm in ("unsteered", "raw", "walk")]
+    drawn = [ArmLine(charts.ARM_TITLES[arm], _of(first, arm), _look(arm)) for arm in ("unsteered", "raw", "walk")]
     for report, dash in zip(reports, (charts.ARM_DASHES["glp"], "dot"), strict=False):
-        drawn.append(Line(_title("glp", report), _of(report["rows"], "glp"), _look("glp") | {"dash": dash}))
+        drawn.append(ArmLine(_title("glp", report), _of(report["rows"], "glp"), _look("glp") | {"dash": dash}))
     return [line for line in drawn if line.rows]
 
 
@@ -80,7 +80,7 @@ def _look(arm: str) -> dict[str, str]:
     return {"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm]}
 
 
-def concept_against(shown: Sequence[Line], measure: str) -> go.Figure:
+def concept_against(shown: Sequence[ArmLine], measure: str) -> go.Figure:
     """Draw fluency against the concept's score, a line through the strengths for each arm, labels where there is room for them."""
     figure = go.Figure()
     concepts = [row["concept"] for line in shown for row in line.rows]

@@ -40,7 +40,7 @@ class MapRequest:
 
 
 @dataclass(frozen=True)
-class Kind:
+class MapPoints:
     """Activations that are not real ones."""
 
     acts: Tensor
@@ -67,20 +67,20 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane
     return MapPlane(placed, contexts, rest, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests)
 
 
-def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, Kind]:
+def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, MapPoints]:
     """Return what the map shows beside real activations, by name."""
     import torch
 
     noise = torch.randn(OTHERS, glp.d_input, generator=torch.Generator().manual_seed(0))
     name = f"generated, {request.steps} step{'s' * (request.steps > 1)}"
-    kinds = {name: Kind(glp.sample(noise, request.steps).cpu(), [])}
+    kinds = {name: MapPoints(glp.sample(noise, request.steps).cpu(), [])}
     if request.direction:
         pushed = torch.linspace(1, len(bank) - 1, OTHERS).long()
         clean, around = bank.acts[pushed], [measure.in_context(*bank.contexts[i]) for i in pushed.tolist()]
         push = request.strength * resources.workspace().median_norm * resources.direction(request.direction).vector
         projected = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
         ways = (clean + push, _walked(glp, clean, push), projected)
-        kinds |= {name: Kind(acts, around) for name, acts in zip(KINDS, ways, strict=True)}
+        kinds |= {name: MapPoints(acts, around) for name, acts in zip(KINDS, ways, strict=True)}
     return kinds | ({OWN: _own(request.text)} if request.text else {})
 
 
@@ -94,13 +94,13 @@ def _walked(glp: GLP, clean: Tensor, push: Tensor) -> Tensor:
     return walk(clean + push, clean, torch.Generator().manual_seed(0)).cpu()
 
 
-def _without_massive(kind: Kind) -> Kind:
+def _without_massive(kind: MapPoints) -> MapPoints:
     """Leave out attention sinks, which lie far off by nature."""
     from glp_core.llm.site import is_massive
 
     ordinary = ~is_massive(kind.acts, resources.workspace().median_norm)
     texts = [words for words, keep in zip(kind.texts, ordinary.tolist(), strict=True) if keep] if kind.texts else []
-    return Kind(kind.acts[ordinary], texts)
+    return MapPoints(kind.acts[ordinary], texts)
 
 
 def _placed(
@@ -129,7 +129,7 @@ def _placed(
     return laid.real, laid.others, UMAP_AXES
 
 
-def _own(text: str) -> Kind:
+def _own(text: str) -> MapPoints:
     """Return a text's tokens without its first one, each with the text around it."""
     from glp_core.data.bank import AROUND
 
@@ -141,7 +141,7 @@ def _own(text: str) -> Kind:
         measure.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
         for i in range(len(pieces))
     ]
-    return Kind(acts, around)
+    return MapPoints(acts, around)
 
 
 def _test_words(rows: np.ndarray, real: np.ndarray) -> str:

@@ -28,7 +28,7 @@ Cells = Mapping[Cell, Spread]
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A sweep that this session asked for."""
 
     request: Sweep
@@ -79,7 +79,7 @@ def _buttons(count: int, *, live: bool) -> None:
     elif count == TOTAL:
         words, why = "Measured", f"All {TOTAL} points are there. Another direction or other prompts can be run."
     else:
-        words, why = "Go on" if count else "Run", None
+        words, why = "Go on" if count else "SweepRun", None
     st.button(
         words,
         type="primary",
@@ -100,7 +100,7 @@ def _start() -> None:
         request = _request()
         done = frozenset(_measured(request))
         job = resources.submit(lambda cancelled: measure.sweep(request, done, cancelled), title="distance by strength")
-        st.session_state[RUN] = Run(request, job)
+        st.session_state[RUN] = SweepRun(request, job)
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 
@@ -111,7 +111,7 @@ def _stop() -> None:
         run.job.stop()
 
 
-def _run_of(request: Sweep) -> Run | None:
+def _run_of(request: Sweep) -> SweepRun | None:
     """Return this session's run when it is of that request."""
     run = st.session_state.get(RUN)
     return run if run is not None and run.request == request else None
@@ -125,7 +125,7 @@ def _measured(request: Sweep) -> Cells:
     return {(spread.arm, spread.strength): spread for spread in spreads}
 
 
-def _follow(run: Run) -> None:
+def _follow(run: SweepRun) -> None:
     """Draw a sweep while it runs; keep what it measured, also when the person leaves."""
     bar, slot = st.empty(), st.empty()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from glp_core.steering.generation import Step
 
 
-class Start(NamedTuple):
+class RunFacts(NamedTuple):
     """First event: what the numbers of this run refer to."""
 
     band: tuple[float, float] | None
@@ -115,11 +115,11 @@ class Comparison:
         return 1000 * median(token.seconds for token in tokens) if tokens else math.nan
 
 
-def collect(request: Request, events: Sequence[Start | Step | CleanReading]) -> Comparison:
+def collect(request: Request, events: Sequence[RunFacts | Step | CleanReading]) -> Comparison:
     """Return the comparison that a job's events make up."""
     comparison = Comparison(request, {arm: Column(arm) for arm in request.arms})
     for event in events:
-        if isinstance(event, Start):
+        if isinstance(event, RunFacts):
             comparison.band, comparison.prompt_tokens = event
         elif isinstance(event, CleanReading):
             comparison.columns[event.arm].reading = event

@@ -59,7 +59,7 @@ class Walk(NamedTuple):
         return f"{self.pushes} pushes at {noise}, {self.hold:.0%} held"
 
 
-class WalkRule(NamedTuple):
+class TunedWalk(NamedTuple):
     """How walks go by the length of their push, as `tune-walk` chose."""
 
     short: Walk
@@ -90,13 +90,13 @@ def first(directions: Sequence[DirectionFacts]) -> Example:
         return EXAMPLES[0]  # not measured here, or damaged: the page works without it
 
 
-def walk_rule() -> WalkRule | None:
+def walk_rule() -> TunedWalk | None:
     """Return how walks go in this workspace by the length of their push, or None where `tune-walk` has not chosen."""
     try:
         report = workspace_facts.report("walk_tuning") or {}
         chosen, lengths = report["chosen"], report["lengths"]
         border = _within(chosen["border"], 0, 1000)
-        return WalkRule(
+        return TunedWalk(
             _walk(chosen["short"]), _walk(chosen["long"]), border, {k: _within(v, 0, 1000) for k, v in lengths.items()}
         )
     except (GlpError, KeyError, TypeError, ValueError, OverflowError, AttributeError):

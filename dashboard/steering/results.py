@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export
-from dashboard.steering.run import Run, error, keep
+from dashboard.steering.run import SteeringRun, error, keep
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
 from glp_core.errors import GlpError
@@ -29,7 +29,7 @@ class Places:
         self.legend, self.chart = st.empty(), st.empty()
 
 
-def stream(places: Places, run: Run, colour: str) -> None:
+def stream(places: Places, run: SteeringRun, colour: str) -> None:
     """Draw a live run until it has ended, each update one escaped HTML text."""
     loading = resources.warm_up().live
 
@@ -50,7 +50,7 @@ def stream(places: Places, run: Run, colour: str) -> None:
     follow(run.job, draw)
 
 
-def ended(places: Places, run: Run, colour: str) -> None:
+def ended(places: Places, run: SteeringRun, colour: str) -> None:
     """Draw an ended run; raise what it raised unless that is fit to be shown."""
     job, comparison = run.job, run.comparison()
     if isinstance(job.error, GlpError):
@@ -80,7 +80,7 @@ def ended(places: Places, run: Run, colour: str) -> None:
                 frame.empty_report("The reference that distances are measured against", workspace_facts.command("evaluate"))
 
 
-def files(run: Run | None, colour: str, link: str) -> list[frame.File]:
+def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:
     """Return the downloads of an ended run; none before."""
     if run is None or run.live:
         return []

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard.service import priors, resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
-from dashboard.steering.comparison import CleanReading, Comparison, Start, collect
+from dashboard.steering.comparison import CleanReading, Comparison, RunFacts, collect
 from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
@@ -30,7 +30,7 @@ Params = Mapping[str, Param]
 
 
 @dataclass(frozen=True)
-class Run:
+class SteeringRun:
     """One press of Run."""
 
     request: Request
@@ -46,7 +46,7 @@ class Run:
         return collect(self.request, list(self.job.events))
 
 
-def current() -> Run | None:
+def current() -> SteeringRun | None:
     """Return this session's last run."""
     return st.session_state.get(RUN)
 
@@ -60,13 +60,13 @@ def restore(params: Params, directions: Sequence[DirectionFacts]) -> None:
                 st.session_state[RUN] = run
 
 
-def keep(run: Run) -> None:
+def keep(run: SteeringRun) -> None:
     """Keep a finished run for whoever asks for the same: the texts of a request and a seed are always the same."""
     if run.job.state == "done":
         small_results().put(run, *_made_from(run.request))
 
 
-def _finished(request: Request) -> Run | None:
+def _finished(request: Request) -> SteeringRun | None:
     return small_results().get(*_made_from(request))
 
 
@@ -113,7 +113,7 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
         request = checked(widget_values(params), params, directions)
         stop()
         finished = None if anew else _finished(request)
-        st.session_state[RUN] = finished or Run(request, resources.submit(work(request), title="steering"))
+        st.session_state[RUN] = finished or SteeringRun(request, resources.submit(work(request), title="steering"))
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 
@@ -131,14 +131,14 @@ def _decisive(params: Params) -> Json:
 def work(request: Request) -> Work:
     """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a CleanReading for each arm."""
 
-    def run(cancelled: Cancelled) -> Generator[Start | Step | CleanReading]:
+    def run(cancelled: Cancelled) -> Generator[RunFacts | Step | CleanReading]:
         from glp_core.steering.generation import Sampling, clean_reading, generate
 
         site, meter = resources.site(), resources.meter()
         direction = resources.direction(request.direction)
         chat = [{"role": "user", "content": request.prompt}]
         ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
-        yield Start(meter.band() if meter else None, len(ids))
+        yield RunFacts(meter.band() if meter else None, len(ids))
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
         arms = _arms(request, direction.vector)

@@ -10,8 +10,8 @@ from pathlib import Path
 from glp_core.data.conversations import conversations, template_lengths
 from glp_core.data.corpus import Document
 from glp_core.data.moments import Moments
-from glp_core.data.readings import Row, read, text_rows
-from glp_core.data.shards import Kind, ShardWriter
+from glp_core.data.readings import TextRow, read, text_rows
+from glp_core.data.shards import DocumentKind, ShardWriter
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json, write_tensors
@@ -127,21 +127,23 @@ class _Collector:
             asked = self._chat("held_out_chat", "held-chat", documents[:HELD_OUT_CONVERSATIONS])
             self.writer.hold_out("chat_validation", asked, lambda _, first: report("held-out conversations", first))
 
-    def _text(self, listed: str, prefix: str, documents: Sequence[Document], tokens: int, span: range | None = None) -> Kind:
-        def rows(part: Sequence[Document], first: int) -> list[Row]:
+    def _text(
+        self, listed: str, prefix: str, documents: Sequence[Document], tokens: int, span: range | None = None
+    ) -> DocumentKind:
+        def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return text_rows(self.llm, part, first, tokens)
 
         shard, span = DOCUMENTS_PER_SHARD, span or range(len(documents))
         group = self._group(shard, "text")
-        return Kind(listed, prefix, documents, span, shard, group, rows, parts=False, ahead=self._ahead)
+        return DocumentKind(listed, prefix, documents, span, shard, group, rows, parts=False, ahead=self._ahead)
 
-    def _chat(self, listed: str, prefix: str, documents: Sequence[Document]) -> Kind:
-        def rows(part: Sequence[Document], first: int) -> list[Row]:
+    def _chat(self, listed: str, prefix: str, documents: Sequence[Document]) -> DocumentKind:
+        def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return conversations(self.llm, part, first)
 
         shard = CONVERSATIONS_PER_SHARD
         group = self._group(shard, "chat")
-        return Kind(listed, prefix, documents, range(len(documents)), shard, group, rows, parts=True, ahead=False)
+        return DocumentKind(listed, prefix, documents, range(len(documents)), shard, group, rows, parts=True, ahead=False)
 
     @property
     def _ahead(self) -> bool:

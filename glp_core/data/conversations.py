@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from glp_core.data.corpus import Document
-from glp_core.data.readings import PARTS, Row
+from glp_core.data.readings import PARTS, TextRow
 from glp_core.llm.decoding import Context, Sampling, choose
 from glp_core.llm.model import Llm
 
@@ -27,7 +27,7 @@ STEPS_BETWEEN_CHECKS = 8
 USER, ANSWER, TEMPLATE = (PARTS.index(part) for part in ("user", "answer", "template"))
 
 
-def conversations(llm: Llm, documents: Sequence[Document], first: int) -> list[Row]:
+def conversations(llm: Llm, documents: Sequence[Document], first: int) -> list[TextRow]:
     """Return a conversation for each document, numbered from `first`: its ids and what each of them is part of.
 
     Raises:
@@ -43,7 +43,7 @@ def conversations(llm: Llm, documents: Sequence[Document], first: int) -> list[R
         turn = len(prompt) - before - after
         parts = [preamble] * before + [USER] * turn + [TEMPLATE] * after
         parts += [TEMPLATE if token in llm.stop_ids else ANSWER for token in answer]
-        rows.append(Row(number, [*prompt, *answer], parts))
+        rows.append(TextRow(number, [*prompt, *answer], parts))
     return rows
 
 

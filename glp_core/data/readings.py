@@ -24,7 +24,7 @@ PARTS: tuple[Part, ...] = ("text", "user", "answer", "template")
 
 
 @dataclass(frozen=True)
-class Row:
+class TextRow:
     """Token ids that the model reads as one sequence."""
 
     document: int
@@ -35,10 +35,10 @@ class Row:
     """Place in PARTS of each id, -1 for one that is read and not kept; None for plain text."""
 
 
-def text_rows(llm: Llm, documents: Sequence[Document], first: int, max_tokens: int) -> list[Row]:
+def text_rows(llm: Llm, documents: Sequence[Document], first: int, max_tokens: int) -> list[TextRow]:
     """Return a row for each document's plain text, numbered from `first`, cut to `max_tokens`."""
     ids = llm.encode_all([document.text for document in documents], max_tokens=max_tokens)
-    return [Row(first + i, row) for i, row in enumerate(ids)]
+    return [TextRow(first + i, row) for i, row in enumerate(ids)]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Tokens:
         return len(self.acts)
 
 
-def read(llm: Llm, layer: int, rows: Sequence[Row]) -> Tokens:
+def read(llm: Llm, layer: int, rows: Sequence[TextRow]) -> Tokens:
     """Return what the model makes of rows, longest rows first through the model and in their own order here.
 
     Raises:
@@ -104,7 +104,7 @@ def without_massive(tokens: Tokens, median_norm: float) -> tuple[Tokens, Tensor]
     return tokens[content & ~massive], tokens.documents[content & massive]
 
 
-def _forwards(llm: Llm, layer: int, rows: Sequence[Row]) -> Iterator[tuple[list[int], Tensor]]:
+def _forwards(llm: Llm, layer: int, rows: Sequence[TextRow]) -> Iterator[tuple[list[int], Tensor]]:
     """Yield places of rows and their activations (tokens, d) one after another, first tokens left out."""
     for places in by_length([len(row.ids) for row in rows], tokens_per_forward(llm.device, llm.d_model)):
         acts = torch.cat([a[1:] for a in llm.activations([rows[place].ids for place in places], layer)])

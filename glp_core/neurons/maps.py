@@ -17,7 +17,7 @@ from glp_core.progress import Progress, quiet
 if TYPE_CHECKING:
     from glp_core.workspace import Workspace
 
-Kind = Literal["concepts", "writes"]
+MapKind = Literal["concepts", "writes"]
 KINDS: dict[str, str] = {
     "concepts": "standardised class-mean difference on each probing task",
     "writes": "write direction (column of down_proj)",

@@ -15,7 +15,7 @@ LEAST_LETTERS = 4
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 
 
-class Kind(IntEnum):
+class TraitKind(IntEnum):
     """What a trait is about; descriptions name kinds in this order."""
 
     TOKEN = 0
@@ -33,7 +33,7 @@ class Kind(IntEnum):
 class Trait(NamedTuple):
     """One property that a token in its text can have."""
 
-    kind: Kind
+    kind: TraitKind
     words: str
 
 
@@ -46,15 +46,15 @@ def traits(pieces: Sequence[str], position: int) -> list[Trait]:
     token = pieces[position]
     word = token.strip().casefold()
     before = pieces[position - 1] if position else ""
-    made = [Trait(Kind.SHAPE, shape) for shape in _shapes(token, before, position)]
+    made = [Trait(TraitKind.SHAPE, shape) for shape in _shapes(token, before, position)]
     if word:
-        made.append(Trait(Kind.TOKEN, word))
+        made.append(Trait(TraitKind.TOKEN, word))
     if before.strip():
-        made.append(Trait(Kind.AFTER, before.strip().casefold()))
+        made.append(Trait(TraitKind.AFTER, before.strip().casefold()))
         if word:
-            made.append(Trait(Kind.PAIR, (before + token).strip().casefold()))
+            made.append(Trait(TraitKind.PAIR, (before + token).strip().casefold()))
     near = WORD.findall("".join(pieces[max(0, position - NEAR) : max(0, position - 1)]).casefold())
-    made += [Trait(Kind.NEAR, one) for one in set(near) if len(one) >= LEAST_LETTERS]
+    made += [Trait(TraitKind.NEAR, one) for one in set(near) if len(one) >= LEAST_LETTERS]
     return made
 
 
@@ -77,10 +77,10 @@ def _shapes(token: str, before: str, position: int) -> list[str]:
 def in_words(chosen: Sequence[Trait]) -> str:
     """Return what tokens with any of these traits have in common, for example: “security”, “safety”; after “social”."""
     parts = []
-    for kind in Kind:
+    for kind in TraitKind:
         named = [trait.words for trait in chosen if trait.kind == kind]
         if not named:
             continue
-        quoted = ", ".join(named) if kind == Kind.SHAPE else ", ".join(f"“{words}”" for words in named)
-        parts.append({Kind.AFTER: "after ", Kind.NEAR: "shortly after "}.get(kind, "") + quoted)
+        quoted = ", ".join(named) if kind == TraitKind.SHAPE else ", ".join(f"“{words}”" for words in named)
+        parts.append({TraitKind.AFTER: "after ", TraitKind.NEAR: "shortly after "}.get(kind, "") + quoted)
     return "; ".join(parts)

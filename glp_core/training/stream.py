@@ -14,7 +14,7 @@ from torch import Tensor
 from glp_core.data.conversations import conversations, template_lengths
 from glp_core.data.corpus import Document
 from glp_core.data.moments import Moments
-from glp_core.data.readings import PARTS, Row, read, text_rows, without_massive
+from glp_core.data.readings import PARTS, TextRow, read, text_rows, without_massive
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -55,7 +55,7 @@ class StreamConfig:
 class _Reader:
     """Activations of documents in order, again from the first one after the last."""
 
-    def __init__(self, site: Site, documents: Sequence[Document], group: int, rows: Callable[..., list[Row]]) -> None:
+    def __init__(self, site: Site, documents: Sequence[Document], group: int, rows: Callable[..., list[TextRow]]) -> None:
         self.site, self.documents, self.group, self.rows = site, documents, group, rows
         self.rest = torch.empty(0, site.llm.d_model, dtype=site.llm.dtype, device=site.llm.device)
         self.next, self.epoch, self.distinct = 0, 0, 0
@@ -196,13 +196,13 @@ class StreamSupply:
     def _readers(self) -> dict[str, _Reader]:
         return {"text": self.text} | ({"chat": self.chat} if self.chat else {})
 
-    def _text_rows(self, documents: Sequence[Document], first: int) -> list[Row]:
+    def _text_rows(self, documents: Sequence[Document], first: int) -> list[TextRow]:
         return text_rows(self.site.llm, documents, first, self.config.tokens_per_document)
 
-    def _chat_rows(self, documents: Sequence[Document], first: int) -> list[Row]:
+    def _chat_rows(self, documents: Sequence[Document], first: int) -> list[TextRow]:
         return conversations(self.site.llm, documents, first)
 
-    def _content(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    def _content(self, rows: Sequence[TextRow]) -> tuple[Tensor, Tensor]:
         """Return activations of rows and their parts, without massive and first tokens."""
         content = without_massive(read(self.site.llm, self.site.layer, rows), self.site.median_norm)[0]
         return content.acts, content.parts

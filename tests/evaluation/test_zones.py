@@ -9,13 +9,13 @@ from glp_core.errors import GlpError
 from glp_core.evaluation import scorecard, zones
 from glp_core.evaluation.fidelity import frechet_distance
 from glp_core.evaluation.scorecard import Rows
-from glp_core.evaluation.zones import Limits, Text
+from glp_core.evaluation.zones import Text, TextLimits
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.steering.strength_sweep import Pushes, lowered, projectors
 from tests.support import tiny
 
-LIMITS = Limits(-3.0, 0.4)
+LIMITS = TextLimits(-3.0, 0.4)
 
 
 def texts(n, seed=0, slope=6.0, middle=2.0):

@@ -10,8 +10,8 @@ import pytest
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import HeldOutFiring, HeldOutTokens, Neuron, SideEvidence, Snippet, StoredDocument
 from glp_core.neurons.description_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
-from glp_core.neurons.descriptions import Description, HeldOut, describe_automatically, describe_side, save_descriptions
-from glp_core.neurons.traits import Kind, Trait, in_words, traits
+from glp_core.neurons.descriptions import Description, HeldOutTraits, describe_automatically, describe_side, save_descriptions
+from glp_core.neurons.traits import Trait, TraitKind, in_words, traits
 
 WORDS = [
     "the",
@@ -104,17 +104,27 @@ def firing_after_social(tokens):
 def test_traits_name_the_token_what_is_before_it_and_what_it_looks_like():
     pieces = ["The", " social", " Sec", "urity", " of", " 12", ",", "\n", " Rome"]
     found = set(traits(pieces, 2))
-    assert {(Kind.TOKEN, "sec"), (Kind.AFTER, "social"), (Kind.PAIR, "social sec"), (Kind.SHAPE, "capitalised words")} <= found
-    assert (Kind.SHAPE, "later parts of words") in traits(pieces, 3) and (Kind.PAIR, "security") in traits(pieces, 3)
-    assert (Kind.NEAR, "social") in traits(pieces, 4) and (Kind.NEAR, "social") not in traits(pieces, 2)
-    assert (Kind.SHAPE, "numbers") in traits(pieces, 5) and (Kind.SHAPE, "punctuation") in traits(pieces, 6)
-    assert (Kind.SHAPE, "line breaks") in traits(pieces, 7) and (Kind.SHAPE, "the first word of a text") in traits(pieces, 0)
-    assert in_words([Trait(Kind.AFTER, "a"), Trait(Kind.TOKEN, "b"), Trait(Kind.TOKEN, "c")]) == "“b”, “c”; after “a”"
+    assert {
+        (TraitKind.TOKEN, "sec"),
+        (TraitKind.AFTER, "social"),
+        (TraitKind.PAIR, "social sec"),
+        (TraitKind.SHAPE, "capitalised words"),
+    } <= found
+    assert (TraitKind.SHAPE, "later parts of words") in traits(pieces, 3) and (TraitKind.PAIR, "security") in traits(pieces, 3)
+    assert (TraitKind.NEAR, "social") in traits(pieces, 4) and (TraitKind.NEAR, "social") not in traits(pieces, 2)
+    assert (TraitKind.SHAPE, "numbers") in traits(pieces, 5) and (TraitKind.SHAPE, "punctuation") in traits(pieces, 6)
+    assert (TraitKind.SHAPE, "line breaks") in traits(pieces, 7) and (TraitKind.SHAPE, "the first word of a text") in traits(
+        pieces, 0
+    )
+    assert (
+        in_words([Trait(TraitKind.AFTER, "a"), Trait(TraitKind.TOKEN, "b"), Trait(TraitKind.TOKEN, "c")])
+        == "“b”, “c”; after “a”"
+    )
 
 
 def test_a_side_says_what_its_tokens_share_and_its_precision_and_recall_are_those_of_a_count():
     tokens = held_out_tokens(planted())
-    held_out = HeldOut(tokens, planted())
+    held_out = HeldOutTraits(tokens, planted())
     rows, _ = firing_after_social(tokens)
     side = describe_side(neuron().top, rows, held_out)
     assert side.words == "“social security”" and side.precision == side.recall == 1.0
@@ -129,7 +139,7 @@ def test_a_side_says_what_its_tokens_share_and_its_precision_and_recall_are_thos
 
 def test_a_side_whose_tokens_share_nothing_says_so():
     tokens = held_out_tokens(planted())
-    held_out = HeldOut(tokens, planted())
+    held_out = HeldOutTraits(tokens, planted())
     few = np.random.default_rng(1).choice(len(tokens.pieces), 3, replace=False)
     side = describe_side(neuron().bottom, np.sort(few), held_out)
     assert side.words.startswith("nothing in common (strongest on") and side.keys == [] and side.readability == 0
@@ -141,7 +151,7 @@ def test_what_does_not_hold_on_the_other_half_is_not_said():
     rows, _ = firing_after_social(tokens)
     odd = tokens.document % 2 == 1
     elsewhere = np.flatnonzero(odd & np.array([piece.strip() == "rain" for piece in tokens.pieces]))[:12]
-    side = describe_side(neuron().top, np.sort(np.concatenate([rows[~odd[rows]], elsewhere])), HeldOut(tokens, planted()))
+    side = describe_side(neuron().top, np.sort(np.concatenate([rows[~odd[rows]], elsewhere])), HeldOutTraits(tokens, planted()))
     assert side.words.startswith("nothing in common") and side.keys == [] and side.firing == 12
 
 

@@ -27,16 +27,16 @@ PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
 
 
-class Limits(NamedTuple):
+class CurveLimits(NamedTuple):
     """Beyond which a text is broken."""
 
     likelihood: float
     repetition: float
 
     @staticmethod
-    def of(curves: Curves) -> "Limits":
+    def of(curves: Curves) -> "CurveLimits":
         """Return the limits that 95% of the model's own texts keep: drawn at temperature 1, and greedy ones."""
-        return Limits(curves.broken, float(np.nanquantile(curves.plain.repetition, 1 - EDGE)))
+        return CurveLimits(curves.broken, float(np.nanquantile(curves.plain.repetition, 1 - EDGE)))
 
     def broken(self, cell: Cell) -> NDArray[np.bool_]:
         """Say of each text whether it is broken; one without tokens is."""
@@ -50,10 +50,10 @@ def advise(steered: Mapping[str, Curves]) -> Json:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
         `recommended`: the largest strength before walked texts drift, or null, with its `gain` and `fluency`.
     """
-    return {name: _advice(curves, Limits.of(curves)) for name, curves in steered.items()}
+    return {name: _advice(curves, CurveLimits.of(curves)) for name, curves in steered.items()}
 
 
-def _advice(curves: Curves, limits: Limits) -> Json:
+def _advice(curves: Curves, limits: CurveLimits) -> Json:
     arms: Json = {}
     for arm, strengths in curves.strengths.items():
         gains, fluencies = curves.points(arm)

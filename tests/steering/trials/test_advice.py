@@ -41,7 +41,7 @@ def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommende
 
 def test_limits_are_kept_by_all_but_a_twentieth_of_the_models_own_texts():
     greedy = Cell(np.zeros(2000), np.full(2000, -1.0), np.random.default_rng(0).random(2000))
-    limits = advice.Limits.of(Curves({("unsteered", 0.0): greedy}, broken=-3.0))
+    limits = advice.CurveLimits.of(Curves({("unsteered", 0.0): greedy}, broken=-3.0))
     assert limits.likelihood == -3.0
     assert (greedy.repetition > limits.repetition).mean() == pytest.approx(0.05, abs=0.002)
     nothing = Cell(np.array([np.nan]), np.array([np.nan]), np.array([np.nan]))
