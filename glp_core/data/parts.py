@@ -63,14 +63,15 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
     end, shards = 0, []
     for store in stores:
         span = store.manifest.get("span")
-        if span is None or span[0] != end or store.n_documents != span[1] - span[0]:
+        first, last = span or (-1, -1)
+        if first != end or store.n_documents != last - first:
             raise GlpError(
                 f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
                 "Let every `collect --part` end before they are joined."
             )
         if any(store.manifest[key] != manifest[key] for key in ("llm", "layer", "dtype", "tokens_per_document", "median_norm")):
             raise GlpError(f"{store.folder} was collected otherwise than {stores[0].folder}. Collect all parts alike.")
-        end = span[1]
+        end = last
         shards += [(store.folder / shard["file"], shard) for shard in store.manifest["shards"]]
     held_out = manifest["validation"]["file"]
     _copy(stores[0].folder / held_out, folder / held_out)

@@ -110,15 +110,15 @@ class NeuronIndex:
         index = layer * self.d_mlp + neuron
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
-        ends = self._one("range", index)
+        lowest, highest = map(float, self._one("range", index))
         description, described_by = self._descriptions.words(index)
-        evidence = self._descriptions.sides(index)
+        high, low = self._descriptions.sides(index)
         best_task, best_auc = self._tasks.best(index)
         return Neuron(
             layer, neuron, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
             counts=self._one("counts", index).astype(np.int64),
-            edges=self._edges(float(ends[0]), float(ends[1]), float(self.tail[index])),
+            edges=self._edges(lowest, highest, float(self.tail[index])),
             tail=float(self.tail[index]),
             repeated=float(self._one("repeated", index)) if self.format > 1 else 0.0,
             quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
@@ -133,8 +133,8 @@ class NeuronIndex:
             best_task=best_task,
             best_auc=best_auc,
             tasks=self._tasks.most_extreme(index),
-            high=evidence[0],
-            low=evidence[1],
+            high=high,
+            low=low,
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def describe_by_server(
         GlpError: the server refuses for good (a wrong key, no such model), or answers nothing for several neurons in a row.
     """
     answers = read_answers(path)
-    todo = [u for u in neurons if u[0] * index.d_mlp + u[1] not in answers]
+    todo = [(layer, neuron) for layer, neuron in neurons if layer * index.d_mlp + neuron not in answers]
     failures, last = 0, -60.0 / server.per_minute
     path.parent.mkdir(parents=True, exist_ok=True)
     for done, (layer, neuron) in enumerate(todo):

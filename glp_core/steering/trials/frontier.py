@@ -39,13 +39,15 @@ def fluency(likelihood: Numbers, repetition: Numbers, plain: tuple[Numbers, Numb
         plain: likelihood and repetition of the unsteered texts.
         broken: the likelihood that 95% of the model's own draws exceed.
     """
-    share = (likelihood - broken) / np.maximum(1e-6, plain[0] - broken)
-    return np.clip(share, 0, 1) * _new(repetition, plain[1])
+    plain_likelihood, plain_repetition = plain
+    share = (likelihood - broken) / np.maximum(1e-6, plain_likelihood - broken)
+    return np.clip(share, 0, 1) * _new(repetition, plain_repetition)
 
 
 def strict_fluency(likelihood: Numbers, repetition: Numbers, plain: tuple[Numbers, Numbers]) -> Numbers:
     """Return the strict fluency of texts with these means, against unsteered ones; arrays broadcast."""
-    return np.exp(np.minimum(0, likelihood - plain[0])) * _new(repetition, plain[1])
+    plain_likelihood, plain_repetition = plain
+    return np.exp(np.minimum(0, likelihood - plain_likelihood)) * _new(repetition, plain_repetition)
 
 
 def _new(repetition: Numbers, plain: Numbers) -> Numbers:
@@ -146,14 +148,13 @@ class Curves:
     def points(self, arm: str, weights: Numbers | None = None, *, strict: bool = False) -> tuple[Numbers, Numbers]:
         """Return gain and fluency of an arm at its strengths, (strengths,); with weights of prefixes (draws, n), (draws, strengths)."""
         weights = np.ones((1, self.n)) if weights is None else weights
-        plain = [_weighted(values, weights)[:, None] for values in self.plain]
-        means = [
+        plain = Cell(*(_weighted(values, weights)[:, None] for values in self.plain))
+        concept, likelihood, repetition = (
             np.stack([_weighted(values, weights) for values in column], axis=1)
             for column in zip(*(self.cells[arm, strength] for strength in self.strengths[arm]), strict=True)
-        ]
-        gains = np.nan_to_num(gain(means[0], plain[0]))
-        own = (plain[1], plain[2])
-        fluent = strict_fluency(means[1], means[2], own) if strict else fluency(means[1], means[2], own, self.broken)
+        )
+        gains, own = np.nan_to_num(gain(concept, plain.concept)), (plain.likelihood, plain.repetition)
+        fluent = strict_fluency(likelihood, repetition, own) if strict else fluency(likelihood, repetition, own, self.broken)
         fluencies = np.nan_to_num(fluent)
         return (gains[0], fluencies[0]) if len(weights) == 1 else (gains, fluencies)
 

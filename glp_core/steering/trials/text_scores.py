@@ -74,9 +74,9 @@ def score(outcomes: Sequence[Outcome]) -> float:
 
 def _worth(cell: Sequence[Outcome], plain: Sequence[Outcome]) -> float:
     """Return the mean of gain and fluency."""
-    concept, likely, repeated = ((_mean(cell, name), _mean(plain, name)) for name in WORST)
-    fluent = strict_fluency(likely[0], repeated[0], (likely[1], repeated[1]))
-    return float(gain(*concept) + fluent) / 2
+    concept, likely, repeated = (_mean(cell, name) for name in WORST)
+    plain_concept, plain_likely, plain_repeated = (_mean(plain, name) for name in WORST)
+    return float(gain(concept, plain_concept) + strict_fluency(likely, repeated, (plain_likely, plain_repeated))) / 2
 
 
 def _mean(cell: Sequence[Outcome], name: str) -> Numbers:
