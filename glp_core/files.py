@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +64,12 @@ def _sweep(path: Path) -> None:
         pid = scratch.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             scratch.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes."""
+    with replacing(target) as scratch:
+        shutil.copyfile(source, scratch)
 
 
 def write_json(path: Path, value: object) -> None:

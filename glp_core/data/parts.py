@@ -3,7 +3,6 @@
 A part is a range of documents in a store of its own; joining cuts at the number of activations that was asked for.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from glp_core.data.corpus import Document
 from glp_core.data.moments import Moments
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json, replacing, write_json, write_tensors
+from glp_core.files import Json, copy_file, write_json, write_tensors
 from glp_core.llm.model import Llm
 
 MARGIN = 1.02
@@ -74,7 +73,7 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
         end = last
         shards += [(store.folder / shard["file"], shard) for shard in store.manifest["shards"]]
     held_out = manifest["validation"]["file"]
-    _copy(stores[0].folder / held_out, folder / held_out)
+    copy_file(stores[0].folder / held_out, folder / held_out)
     write_json(folder / "manifest.json", manifest | {"shards": _joined(folder, shards, n_activations)})
     store = ActivationStore(folder)
     parts_of_store = (store.acts(number) for number in range(len(store.shards)))
@@ -95,11 +94,6 @@ def _joined(folder: Path, shards: Sequence[tuple[Path, Json]], n_activations: in
             write_tensors(folder / facts["file"], {name: values[:left] for name, values in load_file(path).items()})
             facts |= {"activations": left, "cut": True}
         else:
-            _copy(path, folder / facts["file"])
+            copy_file(path, folder / facts["file"])
         listed.append(facts)
     return listed
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as scratch:
-        shutil.copyfile(source, scratch)

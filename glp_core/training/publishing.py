@@ -1,9 +1,8 @@
 """Put a training run into a workspace: its log, where the pages look for it, and its final GLP as the workspace's own."""
 
-import shutil
 from pathlib import Path
 
-from glp_core.files import read_json, replacing, write_json
+from glp_core.files import copy_file, read_json, write_json
 
 LOGS = ("train.csv", "checks.csv", "evals.csv", "evals.json")
 """What a run writes beside its weights: its log, checks of its store, scores of its checkpoints and how they were measured."""
@@ -23,7 +22,7 @@ def publish(folder: Path, target: Path) -> None:
     write_json(target / "config.json", config)
     for name in LOGS:
         if (folder / name).is_file():
-            _copy(folder / name, target / name)
+            copy_file(folder / name, target / name)
         else:
             (target / name).unlink(missing_ok=True)
 
@@ -31,9 +30,4 @@ def publish(folder: Path, target: Path) -> None:
 def install(folder: Path, target: Path) -> None:
     """Copy a finished run's final GLP into `target`, the workspace's glp folder."""
     for name in GLP_FILES:
-        _copy(folder / name, target / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as scratch:
-        shutil.copyfile(source, scratch)
+        copy_file(folder / name, target / name)

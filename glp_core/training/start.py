@@ -1,6 +1,5 @@
 """Weights that a training run goes on from: another GLP's, with its statistics, what is to be remembered of it, and blends with it."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, file_digest, replacing, tensor_header, write_json, write_tensors
+from glp_core.files import Json, copy_file, file_digest, tensor_header, write_json, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
 from glp_core.prior.facts import stored_facts
 from glp_core.prior.glp import GLP
@@ -89,6 +88,5 @@ def blend(further: Path, where: str | Path, share: float, out: Path) -> None:
     facts = {"share": share, "further": file_digest(path), "start": start.facts["sha256"]}
     about = {name: value for name, value in about.items() if name != "validation_loss"}
     write_tensors(out / "final.safetensors", blended)
-    with replacing(out / "statistics.safetensors") as scratch:
-        shutil.copyfile(further / "statistics.safetensors", scratch)
+    copy_file(further / "statistics.safetensors", out / "statistics.safetensors")
     write_json(out / "config.json", {"denoiser": stored_facts(further)["denoiser"], "about": about | {"blend": facts}})
