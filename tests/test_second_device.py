@@ -264,7 +264,7 @@ COMMANDS = {
     "bank": "--activations 300 --reference 60",
     "detect": "--activations 50 --likelihood 0",
     "scorecard": "--samples 200 --tested 100 --documents 4 --tokens 12",
-    "zones": "--directions up --prefixes {prefixes} --steered 2 --tokens 4",
+    "zones": "--prefixes {prefixes} --steered 3 --tokens 5",
     "tune-walk": "--directions up --prefixes {prefixes} --limit 2 --strengths 0.5 --tokens 3 "
     "--forms raw norm gaussian fresh 'part 3' 'enough 0.3'",
     "steer": "--directions up --prefixes {prefixes} --limit 3 --strengths 0.5 --tokens 4 --documents 2",

@@ -65,8 +65,8 @@ def test_a_link_restores_text_tokens_and_neuron_and_the_keyboard_reaches_others(
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    wait_for_url(page, "picked=2")
-    page.get_by_text("1 of").wait_for()
+    wait_for_url(page, "picked=1(,|%2C)2")
+    page.get_by_text("2 of").wait_for()
     wait_for_neurons(page)  # listed anew for the token
     layer, number = page.locator("button[data-neuron]").nth(1).get_attribute("data-neuron").split("/")
     page.locator("button[data-neuron]").first.focus()
