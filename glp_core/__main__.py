@@ -22,8 +22,10 @@ ROOMS = {
         "sweep": "Train several sizes one after another, score their checkpoints, publish their logs.",
     },
     "steering": {
-        "direction": "Make a direction of your own from a CSV of texts with labels.",
+        "direction": "Make a direction of your own from a table of texts with labels.",
         "directions": "Make all shipped directions again from their recipes.",
+        "import-direction": "Take a direction from another tool's file: GGUF control vector, persona vectors, SAE latent.",
+        "export-direction": "Write a direction as a control vector (GGUF) for llama.cpp and repeng.",
         "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
         "tune-walk": "Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json.",
         "steer": "Steer 100 prefixes along every direction with every arm; write reports/steering_<direction>.json.",

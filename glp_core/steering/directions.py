@@ -49,7 +49,7 @@ class Direction:
     n_test: int
     """Texts that auroc was measured on."""
     probe_weight: Tensor
-    """(d,), of the concept probe, in activation space."""
+    """(d,), of the concept probe, in activation space; nan where there is none."""
     probe_bias: float
     """Of the concept probe."""
     probe_auroc: float = float("nan")
@@ -89,7 +89,9 @@ class Direction:
                 f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction texts.csv --name NAME`."
             ) from error
         vector, weight = tensors["vector"], tensors["probe_weight"]
-        if vector.ndim != 1 or vector.shape != weight.shape or not all(torch.isfinite(t).all() for t in tensors.values()):
+        probe = torch.cat([weight.flatten(), tensors["probe_bias"].flatten()])
+        is_probe = torch.isfinite(probe).all() or torch.isnan(probe).all()  # nan: there is none
+        if vector.ndim != 1 or vector.shape != weight.shape or not (torch.isfinite(vector).all() and is_probe):
             raise GlpError(f"{path.name}: the vector or its probe has a wrong shape, or values that are not finite.")
         return Direction(vector=vector, probe_weight=weight, probe_bias=float(tensors["probe_bias"]), **facts)
 

@@ -15,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_arguments(parser)
     words = "CSV with a header, JSON or JSON lines: a column of texts and one of two labels"
     parser.add_argument("table", type=Path, help=words)
-    parser.add_argument("--name", required=True, help="small letters, digits and hyphens; also the file's name")
-    parser.add_argument("--title", default="", help="the name to show (default: from --name)")
+    add_name_arguments(parser)
     parser.add_argument("--text", default="text", metavar="COLUMN", help="column of texts (default: text)")
     parser.add_argument("--label", default="label", metavar="COLUMN", help="column of labels (default: label)")
     words = "the label of texts with the concept, where labels do not say so themselves"
@@ -29,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", args.name):
-        raise GlpError(f"--name is {args.name!r}, wanted small letters, digits and hyphens.")
+    check_name(args)
     positive, negative = read_classes(args.table, args.text, args.label, args.positive)
     workspace = open_workspace(args)
     direction = diff_mean(
@@ -45,6 +43,18 @@ def run(args: argparse.Namespace) -> None:
     )
     path = direction.save(workspace.folder / "directions")
     say(f"{path}: AUROC {direction.auroc:.3f} on {direction.n_test} held-out texts, made from {direction.n_train}.")
+
+
+def add_name_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --name and --title of a new direction."""
+    parser.add_argument("--name", required=True, help="small letters, digits and hyphens; also the file's name")
+    parser.add_argument("--title", default="", help="the name to show (default: from --name)")
+
+
+def check_name(args: argparse.Namespace) -> None:
+    """Raise GlpError when --name cannot be a direction's."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", args.name):
+        raise GlpError(f"--name is {args.name!r}, wanted small letters, digits and hyphens.")
 
 
 def read_classes(path: Path, text: str, label: str, positive: str) -> tuple[list[str], list[str]]:

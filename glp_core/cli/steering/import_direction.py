@@ -1,0 +1,33 @@
+"""Take a direction from another tool's file: a control vector (GGUF), a persona vector (.pt), a latent of an SAE (safetensors)."""
+
+import argparse
+from pathlib import Path
+
+from glp_core.cli.console import add_workspace_arguments, open_workspace, say
+from glp_core.cli.steering.direction import add_name_arguments, check_name
+from glp_core.steering.foreign import as_direction, read_foreign
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_workspace_arguments(parser, device=False)
+    parser.add_argument("file", type=Path, help="control vector (.gguf), persona vectors (.pt) or SAE weights (.safetensors)")
+    add_name_arguments(parser)
+    parser.add_argument("--latent", type=int, metavar="N", help="row of the SAE's decoder, counted from 0")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    check_name(args)
+    workspace = open_workspace(args)
+    llm = workspace.load_llm()
+    found = read_foreign(args.file, layer=workspace.layer, n_layers=llm.n_layers, latent=args.latent)
+    direction = as_direction(
+        found,
+        name=args.name,
+        title=args.title or args.name.replace("-", " "),
+        layer=workspace.layer,
+        median_norm=workspace.median_norm,
+        width=llm.d_model,
+    )
+    say(f"{direction.save(workspace.folder / 'directions')}: {direction.how}.")

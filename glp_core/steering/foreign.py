@@ -1,0 +1,171 @@
+"""Directions in other tools' files: control vectors (GGUF), persona vectors (.pt), SAE decoders (safetensors); read, and written as GGUF.
+
+Layers are counted as here, blocks from 0, at their output. llama.cpp and repeng count alike: `direction.N` is added to the output of
+block N, and there is none for block 0 (https://github.com/ggml-org/llama.cpp, llama_adapter_cvec). Persona vectors have a row for the
+embeddings first, as `output_hidden_states` has. Nothing in these files is ever run.
+"""
+
+import math
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glp_core.errors import GlpError
+from glp_core.files import replacing, tensor_header
+from glp_core.steering.directions import Direction
+
+DECODER = "W_dec"
+"""Name of an SAE's decoder (latents, d) with SAELens and sparsify."""
+LARGEST_FILE = 16_000_000_000
+"""Bytes; an SAE of 131,072 latents and width 4,096 has 4.3 GB."""
+ARCHITECTURE = "controlvector"
+
+
+class ForeignVector(NamedTuple):
+    """One vector out of a file."""
+
+    vector: Tensor
+    """(d,), as it stands there."""
+    words: str
+    """What it is, for people."""
+
+
+def read_foreign(path: Path, *, layer: int, n_layers: int, latent: int | None = None) -> ForeignVector:
+    """Read the vector of a layer from another tool's file.
+
+    Args:
+        layer: LLM block, counted from 0.
+        n_layers: blocks of the LLM.
+        latent: row of an SAE's decoder.
+    Raises:
+        GlpError: the file is missing, damaged, of no known kind, or holds nothing for this layer.
+    """
+    if not path.is_file():
+        raise GlpError(f"There is no file {path}.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise GlpError(f"{path.name} has {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}.")
+    readers: dict[str, Callable[[], ForeignVector]] = {
+        ".gguf": lambda: _control_vector(path, layer),
+        ".pt": lambda: _persona_vector(path, layer, n_layers),
+        ".safetensors": lambda: _decoder_row(path, latent),
+    }
+    if path.suffix not in readers:
+        raise GlpError(f"{path.name} is of no known kind, wanted {', '.join(readers)}.")
+    found = readers[path.suffix]()
+    if found.vector.ndim != 1 or not torch.isfinite(found.vector).all() or not found.vector.norm() > 0:
+        raise GlpError(f"{path.name}: {found.words} is no finite vector other than zero.")
+    return found
+
+
+def as_direction(found: ForeignVector, *, name: str, title: str, layer: int, median_norm: float, width: int) -> Direction:
+    """Return a foreign vector as a direction of unit length; it has no probe, so the concept of a text is unknown (nan).
+
+    Raises:
+        GlpError: its width is not the LLM's.
+    """
+    if found.vector.shape != (width,):
+        raise GlpError(
+            f"{found.words} has {len(found.vector):,} numbers, wanted {width:,}, the LLM's width: it is of another model."
+        )
+    norm = float(found.vector.norm())
+    how = f"{found.words}; its own length is {norm / median_norm:.3g} median norms"
+    unknown = torch.full((width,), math.nan)
+    return Direction(name, title, found.vector / norm, layer, median_norm, math.nan, how, 0, 0, unknown, math.nan)
+
+
+def write_control_vector(direction: Direction, path: Path, *, model_type: str) -> None:
+    """Write a direction as a control vector for llama.cpp and repeng; a scale there is a strength here.
+
+    Args:
+        model_type: of the LLM, as its configuration has it, for example "llama".
+    Raises:
+        GlpError: the direction is of block 0, which llama.cpp cannot steer.
+    """
+    from gguf import GGUFWriter
+
+    if direction.layer == 0:
+        raise GlpError("llama.cpp adds no control vector to block 0; choose a direction of a later layer.")
+    with replacing(path) as scratch:
+        writer = GGUFWriter(scratch, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", model_type)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", 1)
+        writer.add_description(
+            f"{direction.title}: {direction.how}. direction.{direction.layer} is added to the output of block {direction.layer}, "
+            f"counted from 0. It is {direction.median_norm:.6g} long, the layer's median activation norm, so scale 1 is strength 1."
+        )
+        scaled = (direction.vector.float() * direction.median_norm).numpy().astype(np.float32)
+        writer.add_tensor(f"direction.{direction.layer}", scaled)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def _control_vector(path: Path, layer: int) -> ForeignVector:
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+        field = reader.get_field("general.architecture")
+        architecture = field.contents() if field else None
+        by_name = {tensor.name: tensor for tensor in reader.tensors}
+        numbers = np.array(by_name[f"direction.{layer}"].data) if f"direction.{layer}" in by_name else None
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        struct.error,
+        UnicodeDecodeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise GlpError(f"{path.name} is no readable GGUF file: {error}.") from error
+    if architecture != ARCHITECTURE:
+        raise GlpError(f"{path.name} is a GGUF file of the kind {str(architecture)[:40]!r}, wanted {ARCHITECTURE!r}.")
+    if numbers is None:
+        raise GlpError(f"{path.name} has no vector for layer {layer}: it has {', '.join(list(by_name)[:6]) or 'none'}.")
+    if not np.issubdtype(numbers.dtype, np.floating):
+        raise GlpError(f"{path.name}: direction.{layer} is quantised, wanted float32 or float16.")
+    return ForeignVector(torch.from_numpy(numbers.astype(np.float32)), f"direction.{layer} of the control vector {path.name}")
+
+
+def _persona_vector(path: Path, layer: int, n_layers: int) -> ForeignVector:
+    try:
+        rows = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise GlpError(f"{path.name} holds no plain tensor: {reason}. Files that would run code are not read.") from error
+    if not isinstance(rows, Tensor) or rows.ndim not in (1, 2) or not rows.is_floating_point():
+        raise GlpError(f"{path.name} holds no table of numbers, wanted a tensor (layers, width).")
+    if rows.ndim == 1:
+        return ForeignVector(rows.float(), f"the vector in {path.name}")
+    embeddings_first = len(rows) == n_layers + 1
+    if len(rows) != n_layers and not embeddings_first:
+        raise GlpError(
+            f"{path.name} has {len(rows)} rows, wanted {n_layers}, one for each block, or one more for the embeddings first."
+        )
+    return ForeignVector(rows[layer + embeddings_first].float(), f"block {layer} of the persona vectors {path.name}")
+
+
+def _decoder_row(path: Path, latent: int | None) -> ForeignVector:
+    shapes = {name: entry["shape"] for name, entry in tensor_header(path).tensors.items()}
+    if DECODER not in shapes or len(shapes[DECODER]) != 2:
+        raise GlpError(f"{path.name} has no {DECODER} (latents, width): it has {', '.join(list(shapes)[:6]) or 'nothing'}.")
+    n_latents = shapes[DECODER][0]
+    if latent is None or not 0 <= latent < n_latents:
+        raise GlpError(f"The SAE in {path.name} has latents 0 to {n_latents - 1}, got {latent}: say which with --latent.")
+    try:
+        with safe_open(path, "pt") as file:
+            row = file.get_slice(DECODER)[latent]
+    except SafetensorError as error:
+        raise GlpError(f"{path.name} cannot be read: {error}.") from error
+    return ForeignVector(row.float(), f"latent {latent} of the SAE {path.name}")
