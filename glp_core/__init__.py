@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from glp_core.errors import GlpError
     from glp_core.llm.hooks import edit, record
-    from glp_core.llm.model import load_llm
+    from glp_core.llm.loading import load_llm
     from glp_core.prior.checkpoint import load_glp, save_glp
     from glp_core.prior.glp import GLP
     from glp_core.prior.network import DenoiserConfig
@@ -54,7 +54,7 @@ _HOMES = {
     "Workspace": "workspace",
     "edit": "llm.hooks",
     "load_glp": "prior.checkpoint",
-    "load_llm": "llm.model",
+    "load_llm": "llm.loading",
     "make_projector": "prior.projection",
     "record": "llm.hooks",
     "save_glp": "prior.checkpoint",

@@ -24,6 +24,8 @@ from glp_core.files import Json, file_digest, read_json, read_object, write_json
 from glp_core.llm.sources import LlmSource, cache_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
@@ -109,11 +111,16 @@ class Workspace:
         facts = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
         write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
 
-    def load_llm(self) -> "Llm":
-        """Load the language model on the workspace's device, in its dtype."""
-        from glp_core.llm.model import load_llm
+    def load_llm(self, tell: "Callable[[str], None]" = lambda words: None) -> "Llm":
+        """Load the language model on the workspace's device, in its dtype; `tell` hears the memory needed and free before."""
+        from glp_core.llm.loading import load_llm
 
-        return load_llm(self.llm, device=self.device, dtype=self.torch_dtype)
+        return load_llm(self.llm, device=self.device, dtype=self.torch_dtype, beside=self.prior_bytes, tell=tell)
+
+    @property
+    def prior_bytes(self) -> int:
+        """What the prior takes in memory, its layout for inference included; 0 without one."""
+        return 2 * max((path.stat().st_size for path in (self.folder / "glp").glob("*.safetensors")), default=0)
 
     def site(self, llm: "Llm") -> "Site":
         """Return the layer of `llm`, this workspace's model, that is looked at."""

@@ -1,10 +1,13 @@
-"""Freed memory is kept for the next tensors."""
+"""Freed memory is kept for the next tensors; free memory is what the system and the container leave."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+
+from glp_core.memory import free_memory
 
 MEGABYTES_KEPT = """
 import sys
@@ -34,3 +37,15 @@ def megabytes_kept(way):
 def test_once_told_the_library_keeps_what_tensors_free():
     assert megabytes_kept("untold") < 60
     assert megabytes_kept("told") > 250
+
+
+def test_free_memory_is_no_more_than_the_machine_and_the_container_have(tmp_path, monkeypatch):
+    monkeypatch.setattr("glp_core.memory.CONTAINER", tmp_path)
+    free = free_memory("cpu")
+    assert 0 < free <= psutil.virtual_memory().total
+    for name, words in {"memory.max": "5000", "memory.current": "3000", "memory.stat": "anon 9\ninactive_file 700\n"}.items():
+        (tmp_path / name).write_text(words)
+    assert free_memory("cpu") == 2700
+    (tmp_path / "memory.max").write_text("max")  # no limit
+    assert free_memory("cpu") > 2700
+    assert free_memory("meta") is None

@@ -1,8 +1,9 @@
 """Parts of a decode loop: prompts in a key-value cache that rows share, the choice of a token, and its text.
 
-Knows token ids and a transformer; knows nothing of steering, layers or GLPs.
+Knows token ids and a transformer; knows nothing of steering or GLPs.
 """
 
+import inspect
 import math
 import weakref
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from glp_core.errors import GlpError
 from glp_core.llm.fixed_step import FixedStep
+from glp_core.llm.hooks import edit
 from glp_core.llm.model import Llm
 
 ROWS = 4
@@ -78,7 +80,8 @@ class Context:
         """Tokens that are to be fed one by one; 0 where that is not known."""
         self._fixed: FixedStep | None = None
         self.cache = DynamicCache(config=llm.model.config)
-        shared = all(type(layer) in SHARED for layer in self.cache.layers)  # states of recurrent layers cannot be handed out
+        self._cache_name = cache_name(llm)
+        shared = keeps_all(self.cache)
         unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts)) if shared else [tuple(prompt) for prompt in prompts]
         heads = [prompt[:-1] for prompt in unique]
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
@@ -93,7 +96,8 @@ class Context:
             if shared:
                 places = {prompt: place for place, prompt in enumerate(unique)}
                 where = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=llm.device)
-                self.cache.batch_select_indices(where)
+                for layer in self.cache.layers:
+                    layer.batch_select_indices(where.to(layer.keys.device))
             self.mask = mask[where] if padded else None
         self.lengths = lengths
 
@@ -133,35 +137,76 @@ class Context:
         return logits
 
     def _forward(self, model: Any, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any) -> Any:
+        if mask is not None and self._cache_name != "past_key_values":
+            mask = mask[:, -ids.shape[1] :]  # states say what was read before
         return model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self._cache_name: self.cache},
             **options,
         )
 
 
+def keeps_all(cache: DynamicCache) -> bool:
+    """Say whether a cache holds keys and values only, which rows can share; states of recurrent layers cannot be handed out."""
+    return all(type(layer) in SHARED for layer in cache.layers)
+
+
+def shares_prompts(llm: Llm) -> bool:
+    """Say whether prompts can be read once for all rows that go on from them, by several tokens at once."""
+    return keeps_all(DynamicCache(config=llm.model.config))
+
+
+def cache_name(llm: Llm) -> str:
+    """Return what the model calls its cache; recurrent ones have a name of their own."""
+    parameters = inspect.signature(type(llm.model).forward).parameters
+    return "cache_params" if "cache_params" in parameters else "past_key_values"
+
+
 @torch.inference_mode()
-def check_decoding(llm: Llm) -> None:
-    """Raise GlpError unless rows of unlike length, read token by token, say what they say when read whole."""
+def check_decoding(llm: Llm, layer: int | None = None) -> None:
+    """Raise GlpError unless rows of unlike length, read token by token, say what they say when read whole.
+
+    Args:
+        layer: also checked to give out activations (tokens, d), and to be a place where an edit changes what the model says.
+    """
     rows = [llm.encode("The weather this week"), llm.encode("A")]
     try:
+        if layer is not None:
+            _check_layer(llm, layer, rows)
         context = Context(llm, rows)
         for _ in range(2):
             last = torch.tensor([row[-1:] for row in rows], device=llm.device)
             logits = context.feed(last, keep=1)[:, -1].float()
-            whole = torch.stack(
-                [llm.model(input_ids=torch.tensor([row], device=llm.device)).logits[0, -1] for row in rows]
-            ).float()
+            whole = torch.stack([_last_logits(llm, row) for row in rows])
             if not (logits - whole).abs().max() <= ALIKE * whole.abs().max():
                 raise RuntimeError("token by token it says something else than when it reads the text whole")
             rows = [[*row, int(token)] for row, token in zip(rows, whole.argmax(-1), strict=True)]
-    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except GlpError:
+        raise
+    except (AttributeError, TypeError, ValueError, RuntimeError, LookupError) as error:
+        why = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise GlpError(
-            f"{llm.title} ({type(llm.model).__name__}) cannot be generated from here, so steering would fail: {error}. Take another model."
+            f"{llm.title} ({type(llm.model).__name__}) cannot be generated from here, so steering would fail: {why}. Take another model."
         ) from error
+
+
+def _check_layer(llm: Llm, layer: int, rows: Sequence[Sequence[int]]) -> None:
+    for row, acts in zip(rows, llm.activations(rows, layer), strict=True):
+        if acts.shape != (len(row), llm.d_model):
+            raise RuntimeError(
+                f"layer {layer} gives out {tuple(acts.shape)} for {len(row)} tokens, wanted {llm.d_model} values a token"
+            )
+    before = _last_logits(llm, rows[0])
+    with edit(llm.model, {layer: lambda hidden: hidden.roll(1, -1)}):
+        if torch.equal(before, _last_logits(llm, rows[0])):
+            raise RuntimeError(f"an edit of layer {layer} does not change what it says")
+
+
+def _last_logits(llm: Llm, row: Sequence[int]) -> Tensor:
+    return llm.model(input_ids=torch.tensor([row], device=llm.device), use_cache=False).logits[0, -1].float()
 
 
 def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-from glp_core.llm.hooks import active_edits, layers_path, no_edits, record
+from glp_core.llm.hooks import active_edits, edit_device, layers_path, no_edits, record
 from glp_core.replay import RECORDERS
 
 ROOM = 64
@@ -132,6 +132,8 @@ class FixedSteps:
 
 def _served(model: Any, cache: DynamicCache) -> bool:
     layers = cache.layers
+    if edit_device(model) is not None:  # its layers lie on several devices
+        return False
     if not layers or not all(type(layer) is DynamicLayer and layer.is_initialized for layer in layers):
         return False
     keys = layers[0].keys

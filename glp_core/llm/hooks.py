@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from glp_core.errors import GlpError
@@ -23,14 +24,21 @@ Output = Tensor | tuple[Tensor, ...]
 LAYER_PATHS = (
     *("model.layers", "transformer.h", "gpt_neox.layers", "model.language_model.layers", "language_model.layers"),
     *("model.decoder.layers", "transformer.blocks", "backbone.layers"),  # OPT, MPT, Mamba
+    *("backbone.blocks", "rwkv.blocks", "biogpt.layers"),
 )
 HOOKED = "_glp_core_hooked"
 """Attribute of a layer that has the permanent hook."""
+LAYERS_AT = "_glp_core_layers_at"
+"""Attribute of a model whose list of blocks was named by a person."""
+EDITED_ON = "_glp_core_edited_on"
+"""Attribute of a model whose layers lie on several devices: where edits compute and records are."""
 
 
 class _Tap(NamedTuple):
     layer: nn.Module
     apply: Edit
+    device: torch.device | None
+    """Where the edit computes; None where the layer does."""
 
 
 class _StopForward(Exception):
@@ -51,17 +59,57 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
 
 
 def layers_path(model: nn.Module) -> str:
-    """Return where the model keeps its blocks; raise GlpError when it is none of the known places."""
-    for path in LAYER_PATHS:
-        blocks: object = model
-        for name in path.split("."):
-            blocks = getattr(blocks, name, None)
-        if isinstance(blocks, nn.ModuleList):
-            return path
-    raise GlpError(
-        f"No transformer blocks found in {type(model).__name__}: looked at {', '.join(LAYER_PATHS)}. "
-        "Add its path to glp_core.llm.hooks.LAYER_PATHS."
-    )
+    """Return where the model keeps its blocks: where `name_layers` said, or the first of the known places.
+
+    Raises:
+        GlpError: it is none of the known places; the message names the lists of modules that there are.
+    """
+    named: str | None = getattr(model, LAYERS_AT, None)
+    if named:
+        return named
+    found = next((path for path in LAYER_PATHS if _blocks_at(model, path) is not None), None)
+    if found is None:
+        raise GlpError(
+            f"{type(model).__name__} keeps its layers at none of the known places ({', '.join(LAYER_PATHS[:3])}, …): name the place with "
+            f"`collect --layers-at`. {_lists_of(model)}"
+        )
+    return found
+
+
+def name_layers(model: nn.Module, path: str) -> None:
+    """Say where a model of an unknown family keeps its blocks, for example `backbone.blocks`.
+
+    Raises:
+        GlpError: there is no list of modules; the message names those that there are.
+    """
+    if not _blocks_at(model, path):
+        raise GlpError(f"{type(model).__name__} has no list of layers at {path!r}. {_lists_of(model)}")
+    setattr(model, LAYERS_AT, path)
+
+
+def edit_on(model: nn.Module, device: torch.device) -> None:
+    """Let edits and records of a model whose layers lie on several devices see and give tensors of one device."""
+    setattr(model, EDITED_ON, device)
+
+
+def edit_device(model: nn.Module) -> torch.device | None:
+    """Return the device that `edit_on` said; None for a model on one device."""
+    return getattr(model, EDITED_ON, None)
+
+
+def _blocks_at(model: nn.Module, path: str) -> nn.ModuleList | None:
+    blocks: object = model
+    for name in path.split("."):
+        blocks = getattr(blocks, name, None)
+    return blocks if isinstance(blocks, nn.ModuleList) else None
+
+
+def _lists_of(model: nn.Module) -> str:
+    """Say which lists of modules a model has, the outermost ones."""
+    lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
+    outer = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
+    words = [f"{path} ({len(lists[path])} of {type(lists[path][0]).__name__})" for path in outer]
+    return f"It has lists of modules at {', '.join(words)}." if words else "It has no list of modules."
 
 
 def layer_at(model: nn.Module, index: int) -> nn.Module:
@@ -80,7 +128,7 @@ def edit(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[None]:
         with edit(model, {14: lambda h: h + direction}):
             model(ids)
     """
-    taps = tuple(_Tap(_with_hook(layer_at(model, index)), apply) for index, apply in edits.items())
+    taps = tuple(_Tap(_with_hook(layer_at(model, index)), apply, edit_device(model)) for index, apply in edits.items())
     token = _taps.set(_taps.get() + taps)
     try:
         yield
@@ -161,5 +209,11 @@ def _run_taps(layer: nn.Module, _inputs: tuple[object, ...], output: Output) -> 
         return None
     hidden = output[0] if isinstance(output, tuple) else output
     for tap in taps:
-        hidden = tap.apply(hidden)
+        hidden = _applied(tap, hidden)
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def _applied(tap: _Tap, hidden: Tensor) -> Tensor:
+    there = hidden if tap.device is None else hidden.to(tap.device)
+    edited = tap.apply(there)
+    return hidden if edited is there else edited.to(hidden.device)

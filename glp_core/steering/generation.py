@@ -13,8 +13,9 @@ from torch import Tensor
 
 from glp_core.devices import batch_size
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled
+from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled, shares_prompts
 from glp_core.llm.hooks import edit, layer_at, record
+from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter
@@ -235,15 +236,32 @@ def _read_batch(
     site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
 ) -> tuple[list[list[float]], Tensor]:
     llm = site.llm
-    context = Context(llm, prompts)
     ids, _ = llm.pad([[prompt[-1], *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
-    with record(llm.model, [site.layer]) as acts:
-        logits = context.feed(ids)[:, :-1]
+    with record(llm.model, [site.layer]) as seen:
+        if shares_prompts(llm):
+            logits = Context(llm, prompts).feed(ids)
+            acts = seen[site.layer]
+        else:
+            logits, acts = _read_whole(llm, prompts, continuations, lambda: seen[site.layer])
+    logits = logits[:, :-1]
     chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float() - logits.float().logsumexp(-1)
     lengths = [len(continuation) for continuation in continuations]
     log_probabilities = [row[:n] for row, n in zip(chosen.tolist(), lengths, strict=True)]
     present = torch.arange(ids.shape[1] - 1, device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
-    return log_probabilities, _mean_activations(site, acts[site.layer][:, 1:].float(), present).cpu()
+    return log_probabilities, _mean_activations(site, acts[:, 1:].float(), present).cpu()
+
+
+def _read_whole(
+    llm: Llm, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], acts: Callable[[], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Read prompts and continuations in one forward; return logits and activations from each prompt's last token on (rows, t, …)."""
+    ids, _ = llm.pad([[*prompt, *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
+    logits = llm.model(input_ids=ids, use_cache=False).logits
+    longest = max(len(continuation) for continuation in continuations)
+    first = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)[:, None]
+    places = (first + torch.arange(1 + longest, device=ids.device)).clamp_max(ids.shape[1] - 1)
+    rows = torch.arange(len(ids), device=ids.device)[:, None]
+    return logits[rows, places], acts()[rows, places]
 
 
 def _mean_activations(site: Site, acts: Tensor, present: Tensor) -> Tensor:

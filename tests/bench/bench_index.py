@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from glp_core.data.corpus import documents
 from glp_core.llm.hooks import record
-from glp_core.llm.model import load_llm
+from glp_core.llm.loading import load_llm
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.format import KEPT
 from glp_core.neuron_index.reading import NOISE_FREE

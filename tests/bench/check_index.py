@@ -16,7 +16,7 @@ import torch
 from glp_core.cli.console import reporter
 from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, TOKENS_PER_DOCUMENT
-from glp_core.llm.model import load_llm
+from glp_core.llm.loading import load_llm
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.format import KEPT
 from glp_core.neuron_index.reader import NeuronIndex

@@ -22,7 +22,7 @@ from glp_core.files import read_json
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
 from tests.data.test_store import TRAIN, VALIDATION
-from tests.support.tiny import WIDTH, tiny_model, tiny_tokenizer
+from tests.support.tiny import LAYERS, WIDTH, tiny_model, tiny_tokenizer
 
 SMALL_RUN = [
     "--d-model",
@@ -118,6 +118,28 @@ def test_collect_makes_a_workspace_that_opens(collected, capsys):
     assert workspace.median_norm == store.median_norm > 0
     assert store.n_activations == 700
     assert workspace.load_llm().d_model == WIDTH
+
+
+def test_collect_tells_the_memory_before_it_loads_and_keeps_where_the_layers_are(here, capsys, monkeypatch):
+    assert collect(here, *here.new, "--layers-at", "model.layers") == 0
+    said = capsys.readouterr().err
+    assert re.search(r"^tiny-llama needs \d+ MB \(weights .*free\.$", said, re.MULTILINE) and "Note:" not in said
+    workspace = Workspace.open(here.ws)
+    assert workspace.llm.layers_at == "model.layers"
+    monkeypatch.setattr("glp_core.llm.hooks.LAYER_PATHS", ("nowhere",))
+    assert workspace.load_llm().n_layers == LAYERS
+
+
+def test_what_cannot_be_explored_is_refused_before_any_work(here, tmp_path, capsys):
+    folder = tmp_path / "tiny-xlstm"
+    tiny_model("xlstm").save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(folder)
+    assert collect(here, "--llm", str(folder), "--layer", "1") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert re.match("tiny-xlstm .*cannot be generated from here", said[-1])
+    assert not here.ws.exists() and not (tmp_path / "cache").exists()
 
 
 def test_collect_again_goes_on_without_asking_for_the_model(collected):

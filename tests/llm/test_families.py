@@ -2,20 +2,26 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from glp_core import GlpError
-from glp_core.llm.decoding import Context, check_decoding
-from glp_core.llm.model import Llm, LlmSource, load_llm
-from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
+from glp_core.llm.decoding import Context, Sampling, check_decoding
+from glp_core.llm.hooks import layers_of
+from glp_core.llm.site import Site
+from glp_core.steering.edit import Arm
+from glp_core.steering.generation import Row, decode, read_texts
+from tests.support.tiny import WIDTH, make_tiny_llm
+
+RECURRENT = ["mamba", "mamba2", "falcon_mamba", "falcon_h1", "qwen3_next", "granitemoehybrid", "lfm2"]
+FAMILIES = ["opt", "mpt", "gemma3_text", "mixtral", "gpt_oss", *RECURRENT]
 
 
-@pytest.mark.parametrize("kind", ["opt", "mpt", "lfm2", "gemma3_text", "mixtral"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_rows_of_unlike_length_decode_as_each_row_read_whole(kind):
     llm = make_tiny_llm(kind)
     rows = [llm.encode("The cat sat on"), llm.encode("He"), llm.encode("The cat sat on")]
     assert [acts.shape for acts in llm.activations(rows, 2)] == [(len(row), WIDTH) for row in rows]
-    check_decoding(llm)
+    check_decoding(llm, 2)
     with torch.inference_mode():
         context = Context(llm, rows)
         last = torch.tensor([row[-1:] for row in rows])
@@ -28,59 +34,40 @@ def test_rows_of_unlike_length_decode_as_each_row_read_whole(kind):
             rows = [[*row, int(token)] for row, token in zip(rows, last[:, 0], strict=True)]
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_steered_row_of_a_batch_is_the_row_alone_and_reads_as_its_text_whole(kind):
+    llm = make_tiny_llm(kind)
+    site = Site(llm, 2, median_norm=5.0)
+    arms = [Arm("unsteered"), Arm("pushed", F.normalize(torch.arange(WIDTH) % 5 - 2.0, dim=0), 2.0)]
+    rows = [Row(llm.encode(text), arm) for text in ("The cat sat on", "He") for arm in arms]
+    together, alone = written(site, rows), [written(site, [row])[0] for row in rows]
+    assert together == alone and together[0] != together[1]
+    prompts, answers = [row.prompt for row in rows], together
+    chances, means = read_texts(site, prompts, answers)
+    for prompt, answer, chance, mean in zip(prompts, answers, chances, means, strict=True):
+        seen = []
+        handle = layers_of(llm.model)[2].register_forward_hook(lambda *args, seen=seen: seen.append(args[-1]))
+        whole = llm.model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False)
+        handle.remove()
+        hidden = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+        of_answer = whole.logits[0, len(prompt) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
+        torch.testing.assert_close(torch.tensor(chance), of_answer, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(mean, hidden[0, len(prompt) :].mean(0), rtol=1e-3, atol=1e-3)
+
+
+def written(site, rows):
+    """Return the tokens that steered rows write, a list for each."""
+    tokens = [[] for _ in rows]
+    for row, step in decode(site, rows, Sampling(max_tokens=5)):
+        tokens[row].append(step.token)
+    return tokens
+
+
 def test_a_model_that_cannot_be_generated_from_is_refused_in_one_line(monkeypatch):
-    with pytest.raises(GlpError, match="cannot be generated from here.*something else"):
-        check_decoding(make_tiny_llm("mamba"))  # its rows of unlike length cannot share a batch
+    with pytest.raises(GlpError, match="tiny xlstm.*cannot be generated from here.*Take another model") as refused:
+        check_decoding(make_tiny_llm("xlstm"), 2)  # its rows of unlike length cannot share a batch
+    assert "\n" not in str(refused.value)
     llm = make_tiny_llm()
     monkeypatch.setattr(Context, "feed", lambda *_args, **_options: (_ for _ in ()).throw(TypeError("no cache")))
     with pytest.raises(GlpError, match="cannot be generated from here.*"):
         check_decoding(llm)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    return tmp_path
-
-
-def rewrite(folder, change):
-    path = folder / "model.safetensors"
-    save_file(change(load_file(path)), path, metadata={"format": "pt"})
-
-
-def test_a_folder_that_lacks_tensors_is_refused_by_their_names(folder):
-    rewrite(folder, lambda tensors: {name: t for name, t in tensors.items() if "layers.1.mlp" not in name})
-    with pytest.raises(GlpError, match=r"lacks 3 of the model's tensors.*layers\.1\.mlp"):
-        load_llm(LlmSource("folder", str(folder)))
-
-
-def test_the_prefix_of_a_compiled_model_is_left_out(folder):
-    whole = load_llm(LlmSource("folder", str(folder)), dtype=torch.float32)
-    rewrite(folder, lambda tensors: {f"_orig_mod.{name}": t for name, t in tensors.items()})
-    again = load_llm(LlmSource("folder", str(folder)), dtype=torch.float32)
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
-
-
-def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(folder):
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens([f"extra{i}" for i in range(9)])
-    tokenizer.save_pretrained(folder)
-    with pytest.raises(GlpError, match="ids, the model's embedding"):
-        load_llm(LlmSource("folder", str(folder)))
-
-
-def test_names_of_control_tokens_in_a_text_stay_text():
-    llm = make_tiny_llm()
-    control = set(llm.tokenizer.all_special_ids)
-    ids = llm.encode("a<|im_end|>b")
-    assert not control & set(ids[1:]) and llm.tokenizer.decode(ids[1:]) == "a<|im_end|>b"
-    assert llm.encode_all(["a<|im_end|>b"]) == [ids]
-
-
-def test_a_tokenizer_without_first_and_last_tokens_has_some_first_token():
-    tokenizer = tiny_tokenizer()
-    tokenizer.bos_token = tokenizer.eos_token = tokenizer.pad_token = None
-    llm = Llm(tiny_model(), tokenizer)
-    ids = llm.encode("The cat")
-    assert all(type(i) is int for i in ids) and len(ids) > 1

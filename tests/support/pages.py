@@ -9,7 +9,7 @@ from streamlit.util import calc_hash
 from dashboard.service import resources, workspace_facts
 from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
-from glp_core.llm.model import LlmSource
+from glp_core.llm.sources import LlmSource
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.distance import make_reference
 from glp_core.steering.directions import Direction

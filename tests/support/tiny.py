@@ -22,6 +22,9 @@ TEXTS = [
 ]
 COMMON = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
 GATED = COMMON | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
+RECURRENT = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "state_size": 8}
+MAMBA = {"mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 SIZES = {
     "llama": GATED,
     "qwen2": GATED,
@@ -34,12 +37,28 @@ SIZES = {
     "lfm2": GATED | {"layer_types": ["conv", "full_attention"] * 2, "block_multiple_of": 8},
     "gemma3_text": GATED | {"head_dim": 8, "sliding_window": 16},
     "gpt2": {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 256},
+    "falcon_h1": GATED | MAMBA | {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_expand": 1},
 }
+MAMBA_OF_GRANITE = MAMBA | {"mamba_n_heads": 8, "shared_intermediate_size": 16, "layer_types": ["mamba", "attention"] * 2}
+DELTA_RULE = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+SMALL_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
 OTHERS = {
-    "mamba": {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "state_size": 8},
-    "mixtral": GATED | {"num_local_experts": 4},
+    "mamba": RECURRENT,
+    "falcon_mamba": RECURRENT,
+    "mamba2": RECURRENT | {"head_dim": 8, "num_heads": 8, "n_groups": 1, "chunk_size": 8},
+    "mixtral": GATED | EXPERTS,
+    "gpt_oss": GATED
+    | EXPERTS
+    | {"head_dim": 8, "sliding_window": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "granitemoehybrid": GATED | EXPERTS | MAMBA_OF_GRANITE,
+    "qwen3_next": GATED
+    | DELTA_RULE
+    | SMALL_EXPERTS
+    | {"head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "xlstm": {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_heads": 4},
 }
-"""Families that are refused (Mamba), or whose experts see all rows at once, so that rows are independent up to rounding only."""
+"""Families that number their hidden states otherwise (Mamba), whose experts see all rows at once, so that rows are independent up to
+rounding only, or that are refused (xLSTM)."""
 
 
 def tiny_model(kind="llama", seed=0):

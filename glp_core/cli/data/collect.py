@@ -1,6 +1,7 @@
 """Collect a layer's activations over the corpus; with --llm and --layer, make the workspace first."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, device_of, open_workspace, part_of, reporter, say, stopping
@@ -11,7 +12,8 @@ from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import check_decoding
-from glp_core.llm.model import Llm, load_llm
+from glp_core.llm.loading import load_llm
+from glp_core.llm.model import Llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
 from glp_core.workspace import DTYPES, Workspace
 
@@ -37,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
     new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
+    words = "where a model of a family that is not known keeps its layers, as in backbone.blocks"
+    new.add_argument("--layers-at", default="", metavar="PATH", help=words)
     new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
     new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
 
@@ -52,21 +56,25 @@ def run(args: argparse.Namespace) -> int:
     new = args.llm is not None
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
+    if args.layers_at and not new:
+        raise GlpError("--layers-at is of a new workspace, with --llm; a workspace keeps what it was made with.")
     if new and (args.workspace / "workspace.json").exists():
         raise GlpError(f"{args.workspace} is a workspace already: leave --llm out to go on with it, or name another folder.")
     if new:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
-        source = llm_source(args.llm)
+        source = replace(llm_source(args.llm), layers_at=args.layers_at)
         device = device_of(args)
-        llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device))
-        check_decoding(llm)
+        llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
+        check_decoding(llm, args.layer)
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)
     else:
         workspace = open_workspace(args)
-        llm = workspace.load_llm()
+        llm = workspace.load_llm(say)
+    for note in llm.notes:
+        say(f"Note: {note}")
     folder = args.out or workspace.store_folder
     store = _join(folder, args) if args.join else _collect(llm, workspace.layer, folder, args)
     if store is None:

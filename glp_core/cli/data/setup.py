@@ -4,7 +4,7 @@ import argparse
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.data.corpus import check_files
-from glp_core.llm.model import converted_gguf
+from glp_core.llm.gguf import converted_gguf
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from glp_core.data.corpus import documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import file_digest
-from glp_core.llm.model import cache_folder
+from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, index_part, merge_parts
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading

@@ -15,7 +15,7 @@ from glp_core.cli.console import add_numbers, add_workspace_arguments, open_work
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, write_tensors
-from glp_core.llm.model import cache_folder
+from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index.reading import PAPER, Reading, read_many
 from glp_core.neurons.probing import (
     PRESELECTED,

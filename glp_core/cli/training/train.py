@@ -95,7 +95,7 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
     settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document)
     settings.check(config.batch // ranks.size)
-    site = workspace.site(workspace.load_llm())
+    site = workspace.site(workspace.load_llm(say if ranks.first else lambda words: None))
     return StreamSupply(site, documents("train"), documents("validation"), settings, ranks)
 
 

