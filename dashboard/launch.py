@@ -39,7 +39,7 @@ def free_port(first: int, host: str = HOST) -> int:
 def wanted_port(words: str) -> int:
     """Read a port number."""
     if not words.isdigit() or not 1 <= int(words) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{words!r} is no port: give a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{words!r} is not a port: give a number from 1 to 65535")
     return int(words)
 
 

@@ -11,7 +11,7 @@ Three columns write at the same time from the same prompt and seed. **Unsteered*
 direction, *strength* × the layer's median norm, to the layer's output at every new token. The third brings the pushed activation back:
 
 - **walk**: the push is cut into small parts; each part is followed by a little noise, which the GLP takes away again. So the activation
-  never leaves the region that the GLP knows. It is this project's way, not the paper's.
+  never leaves the region that the GLP knows. This is our method, not the paper's.
 - **paper's projection**: the whole push at once, then noise to *noise level*, denoised by the GLP.
 - **norm-restored** scales the pushed activation to the norm it had; **Gaussian prior** denoises with a Gaussian in the GLP's place.
 
@@ -19,13 +19,13 @@ How to read the numbers:
 
 - **Colour**: *distance* is the GLP's surprise at the activation that produced the token, in units of a typical real token (1); the
   shaded band of the chart holds 90% of held-out real tokens. *Surprise* is how unlikely the unsteered model finds the token. Outlined
-  tokens come from massive activations, which are left alone and have no distance. Hover a token for its numbers.
-- **log-probability**: mean under the unsteered model. It rewards repetition, so read it beside **repetition**, the share of tokens, and
-  of pairs of tokens, that occurred before in the column.
+  tokens come from massive activations, which are left alone and have no distance. Hover over a token for its numbers.
+- **log-probability**: mean under the unsteered model. It rewards repetition, so read it together with **repetition**, the share of
+  tokens, and of pairs of tokens, that have occurred in the column before.
 - **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
-- **kept push**: how much of the push along the direction is left after the projection.
+- **kept push**: how much of the push is left along the direction after projection.
 - **The line under the columns** calls a text broken when half of its tokens and a third of its pairs occurred before, or when the
-  unsteered model gives it less than -5 nats a token. It speaks of these texts only; another prompt or seed may go otherwise.
+  unsteered model gives it less than -5 nats a token. It is about these texts only: another prompt or seed may turn out differently.
 - **Strength** below 0 pushes away from the concept, which need not be its opposite: the direction was made to tell the concept from
   everything else.
 - **Steps** (under More) are network calls for ab2, midpoint and radau (in threes); for euler they are steps of the released schedule,

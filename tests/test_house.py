@@ -208,7 +208,7 @@ def test_what_is_no_port_is_refused(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["launch", "--port", words])
     with pytest.raises(SystemExit):
         launch.main()
-    assert "no port" in capsys.readouterr().err or words == "-1"
+    assert "not a port" in capsys.readouterr().err or words == "-1"
 
 
 def test_the_server_answers_here_only_and_stops_cleanly_on_ctrl_c(busy_port):

@@ -61,7 +61,7 @@ def task_table(report: Json) -> pd.DataFrame:
         words = task_words(row["task"])
         rows.append(
             {"task": row["task"], "title": words.title, "asks": words.positive or row["asks"], "example": example[:200]}
-            | {"unit": f"L{best['layer']}/{best['unit']}", "low": best["ci"][0], "high": best["ci"][1]}
+            | {"neuron": f"L{best['layer']}/{best['unit']}", "low": best["ci"][0], "high": best["ci"][1]}
             | {kind: row[kind]["auc"] for kind in KINDS if kind in row}
             | {"n_test": row["n_test"]}
         )
@@ -77,7 +77,7 @@ def first_task(names: Sequence[str], areas: Sequence[float]) -> str:
 def matching(table: pd.DataFrame, words: str) -> pd.DataFrame:
     """Return the rows that hold every word in their name, question, example or neuron."""
     text = (
-        table["task"] + " " + table["title"] + " " + table["asks"] + " " + table["example"] + " " + table["unit"]
+        table["task"] + " " + table["title"] + " " + table["asks"] + " " + table["example"] + " " + table["neuron"]
     ).str.lower()
     keep = np.ones(len(table), dtype=bool)
     for word in words.lower().split():
@@ -118,7 +118,7 @@ def dots_figure(rows: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
     lines = len(figure.data) if alone else len(rows)
     height = 70 + 20 * lines if alone else 148 + 20 * lines
-    charts.layout(figure, x="test AUC (0.5 = chance)", height=height, legend=not alone)
+    charts.layout(figure, x="test AUC" if alone else "test AUC (0.5 = chance)", height=height, legend=not alone)
     if not alone:
         # the figure is taller than its box: axis and legend stay at the end that is seen first
         figure.update_layout(xaxis_side="top", margin_t=124, legend_y=1 + 54 / (height - 132))
@@ -138,7 +138,7 @@ def scores_figure(values: np.ndarray, labels: np.ndarray, *, name: str) -> go.Fi
             hovertemplate="value %{x}<br>%{y:.1f}% of the class<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="overlay")
-    return charts.layout(figure, x=f"value of {name} on the last token", y="% of class", height=280)
+    return charts.layout(figure, x=f"{name} on the last token", y="% of class", height=280)
 
 
 def roc_figure(false_positive: np.ndarray, true_positive: np.ndarray, auc: float) -> go.Figure:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-DOTS_HEIGHT = 1180
+DOTS_HEIGHT = 1010
 """Pixels: about as high as the chosen task's evidence beside it."""
+TEXTS = 5
+"""Of each end of the neuron that are shown."""
 
 
 def draw() -> None:
@@ -40,6 +42,9 @@ def draw() -> None:
         task = _chosen_task(table, matches)
         if task:
             _task(report, table, task)
+    if task:
+        best = next(row["glp"] for row in report["rows"] if row["task"] == task)
+        _neuron_texts(best["layer"], best["unit"])
 
 
 def link() -> list[url.Param]:
@@ -51,13 +56,12 @@ def link() -> list[url.Param]:
 
 
 def _means(report: Json) -> None:
-    with st.container(horizontal=True):
-        for kind, title in tables.KINDS.items():
-            low, high = report["ci"][kind]
-            st.metric(
-                f"Best {title}", f"{report['mean_auc'][kind]:.3f}", border=True,
-                help=f"Mean test AUC over {report['n_tasks']} tasks, 95% bootstrap CI over tasks {low:.3f} to {high:.3f}.",
-            )  # fmt: skip
+    for column, (kind, title) in zip(st.columns(len(tables.KINDS), gap="small"), tables.KINDS.items(), strict=True):
+        low, high = report["ci"][kind]
+        column.metric(
+            title, f"{report['mean_auc'][kind]:.3f}", border=True,
+            help=f"Mean test AUC of the best one over {report['n_tasks']} tasks, 95% bootstrap CI over tasks {low:.3f} to {high:.3f}.",
+        )  # fmt: skip
 
 
 def _search(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +106,7 @@ def _table(matches: pd.DataFrame) -> None:
     st.dataframe(
         starred.safe_cells(matches), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
         on_select=_clicked_row, selection_mode="single-row",
-        column_order=["title", "asks", "unit", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
+        column_order=["title", "asks", "neuron", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
         column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best neuron of each kind",
     )  # fmt: skip
 
@@ -129,7 +133,7 @@ def _chosen_task(table: pd.DataFrame, matches: pd.DataFrame) -> str | None:
     Without a search the page opens on a task that explains itself. None: the search left nothing.
     """
     if matches.empty:
-        st.caption("No task matches, so there is nothing to show.")
+        st.caption("No task matches the search.")
         return None
     names = matches["task"].tolist()
     searched = len(matches) < len(table)
@@ -156,8 +160,8 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
     side = "high" if best["sign"] > 0 else "low"
     st.caption(
         f"Best GLP neuron {name}: test AUC {best['auc']:.3f} (95% CI {best['ci'][0]:.3f} to {best['ci'][1]:.3f}; validation "
-        f"{best['validation_auc']:.3f}); {side} on the positive class. Texts to train / choose / test: {row['n_train']:,} / "
-        f"{row['n_validation']:,} / {row['n_test']:,}, {row['positive_share']:.0%} positive."
+        f"{best['validation_auc']:.3f}); {side} on the positive class. {row['n_train']:,} texts to train on, {row['n_validation']:,} to "
+        f"choose by, {row['n_test']:,} to test on; {row['positive_share']:.0%} are positive."
     )
     neuron_links.neuron_links(best["layer"], best["unit"], sign=best["sign"])
     scores = _scores(task, best["sign"])
@@ -168,7 +172,6 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
             tables.roc_figure(false_positive, true_positive, auc), key="concepts_roc", alt=f"ROC of {name}, AUC {auc:.3f}"
         )
     _examples(row["examples"])
-    _neuron_texts(best["layer"], best["unit"])
 
 
 def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, float]] | None:
@@ -185,7 +188,7 @@ def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndar
 
 
 def _examples(examples: Mapping[str, list[str]]) -> None:
-    with st.expander("Two examples of each class"):
+    with st.expander("Two example texts of each class"):
         for title in ("positive", "negative"):
             st.caption(title)
             for text in examples[title]:
@@ -198,10 +201,13 @@ def _neuron_texts(layer: int, neuron: int) -> None:
     except GlpError as error:
         frame.notice_box(str(error))
         return
+    frame.heading(f"What else L{neuron_name(layer, neuron)} fires on")
     st.html(f"<style>{neuron_texts.STYLE}</style>" + neuron_texts.description_html(shown))
-    for title, snippets in (("Most positive texts", shown.top), ("Most negative texts", shown.bottom)):
-        st.caption(title)
-        st.html(neuron_texts.texts_html(shown, snippets[:3]))
+    ends = (("Most positive texts", shown.top), ("Most negative texts", shown.bottom))
+    for column, (title, snippets) in zip(st.columns(2, gap="medium"), ends, strict=True):
+        with column:
+            st.caption(title)
+            st.html(neuron_texts.texts_html(shown, snippets[:TEXTS]))
 
 
 def files() -> list[frame.File]:

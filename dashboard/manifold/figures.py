@@ -12,6 +12,8 @@ from glp_core.files import Json
 from glp_core.steering.strength_grid import Spread
 
 RANDOM_COLOUR, RANDOM_DASH = "#C2456E", "dot"
+OUTSIDE = 0.02
+"""Share of the points that may lie outside of the map as it opens, along each axis."""
 KIND_SYMBOLS = ("diamond", "square", "triangle-up", "star")
 
 
@@ -31,14 +33,14 @@ def histogram(reading: MeasuredText, unit: str) -> go.Figure:
         marker={"color": charts.GREY, "opacity": 0.45, "line": {"width": 0}},
         hoverinfo="skip",
     )
-    places = [i for i, value in enumerate(reading.values) if not math.isnan(value)]
+    scored = [i for i, value in enumerate(reading.values) if not math.isnan(value)]
     figure.add_scatter(
-        x=[reading.values[i] for i in places],
-        y=[-0.05 * float(height.max())] * len(places),
+        x=[reading.values[i] for i in scored],
+        y=[-0.05 * float(height.max())] * len(scored),
         mode="markers",
         name="this text's tokens",
         marker={"symbol": "line-ns-open", "size": 14, "color": charts.PURPLE, "line": {"width": 2}},
-        text=[charts.plain(f"{reading.tokens[i]!r}: {reading.shares[i]:.0%} of real ones are less far off") for i in places],
+        text=[charts.plain(f"{reading.tokens[i]!r}: farther off than {reading.shares[i]:.0%} of real ones") for i in scored],
         hovertemplate="%{text}<br>%{x:.3f}",
     )
     charts.layout(figure, x=unit, y="density", height=300)
@@ -64,15 +66,15 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Js
     """
     figure = go.Figure()
     for arm, name in ARMS.items():
-        line = [spread for spread in spreads if spread.arm == arm]
-        if not line:
+        cells = [spread for spread in spreads if spread.arm == arm]
+        if not cells:
             continue
         colour = charts.ARM_COLOURS.get(arm, RANDOM_COLOUR)
-        x = [spread.strength for spread in line]
+        x = [spread.strength for spread in cells]
         red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
         figure.add_scatter(
             x=[*x, *x[::-1]],
-            y=[*(s.quantiles[3] for s in line), *(s.quantiles[1] for s in line[::-1])],
+            y=[*(cell.quantiles[3] for cell in cells), *(cell.quantiles[1] for cell in cells[::-1])],
             mode="lines",
             fill="toself",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
@@ -82,12 +84,12 @@ def sweep(spreads: Sequence[Spread], band: tuple[float, float] | None, zones: Js
         )
         figure.add_scatter(
             x=x,
-            y=[spread.quantiles[2] for spread in line],
+            y=[cell.quantiles[2] for cell in cells],
             mode="lines+markers",
             name=name,
             line={"color": colour, "dash": charts.ARM_DASHES.get(arm, RANDOM_DASH), "width": 2},
             marker={"size": 5},
-            text=[_hover(spread) for spread in line],
+            text=[_hover(cell) for cell in cells],
             hovertemplate="%{text}",
         )
     edges = zone_edges(zones)
@@ -108,22 +110,22 @@ def _hover(spread: Spread) -> str:
     return f"{ARMS[spread.arm]}, strength {spread.strength:g}<br>median {middle:.2f}, 90% from {low:.2f} to {high:.2f}{nearer}"
 
 
-def plane(shown: MapPlane) -> go.Figure:
-    """Draw real activations in grey and each other kind in its colour and shape."""
+def plane(layout: MapPlane) -> go.Figure:
+    """Draw real activations in grey and each other kind in its colour and shape; few points far outside are left for a double click."""
     figure = go.Figure()
     figure.add_trace(
         go.Scattergl(
-            x=shown.real[:, 0],
-            y=shown.real[:, 1],
+            x=layout.real[:, 0],
+            y=layout.real[:, 1],
             mode="markers",
-            name=f"real, held out ({len(shown.real):,})",
+            name=f"real, held out ({len(layout.real):,})",
             marker={"color": charts.GREY, "size": 4, "opacity": 0.45},
-            text=[charts.plain(text) for text in shown.contexts],
+            text=[charts.plain(text) for text in layout.contexts],
             hovertemplate="%{text}",
         )
     )
     colours = dict(zip(KINDS, (charts.ARM_COLOURS[arm] for arm in ("raw", "walk", "glp")), strict=True)) | {OWN: charts.ROSE}
-    for i, (name, points) in enumerate(shown.others.items()):
+    for i, (name, points) in enumerate(layout.others.items()):
         figure.add_trace(
             go.Scattergl(
                 x=points[:, 0],
@@ -136,9 +138,19 @@ def plane(shown: MapPlane) -> go.Figure:
                     "size": 9 if name == OWN else 6,
                     "opacity": 0.75,
                 },
-                text=[charts.plain(text) for text in shown.texts.get(name, [])] or None,
-                hovertemplate=f"{name}<br>%{{text}}" if shown.texts.get(name) else name,
+                text=[charts.plain(text) for text in layout.texts.get(name, [])] or None,
+                hovertemplate=f"{name}<br>%{{text}}" if layout.texts.get(name) else name,
             )
         )
-    charts.layout(figure, x=shown.axes[0], y=shown.axes[1], height=600)
-    return figure
+    charts.layout(figure, x=layout.axes[0], y=layout.axes[1], height=600)
+    across, up = (
+        _middle(np.concatenate([kind[:, axis] for kind in (layout.real, *layout.others.values())])) for axis in (0, 1)
+    )
+    return figure.update_xaxes(range=across).update_yaxes(range=up)
+
+
+def _middle(values: np.ndarray) -> list[float]:
+    """Return the ends of an axis that leaves out the few values (n,) far outside."""
+    low, high = np.quantile(values, [OUTSIDE / 2, 1 - OUTSIDE / 2])
+    margin = 0.06 * (high - low) or 1.0
+    return [float(low - margin), float(high + margin)]

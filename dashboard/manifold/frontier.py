@@ -44,7 +44,7 @@ def draw() -> list[File]:
     if not reports:
         frame.empty_report("Concept against fluency", workspace_facts.command("steer"), "hours on two cores, minutes on a GPU")
         return []
-    frame.heading("Does bringing the push back buy fluency at an equal concept?")
+    frame.heading("At an equal concept score, is projected text more fluent?")
     shown = lines(reports)
     for place, measure in zip(st.columns(2), FLUENCY, strict=True):
         with place:
@@ -55,9 +55,9 @@ def draw() -> list[File]:
             if any(row["arm"] == arm for row in report["rows"]):
                 st.markdown(matched_words(report["rows"], arm, _title(arm, report)))
     st.caption(
-        "Scores are compared from the unsteered texts' to the highest that both reach, at each arm's best strength for it, read between "
-        "the measured strengths. Log-probability alone flatters repetition: read both figures together. Bars: 95% over prefixes. "
-        "Numbers at the points: strength, the ends and 1; hover shows all."
+        "Texts are compared at concept scores from that of unsteered text to the highest that both arms reach, each arm at its best "
+        "strength for the score, interpolated between measured strengths. Log-probability alone flatters repetition: read both figures "
+        "together. Bars: 95% over prefixes. Numbers at the points are strengths: the lowest, the highest and 1; hover shows all."
     )
     return [File("JSON: concept and fluency", "concept_fluency.json", json.dumps(reports, indent=1), "application/json")]
 
@@ -176,9 +176,9 @@ def matched_words(rows: Rows, arm: str, title: str) -> str:
             f"**{words} at {wins} of {len(pairs)}** (at {last.concept:.2f}: {last.brought_back:.2f} against {last.raw:.2f})"
         )
     if not parts:
-        return f"**{title}.** There is no concept score that this and raw texts both reach."
+        return f"**{title}.** There is no concept score that both it and raw reach."
     reach = {one: max(row["concept"] for row in _of(rows, one)) for one in ("raw", arm)}
     return (
-        f"**{title}.** Of the concept scores that it and raw both reach, its text is {' and '.join(parts)}. The highest "
-        f"score: raw {reach['raw']:.2f}, this {reach[arm]:.2f}."
+        f"**{title}.** At the concept scores that both it and raw reach, its text is {' and '.join(parts)}. Highest score: "
+        f"raw {reach['raw']:.2f}, this {reach[arm]:.2f}."
     )

@@ -53,8 +53,8 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane
     """Lay out everything; the plane is that of the real activations alone."""
     import torch
 
-    ours = measure.measures()
-    glp, bank = ours.meter.glp, ours.bank
+    measures = measure.measures()
+    glp, bank = measures.meter.glp, measures.bank
     report(0, 3, "drawing activations")
     kinds = {name: _without_massive(kind) for name, kind in _kinds(request, glp, bank).items()}
     chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
@@ -62,9 +62,11 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane
     others = {name: glp.normalize(kind.acts).cpu().numpy() for name, kind in kinds.items() if len(kind.acts)}
     report(1, 3, "two-sample tests")
     tests = {name: _test_words(rows, real) for name, rows in others.items() if name != OWN}
-    placed, rest, axes = _placed(request.method, chosen, real, others, cancelled, report)
+    real_places, other_places, axes = _placed(request.method, chosen, real, others, cancelled, report)
     contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
-    return MapPlane(placed, contexts, rest, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests)
+    return MapPlane(
+        real_places, contexts, other_places, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests
+    )
 
 
 def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, MapPoints]:
@@ -75,12 +77,12 @@ def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, MapPoints]:
     name = f"generated, {request.steps} step{'s' * (request.steps > 1)}"
     kinds = {name: MapPoints(glp.sample(noise, request.steps).cpu(), [])}
     if request.direction:
-        pushed = torch.linspace(1, len(bank) - 1, OTHERS).long()
-        clean, around = bank.acts[pushed], [measure.in_context(*bank.contexts[i]) for i in pushed.tolist()]
+        positions = torch.linspace(1, len(bank) - 1, OTHERS).long()
+        clean, contexts = bank.acts[positions], [measure.in_context(*bank.contexts[i]) for i in positions.tolist()]
         push = request.strength * resources.workspace().median_norm * resources.direction(request.direction).vector
         projected = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
         ways = (clean + push, _walked(glp, clean, push), projected)
-        kinds |= {name: MapPoints(acts, around) for name, acts in zip(KINDS, ways, strict=True)}
+        kinds |= {name: MapPoints(acts, contexts) for name, acts in zip(KINDS, ways, strict=True)}
     return kinds | ({OWN: _own(request.text)} if request.text else {})
 
 
@@ -108,25 +110,22 @@ def _placed(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[str, str]]:
     """Return where the real rows and the others fall, and the names of the axes.
 
-    UMAP takes the plane that was laid out with the bank, where there is one: fitting it takes as long as a coffee.
+    UMAP takes the plane that was laid out with the bank, where there is one, because fitting it takes long.
     """
     from glp_core.neurons.planes import pca_plane, place_among, umap_plane
 
-    ours = measure.measures()
     if method == "PCA":
-        laid = pca_plane(real, others)
-        share = laid.explained or (0.0, 0.0)
+        layout = pca_plane(real, others)
+        share = layout.explained or (0.0, 0.0)
         axes = (f"PC 1 ({share[0]:.0%} of the variance)", f"PC 2 ({share[1]:.0%} of the variance)")
-        return laid.real, laid.others, axes
-    if ours.bank.plane is not None:
-        everywhere = ours.bank.plane.numpy()
-        return (
-            everywhere[chosen],
-            place_among(everywhere, ours.meter.glp.normalize(ours.bank.acts).cpu().numpy(), others),
-            UMAP_AXES,
-        )
-    laid = umap_plane(real, others, cancelled=cancelled, progress=lambda _done, _total, words: report(2, 3, f"UMAP: {words}"))
-    return laid.real, laid.others, UMAP_AXES
+        return layout.real, layout.others, axes
+    measures = measure.measures()
+    bank = measures.bank
+    if bank.plane is not None:
+        places = bank.plane.numpy()
+        return places[chosen], place_among(places, measures.meter.glp.normalize(bank.acts).cpu().numpy(), others), UMAP_AXES
+    layout = umap_plane(real, others, cancelled=cancelled, progress=lambda _done, _total, words: report(2, 3, f"UMAP: {words}"))
+    return layout.real, layout.others, UMAP_AXES
 
 
 def _own(text: str) -> MapPoints:
@@ -137,11 +136,11 @@ def _own(text: str) -> MapPoints:
     ids = llm.encode(text, max_tokens=128)
     acts = llm.activations([ids], resources.workspace().layer)[0][1:].float().cpu()
     pieces = llm.pieces(ids)[1:]
-    around = [
+    contexts = [
         measure.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
         for i in range(len(pieces))
     ]
-    return MapPoints(acts, around)
+    return MapPoints(acts, contexts)
 
 
 def _test_words(rows: np.ndarray, real: np.ndarray) -> str:
@@ -150,8 +149,6 @@ def _test_words(rows: np.ndarray, real: np.ndarray) -> str:
     if len(rows) < FEWEST:
         return "too few to test"
     nearest = neighbour_test(rows, real)
-    shares = {"logistic": logistic_test(rows, real).share, "nearest neighbour": nearest.share}
-    return (
-        ", ".join(f"{name} {share.value:.2f} [{share.low:.2f}, {share.high:.2f}]" for name, share in shares.items())
-        + f" ({nearest.first:.0%} of its own, {nearest.second:.0%} of the real ones)"
-    )
+    shares = {"logistic regression": logistic_test(rows, real).share, "nearest neighbour": nearest.share}
+    told = ", ".join(f"{name} {share.value:.2f} [{share.low:.2f}, {share.high:.2f}]" for name, share in shares.items())
+    return f"{told}, which recognises {nearest.first:.0%} of these and {nearest.second:.0%} of the real ones"

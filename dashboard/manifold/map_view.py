@@ -17,10 +17,10 @@ def draw() -> list[File]:
     """Draw real and other activations on one plane; return the points to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Plane", PLANES, default="PCA", required=True, **PARAMS["plane"].bound)
-        st.select_slider("Steps of generated ones", STEPS, PARAMS["steps"].default, width=190, **PARAMS["steps"].bound)
+        st.select_slider("Steps of generated activations", STEPS, PARAMS["steps"].default, width=190, **PARAMS["steps"].bound)
         direction = controls.direction()
         st.slider("Strength", -3.0, 3.0, PARAMS["strength"].default, 0.25, width=160, **PARAMS["strength"].bound)
-        with_text = st.toggle("Own text", False, **PARAMS["with_text"].bound)
+        with_text = st.toggle("Your text", False, **PARAMS["with_text"].bound)
     if with_text:
         controls.text_box()
     values = controls.values()
@@ -30,7 +30,12 @@ def draw() -> list[File]:
     plane = follow.computed("laying out activations", partial(map_plane.plane, request), *made_from, stop=True)
     frame.figure(figures.plane(plane), key="manifold_map", alt="Real and other activations on a plane")
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in plane.tests.items()]
-    st.markdown("How well a classifier tells them from real ones (0.5: not at all; 95% intervals):\n" + "\n".join(rows))
+    st.caption(
+        "The figure opens on nearly all points; a double click shows those far outside too. Hover over a point for its token."
+    )
+    st.markdown(
+        "How well can they be told from real ones? Accuracy, where 0.5 is chance, with 95% intervals:\n" + "\n".join(rows)
+    )
     tables = [pd.DataFrame(plane.real, columns=["x", "y"]).assign(kind="real", text=plane.contexts)]
     tables += [
         pd.DataFrame(points, columns=["x", "y"]).assign(kind=kind, text=plane.texts.get(kind, ""))

@@ -37,9 +37,9 @@ MEASURES = {
 """What a page calls a measure, to its name in glp_core.measures."""
 UNITS = {
     "error": "manifold distance (1 = a typical real token)",
-    "displacement": "how far projection moves it (root mean square latent)",
+    "displacement": "how far projection moves it (root mean square of the latent)",
     "mahalanobis": "Mahalanobis distance (root mean square, 1 = typical)",
-    "neighbour": "distance to the nearest real one (root mean square latent)",
+    "neighbour": "distance to the nearest real one (root mean square of the latent)",
     "likelihood": "minus log-likelihood (nats a dimension)",
 }
 MOST_TOKENS = {"likelihood": 64}
@@ -63,12 +63,12 @@ PARAMS = {
     "text": url.text("manifold_text", "Text", TEXTS["News and a typo"], 2000),
     "measure": url.choice("manifold_measure", "Measure", "denoising error", tuple(MEASURES)),
     "prompts": url.whole("manifold_prompts", "Prompts", 50, 2, MOST_PROMPTS),
-    "own": url.text("manifold_own", "Own prompts", "", 2000, empty=True),
+    "own": url.text("manifold_own", "Your own prompts", "", 2000, empty=True),
     "strength": url.number("manifold_strength", "Strength", 1.0, -3, 3),
     "plane": url.choice("manifold_plane", "Plane", "PCA", PLANES),
     "steps": url.choice("manifold_steps", "Steps", 20, STEPS),
     "evidence": url.choice("manifold_evidence", "Evidence", QUESTIONS[0], QUESTIONS),
-    "with_text": url.switch("manifold_map_text", "Own text", False),
+    "with_text": url.switch("manifold_map_text", "Your text", False),
 }
 """What the page's address holds beside the direction."""
 
@@ -104,7 +104,7 @@ class Sweep:
     prompts: tuple[str, ...]
 
 
-KINDS = ("steered", "steered, walked", "steered, then projected")
+KINDS = ("steered", "walked", "steered, then projected")
 """What the map shows of a direction: pushed activations, and the same brought back in two ways."""
 OWN = "your text"
 

@@ -19,9 +19,9 @@ HEIGHT, DRAWN = 430, (520.0, 330.0)
 MEANING = (
     "**Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: where a token's log-probability lies "
     "between broken text (0: less likely than 95% of the model's own draws) and unsteered text (1), times the share of new words that "
-    "is left; both 1: all of the concept at no cost. **Hypervolume**: the area under an arm's "
-    "frontier, over all its strengths. Numbers at the points: strength, the ends and 1. Stars: an arm at the strength and level that "
-    "other prefixes chose for it; *prompted*: asked for in words, no push. Intervals are 95%, over the same prefixes for all arms."
+    "is left. Both 1 would be all of the concept at no cost. **Hypervolume**: the area under an arm's frontier, over all its strengths. "
+    "Numbers at the points are strengths: the lowest, the highest and 1. Stars: an arm at the strength and level that other prefixes "
+    "chose for it; *prompted*: asked for in words, without a push. Intervals are 95%, over the same prefixes for all arms."
 )
 
 
@@ -34,11 +34,12 @@ def param(report: Json) -> url.Param:
 
 def draw(report: Json) -> list[File]:
     """Draw the verdict over all directions, one direction's frontiers and hypervolumes, and the table of all."""
-    frame.heading("Does bringing the push back buy concept at equal fluency?")
-    st.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
+    frame.heading("At equal fluency, does projection gain more of the concept?")
     chosen = param(report)
     titles = [entry["title"] for entry in report["directions"].values()]
-    title = st.selectbox(chosen.label, titles, titles.index(chosen.default), width=260, **chosen.bound)
+    left, right = st.columns([3, 1], gap="medium", vertical_alignment="bottom")
+    left.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
+    title = right.selectbox(chosen.label, titles, titles.index(chosen.default), **chosen.bound)
     entry = next(entry for entry in report["directions"].values() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -140,8 +141,8 @@ def _row(entry: Json) -> dict[str, str]:
         if arm in entry["arms"]:
             low, high = entry["arms"][arm]["hypervolume_ci"]
             row[charts.ARM_TITLES[arm]] = f"{entry['arms'][arm]['hypervolume']:.2f} [{low:.2f}, {high:.2f}]"
-    for key, words in (("differences", "the walk against"), ("best_differences", "at best, against")):
-        for other, name in (("raw", "raw"), ("glp", "the paper's")):
+    for key, words in (("differences", "walk vs"), ("best_differences", "best vs")):
+        for other, name in (("raw", "raw"), ("glp", "paper's")):
             row[f"{words} {name}"] = _verdict(entry[key], other)
     return {title: cell for title, cell in row.items() if cell}
 

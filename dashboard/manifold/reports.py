@@ -1,4 +1,4 @@
-"""What reports say of the manifold: which off activations each measure detects, and the GLP's scorecard beside other methods."""
+"""What reports say of the manifold: which off-manifold activations each measure detects, and the GLP's scorecard beside other methods."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ PAPER = (
 
 def scorecard() -> list[File]:
     """Draw the GLP's samples and reconstructions beside those of other methods; return the table."""
-    frame.heading("Scorecard: is it like the real ones?")
+    frame.heading("Are its activations like real ones?")
     report = workspace_facts.report("scorecard")
     if not report or "rows" not in report:
         frame.empty_report("The scorecard", workspace_facts.command("scorecard"), "some minutes")
@@ -32,17 +32,17 @@ def scorecard() -> list[File]:
     missing = (
         ""
         if report["sae"]
-        else f"No sparse autoencoder was there: `{workspace_facts.command('sae')}` trains one, then run it again. "
+        else f"There was no sparse autoencoder: `{workspace_facts.command('sae')}` trains one; then run this again. "
     )
     st.caption(
-        f"{report['n']:,} activations of each against as many real ones of other documents (the first row: real against real); classifiers "
-        f"see {report['tested']:,} of each. Delta LM: by how much the LLM's loss ({report['base_loss']:.2f} nats) rises when the layer "
-        f"is replaced, {report['documents']} documents of {report['tokens']} tokens; the mean in every place costs {ablated:+.2f}. PCA "
-        f"has the fewest components ({report['pca_components']}) whose Delta LM is within the GLP's. {missing}"
+        f"{report['n']:,} activations of each against as many real ones of other documents (first row: real against real); classifiers "
+        f"see {report['tested']:,} of each. Delta LM: how much the LLM's loss ({report['base_loss']:.2f} nats) rises when the layer is "
+        f"replaced, over {report['documents']} documents of {report['tokens']} tokens; the mean everywhere costs {ablated:+.2f}. PCA has "
+        f"the fewest components ({report['pca_components']}) that cost no more than the GLP. {missing}"
         f"Intervals: {report['intervals']}. "
         "**The Frechet distance sees only mean and covariance, so the Gaussian prior, which has exactly those, wins it by construction**; "
         "a logistic regression sees little more. The nearest-neighbour test sees the rest: 0.5 means that it cannot tell them apart. "
-        "Drawn / real is how many of each have their nearest neighbour in their own sample: 1 / 0 is a collapsed sample, 0 / 1 one that "
+        "Drawn / real: the share of each whose nearest neighbour is of their own sample. 1 / 0 is a collapsed sample, 0 / 1 one that "
         f"misses where real ones crowd. {PAPER}"
     )
     return [File("CSV: scorecard", "scorecard.csv", starred.as_csv(table), "text/csv")]
@@ -66,8 +66,8 @@ def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
 
 
 def detection() -> list[File]:
-    """Draw which off activations each measure detects; return the table."""
-    frame.heading("What gets detected?")
+    """Draw which off-manifold activations each measure detects; return the table."""
+    frame.heading("Which off-manifold activations are detected?")
     report = workspace_facts.report("detection")
     if not report:
         frame.empty_report("The detection table", workspace_facts.command("detect"), "some minutes")
@@ -81,19 +81,19 @@ def detection() -> list[File]:
     st.dataframe(by_kind, height=38 + 35 * len(kinds))
     fewest = min(row["n"] for row in rows)
     st.caption(
-        f"AUROC with 95% interval of each measure for telling {report['n_real']} real activations from as many of each kind ({fewest} for "
-        "the slowest measure); 0.5 is chance, below 0.5 means that the off ones look nearer than real ones."
+        f"AUROC with 95% interval of each measure at telling {report['n_real']} real activations from as many off-manifold ones of "
+        f"each kind ({fewest} for the slowest measure). 0.5 is chance; below 0.5, the off-manifold ones look nearer than real ones."
     )
     if "rates" not in report:
         frame.empty_report("A chart of ROC curves", workspace_facts.command("detect"), "some minutes")
         return []
-    kind = st.selectbox("Off activations", kinds, key="manifold_kind", width=320)
+    kind = st.selectbox("Off-manifold activations", kinds, key="manifold_kind", width=320)
     frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
     return [File("CSV: detection", "detection.csv", starred.as_csv(by_kind.reset_index(names="kind")), "text/csv")]
 
 
 def roc(report: Json, kind: str) -> go.Figure:
-    """Draw each measure's ROC curve for one kind of off activations."""
+    """Draw each measure's ROC curve for one kind of off-manifold activations."""
     figure = go.Figure()
     dashes = ("solid", "dash", "dot", "dashdot", "longdash")
     for i, row in enumerate(row for row in report["rows"] if row["kind"] == kind):
@@ -108,4 +108,6 @@ def roc(report: Json, kind: str) -> go.Figure:
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": charts.GREY, "width": 1}, showlegend=False, hoverinfo="skip"
     )
-    return charts.layout(figure, x="Real activations taken for off ones", y="Off activations found", height=420)
+    return charts.layout(
+        figure, x="Real activations taken for off-manifold ones", y="Off-manifold activations found", height=420
+    )

@@ -41,8 +41,8 @@ def draw() -> list[File]:
         direction = controls.direction()
         st.number_input("Prompts", 2, measure.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **PARAMS["prompts"].bound)
         place = st.container(horizontal=True, width="content")
-    with st.expander("Own prompts, one a line", icon=":material/edit:"):
-        url.text_area(PARAMS["own"], "Own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
+    with st.expander("Your own prompts, one per line", icon=":material/edit:"):
+        url.text_area(PARAMS["own"], "Your own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
     if not direction:
         frame.empty_report("A direction to push along", workspace_facts.command("directions"), "some minutes")
         return []
@@ -57,10 +57,14 @@ def draw() -> list[File]:
         frame.error_box(problem)
     cells = _measured(request)
     if not cells:
-        st.info("The example is filled in: press Run.", icon=":material/play_arrow:")
+        st.info(
+            f"An example is filled in. Press Run to push the last token of {len(request.prompts)} prompts along the direction, and to see "
+            "how far from real activations that takes it: raw, walked and projected.",
+            icon=":material/play_arrow:",
+        )
         return []
     if len(cells) < TOTAL:
-        frame.notice_box(f"Stopped after {len(cells)} of {TOTAL} points. Go on measures the others only.")
+        frame.notice_box(f"Stopped after {len(cells)} of {TOTAL} points. Go on measures only the others.")
     return _show(cells, len(request.prompts))
 
 
@@ -75,9 +79,9 @@ def _request() -> Sweep:
 def _buttons(count: int, *, live: bool) -> None:
     """Draw Run and Stop; what cannot be pressed says why."""
     if live:
-        words, why = "Running", "Stop ends it; what is measured stays."
+        words, why = "Running", "Stop ends it; what has been measured is kept."
     elif count == TOTAL:
-        words, why = "Measured", f"All {TOTAL} points are there. Another direction or other prompts can be run."
+        words, why = "Measured", f"All {TOTAL} points are there. Choose another direction or other prompts to run again."
     else:
         words, why = "Go on" if count else "SweepRun", None
     st.button(
@@ -159,7 +163,7 @@ def _show(cells: Cells, n_prompts: int) -> list[File]:
     lines = [sentence for arm in BROUGHT_BACK if (sentence := nearer_words(cells, arm, n_prompts))]
     if lines:
         st.markdown("At strengths of 1 and more, " + "; ".join(lines) + ".")
-    st.caption(f"Bands hold the middle half of the prompts. {zone_words(workspace_facts.report('zones'))}")
+    st.caption(f"The bands hold the middle half of the prompts. {zone_words(workspace_facts.report('zones'))}")
     table = pd.DataFrame(
         [[s.arm, s.strength, *s.quantiles, s.lower] for s in cells.values()],
         columns=["arm", "strength", "5%", "25%", "median", "75%", "95%", "share nearer than raw"],
@@ -191,7 +195,7 @@ def zone_words(report: Json | None) -> str:
         border = report["borders"][name]
         share = report["borders"]["share_broken"][name]
         if border["value"] is None:
-            borders.append(f"where {share:.0%} of texts are broken lies outside the distances that were seen")
+            borders.append(f"{name}, where {share:.0%} of texts are broken, lies beyond the distances that were seen")
             continue
         low, high = ("no bound" if end is None else f"{end:.2f}" for end in border["ci"])
         borders.append(f"{name} from {border['value']:.2f} [{low}, {high}], where {share:.0%} of texts are broken")

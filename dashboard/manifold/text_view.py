@@ -12,12 +12,15 @@ from dashboard.service import follow, workspace_facts
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.frame import File
 
+FAR = 0.95
+"""Share of real activations that a token is farther off than, to be counted."""
+
 
 def draw() -> list[File]:
     """Draw a text's tokens coloured by where they lie among real activations; return the table to download."""
     st.caption(
-        "This finds activations that the model does not produce, not odd text: it reads odd words with ordinary activations, as it has "
-        "read many. Real text lies inside; steered or damaged activations lie outside."
+        "This judges activations, not wording: the model reads even nonsense with ordinary activations, because it has read plenty of it. "
+        "What lies far out are activations that were steered or damaged."
     )
     controls.text_box()
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -27,14 +30,15 @@ def draw() -> list[File]:
     values = controls.values()
     name = MEASURES[values["measure"]]
     reading = _reading(values["text"], name)
-    st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are less far off"))
+    st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are nearer"))
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
     st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
     shares = [share for share in reading.shares if not math.isnan(share)]
     if shares:
-        beyond = sum(share > 0.95 for share in shares) / len(shares)
+        beyond = sum(share > FAR for share in shares)
         st.markdown(
-            f"**{beyond:.0%}** of {len(shares)} tokens lie beyond 95% of real ones, where 5% of a real text's do on average."
+            f"**{beyond} of {len(shares)} tokens ({beyond / len(shares):.0%}) are farther off than {FAR:.0%} of real ones.** Of a real "
+            f"text's tokens {1 - FAR:.0%} are, on average."
         )
     drawn = figures.histogram(reading, UNITS[name])
     frame.figure(drawn, key="manifold_histogram", alt="The text's tokens among real activations")

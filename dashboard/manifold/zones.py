@@ -19,9 +19,9 @@ def draw() -> list[File]:
     """Draw both figures, or name the command that measures them; return the report."""
     report = workspace_facts.report("zones")
     if not report:
-        frame.empty_report("At which distances text breaks", workspace_facts.command("zones"), "some minutes")
+        frame.empty_report("The distance at which text breaks", workspace_facts.command("zones"), "some minutes")
         return []
-    frame.heading("At which distance does text break?")
+    frame.heading("At what distance does text break?")
     frame.figure(broken(report), key="manifold_broken", alt="Share of broken texts by manifold distance")
     frame.heading("How often does projection bring a pushed activation nearer?")
     frame.figure(lowered(report["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer")
@@ -87,7 +87,7 @@ def lowered_words(rows: Sequence[Json]) -> str:
     share = f"at least {nearest:.0%}" if nearest < 1 else "every one"
     return (
         f"At strengths of 1 and more, projection lowers the denoising-error percentile on at least **{worst['lower_percentile']:.0%}** of "
-        f"{worst['n']} prompts (lowest: {frame.plain_markdown(worst['title'])}, strength {worst['strength']:g}); on {GOAL:.0%} or more in "
-        f"**{enough} of {len(strong)}** pairs of direction and strength. A percentile cannot fall where both lie beyond all real "
+        f"{worst['n']} prompts (fewest: {frame.plain_markdown(worst['title'])}, strength {worst['strength']:g}), and on {GOAL:.0%} or more "
+        f"in **{enough} of {len(strong)}** pairs of direction and strength. A percentile cannot fall where both lie beyond all real "
         f"activations; the distance itself falls on {share} of the prompts."
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.neuron_data import Neuron
     from glp_core.neuron_index.reading import NoiseAxis
 
-LEAST_BINS_BETWEEN_TICKS = 3
+LEAST_BINS_BETWEEN_TICKS = 6
 """So that their labels do not overlap."""
 NOISE_LINES = 6
 """Tokens drawn on the noise axis: those where the neuron is strongest."""
@@ -61,7 +61,10 @@ def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> g
     figure.update_layout(bargap=0, margin={"t": 22})
     ticks = axis_ticks(edges)
     figure.update_xaxes(
-        tickvals=np.interp(ticks, edges, places), ticktext=[f"{tick:g}" for tick in ticks], range=[0, len(edges) - 1]
+        tickvals=np.interp(ticks, edges, places),
+        ticktext=[f"{tick:g}" for tick in ticks],
+        tickangle=0,
+        range=[0, len(edges) - 1],
     )
     if log:
         figure.update_yaxes(dtick=1, exponentformat="power")
@@ -69,20 +72,20 @@ def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> g
 
 
 def axis_ticks(edges: np.ndarray) -> list[float]:
-    """Return round values for an axis on which bins of these edges (n,) are equally wide: powers of ten of both signs, and 0."""
+    """Return round values for an axis on which bins of these edges (n,) are equally wide: 0, powers of ten, then 2 and 5 times those."""
     largest = float(np.abs(edges[[0, -1]]).max())
     if not largest:
         return [0.0]
     top = math.floor(math.log10(largest))
-    sizes = [10.0**power for power in range(top - 2, top + 1)]
-    ticks = sorted([-size for size in sizes] + [0.0] + sizes)
+    sizes = [float(f"{digit}e{power}") for digit in (1, 2, 5) for power in range(top - 2, top + 1)]
+    ticks = [0.0, *(sign * size for size in sizes for sign in (-1, 1))]
     places = np.interp(ticks, edges, np.arange(len(edges)))
     shown: list[int] = []
-    for i in sorted(range(len(ticks)), key=lambda i: (ticks[i] != 0, -abs(ticks[i]))):
+    for i in sorted(range(len(ticks)), key=lambda i: (ticks[i] != 0, f"{abs(ticks[i]):e}"[0] != "1", -abs(ticks[i]))):
         inside = edges[0] <= ticks[i] <= edges[-1]
         if inside and all(abs(places[i] - places[other]) >= LEAST_BINS_BETWEEN_TICKS for other in shown):
             shown.append(i)
-    return [ticks[i] for i in sorted(shown)]
+    return sorted(ticks[i] for i in shown)
 
 
 def noise_figure(axis: "NoiseAxis", pieces: Sequence[str]) -> go.Figure:

@@ -24,23 +24,23 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my neurons")
     with members:
         st.session_state["lists_neurons"] = ", ".join(neuron_name(*neuron) for neuron in shared.starred())
-        st.text_input("Starred neurons, layer/neuron", key="lists_neurons", on_change=_edited, placeholder="0/12, 1/1044")
+        st.text_input("Starred neurons, as layer/neuron", key="lists_neurons", on_change=_edited, placeholder="0/12, 1/1044")
     if problem := st.session_state.pop("lists_problem", None):
         frame.error_box(problem)
     rows = starred.list_rows(shared.starred(), index.table())
     if rows.empty:
         st.info(
-            "Nothing is starred yet: press Star on a neuron, or begin with the most interesting ones.", icon=":material/star:"
+            "No neuron is starred yet. Press Star on a neuron, or begin with the most interesting ones.", icon=":material/star:"
         )
         st.button(
             "Star the ten most interesting neurons", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
         )
         return []
     listed = [
-        NeuronRow(neuron_name(row["layer"], row["unit"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
+        NeuronRow(neuron_name(row["layer"], row["neuron"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
         for _, row in rows.iterrows()
     ]
-    st.caption(f"{len(listed)} neurons · number: kurtosis · click one to open it · the address of this page holds the list")
+    st.caption(f"{len(listed)} neurons with their kurtosis · click one to open it · this page's address holds the list")
     neuron_rows(listed, label="Starred neurons", key="lists_rows", on_choose=shared.open_named)
     st.button("Clear the list", key="lists_clear", on_click=shared.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):

@@ -32,7 +32,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     """Draw the view; return the points as a file to download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control(
-            "Neurons that are near each other share their", list(map_figure.KINDS), format_func=map_figure.KINDS.__getitem__,
+            "Neighbours have a similar", list(map_figure.KINDS), format_func=map_figure.KINDS.__getitem__,
             default="concepts", required=True, key="map_kind", bind="query-params",
         )  # fmt: skip
         colouring = st.segmented_control(
@@ -41,7 +41,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
         words = st.text_input(
             "Search", key="map_search", bind="query-params", placeholder="words of a description, token or task", max_chars=100
         )
-        with st.popover("Compute anew"):
+        with st.popover("Lay out anew"):
             anew = _settings()
     kind = kind if kind in map_figure.KINDS else "concepts"
     laid_out = _points(index, kind, anew)
@@ -54,7 +54,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     regions = _regions(index, frame, (kind, *(anew or {}).values()))
     chart = map_figure.map_figure(frame, colouring if colouring in shared.COLOURINGS else "layer", matches, regions)
     count = f"{len(frame):,} neurons" if matches is None else f"{len(matches):,} of {len(frame):,} neurons match"
-    st.caption(f"{count} · {made} · click a point to open its neuron; drag to move the map; lasso and zoom are in its toolbar")
+    st.caption(f"Click a point to open its neuron, drag to move the map; its toolbar has lasso and zoom. {count}, {made}.")
     event = components.figure(
         chart,
         key="map_figure",
@@ -68,14 +68,18 @@ def draw(index: NeuronIndex) -> list[components.File]:
     elif matches:
         rows = frame.iloc[matches]
         _listed(frame, list(zip(rows["layer"].tolist(), rows["unit"].tolist(), strict=True)), "found")
-    return [components.File("Points, CSV", f"map-{kind}.csv", points.to_csv(index=False), "text/csv")]
+    return [
+        components.File(
+            "Points, CSV", f"map-{kind}.csv", points.rename(columns={"unit": "neuron"}).to_csv(index=False), "text/csv"
+        )
+    ]
 
 
 def _settings() -> Json | None:
     """Draw the settings of a new map; return them when one is wanted."""
-    st.caption("Runs UMAP in a process of its own. The stored map stays as it is.")
+    st.caption("Lays out the map with other settings. The stored map stays as it is.")
     neighbours = st.number_input("Neighbours", 2, 200, 15, key="map_neighbours", bind="query-params")
-    min_dist = st.number_input("Minimal distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
+    min_dist = st.number_input("Minimum distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
     seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
     run = st.button("Compute", type="primary", key="map_compute")
     settings = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
@@ -91,9 +95,11 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
     if anew is None:
         stored = index.map(kind)
         facts = index.map_facts
-        made = "stored: UMAP, " + ", ".join(f"{key} {value}" for key, value in facts.items() if isinstance(value, int | float))
+        made = "stored UMAP: " + ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if isinstance(value, int | float)
+        )
         return None if stored is None else (stored, made)
-    made = "computed now: UMAP, " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
+    made = "UMAP of now: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
     workspace = resources.workspace()
     made_from = ("map", str(workspace.folder), index.facts["glp"], kind, tuple(anew.items()))
     points = results.results().get(*made_from)

@@ -43,13 +43,12 @@ def draw(index: NeuronIndex) -> list[frame.File]:
             st.markdown(f"**{title}** · {len(snippets)} texts")
             with st.container(height=560 if len(snippets) > 5 else "content", border=False):
                 st.html(neuron_texts.texts_html(neuron, snippets, context=context, breaks=breaks))
-    left, middle, right = st.columns([5, 3, 4], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
-        _noise_axis(neuron, reading)
-    with middle:
         _effects(index, neuron)
     with right:
         _neighbours(index, neuron)
+    _noise_axis(neuron, reading)
     _intervals(neuron, context, breaks)
     return [
         frame.File(
@@ -65,10 +64,10 @@ def first_neuron(index: NeuronIndex) -> starred.NeuronId:
 
 
 def _header(index: NeuronIndex, neuron: Neuron) -> None:
-    title, go = st.columns([3, 4], vertical_alignment="bottom")
+    title, go = st.columns([1, 4], vertical_alignment="bottom")
     with title:
         st.subheader(f"L{neuron.layer} / {neuron.neuron}", anchor=False)
-    with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
+    with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom", gap="xsmall"):
         _ways(index, neuron)
     st.html(f'<div style="font-size:1.05rem">{neuron_texts.description_html(neuron)}</div>')
     row = index.table().iloc[neuron.index]
@@ -83,9 +82,10 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
             " · ".join(facts),
-            help="Kurtosis: excess, 0 for a normal distribution; high: rare and strong. Noise share: part of the variance that is due "
-            "to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its 1-in-10,000 value. "
-            "Tail: the absolute value that one token in a thousand reaches; values here are in tails, raw values beside them.",
+            help="Kurtosis: excess, 0 for a normal distribution; high if it fires rarely and strongly. Noise share: part of the variance "
+            "that is due to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its "
+            "1-in-10,000 value. Tail: the absolute value that one token in a thousand reaches; values here are in tails, with the raw "
+            "ones beside them.",
         )
         if neuron.best_task is not None and neuron.best_auc is not None:
             words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
@@ -103,15 +103,15 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
 def _ways(index: NeuronIndex, neuron: Neuron) -> None:
     """Draw the ways to other neurons: previous, next, random, interesting, by number."""
     st.session_state["neuron_layer_box"], st.session_state["neuron_number_box"] = neuron.layer, neuron.neuron
-    st.number_input("Layer", 0, index.n_layers - 1, key="neuron_layer_box", on_change=_go_to_boxes, width=110)
-    st.number_input("Neuron", 0, index.d_mlp - 1, key="neuron_number_box", on_change=_go_to_boxes, width=130)
+    st.number_input("Layer", 0, index.n_layers - 1, key="neuron_layer_box", on_change=_go_to_boxes, width=85)
+    st.number_input("Neuron", 0, index.d_mlp - 1, key="neuron_number_box", on_change=_go_to_boxes, width=110)
     before, after = (neuron.index - 1) % index.n_neurons, (neuron.index + 1) % index.n_neurons
     opens = shared.open_neuron
     st.button("◀", key="neuron_previous", help="Previous neuron", on_click=opens, args=divmod(before, index.d_mlp))
     st.button("▶", key="neuron_next", help="Next neuron", on_click=opens, args=divmod(after, index.d_mlp))
     st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
     with st.popover("Interesting"):
-        st.caption("Neurons with the highest kurtosis: rare and strong.")
+        st.caption("Neurons with the highest kurtosis: they fire rarely and strongly.")
         table = index.table()
         rows = []
         for layer, number in index.interesting(50):
@@ -168,8 +168,7 @@ def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
     st.caption(
         f"Token {position + 1} of {len(values)}: {value_words(float(values[position]), neuron.tail)}, the green line in the "
-        "histogram. Click a token to move it; "
-        "same colours as in the lists below."
+        "histogram. Click another token to move the line. Colours are those of the lists below."
     )
     return reading, position
 
@@ -192,7 +191,7 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
         st.html(frame.facts([(f"{q:.5g}", value_words(value, neuron.tail)) for q, value in neuron.quantiles]))
     if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
-            st.caption("Test AUC of this neuron alone; below 0.5 it is high on the negative class.")
+            st.caption("Test AUC of this neuron alone; below 0.5, it is high on the negative class.")
             st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in neuron.tasks]))
 
 
@@ -203,19 +202,20 @@ def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         breaks = st.toggle("Line breaks", value=True, key="unit_breaks", bind="query-params")
-        words = "one scale for all lists, log(1 + 9 |v| / max):"
-        st.html(
-            frame.legend(in_tails(-neuron.scale, neuron.tail), in_tails(neuron.scale, neuron.tail), diverging=True, words=words)
-        )
-        st.caption("click a text to open all of it")
+        words = "Click a text to read all of it. Colour:"
+        ends = [in_tails(end, neuron.tail) for end in (-neuron.scale, neuron.scale)]
+        st.html(frame.legend(*ends, diverging=True, words=words), width="content")
     return (context if context in shared.CONTEXTS else "snippet"), breaks
 
 
 def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
-    st.markdown(f"**Noise axis** · your text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds")
     if reading is None:
         return
-    measured = st.toggle("Measure", key="unit_noise", bind="query-params", help="36 readings of the text: some seconds.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        words = f"**Noise axis** · the text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds each"
+        st.markdown(words, width="content")
+        why = "Reads the text 36 times, which takes some seconds."
+        measured = st.toggle("Measure", key="unit_noise", bind="query-params", help=why)
     if not measured:
         return
     axis = neurons.measure_noise(reading, neuron.layer, neuron.neuron)
@@ -231,7 +231,7 @@ def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
 
 
 def _effects(index: NeuronIndex, neuron: Neuron) -> None:
-    st.markdown("**What it writes** · tokens, approximately", help=frame.plain_markdown(index.EFFECT_NOTE))
+    st.markdown("**What it writes** · tokens, approximately")
     for title, effects in (("promoted", neuron.promoted), ("suppressed", neuron.suppressed)):
         st.caption(title)
         st.html(figures.effects_html([(effect.text, effect.score) for effect in effects]))

@@ -49,7 +49,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         _ranking(firings, table, reading, neuron, chosen_tokens)
     with right, st.container(border=True):
         value = next((one.normalised for one in firings if (one.layer, one.neuron) == neuron), 1.0)
-        _preview(index.neuron(*neuron), value, second)
+        _preview(index.neuron(*neuron), value)
     _heat_map(index, reading, firings, neuron, second)
     tokens = _token_table(reading, each)
     with st.expander(
@@ -65,13 +65,12 @@ def draw(index: NeuronIndex) -> list[frame.File]:
 
 def text_box() -> str:
     """Draw the box for the text and its examples, shared by all views; return the text."""
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    with left:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         label = f"Text, up to {neurons.LONGEST_TEXT:,} characters"
         text = url.text_area(neurons.TEXT, label, key="neurons_text", height=96, on_change=_forget_tokens)
-    with right, st.popover("Examples", width="stretch"):
-        for name, example in shared.EXAMPLES.items():
-            st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
+        with st.popover("Examples"):
+            for name, example in shared.EXAMPLES.items():
+                st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
     return text
 
 
@@ -142,13 +141,18 @@ def _strip(
     words = f"Colour: {_named(neuron)}" + (f" above, {_named(second)} below" if second else "") + ", value in tails"
     legend = frame.legend("−1", "+1", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.html(legend)
-        note = f"{len(reading.pieces)} tokens · click tokens to rank the neurons by them"
-        st.caption(f"{len(chosen)} of {note}" if chosen else note)
-        if chosen:
-            st.button("All tokens", key="neurons_all_tokens", on_click=_forget_tokens, type="tertiary")
+        st.html(legend, width="content")
         if second:
             st.button("End the comparison", key="neurons_end_compare", on_click=_end_comparison, type="tertiary")
+        else:
+            st.button(
+                "Compare with another", key="neurons_compare", on_click=_compare, args=(neuron,), type="tertiary",
+                icon=":material/compare:", help="Keep this neuron in the lower half of the tokens; then choose another one.",
+            )  # fmt: skip
+        note = f"{len(reading.pieces)} tokens · click tokens to rank the neurons by them"
+        st.caption(f"{len(chosen)} of {note}" if chosen else note, width="content")
+        if chosen:
+            st.button("All tokens", key="neurons_all_tokens", on_click=_forget_tokens, type="tertiary")
     token_picker(tokens, chosen, label="Tokens of the text", key="neurons_tokens", on_change=_pick_tokens)
 
 
@@ -173,12 +177,12 @@ def _end_comparison() -> None:
 
 
 def _ranking(firings: list[Firing], table: pd.DataFrame, reading: TextNeurons, neuron: NeuronId, chosen: list[int]) -> None:
-    on = (
-        "ranked by the mean over the chosen tokens; number and token: the strongest of them"
+    where = (
+        "ranked by their mean over the chosen tokens, shown at the strongest of these"
         if chosen
-        else "at its strongest token"
+        else "each at its strongest token"
     )
-    st.markdown(f"**Neurons by value in tails** ({on})")
+    st.markdown(f"**Neurons by value in tails** ({where})")
     rows = shared.firing_rows(firings, table, reading.pieces)
     neuron_rows(
         rows,
@@ -186,11 +190,10 @@ def _ranking(firings: list[Firing], table: pd.DataFrame, reading: TextNeurons, n
         key="neurons_ranking",
         on_choose=shared.choose_neuron,
         chosen=neuron_name(*neuron),
-        height=520,
     )
 
 
-def _preview(neuron: Neuron, value: float, second: NeuronId | None) -> None:
+def _preview(neuron: Neuron, value: float) -> None:
     """Draw a neuron beside the ranking; steering with it pushes the way that its value on the chosen tokens points."""
     st.html(f"<strong>L{neuron.layer} / {neuron.neuron}</strong> {neuron_texts.description_html(neuron)}")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -199,11 +202,6 @@ def _preview(neuron: Neuron, value: float, second: NeuronId | None) -> None:
         )
         steer_link(neuron.layer, neuron.neuron, sign=value, label="Steer")
         shared.star_button(neuron.layer, neuron.neuron, key="neurons_star")
-        if second is None:
-            st.button(
-                "Compare", key="neurons_compare", on_click=_compare, args=(neuron,),
-                icon=":material/compare:", help="Keep this neuron in the lower half of the tokens; then choose another one.",
-            )  # fmt: skip
     chart = figures.histogram(neuron, log=True, markers={})
     chart.update_layout(height=150)
     chart.update_yaxes(dtick=2)
@@ -214,8 +212,8 @@ def _preview(neuron: Neuron, value: float, second: NeuronId | None) -> None:
     st.html(neuron_texts.texts_html(neuron, neuron.bottom[:PREVIEW_TEXTS]))
 
 
-def _compare(neuron: Neuron) -> None:
-    st.query_params["compare"] = neuron_name(neuron.layer, neuron.neuron)
+def _compare(neuron: NeuronId) -> None:
+    st.query_params["compare"] = neuron_name(*neuron)
 
 
 def _heat_map(
@@ -233,7 +231,7 @@ def _heat_map(
         if names:
             flat = [shared.flat(index, starred.parse_neuron(name)) for name in names]
             chart = figures.heat_map(reading.pieces, [f"L{name}" for name in names], reading.normalised[:, flat].T)
-            frame.figure(chart, key="neurons_heat_figure", alt="Value / tail of the chosen neurons on every token")
+            frame.figure(chart, key="neurons_heat_figure", alt="Values in tails of the chosen neurons on every token")
 
 
 def _token_table(reading: TextNeurons, each: list[list[Firing]]) -> pd.DataFrame:

@@ -37,7 +37,7 @@ LINK = [
     url.choice("map_colour", "Colour", "layer", COLOURINGS),
     url.text("map_search", "Search", "", 100, empty=True),
     url.whole("map_neighbours", "Neighbours", 15, 2, 200),
-    url.number("map_min_dist", "Minimal distance", 0.1, 0.0, 0.99),
+    url.number("map_min_dist", "Minimum distance", 0.1, 0.0, 0.99),
     url.whole("map_seed", "Seed", 0, 0, 10_000),
     url.switch("unit_log", "log y", True),
     url.switch("unit_breaks", "Line breaks", True),
@@ -130,12 +130,18 @@ def firing_rows(firings: Sequence[Firing], table: pd.DataFrame, pieces: Sequence
             NeuronRow(
                 name,
                 firing.normalised / longest,
-                f"{firing.normalised:+.2f}",
-                pieces[firing.token].strip(),
-                neurons.words_of(row),
+                f"{firing.normalised:+.2f}".replace("-", "−"),
+                pieces[firing.token].strip() or "␣",
+                _side_first(neurons.words_of(row), low=firing.normalised < 0),
             )
         )
     return rows
+
+
+def _side_first(words: str, *, low: bool) -> str:
+    """Return a neuron's description with what it says of the side that fires in front, as a list cuts long ones."""
+    parts = words.split(" · ")
+    return " · ".join(sorted(parts, key=lambda part: not (low and part.startswith("low: "))))
 
 
 def star_button(layer: int, neuron: int, *, key: str) -> None:

@@ -23,7 +23,7 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
 
 
 def _count(seen: int | None) -> str:
-    return f"{seen / 1e6:.1f} M activations" if seen else "not recorded"
+    return f"{seen / 1e6:,.1f} M activations" if seen else "not recorded"
 
 
 def _loss(glp: GlpFacts, evaluate: Json) -> str:
@@ -38,15 +38,17 @@ def _delta(evaluate: Json) -> str:
     delta = evaluate.get("delta_lm", {})
     if "glp" not in delta:
         return f"not measured: run {workspace_facts.command('evaluate')}"
-    others = f"Gaussian mean +{delta['gaussian_mean']:.2f}, mean ablation +{delta['mean_ablation']:.2f}"
-    return f"+{delta['glp']:.3f} nats LM loss at noise level 0.5 ({others})"
+    others = f"Gaussian prior {delta['gaussian_mean']:.2f}, mean ablation {delta['mean_ablation']:.2f}"
+    return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others})"
 
 
 def _speed(bench: Json) -> str:
     times = bench.get("projection", {}).get("fast", {})
     if not times:
         return "not measured: run make bench"
-    speeds = ", ".join(f"{ratio:.1f}× at batch {batch}" for batch, ratio in times.items() if batch in ("1", "16", "1024"))
+    speeds = ", ".join(
+        f"{ratio:.0f} × at batch {int(batch):,}" for batch, ratio in times.items() if batch in ("1", "16", "1024")
+    )
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)
-    return f"projection {speeds}, against a plain implementation" + (f" ({where})" if where else "")
+    return f"projection is faster than a plain implementation by {speeds}" + (f" ({where})" if where else "")

@@ -1,6 +1,7 @@
-"""Neurons that a person can read: those whose descriptions are truest on held-out texts, each a link to its page."""
+"""Readable neurons: those whose descriptions are truest on held-out texts, each a link to its page."""
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -8,6 +9,9 @@ from dashboard.service import neurons, resources
 from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
+
+if TYPE_CHECKING:
+    from glp_core.neuron_index.neuron_data import ReadableSide
 
 SHOWN = 10
 
@@ -26,15 +30,24 @@ def _list() -> None:
         sides = neurons.index().most_readable(SHOWN)
     if not sides:
         return
-    frame.heading("Neurons that a person can read")
+    frame.heading("Readable neurons")
+    st.caption(
+        "Each description was tested on texts that it was not made from. *Right*: how many of the tokens that it names make the neuron "
+        "fire. *Found*: how many of the tokens that make it fire it names."
+    )
     for column, part in zip(st.columns(2, gap="large"), (sides[::2], sides[1::2]), strict=True):
         with column:
             for side in part:
-                name, evidence = neuron_name(side.layer, side.neuron), side.evidence
-                query = {"view": "unit", "layer": str(side.layer), "unit": str(side.neuron)}
-                label = f"**L{name}**, {side.side}: {frame.plain_markdown(evidence.words)}"
-                st.page_link("../pages/neurons.py", label=label, icon=":material/hub:", query_params=url.kept(query))
-                st.caption(
-                    f"Of {evidence.named:,} held-out tokens that this names, {evidence.precision:.0%} make it fire; of {evidence.firing:,} "
-                    f"that make it fire, this names {evidence.recall:.0%}."
-                )
+                _link(side)
+
+
+def _link(side: "ReadableSide") -> None:
+    name, evidence = neuron_name(side.layer, side.neuron), side.evidence
+    query = {"view": "unit", "layer": str(side.layer), "unit": str(side.neuron)}
+    way = "positive" if side.side == "high" else "negative"
+    label = f"**L{name}** turns strongly {way}: {frame.plain_markdown(evidence.words)}"
+    with st.container(gap=None):
+        st.page_link("../pages/neurons.py", label=label, icon=":material/hub:", query_params=url.kept(query))
+        st.caption(
+            f"right {evidence.precision:.0%} of {evidence.named:,} tokens · found {evidence.recall:.0%} of {evidence.firing:,}"
+        )

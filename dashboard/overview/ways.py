@@ -1,5 +1,6 @@
 """The ways from the Overview into the pages: one story in five clicks, and an example of each page; links that carry state."""
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import streamlit as st
@@ -8,6 +9,7 @@ from dashboard.service import workspace_facts
 from dashboard.service.neurons import task_title
 from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
+from glp_core.errors import GlpError
 from glp_core.files import Json
 
 STEP_WIDTH, CARD_WIDTH = 178, 304
@@ -30,14 +32,14 @@ CARDS = (
     Card(
         "steering",
         "Steer side by side",
-        "Push the model towards a concept, raw and projected back by the prior: what each push does to the text, token by token.",
+        "Push the model towards a concept, with and without the prior, and see token by token what each push does to the text.",
         ":material/tune:",
         {},
     ),
     Card(
         "steering",
         "Steer a conversation",
-        "The same push on a chat answer, with the norm-restored baseline as a fourth column.",
+        "The same push on an answer in a chat, with the norm-restored baseline as a fourth column.",
         ":material/forum:",
         {
             "steering_mode": "chat",
@@ -50,7 +52,7 @@ CARDS = (
     Card(
         "neurons",
         "Browse meta-neurons",
-        "Hidden neurons of the prior: which of them fire on a text, and on what else?",
+        "Hidden neurons of the prior: which ones fire on a text, and what else do they fire on?",
         ":material/hub:",
         {},
     ),
@@ -71,7 +73,7 @@ CARDS = (
     Card(
         "manifold",
         "Measure manifold distance",
-        "How far a text's or a steered token's activation is from real ones.",
+        "How far the activations of a text, or of a steered token, are from real ones.",
         ":material/scatter_plot:",
         {},
     ),
@@ -84,17 +86,11 @@ def story() -> list[Card]:
         Card(
             "steering",
             "Steer",
-            "Press Run: one prompt, written as it is, pushed, and pushed along the manifold.",
+            "Press Run: the same prompt three times, written freely, pushed, and pushed along the manifold.",
             ":material/tune:",
             {},
         ),
-        Card(
-            "steering",
-            "Push harder",
-            "A harder push, run at once: raw text falls apart, text on the manifold holds.",
-            ":material/bolt:",
-            {"steering_strength": "1.4", "steering_live": "true"},
-        ),
+        _harder(),
         _neuron(),
         Card(
             "manifold",
@@ -106,11 +102,58 @@ def story() -> list[Card]:
         Card(
             "scaling",
             "See the law",
-            "More compute, a better prior: by how much, and what it buys.",
+            "More compute makes a better prior: by how much, and what that buys.",
             ":material/show_chart:",
             {},
         ),
     ]
+
+
+def _harder() -> Card:
+    """Return the step to where raw text breaks and text on the manifold holds best, as `strengths` measured it."""
+    title, icon, measured = "Push harder", ":material/bolt:", _holding()
+    if measured is None:
+        words = "Raise the strength and press Run again: raw text falls apart first."
+        return Card("steering", title, words, icon, {})
+    direction, strength, raw, walk, n = measured
+    words = (
+        f"{direction}, strength {strength:g}, run at once. In tests {_count(round(raw * n))} of {n} raw texts broke there, and "
+        f"{_count(round(walk * n))} of those that walked the manifold."
+    )
+    query = {"steering_direction": direction, "steering_strength": f"{strength:g}", "steering_live": "true"}
+    return Card("steering", title, words, icon, query)
+
+
+class Holding(NamedTuple):
+    """A push at which raw texts break and walked ones hold."""
+
+    direction: str
+    """Its title."""
+    strength: float
+    raw: float
+    """Share of broken texts, as for walk."""
+    walk: float
+    n: int
+    """Texts of each arm."""
+
+
+def _holding() -> Holding | None:
+    """Return the push where the most raw texts break while walked ones hold, gain the concept and stay fluent; None if not measured."""
+    titles = {facts.name: facts.title for facts in workspace_facts.directions()}
+    best, found = 0.0, None
+    with suppress(GlpError, KeyError, TypeError, ValueError, AttributeError):  # damaged: the step does without numbers
+        for name, entry in (workspace_facts.report("strengths") or {}).get("directions", {}).items():
+            raw_rows, walk_rows = (entry["arms"][arm]["rows"] for arm in ("raw", "walk"))
+            for raw, walk in zip(raw_rows, walk_rows, strict=True):
+                worth = float(raw["broken"] * (1 - walk["broken"]) * walk["gain"] * walk["fluency"])
+                if worth > best and name in titles:
+                    best = worth
+                    found = Holding(titles[name], float(raw["strength"]), raw["broken"], walk["broken"], int(entry["n"]))
+    return found
+
+
+def _count(number: int) -> str:
+    return str(number) if number else "none"
 
 
 def _neuron() -> Card:
@@ -122,9 +165,8 @@ def _neuron() -> Card:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})
     best = chosen["glp"]
     name = f"L{neuron_name(best['layer'], best['unit'])}"
-    task = chosen.get("title") or task_title(chosen["task"])
     words = (
-        f"{name} alone tells the two classes of “{task}” apart with an AUC of {best['auc']:.2f}: which texts does it fire on?"
+        f"{name} alone detects “{task_title(chosen['task'])}” with an AUC of {best['auc']:.2f}. Which texts does it fire on?"
     )
     query = {"view": "unit", "layer": str(best["layer"]), "unit": str(best["unit"])}
     return Card("neurons", title, words, icon, query)
@@ -139,7 +181,7 @@ def draw(card: Card, *, number: int | None = None) -> None:
     if not (workspace_facts.ROOT / "pages" / f"{card.page}.py").is_file():
         return
     title = card.title if number is None else f"{number}. {card.title}"
-    with st.container(border=True, width=STEP_WIDTH if number else CARD_WIDTH):
+    with st.container(border=True, width=STEP_WIDTH if number else CARD_WIDTH, height="stretch"):
         st.page_link(
             f"../pages/{card.page}.py", label=f"**{title}**", icon=card.icon, query_params=url.kept(card.query) or None
         )

@@ -1,11 +1,16 @@
-"""A meta-neuron's write direction as a direction to steer along: named unit:<layer>/<neuron>, made when it is asked for, never stored."""
+"""A meta-neuron's write direction as a direction to steer along, made when it is asked for, never stored.
+
+Its name is unit:<layer>/<neuron>, its title neuron L<layer>/<neuron>.
+"""
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from dashboard.service import workspace_facts
 from dashboard.widgets import starred
@@ -17,13 +22,18 @@ if TYPE_CHECKING:
     from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
 
-PREFIX = "unit:"
+PREFIX, TITLE = "unit:", "neuron L"
 HOW = "Where the meta-neuron pushes the denoised activation, carried linearly through the GLP's output."
 
 
 def name_of(layer: int, neuron: int) -> str:
-    """Return the name of a neuron's direction, which is its title too."""
+    """Return the name of a neuron's direction."""
     return f"{PREFIX}{starred.neuron_name(layer, neuron)}"
+
+
+def title_of(name: str) -> str:
+    """Return what pages and addresses call the direction of that name."""
+    return f"{TITLE}{name.removeprefix(PREFIX)}"
 
 
 def asked(key: str) -> list[DirectionFacts]:
@@ -32,11 +42,16 @@ def asked(key: str) -> list[DirectionFacts]:
     A name of no neuron of this GLP is not taken.
     """
     remembered = f"{key}_unit"
-    for name in (st.session_state.get(key), st.query_params.get(key)):
-        if is_neuron(name) and _is_there(str(name)):
+    for title in (st.session_state.get(key), st.query_params.get(key)):
+        name = str(title).replace(TITLE, PREFIX, 1)
+        if is_neuron(name) and _is_there(name):
             st.session_state[remembered] = name
+            if title == name:  # an address from when titles were names
+                with suppress(StreamlitAPIException):
+                    st.query_params[key] = title_of(name)
+                    st.rerun()
     name = st.session_state.get(remembered)
-    return [DirectionFacts(name, name, math.nan, HOW)] if name else []
+    return [DirectionFacts(name, title_of(name), math.nan, HOW)] if name else []
 
 
 def is_neuron(name: object) -> bool:
@@ -68,4 +83,6 @@ def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
 
     vector = torch.as_tensor(write_direction(glp, *starred.parse_neuron(name.removeprefix(PREFIX)))).float()
     unknown = torch.full_like(vector, math.nan)
-    return Direction(name, name, vector, workspace.layer, workspace.median_norm, math.nan, HOW, 0, 0, unknown, math.nan)
+    return Direction(
+        name, title_of(name), vector, workspace.layer, workspace.median_norm, math.nan, HOW, 0, 0, unknown, math.nan
+    )

@@ -62,9 +62,9 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
     push = f"{request.strength:+.2g} × median norm"
     noise, walk = f"noise {request.noise_level:g}", request.walk_numbers
     subtitles = {
-        "unsteered": "as the model writes",
+        "unsteered": "no push",
         "raw": push,
-        "walk": f"{push}, in {walk.pushes}" if walk else f"{push}, in parts",
+        "walk": f"{push}, in {walk.pushes} parts" if walk else f"{push}, in parts",
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",
@@ -125,9 +125,9 @@ def legend(colour: str) -> str:
         return frame.legend("1, typical", f"{FAR:g} or more, far", words="Manifold distance")
     if colour == "surprise":
         return frame.legend(
-            "0", f"{SURPRISING:g} nats or more", words="Surprise of the unsteered model (while writing, of the column's own)"
+            "0", f"{SURPRISING:g} nats or more", words="Surprise of the unsteered model (while a column is written: its own)"
         )
-    return '<div class="glp-legend">Hover a token for its numbers.</div>'
+    return '<div class="glp-legend">Hover over a token for its numbers.</div>'
 
 
 def chart(comparison: Comparison) -> go.Figure:
@@ -141,7 +141,7 @@ def chart(comparison: Comparison) -> go.Figure:
     figure.update_xaxes(range=[0.5, comparison.request.max_tokens + 0.5])
     figure.update_yaxes(rangemode="tozero")
     if comparison.band:
-        charts.shade(figure, *comparison.band, words="90% of real tokens")
+        charts.shade(figure, *comparison.band, words="90% of real tokens", at="bottom right", shift=-16)
     return figure
 
 

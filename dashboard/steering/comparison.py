@@ -53,17 +53,15 @@ class Column:
 
     @property
     def repetition(self) -> float:
-        """Share of bigrams that occurred before; nan for fewer than two tokens."""
+        """Share of bigrams that occurred before, 0 when there is none."""
         return self._repeated(2)
 
     @property
     def repeated_tokens(self) -> float:
-        """Share of tokens that occurred before; nan without a token."""
+        """Share of tokens that occurred before, 0 when there is none."""
         return self._repeated(1)
 
     def _repeated(self, n: int) -> float:
-        if len(self.tokens) < n:
-            return math.nan
         return repeated_share([token.token for token in self.tokens], n)
 
     @property

@@ -19,7 +19,7 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
     """Draw everything that a run depends on, and Run, Stop and Live."""
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     with left:
-        st.text_area("Prompt", params["prompt"].default, height=68, placeholder="Words to go on from", **params["prompt"].bound)
+        st.text_area("Prompt", params["prompt"].default, height=68, placeholder="Text to continue", **params["prompt"].bound)
     with right:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             _mode(params)
@@ -32,7 +32,7 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
         _direction(params, directions)
     with right:
         _strength(params, directions)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
         _projection(params)
         number, width = st.number_input, 95
         number("Tokens", 1, examples.MOST_TOKENS, params["max_tokens"].default, 16, width=width, **params["max_tokens"].bound)
@@ -53,7 +53,7 @@ def without_directions() -> None:
         "show your concept, 0 for others, a few dozen of each. Then run:"
     )
     st.code(workspace_facts.command("direction texts.csv --name my-concept"), language="bash")
-    st.markdown("Or make those of the probing tasks and the personas, twelve in all, for this workspace's model:")
+    st.markdown("Or make twelve from the probing tasks and from personas, for this workspace's model:")
     st.code(workspace_facts.command("directions"), language="bash")
     st.markdown("A meta-neuron's write direction needs no texts: open one on the Meta-neurons page and choose Steer.")
 
@@ -103,7 +103,7 @@ def _live(params: Params) -> None:
         if st.session_state[params["live"].key]:
             st.session_state[key] = min(LIVE_TOKENS, st.session_state.get(key, params["max_tokens"].default))
 
-    words = f"Runs again whenever a control changes, with {LIVE_TOKENS} tokens."
+    words = f"Runs again whenever a control changes, with at most {LIVE_TOKENS} tokens."
     st.toggle("Live", params["live"].default, help=words, on_change=shorten, **params["live"].bound)
 
 
@@ -142,7 +142,7 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
     def caption() -> None:
         measured = strength.measured_words(direction, value)
-        sentences = [] if zones is None or zones.recommended is None else [f"Recommended: {zones.recommended:g}."]
+        sentences = [] if zones is None or zones.recommended is None else [f"Recommended up to {zones.recommended:.1f}."]
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
             hover = frame.plain_markdown(measured) if sentences and measured else None
@@ -158,7 +158,7 @@ def _name(directions: Sequence[DirectionFacts], title: object) -> str:
 def _projection(params: Params) -> None:
     """Draw the choice of a projection and the two numbers that make it."""
     param = params["projection"]
-    projection = st.selectbox("Projection", tuple(request.PROJECTIONS), width=170, **param.bound)
+    projection = st.selectbox("Projection", tuple(request.PROJECTIONS), width=165, **param.bound)
     if projection == "walk":
         _walk(params)
     elif projection != "norm-restored":
@@ -168,21 +168,19 @@ def _projection(params: Params) -> None:
 def _walk(params: Params) -> None:
     noise, pushes, walk = params["walk_noise"], params["pushes"], params["walk"]
     if walk.default == request.TUNED:
-        words = (
-            "tuned: short pushes go one way, long ones another, as was best on other texts; own numbers: the same way for all."
-        )
-        walk_by = st.selectbox("Walk", (request.TUNED, request.OWN_NUMBERS), width=140, help=words, **walk.bound)
+        words = "tuned: by the length of the push, as was best on other texts; own numbers: the same for every push."
+        walk_by = st.selectbox("Walk", (request.TUNED, request.OWN_NUMBERS), width=130, help=words, **walk.bound)
         if walk_by == request.TUNED:
             return
-    words = "Noise that each small push is given before the GLP takes it away again, 0 to 1."
+    words = "Noise added after each small push, which the GLP then removes; 0 to 1."
     st.number_input("Noise level", 0.0, 1.0, noise.default, 0.05, width=115, help=words, **noise.bound)
-    words = "Parts that the whole push is cut into."
+    words = "How many parts the push is cut into."
     st.number_input("Pushes", 1, examples.MOST_PUSHES, pushes.default, width=105, help=words, **pushes.bound)
 
 
 def _noise_level(params: Params) -> None:
     param = params["noise_level"]
-    words = "Noise that the pushed activation is given before the prior takes it away, 0 to 1."
+    words = "Noise added to the pushed activation, which the prior then removes; 0 to 1."
     st.number_input("Noise level", 0.0, 1.0, param.default, 0.05, width=115, help=words, **param.bound)
 
 
@@ -205,7 +203,7 @@ def _more(params: Params) -> None:
             st.number_input("Steps", 1, 100, params["steps"].default, width=95, **params["steps"].bound)
     names = [prior.name for prior in priors.listed()]
     if len(names) > 1:
-        words = "The GLP that projects. Distances keep the first one's."
+        words = "The GLP that projects. Distances are always measured by the workspace's own."
         st.selectbox("Prior", names, help=words, **params["prior"].bound)
     st.segmented_control(
         "Colour tokens by", request.COLOURINGS, default=params["colour"].default, required=True, **params["colour"].bound

@@ -50,7 +50,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "strength": url.number("steering_strength", "Strength", first.strength, -3.0, 3.0),
         "projection": url.choice("steering_projection", "Projection", "walk", tuple(PROJECTIONS)),
         "walk": url.choice("steering_walk", "Walk", walks[0], walks),
-        "walk_noise": url.number("steering_walk_noise", "Noise of a push", walk.noise_level, 0.0, 1.0),
+        "walk_noise": url.number("steering_walk_noise", "Noise level of the walk", walk.noise_level, 0.0, 1.0),
         "pushes": url.whole("steering_pushes", "Pushes", walk.pushes, 1, MOST_PUSHES),
         "hold": url.number("steering_hold", "Held share", walk.hold, 0.0, 1.0),
         "noise_level": url.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),

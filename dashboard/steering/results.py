@@ -10,6 +10,7 @@ from dashboard.steering import board, export
 from dashboard.steering.run import SteeringRun, error, keep
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
+from dashboard.widgets.copy_button import copy_button
 from glp_core.errors import GlpError
 
 CHART_WORDS = "Manifold distance by token, one line for each column, the range of real tokens shaded."
@@ -59,7 +60,7 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
     elif job.error is not None:
         raise job.error
     elif job.state == "stopped":
-        words = "Stopped. The text so far stays; log-probability and concept are read when a run has finished."
+        words = "Stopped. The text so far is kept; log-probability and concept are measured when a run has finished."
         places.note.info(words, icon=":material/stop_circle:")
     if not comparison.started:
         return
@@ -70,8 +71,7 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
         places.verdict.html(board.verdict_html(line))
     with places.legend.container(horizontal=True, vertical_alignment="center"):
         st.html(board.legend(colour), width="content")
-        with st.popover("Copy", icon=":material/content_copy:"):
-            st.code(export.as_text(comparison), language=None, wrap_lines=True)
+        copy_button(export.as_text(comparison), key="steering_copy", label="Copy texts")
     with places.chart:
         if comparison.band:
             frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)

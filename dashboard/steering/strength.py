@@ -78,7 +78,9 @@ def meaning(direction: str, strength: float) -> str:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
     share = {0.0: f"below all {n:,}", 1.0: f"beyond all {n:,}"}.get(percentile, f"beyond {percentile:.1%} of {n:,}")
-    return f"{scale.deviations(strength):+.1f} standard deviations of real activations along it, {share} real tokens."
+    return (
+        f"This push: {scale.deviations(strength):+.1f} standard deviations of real activations along it, {share} real tokens."
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
@@ -108,7 +110,7 @@ def _near(report: Json, direction: str, strength: float) -> str:
     measured = sorted({row["strength"] for row in rows if row["strength"] != 0})
     nearest = min(measured, key=lambda one: abs(one - strength))
     if abs(nearest - strength) > NEAR:
-        return f"Texts were measured at strengths {measured[0]:g} to {measured[-1]:g} of this direction, not here."
+        return f"Measured along this direction at strengths {measured[0]:g} to {measured[-1]:g}, not here."
     by_arm = {row["arm"]: row for row in rows if row["strength"] == nearest or row["arm"] == "unsteered"}
     arms = [arm for arm in SHOWN if arm in by_arm]
     if not {"unsteered", "raw"} <= set(arms) or len(arms) < 3:

@@ -20,6 +20,7 @@ SHOWS = 0.1
 CLEAR = 0.9
 """Probability of the concept from which nothing much can be added to it."""
 NAMES = {
+    "unsteered": "unsteered",
     "raw": "raw",
     "walk": "the walk",
     "glp": "the paper's projection",
@@ -39,11 +40,16 @@ class Verdict(NamedTuple):
 
 
 def verdict(comparison: Comparison) -> Verdict | None:
-    """Return what happened, or None while a text or its reading is missing."""
+    """Return what happened, or None while a text is written or has not been read."""
     columns = list(comparison.columns.values())[:3]
-    if len(columns) < 3 or not comparison.finished or not all(column.tokens for column in columns):
+    if len(columns) < 3 or not comparison.finished:
         return None
     plain, raw, projected = columns
+    empty = [NAMES[column.arm] for column in columns if not column.tokens]
+    if empty:
+        return Verdict(
+            f"{_capital(' and '.join(empty))} ended at once, without a word: try another prompt.", _numbers(comparison)
+        )
     if comparison.request.strength == 0:
         return Verdict("Strength 0 pushes nowhere: the three texts are the same.", _numbers(comparison))
     return Verdict(_judgement(comparison, plain, raw, projected), _numbers(comparison))
@@ -75,8 +81,8 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
         return f"Raw and {name} both hold; no probe says how far they move along this direction."
     if max(raw_gain, gain) < SHOWS:
         if _already(comparison, plain):
-            return "The unsteered text is there already: another prompt would show more."
-        return "The push does not show yet: raise the strength."
+            return "The unsteered text is there already: another prompt will show more."
+        return "The push has no visible effect yet: raise the strength."
     if gain >= raw_gain + SHOWS:
         return f"{_capital(name)} moves further {way} the concept than raw, and both hold."
     if raw_gain >= gain + SHOWS:
@@ -85,7 +91,7 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
         return f"Both move {way} the concept; {name} repeats itself less than raw."
     if repeats_more >= SHOWS:
         return f"Projection lost here: both move {way} the concept, and {name} repeats itself more than raw."
-    return f"Raw and {name} both hold and move alike {way} the concept: projection makes little difference here."
+    return f"Raw and {name} both hold and move about equally far {way} the concept: projection makes little difference here."
 
 
 def _way(comparison: Comparison) -> str:
@@ -118,7 +124,7 @@ def _numbers(comparison: Comparison) -> str:
     plainly = f"unsteered {plain.repeated_tokens:.0%}"
     sentences = [f"Raw repeats {steered[0].repeated_tokens:.0%} of its tokens, {repeated}, {plainly}."]
     if not math.isnan(plain.concept):
-        concepts = [f"{NAMES[column.arm]} {column.concept:.2f}" for column in steered]
+        concepts = [f"{NAMES[column.arm]} {column.concept:.2f}" for column in steered if column.tokens]
         sentences.append(f"Concept “{comparison.request.title}”: {', '.join(concepts)}, unsteered {plain.concept:.2f}.")
     odd = [column for column in steered if column.log_probability <= UNLIKELY]
     if odd:

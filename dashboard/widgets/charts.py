@@ -107,12 +107,15 @@ def layout(
 
 
 def shade(
-    figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "", at: str = "top left"
+    figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "", at: str = "top left", shift: int = 0
 ) -> go.Figure:
-    """Shade the y range low to high across the whole figure, with a few words at one of its corners; return the figure."""
-    figure.add_hrect(
-        y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation_text=words, annotation_position=at
-    )
+    """Shade the y range low to high across the whole figure, with a few words at one of its corners; return the figure.
+
+    Args:
+        shift: pixels by which the words stand higher.
+    """
+    note = {"text": words, "yshift": shift}
+    figure.add_hrect(y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation=note, annotation_position=at)
     return figure
 
 

@@ -17,6 +17,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.widgets import charts, url
+from dashboard.widgets.copy_button import copy_button
 from glp_core.errors import GlpError
 
 STYLE = """
@@ -31,6 +32,7 @@ STYLE = """
 [data-testid=stHeading] h1{padding:.2rem 0 .5rem;font-size:2.1rem}
 [data-testid=stStatusWidget] button{display:none}
 [data-testid=stPageLink] a{padding-left:0;padding-right:0}
+[data-testid=stPageLink] p{white-space:normal}
 [data-testid=stHeading] h2{font-size:1.35rem;padding:.6rem 0 .3rem}
 [data-testid=stCaptionContainer]{opacity:.78!important}
 [data-testid=stCaptionContainer] p{color:inherit;opacity:1}
@@ -86,9 +88,11 @@ def heading(words: str) -> None:
 
 def share(page: str, values: Mapping[str, object]) -> None:
     """Draw the Share menu: the page's address with these query parameters, to copy."""
+    link = url.page_link(page, values)
     with st.popover("Share", icon=":material/share:"):
-        st.caption("This address opens the page in the same state.")
-        st.code(url.page_link(page, values), language=None, wrap_lines=True)
+        st.caption("This address opens the page as it is now.")
+        st.code(link, language=None, wrap_lines=True)
+        copy_button(link, key=f"share_{page}")
 
 
 def download(files: Sequence[File], *, key: str) -> None:

@@ -14,7 +14,7 @@ STRENGTH = 1.0
 def steer_link(layer: int, neuron: int, *, sign: float = 1.0, label: str = "Steer with this neuron") -> None:
     """Draw the way to the Steering page with the neuron's write direction; below 0, `sign` lets it push the other way."""
     query = {
-        "steering_direction": f"unit:{neuron_name(layer, neuron)}",
+        "steering_direction": f"neuron L{neuron_name(layer, neuron)}",
         "steering_strength": f"{math.copysign(STRENGTH, sign):g}",
     }
     words = "Opens Steering with the direction that this neuron writes."

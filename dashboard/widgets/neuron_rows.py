@@ -41,7 +41,7 @@ _CSS = """
 .rows button[aria-selected="true"] { background: var(--st-secondary-background-color);
   box-shadow: inset 3px 0 0 var(--st-primary-color); }
 .rows button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
-.name { flex: 0 0 4.2rem; } .bar { flex: 0 0 4.5rem; } .number { flex: 0 0 3.2rem; } .token { flex: 0 0 6rem; }
+.name { flex: 0 0 3.9rem; } .bar { flex: 0 0 3.5rem; } .number { flex: 0 0 3rem; } .token { flex: 0 0 5.2rem; }
 .words { flex: 1 1 0; min-width: 0; }
 @container (max-width: 480px) {
   .rows button { flex-wrap: wrap; } .token { flex: 1 1 4rem; min-width: 0; } .words { flex: 1 0 100%; padding-left: .1rem; }

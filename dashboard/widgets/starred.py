@@ -65,7 +65,7 @@ def list_rows(neurons: Sequence[NeuronId], table: pd.DataFrame) -> pd.DataFrame:
     """Return the listed neurons' rows of the index table, in the list's order; neurons that the index lacks are left out."""
     by_neuron = table.set_index(["layer", "unit"], drop=False)
     present = by_neuron.reindex([neuron for neuron in neurons if neuron in by_neuron.index])
-    return present[list(EXPORTED)].reset_index(drop=True)
+    return present[list(EXPORTED)].reset_index(drop=True).rename(columns={"unit": "neuron"})
 
 
 def safe_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def as_csv(table: pd.DataFrame) -> str:
 
 def as_json(name: str, table: pd.DataFrame) -> str:
     """Return a list as JSON, text unchanged."""
-    return json.dumps({"name": name, "units": json.loads(table.to_json(orient="records"))}, indent=1, ensure_ascii=False)
+    return json.dumps({"name": name, "neurons": json.loads(table.to_json(orient="records"))}, indent=1, ensure_ascii=False)
 
 
 def neuron_json(neuron: "Neuron") -> str:

@@ -36,11 +36,11 @@ def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
 
 def test_the_evidence_is_one_question_at_a_time(open_page):
     page = open_page("manifold?manifold_view=Evidence&manifold_evidence=Detection")
-    page.get_by_role("heading", name="What gets detected?").wait_for()
+    page.get_by_role("heading", name="Which off-manifold activations are detected?").wait_for()
     check_headings(page)
     page.get_by_role("radio", name="Scorecard").click()
-    page.get_by_text("Scorecard: is it like the real ones?").wait_for()
-    assert page.get_by_text("What gets detected?").count() == 0
+    page.get_by_text("Are its activations like real ones?").wait_for()
+    assert page.get_by_text("Which off-manifold activations are detected?").count() == 0
     assert "manifold_evidence=Scorecard" in page.url
 
 

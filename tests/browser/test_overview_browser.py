@@ -37,14 +37,14 @@ def test_the_name_of_the_overview_is_an_address_and_its_links_keep_their_state(o
     page.get_by_role("heading").get_by_text("This workspace").first.wait_for()
     check_headings(page)
     page.get_by_role("link", name="4. See the distance").click()
-    page.get_by_text("The example is filled in").wait_for()
+    page.get_by_text("An example is filled in").wait_for()
     assert "manifold_view=Strength" in page.url
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_captions_and_the_primary_button_can_be_read(open_page, dark):
     page = open_page("manifold", dark=dark)
-    caption = page.get_by_test_id("stCaptionContainer").filter(has_text="This finds activations").first
+    caption = page.get_by_test_id("stCaptionContainer").filter(has_text="This judges activations").first
     caption.wait_for()
     back = page.get_by_test_id("stApp").evaluate("node => getComputedStyle(node).backgroundColor")
     opacity = float(caption.evaluate("node => getComputedStyle(node).opacity"))

@@ -63,6 +63,10 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
 
     page.get_by_role("button", name="Share", exact=True).click()
     link = page.locator("[data-testid=stPopoverBody] code").inner_text()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_test_id("stPopoverBody").get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_text("Copied", exact=True).wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == link
     again = open_page(link.split("/", 3)[3])
     again.wait_for_function("document.querySelector('.st-key-steering_prompt textarea')?.value == 'The weather was'")
     again.wait_for_selector("[data-run=done]")  # the texts come back without a press

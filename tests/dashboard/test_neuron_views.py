@@ -60,7 +60,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_the_text_is_still_there():
 def test_listed_rows_keep_the_order_of_the_list_and_leave_out_strangers():
     table = neuron_fakes.FakeIndex().table()
     rows = starred.list_rows([(1, 3), (9, 9), (0, 4)], table)
-    assert list(zip(rows["layer"], rows["unit"], strict=True)) == [(1, 3), (0, 4)]
+    assert list(zip(rows["layer"], rows["neuron"], strict=True)) == [(1, 3), (0, 4)]
 
 
 def test_a_neuron_as_json_holds_its_texts_and_null_where_nothing_is_kept():

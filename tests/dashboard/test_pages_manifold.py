@@ -75,7 +75,7 @@ def figures(at):
         ("manifold_view", "junk", "View is 'junk', wanted one of: Text, Strength"),
         ("manifold_plane", "x", "Plane is 'x', wanted one of: PCA, UMAP"),
         ("manifold_steps", "3", "Steps is '3', wanted one of: 1, 2, 4"),
-        ("manifold_map_text", "perhaps", "Own text is 'perhaps', wanted true or false"),
+        ("manifold_map_text", "perhaps", "Your text is 'perhaps', wanted true or false"),
         ("manifold_direction", "unit:9999/999999", "Direction is 'unit:9999/999999', wanted one of"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_text_is_measured_and_coloured_and_the_first_token_is_not(workspace):
     assert "<script>" not in strip
     assert "the first token is never scored" in strip
     assert "of real activations" in strip
-    assert "tokens lie beyond 95% of real ones" in said(at)
+    assert "farther off than 95% of real ones" in said(at)
     assert figures(at)[0]["data"][0]["name"] == f"{reference_size(workspace):,} real activations"
 
 
@@ -124,7 +124,7 @@ def test_the_log_likelihood_shows_its_standard_error(workspace):
 
 def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     at = open_page(manifold_view="Strength", manifold_prompts="8")
-    assert "press Run" in said(at)
+    assert "Press Run" in said(at)
     assert at.button(key="manifold_stop").disabled and not at.button(key="manifold_run").disabled
     at.button(key="manifold_run").click().run()
     assert "8 prompts" in said(at)
@@ -239,7 +239,7 @@ def test_a_zone_that_was_not_found_is_not_drawn():
     assert manifold_figures.zone_edges(None) is None
     assert manifold_figures.zone_edges(zones_report(broken=None)) == [1.5]
     assert manifold_figures.zone_edges(zones_report(drifting=None)) == []
-    assert "outside the distances that were seen" in strength_view.zone_words(zones_report(broken=None))
+    assert "beyond the distances that were seen" in strength_view.zone_words(zones_report(broken=None))
 
 
 def test_matching_by_concept_reads_the_raw_pushes_between_their_strengths_and_says_where_there_is_none():
@@ -279,7 +279,7 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "Paper's projection", "Prompted"]
     assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top
     rows = at.dataframe[0].value
-    assert rows["the walk against raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
+    assert rows["walk vs raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):

@@ -163,7 +163,7 @@ def test_starred_neurons_are_in_the_url_and_come_back_from_it(fakes):
 
 def test_an_empty_list_offers_the_most_interesting_neurons(fakes):
     at = open_page(view="lists")
-    assert "Nothing is starred yet" in at.info[0].value
+    assert "No neuron is starred yet" in at.info[0].value
     next(button for button in at.button if button.label == "Star the ten most interesting neurons").click().run()
     assert not at.exception
     assert at.query_params["stars"].startswith("1/29,1/28") and "10 neurons" in words(at)
@@ -195,7 +195,7 @@ def test_tasks_can_be_searched_and_chosen(fakes):
     assert "L1/1" in words(at) and at.query_params["task"] == "1_positive_sentiment"
     at.text_input(key="concepts_search").set_value("no such thing").run()
     assert "No task matches" in "".join(warning.value for warning in at.warning).replace("\\", "")
-    assert not at.selectbox and "nothing to show" in words(at)
+    assert not at.selectbox and "No task matches the search" in words(at)
     at.text_input(key="concepts_search").set_value("python").run()
     assert at.selectbox(key="concepts_task_box").value == "2_python_code"  # the found task, though the link names another
 

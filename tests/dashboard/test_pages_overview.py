@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.overview import ways
-from dashboard.service import neurons, resources
+from dashboard.service import neurons, resources, workspace_facts
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import ReadableSide, SideEvidence
 from tests.support import pages
@@ -41,9 +41,32 @@ def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(work
     steps = [link for link in links(open_overview()) if link[0][2:3].isdigit()]
     assert [label[2] for label, _, _ in steps] == list("12345")
     assert [page for _, page, _ in steps] == ["steering", "steering", "neurons", "manifold", "scaling"]
-    assert steps[1][2] == {"steering_strength": ["1.4"], "steering_live": ["true"]}
+    assert steps[1][2] == {}  # strengths were not measured here
     assert steps[2][2] == {"view": ["unit"], "layer": ["1"], "unit": ["7"]}
     assert steps[3][2] == {"manifold_view": ["Strength"]}
+
+
+def row(strength, broken, gain=0.9, fluency=0.8):
+    return {"strength": strength, "broken": broken, "gain": gain, "fluency": fluency}
+
+
+def test_the_second_step_pushes_where_raw_texts_were_measured_to_break_and_walked_ones_to_hold(workspace, monkeypatch):
+    titles = [SimpleNamespace(name=name, title=name.title()) for name in ("joy", "law")]
+    monkeypatch.setattr(workspace_facts, "directions", lambda: titles)
+    joy = {
+        "raw": [row(1.0, 0.3), row(1.2, 0.9), row(2.0, 1.0)],
+        "walk": [row(1.0, 0.0), row(1.2, 0.0), row(2.0, 0.1, 0.9, 0.3)],
+    }
+    law = {"raw": [row(0.4, 1.0)], "walk": [row(0.4, 0.7)]}
+    gone = {"raw": [row(1.7, 1.0)], "walk": [row(1.7, 0.0, 1.0, 1.0)]}  # its file is not there any more
+    arms = {"joy": joy, "law": law, "gone": gone}
+    entries = {name: {"n": 10, "arms": {arm: {"rows": rows} for arm, rows in of.items()}} for name, of in arms.items()}
+    workspace.save_report("strengths", {"directions": entries})
+    step = ways.story()[1]
+    assert step.query == {"steering_direction": "Joy", "steering_strength": "1.2", "steering_live": "true"}
+    assert "9 of 10 raw texts broke" in step.words and "none of those" in step.words
+    workspace.save_report("strengths", {"directions": {"joy": {"arms": []}}})
+    assert ways.story()[1].query == {}
 
 
 def test_without_a_probing_report_the_story_leads_to_the_list_of_neurons(workspace):
@@ -62,7 +85,7 @@ def test_readable_neurons_are_listed_with_how_true_their_descriptions_are(worksp
     label, page, query = links(at)[-1]
     assert "L1/3" in label and "\\<b\\>tea" in label and page == "neurons"
     assert query == {"view": ["unit"], "layer": ["1"], "unit": ["3"]}
-    assert "90% make it fire" in at.caption[-1].value and "names 50%" in at.caption[-1].value
+    assert "turns strongly negative" in label and at.caption[-1].value == "right 90% of 40 tokens · found 50% of 80"
 
 
 def test_without_an_index_no_readable_neurons_are_promised(workspace, monkeypatch):
@@ -70,4 +93,4 @@ def test_without_an_index_no_readable_neurons_are_promised(workspace, monkeypatc
         raise GlpError("none")
 
     monkeypatch.setattr(neurons, "index", missing)
-    assert not any("can read" in header.value for header in open_overview().header)
+    assert not any("Readable" in header.value for header in open_overview().header)

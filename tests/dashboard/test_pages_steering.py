@@ -318,7 +318,7 @@ def test_without_directions_the_page_says_how_to_make_one_and_offers_no_run(llm,
 
 def test_the_texts_can_be_copied(llm):
     at = run(open_page(steering_tokens="6"))
-    copied = next(one.value for one in at.code if "Manifold walk:" in one.value)
+    copied = next(one.proto.json for one in at.get("bidi_component") if "Manifold walk:" in one.proto.json)
     assert "Prompt: " + examples.EXAMPLES[0].prompt in copied and "kept" in copied
 
 
@@ -343,7 +343,7 @@ def test_the_overview_shows_what_the_reports_say(llm, workspace):
     delta = {"glp": 0.2, "gaussian_mean": 0.77, "mean_ablation": 5.7}
     workspace.save_report("evaluate", {"validation_loss": 1.0123, "gaussian_loss": 1.42, "delta_lm": delta})
     text = " ".join(one.value for one in open_page("overview").get("html"))
-    assert "1.012 (Gaussian prior 1.420)" in text and "+0.200 nats" in text
+    assert "1.012 (Gaussian prior 1.420)" in text and "by 0.200 nats" in text
 
 
 def test_a_folder_that_is_no_workspace_is_told(monkeypatch, tmp_path):

@@ -46,6 +46,13 @@ def test_a_link_of_before_the_walk_opens_with_the_papers_projection_where_it_set
     assert list(board(at)) == arms
 
 
+def test_a_neurons_direction_opens_by_its_title_and_by_its_name_of_before(llm):
+    for words in ("unit:0/1", "neuron L0/1"):
+        at = open_page(steering_direction=words)
+        assert not at.warning and at.selectbox(key="steering_direction").value == "neuron L0/1"
+        assert at.query_params["steering_direction"] in ("neuron L0/1", ["neuron L0/1"])
+
+
 HOSTILE = [
     {
         "steering_strength": ("nan", "Strength is 'nan', wanted a number from -3 to 3"),

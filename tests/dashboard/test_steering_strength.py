@@ -36,7 +36,7 @@ def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere
     workspace.save_report("steering_sentiment", measured_report())
     assert "concept unsteered 0.50, raw 0.60, paper's projection 0.80" in strength.measured_words("positive", 0.5)
     assert "repeated tokens 10%, 90%, 45%" in strength.measured_words("positive", 2.1)
-    assert "strengths 0.4 to 2 of this direction, not here" in strength.measured_words("positive", -0.4)
+    assert "strengths 0.4 to 2, not here" in strength.measured_words("positive", -0.4)
     assert strength.measured_words("up", 0.4) == ""
     workspace.save_report("steering_up", measured_report("up", ("raw", "walk")))
     assert "concept unsteered 0.50, raw 0.60, walk 0.80" in strength.measured_words("up", 0.4)
@@ -51,7 +51,9 @@ def test_a_strength_is_said_in_deviations_of_real_activations_and_how_far_it_goe
     Bank(acts, torch.zeros(400).long(), [("", "a", "")] * 400, {}).save(workspace.folder / "bank")
     resources.warm_up().wait(30)
     along = acts.half().float() @ workspace.direction("up").vector
-    assert strength.meaning("up", 0.2).startswith(f"{0.2 * workspace.median_norm / along.std():+.1f} standard deviations")
+    assert strength.meaning("up", 0.2).startswith(
+        f"This push: {0.2 * workspace.median_norm / along.std():+.1f} standard deviations"
+    )
     reached = (along < along.median() + 0.2 * workspace.median_norm).float().mean()
     assert f"beyond {reached:.1%} of 400 real tokens" in strength.meaning("up", 0.2)
     assert "beyond all 400 real tokens" in strength.meaning("up", 3.0) and "below all 400" in strength.meaning("up", -3.0)
@@ -81,7 +83,7 @@ def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspac
     parts = re.findall(r'class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%"', drawn)
     ends = [(name, round(6 * float(left) / 100 - 3, 2), round(6 * float(width) / 100, 2)) for name, left, width in parts]
     assert ends == [("holds", 0.0, 0.8), ("drifts", 0.8, 0.4), ("breaks", 1.2, 0.4), ("holds", 0.0, 1.6)]
-    assert any(words.startswith("Recommended: 1.2.") for words in captions(at))
+    assert any(words.startswith("Recommended up to 1.2.") for words in captions(at))
     assert not any("glp-track" in one.value for one in open_page(steering_direction="positive sentiment").get("html"))
 
 

@@ -51,7 +51,7 @@ CASES = [
     ((FLUENT, 0.2, -2), (FLUENT, 0.5, -3), (FLUENT, 0.9, -3), "The walk moves further towards the concept than raw"),
     ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.5, -3), "Projection lost here: raw moves further"),
     ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.9, -3), "projection makes little difference"),
-    ((FLUENT, 0.2, -2), (FLUENT, 0.25, -3), (FLUENT, 0.2, -3), "does not show yet"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.25, -3), (FLUENT, 0.2, -3), "no visible effect yet"),
     ((FLUENT, 0.95, -2), (FLUENT, 0.97, -3), (FLUENT, 0.99, -3), "there already: another prompt"),
     ((FLUENT, NAN, -2), (FLUENT, NAN, -3), (FLUENT, NAN, -3), "no probe"),
 ]
@@ -91,6 +91,12 @@ def test_nothing_is_judged_before_every_text_is_there_and_read():
     columns = {arm: column(arm, FLUENT, 0.5) for arm in asked.arms}
     columns["walk"].reading = None
     assert verdict(Comparison(asked, columns)) is None
+
+
+def test_a_text_that_ended_at_once_is_said_to_have_none_of_its_words_repeated():
+    line = words(column("unsteered", FLUENT, 0.2), column("raw", FLUENT, 0.8), column("walk", [], NAN))
+    assert line.judgement.startswith("The walk ended at once")
+    assert "the walk 0%" in line.numbers and "nan" not in line.numbers
 
 
 def test_a_text_of_line_breaks_alone_has_broken():
