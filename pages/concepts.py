@@ -9,10 +9,11 @@ PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
 HOW_TO_READ = """
 - Each **task** asks for one property of a text. Every kind of neuron is searched for the one that tells the classes apart best: 512
   candidates on training texts, the choice on validation texts, and the **AUC** reported once, on test texts. 0.5 is chance, 1 is perfect.
-- A dot a kind: **GLP neuron** (hidden neuron of the generative prior), **raw MLP neuron** and **layer dimension** of the LLM itself, **SAE
-  latent** of a sparse autoencoder trained on the same activations. The bar is the GLP neuron's 95% interval (Hanley and McNeil).
+- One dot for each kind: **GLP neuron** (hidden neuron of the generative prior), **raw MLP neuron** and **layer dimension** of the LLM
+  itself, **SAE latent** of a sparse autoencoder trained on the same activations. The bar is the GLP neuron's 95% interval (Hanley and
+  McNeil).
 - **Your own concept**: the best neuron on some of the texts is tested on the others (cross-validation), and the labels are shuffled many
-  times to see how often chance finds as good a neuron among all of them (p-value).
+  times to see how often chance finds a neuron that is as good (p-value).
 """
 
 

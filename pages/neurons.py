@@ -20,14 +20,14 @@ HOW_TO_READ = """
 - A **meta-neuron** is a hidden neuron of the GLP, named layer/neuron, for example L1/1044. Its values are signed and rarely zero, so
   every list here has two ends.
 - **Tails**: a neuron's values are measured by its own tail, the absolute value that one token in a thousand reaches. +1 means: as
-  strong as that token. It makes neurons comparable; the raw value stands beside it.
+  strong as that token. This makes neurons comparable; the raw value stands beside it.
 - **Descriptions** are made from the tokens on which the neuron fires, without any model's opinion. Half of the held-out texts chose the
   words, the other half says how true they are: of the tokens that they name, how many are above the tail, and of those above it, how
   many they name. The most readable neurons come first.
 - **Colour**: orange is positive, blue negative. One neuron's lists share one scale, logarithmic so that weak values show; hover for the
   value, in the digits that are true: three at the underlined token, two elsewhere.
 - **Massive activations** (attention sinks) and each text's first token are not read.
-- The reading in use is said under the page's title; other noise levels are on the neuron's noise axis.
+- The reading in use stands beside the choice of a view; other noise levels are on a neuron's noise axis.
 """
 
 

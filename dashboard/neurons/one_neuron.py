@@ -66,7 +66,7 @@ def first_neuron(index: NeuronIndex) -> starred.NeuronId:
 def _header(index: NeuronIndex, neuron: Neuron) -> None:
     title, go = st.columns([1, 4], vertical_alignment="bottom")
     with title:
-        st.subheader(f"L{neuron.layer} / {neuron.neuron}", anchor=False)
+        frame.heading(f"L{neuron.layer} / {neuron.neuron}")
     with go, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom", gap="xsmall"):
         _ways(index, neuron)
     st.html(f'<div style="font-size:1.05rem">{neuron_texts.description_html(neuron)}</div>')
@@ -84,7 +84,7 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
             " · ".join(facts),
             help="Kurtosis: excess, 0 for a normal distribution; high if it fires rarely and strongly. Noise share: part of the variance "
             "that is due to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its "
-            "1-in-10,000 value. Tail: the absolute value that one token in a thousand reaches; values here are in tails, with the raw "
+            "tail. Tail: the absolute value that one token in a thousand reaches; values here are in tails, with the raw "
             "ones beside them.",
         )
         if neuron.best_task is not None and neuron.best_auc is not None:

@@ -37,14 +37,14 @@ The commands `train` and `sweep` of `glp_core` write these.
 def controls() -> Own:
     """Draw the controls; return which runs of one's own are wanted."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _select("x", AXES | MEASURES, width=170)
-        _select("y", MEASURES, width=170)
-        _select("fit", POINTS, width=130)
+        _select("x", AXES | MEASURES, width=150)
+        _select("y", MEASURES, width=150)
+        _select("fit", POINTS, width=115)
         _paper()
-        with st.popover("Picture format", icon=":material/photo_camera:"):
-            words = "The camera above the figure saves"
+        with st.popover("Picture format"):
+            words = "The camera at the figure saves"
             st.segmented_control(words, ("png", "svg"), default="png", required=True, key="scaling_camera")
-        with st.popover("Own runs", icon=":material/folder_open:"):
+        with st.popover("Own runs"):
             own = Own(_offered_folder(), st.file_uploader("Files of one run", ["csv", "json"], accept_multiple_files=True))
             st.markdown(FORMAT)
     return own
@@ -68,7 +68,7 @@ def _paper() -> None:
     why = (
         "The paper's law with its own exponent, moved to our level."
         if fits
-        else "It is a law of loss over compute: choose these axes."
+        else "It relates loss to compute: choose these axes."
     )
     st.toggle(PARAMS["paper"].label, PARAMS["paper"].default, disabled=not fits, help=why, **PARAMS["paper"].bound)
 
@@ -120,7 +120,7 @@ def _body(own: Own) -> None:
         with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
             table = fit_points(shown.runs, values["fit"])
             frame.figure(figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
-            st.caption("Points that swing to one side for a stretch say that the law is not the whole story.")
+            st.caption("Points that stay on one side for a stretch show that the law is not the whole story.")
     _downstream(shown)
 
 
@@ -140,14 +140,13 @@ def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str)
         frame.empty_report(f"{SCORES[missing]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
         return
     drawn = figures.curves(shown.shipped, shown.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
-    event = st.plotly_chart(
+    event = frame.figure(
         drawn,
-        width="stretch",
         key="scaling_curves",
         alt=f"{SCORES[y]} against {TITLES[x]}, one curve a run",
         on_select="rerun",
         selection_mode="points",
-        config={"displaylogo": False, "toImageButtonOptions": {"format": _camera(), "filename": "scaling"}},
+        config={"toImageButtonOptions": {"format": _camera(), "filename": "scaling"}},
     )
     if y == "loss" and x == "compute":
         if fit is None:
@@ -219,13 +218,11 @@ def _what_it_takes(shown: Shown, fit: ScalingFit) -> None:
 
 
 def _downstream(shown: Shown) -> None:
-    frame.heading("Does what the prior is good for follow the loss?")
+    frame.heading("Do the downstream scores follow the loss?")
     table = points(shown.runs)
     names = [name for name in law.score_names(table) if name != "loss"]
     if not names:
-        frame.empty_report(
-            "Any score of the checkpoints beside the loss", workspace_facts.command(EVALUATE), "some minutes a run"
-        )
+        frame.empty_report("A downstream score of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
     columns = st.columns(2, gap="large")
     for i, name in enumerate(names):
         with columns[i % 2]:

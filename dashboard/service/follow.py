@@ -61,9 +61,9 @@ def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = l
 def waiting_words(job: Job) -> str:
     """Say why a job has not begun yet."""
     if resources.warm_up().live:
-        return "The models are loading; it begins by itself …"
+        return "The models are loading; it starts by itself …"
     ahead = resources.runner().position(job)
-    return f"Number {ahead} in the queue. It begins by itself; Stop takes it out." if ahead else "Beginning …"
+    return f"Number {ahead} in the queue. It starts by itself; Stop cancels it." if ahead else "Starting …"
 
 
 def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bool = False) -> Result:

@@ -50,8 +50,8 @@ def asked(key: str) -> list[DirectionFacts]:
                 with suppress(StreamlitAPIException):
                     st.query_params[key] = title_of(name)
                     st.rerun()
-    name = st.session_state.get(remembered)
-    return [DirectionFacts(name, title_of(name), math.nan, HOW)] if name else []
+    kept = st.session_state.get(remembered)
+    return [DirectionFacts(kept, title_of(kept), math.nan, HOW)] if kept else []
 
 
 def is_neuron(name: object) -> bool:

@@ -28,8 +28,8 @@ BOARD_STYLE = """
 .glp-verdict{font-size:1.02rem;line-height:1.55;margin:0}
 .glp-card{border:1px solid rgba(128,128,128,.35);border-top-width:4px;border-radius:8px;padding:.6rem .8rem;min-width:0;
 display:flex;flex-direction:column;gap:.5rem}
-.glp-card h4{margin:0;padding:0;font-size:1rem;font-weight:600}
-.glp-card h4 small{font-weight:400;opacity:.7;font-size:.8rem;margin-left:.4rem}
+.glp-card h2{margin:0;padding:0;font-size:1rem;font-weight:600}
+.glp-card h2 small{font-weight:400;opacity:.7;font-size:.8rem;margin-left:.4rem}
 .glp-card .glp-strip{min-height:6rem;flex:1}
 .glp-card .glp-strip{line-height:1.6}
 .glp-card .glp-strip span:has(> br:last-child) + span:has(> i:first-child + br:last-child) br{display:none}
@@ -51,7 +51,7 @@ def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> st
         strip = f'<div class="glp-strip" style="opacity:.6">{"…" if live else "No text."}</div>'
     edge = charts.ARM_COLOURS[column.arm]
     head = (
-        f"<h4>{html.escape(charts.ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(comparison, column.arm))}</small></h4>"
+        f"<h2>{html.escape(charts.ARM_TITLES[column.arm])}<small>{html.escape(_subtitle(comparison, column.arm))}</small></h2>"
     )
     numbers = frame.facts(_numbers(column, comparison.milliseconds, live))
     return f'<div class="glp-card" data-arm="{column.arm}" style="border-top-color:{edge}">{head}{strip}{numbers}</div>'

@@ -106,6 +106,14 @@ def layout(
     return figure
 
 
+def write_in(figure: go.Figure, ink: str) -> None:
+    """Write a figure's axes and notes in a colour, but for notes that have one of their own."""
+    figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
+    figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    for note in figure.layout.annotations:
+        note.font.color = note.font.color or ink
+
+
 def shade(
     figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "", at: str = "top left", shift: int = 0
 ) -> go.Figure:

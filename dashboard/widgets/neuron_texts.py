@@ -28,7 +28,7 @@ STYLE = """
 .glp-texts p{margin:.4rem 0 .2rem 5.3rem;overflow-wrap:anywhere;white-space:pre-wrap;opacity:.85}
 .glp-texts span{border-radius:3px;padding:.12em 0}
 .glp-texts span.peak{box-shadow:inset 0 -2px 0 currentColor;font-weight:600}
-.glp-texts i{font-style:normal;opacity:.6;font-size:.85em}
+.glp-texts i{font-style:normal;opacity:.75;font-size:.85em}
 .glp-tag{border:1px solid rgba(128,128,128,.5);border-radius:4px;padding:0 .3rem;opacity:.8;white-space:nowrap}
 .glp-interval{font-size:.85rem;padding:.15rem .5rem;border-radius:4px;margin-top:.4rem}
 .glp-effects{display:flex;flex-wrap:wrap;gap:.3rem}

@@ -1,4 +1,4 @@
-"""Moments, quantiles, tails, histograms and active shares of every neuron, as exact functions of the counts of a pass."""
+"""Moments, quantiles, tails and histograms of every neuron, as exact functions of the counts of a pass."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,11 @@ from torch import Tensor
 
 from glp_core.neuron_index.counting import MAGNITUDES, bin_values
 from glp_core.neuron_index.format import (
-    ACTIVE,
     HISTOGRAM_BINS,
     INTERVAL_EDGES,
     QUANTILES,
     REPEATED,
     TAIL_SHARE,
-    TAILS,
     histogram_edges,
 )
 
@@ -35,9 +33,6 @@ def _tables(counts: np.ndarray, n: int) -> dict[str, np.ndarray]:
     span = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
     counts, at = counts[:, span].astype(np.float64), values[span]
     below = counts.cumsum(1)
-    tails = quantiles(below, at, TAILS)
-    limits = np.stack([np.minimum(tails[:, 0], 0), np.maximum(tails[:, 1], 0)], 1) * ACTIVE
-    active = (at < limits[:, :1]) | (at > limits[:, 1:])
     ends = quantiles(below, at, (0.0, 1.0))
     edges, repeated = _interval_edges(counts, at, n)
     return {
@@ -46,7 +41,6 @@ def _tables(counts: np.ndarray, n: int) -> dict[str, np.ndarray]:
         "tail": tail,
         "edges": edges,
         "repeated": repeated,
-        "active_share": (counts * active).sum(1) / n,
         "range": ends,
         "counts": _histograms(counts, at, histogram_edges(ends[:, 0], ends[:, 1], tail)),
     }

@@ -17,9 +17,9 @@ QUANTILES = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4, 0.5, 0.6, 0.8, 0.95, 0.99, 
 TAIL_SHARE = 1e-3
 """A neuron's tail is the absolute value that this share of the tokens reach: the measure of its values."""
 TAILS = (1e-4, 0.9999)
-"""Quantiles that say how active a token is."""
+"""Quantiles that say how far a neuron goes on either side."""
 ACTIVE = 0.25
-"""A token counts as active above this share of the neuron's extreme quantile of its sign."""
+"""A neuron is active on a token beyond this share of its tail, of either sign."""
 HISTOGRAM_BINS = 50
 LINEAR_PART = 0.02
 """Share of the tail within which the histogram's scale is nearly linear; beyond it, it is logarithmic."""
@@ -62,6 +62,19 @@ def histogram_edges(low: np.ndarray, high: np.ndarray, tail: np.ndarray) -> np.n
     edges[:, 0] = low  # sinh(arcsinh(x)) is x but for its last digits
     edges[:, -1] = np.where(np.asarray(high) > low, high, edges[:, -1])
     return edges
+
+
+def shares_beyond(counts: np.ndarray, edges: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Return each neuron's share of tokens whose absolute value is beyond its limit (neurons,), read off its histogram.
+
+    Args:
+        counts: (neurons, bins), taken as even within a bin.
+        edges: (neurons, bins + 1).
+        limits: (neurons,), above 0.
+    """
+    low, high, limit = edges[:, :-1], edges[:, 1:], limits[:, None]
+    inside = np.clip((np.minimum(high, limit) - np.maximum(low, -limit)) / np.maximum(high - low, 1e-30), 0, 1)
+    return 1 - (counts * inside).sum(1) / np.maximum(counts.sum(1), 1)
 
 
 def encode(values: np.ndarray, scale: np.ndarray) -> np.ndarray:

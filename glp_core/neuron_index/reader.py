@@ -16,6 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_json
 from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
 from glp_core.neuron_index.format import (
+    ACTIVE,
     EFFECT_NOTE,
     HISTOGRAM_BINS,
     INTERVAL_REACH,
@@ -23,6 +24,7 @@ from glp_core.neuron_index.format import (
     REACH,
     TAILS,
     histogram_edges,
+    shares_beyond,
 )
 from glp_core.neuron_index.neuron_data import (
     HeldOutFiring,
@@ -110,7 +112,7 @@ class NeuronIndex:
         index = layer * self.d_mlp + neuron
         mean, std, skewness, kurtosis = map(float, self._one("moments", index))
         scale = float(self._one("scale", index))
-        lowest, highest = map(float, self._one("range", index))
+        ends = self._one("range", index)
         description, described_by = self._descriptions.words(index)
         high, low = self._descriptions.sides(index)
         best_task, best_auc = self._tasks.best(index)
@@ -118,7 +120,7 @@ class NeuronIndex:
             layer, neuron, index, description, described_by, mean, std, skewness, kurtosis,
             noise_share=float(self._one("noise_share", index)),
             counts=self._one("counts", index).astype(np.int64),
-            edges=self._edges(lowest, highest, float(self.tail[index])),
+            edges=self._edges(ends[:1], ends[1:], self.tail[index : index + 1])[0].astype(np.float32),
             tail=float(self.tail[index]),
             repeated=float(self._one("repeated", index)) if self.format > 1 else 0.0,
             quantiles=[(q, float(v)) for q, v in zip(QUANTILES, self._one("quantiles", index), strict=True)],
@@ -150,10 +152,15 @@ class NeuronIndex:
         low, high = (self._all("quantiles")[:, QUANTILES.index(q)] for q in (1e-3, 0.999))
         return np.maximum(-low, high)
 
-    def _edges(self, low: float, high: float, tail: float) -> np.ndarray:
+    def _edges(self, low: np.ndarray, high: np.ndarray, tail: np.ndarray) -> np.ndarray:
+        """Return the histograms' edges (neurons, HISTOGRAM_BINS + 1) of neurons with these ends and tails (neurons,)."""
         if self.format == 1:
-            return np.linspace(low, high, HISTOGRAM_BINS + 1, dtype=np.float32)
-        return histogram_edges(np.array([low]), np.array([high]), np.array([tail]))[0].astype(np.float32)
+            return np.linspace(low, high, HISTOGRAM_BINS + 1, axis=1)
+        return histogram_edges(low, high, tail)
+
+    def _active_shares(self) -> np.ndarray:
+        ends, tail = self._all("range"), self.tail
+        return shares_beyond(self._all("counts"), self._edges(ends[:, 0], ends[:, 1], tail), ACTIVE * np.maximum(tail, 1e-30))
 
     def interesting(self, n: int = 50) -> list[tuple[int, int]]:
         """Return the most readable neurons, by how true their descriptions are on held-out tokens; then those of highest kurtosis."""
@@ -259,7 +266,7 @@ class NeuronIndex:
                 "tail": self.tail,
                 "low": np.minimum(low, 0),
                 "high": np.maximum(high, 0),
-                "active_share": self._all("active_share"),
+                "active_share": self._active_shares(),
             }
         )
         table = table.assign(**self._tasks.columns())

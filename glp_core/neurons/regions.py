@@ -33,7 +33,7 @@ class Region:
 
 
 def find_regions(points: np.ndarray, labels: Sequence[Sequence[str]]) -> list[Region]:
-    """Return the named regions of points (n, 2), the largest first.
+    """Return the named regions of points (n, 2), the largest first; a label names one region only.
 
     Args:
         labels: what each point's neuron is about: task titles, words of its description.
@@ -45,20 +45,21 @@ def find_regions(points: np.ndarray, labels: Sequence[Sequence[str]]) -> list[Re
         return []
     clusters = HDBSCAN(min_cluster_size=size, cluster_selection_method="leaf", copy=True).fit_predict(points)
     everywhere = Counter(label for own in labels for label in set(own))
-    regions = []
-    for cluster in range(int(clusters.max()) + 1):
-        members = np.flatnonzero(clusters == cluster)
-        name = _name([labels[i] for i in members.tolist()], everywhere, len(labels))
-        if name:
+    found = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
+    regions: list[Region] = []
+    taken: set[str] = set()
+    for members in sorted(found, key=len, reverse=True):
+        names = _names([set(labels[i]) - taken for i in members.tolist()], everywhere, len(labels))
+        if names:
+            taken.update(names)
             x, y = np.median(points[members], axis=0)
-            regions.append(Region(name, float(x), float(y), members))
-    return sorted(regions, key=lambda region: -len(region.members))
+            regions.append(Region(" · ".join(names), float(x), float(y), members))
+    return regions
 
 
-def _name(labels: Sequence[Sequence[str]], everywhere: Counter[str], n: int) -> str:
-    """Return the labels that fit most of a region's neurons and few others, or "" when none does."""
-    inside = Counter(label for own in labels for label in set(own))
+def _names(labels: Sequence[set[str]], everywhere: Counter[str], n: int) -> list[str]:
+    """Return the labels that fit most of a region's neurons and few others, none when no label does."""
+    inside = Counter(label for own in labels for label in own)
     lift = {label: count / len(labels) / (everywhere[label] / n) for label, count in inside.items()}
     fitting = [label for label, count in inside.items() if count >= LEAST_SHARE * len(labels) and lift[label] >= LEAST_LIFT]
-    best = sorted(fitting, key=lambda label: (-inside[label] * np.log(lift[label]), label))[:MOST_NAMES]
-    return " · ".join(best)
+    return sorted(fitting, key=lambda label: (-inside[label] * np.log(lift[label]), label))[:MOST_NAMES]

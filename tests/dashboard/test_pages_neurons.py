@@ -50,7 +50,7 @@ def words(at):
     """Return everything that a page says in text, HTML and components."""
     said = [
         element.value
-        for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error")
+        for kind in ("title", "header", "markdown", "caption", "info", "warning", "error")
         for element in at.get(kind)
     ]
     said += [element.proto.body for element in at.get("html")]
@@ -83,7 +83,7 @@ def test_neurons_that_fire_everywhere_are_hidden_until_asked_for(fakes):
 def test_a_link_opens_one_neuron_with_both_of_its_ends(fakes):
     at = open_page(layer="1", unit="3")
     said = words(at)
-    assert at.subheader[0].value == "L1 / 3"
+    assert at.header[0].value == "L1 / 3"
     assert "+2.00" in said and "+8.00" in said and "−7.00" in said
     assert "kurtosis 41.0" in said
     assert "An approximation" in said
@@ -99,16 +99,16 @@ def test_choosing_a_neuron_keeps_the_view(monkeypatch, url, view):
 def test_buttons_move_to_the_next_neuron_and_around_the_end(fakes):
     at = open_page(layer="0", unit="29")
     at.button(key="neuron_next").click().run()
-    assert at.subheader[0].value == "L1 / 0"
+    assert at.header[0].value == "L1 / 0"
     assert at.query_params["unit"] == "0" and at.query_params["layer"] == "1"
     at.button(key="neuron_previous").click().run()
-    assert at.subheader[0].value == "L0 / 29"
+    assert at.header[0].value == "L0 / 29"
 
 
 def test_a_neuron_that_does_not_exist_is_said_and_another_is_shown(fakes):
     at = open_page(layer="7", unit="3000")
     assert any("no neuron" in warning.value.replace("\\", "") for warning in at.warning)
-    assert at.subheader[0].value.startswith("L")
+    assert at.header[0].value.startswith("L")
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def test_distributions_are_those_of_all_values(opened, brute):
         bends = np.arcsinh(page.edges / (LINEAR_PART * page.tail))
         np.testing.assert_allclose(np.diff(bends), (bends[-1] - bends[0]) / 50, rtol=1e-3)
         assert page.tail == pytest.approx(np.sort(np.abs(values))[-max(1, round(len(values) / 1000))])
+        active = float(opened.table()["active_share"].iloc[index])
+        assert active == pytest.approx((np.abs(values) > page.tail / 4).mean(), abs=page.counts.max() / len(values))
         moments = [values.mean(), values.std(), stats.skew(values), stats.kurtosis(values)]
         np.testing.assert_allclose([page.mean, page.std, page.skewness, page.kurtosis], moments, rtol=1e-3, atol=1e-3)
         expected = np.quantile(values, QUANTILES, method="inverted_cdf")

@@ -27,3 +27,11 @@ def test_a_cluster_whose_neurons_share_nothing_has_no_name_and_few_points_no_reg
     points, labels = planted()
     assert all(region.x < 11 and region.y < 5 for region in find_regions(points, labels))  # the third has none
     assert find_regions(points[:10], labels[:10]) == []
+
+
+def test_a_label_names_one_region_only():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([[10 * i, 0] + 0.3 * rng.standard_normal((60, 2)) for i in range(5)])
+    labels = [["news", "sport"]] * 60 + [["news", "law"]] * 60 + [[f"word{i}"] for i in range(180)]
+    names = [name for region in find_regions(points, labels) for name in region.name.split(" · ")]
+    assert sorted(names) == ["law", "news", "sport"]
