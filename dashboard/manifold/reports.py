@@ -27,7 +27,7 @@ def scorecard() -> list[File]:
         frame.empty_report("The scorecard", workspace_facts.command("scorecard"), "some minutes")
         return []
     table = pd.DataFrame([_scores(row) for row in report["rows"]])
-    st.dataframe(table, hide_index=True)
+    st.dataframe(table, hide_index=True, height=38 + 35 * len(table), alt="Samples and reconstructions beside real activations")
     ablated = report["mean_ablation"]["value"]
     missing = (
         ""
@@ -39,11 +39,11 @@ def scorecard() -> list[File]:
         f"see {report['tested']:,} of each. Delta LM: how much the LLM's loss ({report['base_loss']:.2f} nats) rises when the layer is "
         f"replaced, over {report['documents']} documents of {report['tokens']} tokens; the mean everywhere costs {ablated:+.2f}. PCA has "
         f"the fewest components ({report['pca_components']}) that cost no more than the GLP. {missing}"
-        f"Intervals: {report['intervals']}. "
+        f"Intervals: {report['intervals']}.\n\n"
         "**The Frechet distance sees only mean and covariance, so the Gaussian prior, which has exactly those, wins it by construction**; "
         "a logistic regression sees little more. The nearest-neighbour test sees the rest: 0.5 means that it cannot tell them apart. "
         "Drawn / real: the share of each whose nearest neighbour is of their own sample. 1 / 0 is a collapsed sample, 0 / 1 one that "
-        f"misses where real ones crowd. {PAPER}"
+        f"misses where real ones crowd.\n\n{PAPER}"
     )
     return [File("CSV: scorecard", "scorecard.csv", starred.as_csv(table), "text/csv")]
 
@@ -78,7 +78,7 @@ def detection() -> list[File]:
         kind: {NAMES[r["measure"]]: _with_interval(r["auroc"], r["ci"], 2) for r in rows if r["kind"] == kind} for kind in kinds
     }
     by_kind = pd.DataFrame(table).T
-    st.dataframe(by_kind, height=38 + 35 * len(kinds))
+    st.dataframe(by_kind, height=38 + 35 * len(kinds), alt="AUROC of every measure for every kind of off-manifold activations")
     fewest = min(row["n"] for row in rows)
     st.caption(
         f"AUROC with 95% interval of each measure at telling {report['n_real']} real activations from as many off-manifold ones of "

@@ -86,8 +86,8 @@ def lowered_words(rows: Sequence[Json]) -> str:
     nearest = min(row["nearer"] for row in strong)
     share = f"at least {nearest:.0%}" if nearest < 1 else "every one"
     return (
-        f"At strengths of 1 and more, projection lowers the denoising-error percentile on at least **{worst['lower_percentile']:.0%}** of "
-        f"{worst['n']} prompts (fewest: {frame.plain_markdown(worst['title'])}, strength {worst['strength']:g}), and on {GOAL:.0%} or more "
-        f"in **{enough} of {len(strong)}** pairs of direction and strength. A percentile cannot fall where both lie beyond all real "
-        f"activations; the distance itself falls on {share} of the prompts."
+        f"At strengths of 1 and more, projection lowers the denoising-error percentile on {GOAL:.0%} or more of the prompts in "
+        f"**{enough} of {len(strong)}** pairs of direction and strength; at worst on **{worst['lower_percentile']:.0%}** of {worst['n']} "
+        f"({frame.plain_markdown(worst['title'])}, strength {worst['strength']:g}). A percentile cannot fall where both lie beyond all "
+        f"real activations; the distance itself falls on {share} of the prompts."
     )

@@ -110,50 +110,21 @@ def story() -> list[Card]:
 
 
 def _harder() -> Card:
-    """Return the step to where raw text breaks and text on the manifold holds best, as `strengths` measured it."""
-    title, icon, measured = "Push harder", ":material/bolt:", _holding()
-    if measured is None:
-        words = "Raise the strength and press Run again: raw text falls apart first."
-        return Card("steering", title, words, icon, {})
-    direction, strength, raw, walk, n = measured
-    words = (
-        f"{direction}, strength {strength:g}, run at once. In tests {_count(round(raw * n))} of {n} raw texts broke there, and "
-        f"{_count(round(walk * n))} of those that walked the manifold."
-    )
-    query = {"steering_direction": direction, "steering_strength": f"{strength:g}", "steering_live": "true"}
-    return Card("steering", title, words, icon, query)
-
-
-class Holding(NamedTuple):
-    """A push at which raw texts break and walked ones hold."""
-
-    direction: str
-    """Its title."""
-    strength: float
-    raw: float
-    """Share of broken texts, as for walk."""
-    walk: float
-    n: int
-    """Texts of each arm."""
-
-
-def _holding() -> Holding | None:
-    """Return the push where the most raw texts break while walked ones hold, gain the concept and stay fluent; None if not measured."""
-    titles = {facts.name: facts.title for facts in workspace_facts.directions()}
-    best, found = 0.0, None
-    with suppress(GlpError, KeyError, TypeError, ValueError, AttributeError):  # damaged: the step does without numbers
-        for name, entry in (workspace_facts.report("strengths") or {}).get("directions", {}).items():
-            raw_rows, walk_rows = (entry["arms"][arm]["rows"] for arm in ("raw", "walk"))
-            for raw, walk in zip(raw_rows, walk_rows, strict=True):
-                worth = float(raw["broken"] * (1 - walk["broken"]) * walk["gain"] * walk["fluency"])
-                if worth > best and name in titles:
-                    best = worth
-                    found = Holding(titles[name], float(raw["strength"]), raw["broken"], walk["broken"], int(entry["n"]))
-    return found
-
-
-def _count(number: int) -> str:
-    return str(number) if number else "none"
+    """Return the step to a push that breaks the raw text and not the walked one, as `first-press` found and stored it."""
+    title, icon = "Push harder", ":material/bolt:"
+    with suppress(GlpError, KeyError, TypeError, ValueError, AttributeError, StopIteration):  # damaged: without numbers
+        report = workspace_facts.report("first_press") or {}
+        harder, strength = report["harder"], float(report["harder"]["strength"])
+        facts = next(one for one in workspace_facts.directions() if one.name == harder["direction"])
+        repeated = {arm: float(harder["columns"][arm]["repetition"]) for arm in ("raw", "walk")}
+        words = (
+            f"{facts.title}, strength {strength:g}, run at once. The raw text falls apart ({repeated['raw']:.0%} of its tokens repeated), "
+            f"the one along the manifold holds ({repeated['walk']:.0%})."
+        )
+        query = {"prompt": harder["prompt"], "direction": facts.title, "strength": f"{strength:g}", "seed": harder["seed"]}
+        query |= {"tokens": report["settings"]["tokens"], "live": "true"}
+        return Card("steering", title, words, icon, {f"steering_{key}": str(value) for key, value in query.items()})
+    return Card("steering", title, "Raise the strength and press Run again: which text falls apart first?", icon, {})
 
 
 def _neuron() -> Card:

@@ -78,10 +78,11 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
 
 
 def words_of(row: pd.Series) -> str:
-    """Return a neuron's description with who made it, and its best task when that says something."""
+    """Return a neuron's description with who made it, and its best task where the description does not name it."""
     words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
-    if isinstance(row["best_task"], str) and not math.isnan(row["best_auc"]):
-        words += f" · {task_title(row['best_task'])} AUC {row['best_auc']:.2f}"
+    title = task_title(row["best_task"]) if isinstance(row["best_task"], str) else ""
+    if title and title not in words and not math.isnan(row["best_auc"]):
+        words += f" · {title} AUC {row['best_auc']:.2f}"
     return words
 
 

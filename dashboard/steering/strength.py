@@ -78,9 +78,7 @@ def meaning(direction: str, strength: float) -> str:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
     share = {0.0: f"below all {n:,}", 1.0: f"beyond all {n:,}"}.get(percentile, f"beyond {percentile:.1%} of {n:,}")
-    return (
-        f"This push: {scale.deviations(strength):+.1f} standard deviations of real activations along it, {share} real tokens."
-    )
+    return f"This push: {scale.deviations(strength):+.1f} standard deviations, {share} real tokens."
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)

@@ -9,12 +9,9 @@ import math
 from typing import NamedTuple
 
 from dashboard.steering.comparison import Column, Comparison
+from glp_core.steering import holding
+from glp_core.steering.holding import UNLIKELY
 
-LOOPS = 0.5
-"""Share of a text's tokens that occurred before, from which it loops, if enough of its bigrams did too (long texts reuse words)."""
-LOOPING_BIGRAMS = 0.33
-UNLIKELY = -5.0
-"""Log-probability under the unsteered model, nats a token, below which a text is word salad."""
 SHOWS = 0.1
 """Difference of the concept's probability from which two texts are said to differ in it; of repetition alike."""
 CLEAR = 0.9
@@ -100,12 +97,12 @@ def _way(comparison: Comparison) -> str:
 
 def loops(column: Column) -> bool:
     """Say whether a text repeats itself so much that it says nothing more."""
-    return column.repeated_tokens >= LOOPS and column.repetition >= LOOPING_BIGRAMS
+    return holding.loops(column.repeated_tokens, column.repetition)
 
 
 def holds(column: Column) -> bool:
     """Say whether there is a text that neither loops nor is word salad."""
-    return bool(column.text.strip()) and not loops(column) and column.log_probability > UNLIKELY
+    return holding.holds(column.text, column.repeated_tokens, column.repetition, column.log_probability)
 
 
 def _gain(comparison: Comparison, plain: Column, column: Column) -> float:

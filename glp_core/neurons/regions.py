@@ -13,7 +13,7 @@ SMALLEST = 12
 """Neurons of a region."""
 SHARE_OF_MAP = 1 / 200
 """A region holds at least this share of the neurons."""
-LEAST_SHARE = 0.12
+LEAST_SHARE = 0.1
 """Of a region's neurons that its name fits."""
 LEAST_LIFT = 2.0
 """How much more often the name fits in the region than on the whole map."""

@@ -46,27 +46,18 @@ def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(work
     assert steps[3][2] == {"manifold_view": ["Strength"]}
 
 
-def row(strength, broken, gain=0.9, fluency=0.8):
-    return {"strength": strength, "broken": broken, "gain": gain, "fluency": fluency}
-
-
-def test_the_second_step_pushes_where_raw_texts_were_measured_to_break_and_walked_ones_to_hold(workspace, monkeypatch):
-    titles = [SimpleNamespace(name=name, title=name.title()) for name in ("joy", "law")]
-    monkeypatch.setattr(workspace_facts, "directions", lambda: titles)
-    joy = {
-        "raw": [row(1.0, 0.3), row(1.2, 0.9), row(2.0, 1.0)],
-        "walk": [row(1.0, 0.0), row(1.2, 0.0), row(2.0, 0.1, 0.9, 0.3)],
-    }
-    law = {"raw": [row(0.4, 1.0)], "walk": [row(0.4, 0.7)]}
-    gone = {"raw": [row(1.7, 1.0)], "walk": [row(1.7, 0.0, 1.0, 1.0)]}  # its file is not there any more
-    arms = {"joy": joy, "law": law, "gone": gone}
-    entries = {name: {"n": 10, "arms": {arm: {"rows": rows} for arm, rows in of.items()}} for name, of in arms.items()}
-    workspace.save_report("strengths", {"directions": entries})
+def test_the_second_step_is_the_harder_push_that_was_found_to_break_the_raw_text_alone(workspace, monkeypatch):
+    monkeypatch.setattr(workspace_facts, "directions", lambda: [SimpleNamespace(name="joy", title="Joy")])
+    columns = {"raw": {"repetition": 0.9}, "walk": {"repetition": 0.2}}
+    harder = {"prompt": "A & b", "direction": "joy", "strength": 1.2, "seed": 7, "columns": columns}
+    workspace.save_report("first_press", {"harder": harder, "settings": {"tokens": 64}})
     step = ways.story()[1]
-    assert step.query == {"steering_direction": "Joy", "steering_strength": "1.2", "steering_live": "true"}
-    assert "9 of 10 raw texts broke" in step.words and "none of those" in step.words
-    workspace.save_report("strengths", {"directions": {"joy": {"arms": []}}})
-    assert ways.story()[1].query == {}
+    expected = {"prompt": "A & b", "direction": "Joy", "strength": "1.2", "seed": "7", "tokens": "64", "live": "true"}
+    assert step.query == {f"steering_{key}": value for key, value in expected.items()}
+    assert "falls apart (90% of its tokens repeated)" in step.words and "holds (20%)" in step.words
+    for other in ({"harder": None}, {"harder": harder | {"direction": "gone"}}, {"harder": {"strength": []}}):
+        workspace.save_report("first_press", other)
+        assert ways.story()[1].query == {}
 
 
 def test_without_a_probing_report_the_story_leads_to_the_list_of_neurons(workspace):

@@ -285,7 +285,7 @@ def test_a_run_that_waits_says_its_place(llm, monkeypatch):
         time.sleep(0.01)
     words = [follow.waiting_words(job) for job in jobs]
     gate.set()
-    assert words[0] == "Beginning …"
+    assert words[0] == "Starting …"
     assert words[1].startswith("Number 1 in the queue") and words[2].startswith("Number 2 in the queue")
 
 

@@ -1,6 +1,7 @@
-"""Choose the example that the Steering page opens with, by its measured effect; write reports/first_press.json."""
+"""Choose the example that the Steering page opens with, and a harder push, by their measured effect; write reports/first_press.json."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
@@ -32,13 +33,36 @@ def run(args: argparse.Namespace) -> None:
         raise GlpError("There are no candidates in reports/strengths.json. Make it with `python -m glp_core strengths`.")
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
     progress = reporter("first press")
+
+    def write(candidate: Json, strengths: Sequence[float]) -> list[Outcome]:
+        """Write a candidate's unsteered text, and its raw and walked ones at some strengths."""
+        planned, seed = conditions(workspace.direction(candidate["direction"]), projectors, strengths), candidate["prefix"]
+        return measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])
+
     again: list[tuple[Json, list[Outcome]]] = []
     for number, one in enumerate(listed):
-        planned = conditions(workspace.direction(one["direction"]), projectors, [one["strength"]])
-        seed = one["prefix"]
-        again.append((one, measure(llm, planned, [prefixes[seed]], sampling=Sampling(args.tokens), seeds=[seed])))
+        again.append((one, write(one, [one["strength"]])))
         progress(number + 1, len(listed), one["direction"])
     report = advice.first_press(again, prefixes)
+    first = [one for one in listed if (one["direction"], one["prefix"]) == (report["direction"], report["seed"])]
+    others = [one for one in listed if one not in first]
+    report["harder"] = _harder([*first, *others], float(report["strength"]), write, prefixes)
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "candidates": len(listed)}
     workspace.save_report("first_press", report | {"settings": settings})
     say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
+
+
+def _harder(
+    listed: Sequence[Json], above: float, write: Callable[[Json, Sequence[float]], list[Outcome]], prefixes: Sequence[str]
+) -> Json | None:
+    """Return the first candidate's push above a strength that breaks the raw text while the walked one holds, or None.
+
+    A push that was found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
+    """
+    strengths = [strength for strength in advice.HARDER if strength > above]
+    for one in listed:
+        for strength in advice.breaking(write(one, strengths)):
+            alone = write(one, [strength])
+            if advice.breaking(alone):
+                return advice.example(one | {"strength": strength}, alone, prefixes)
+    return None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.steering.holding import holds
 from glp_core.steering.trials.frontier import EDGE, Cell, Curves, Numbers, cell_of, fluency
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
@@ -25,6 +26,10 @@ CANDIDATES = 16
 """Texts that are looked at again for the first example."""
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
+HARDER = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
+"""Strengths among which a push is looked for that breaks the raw text and not the walked one."""
+GAIN = 0.3
+"""Probability of the concept that such a walked text gains at least."""
 
 
 class CurveLimits(NamedTuple):
@@ -145,6 +150,11 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
     if not measured:
         raise GlpError("No text of the validation prefixes shows an effect. Measure again with `python -m glp_core strengths`.")
     effect, candidate, outcomes = max(measured, key=lambda one: one[0])
+    return {"effect": round(effect, 4)} | example(candidate, outcomes, prefixes)
+
+
+def example(candidate: Json, outcomes: Sequence[Outcome], prefixes: Sequence[str]) -> Json:
+    """Return an example for a page: what it sets, and what its columns hold."""
     columns = {
         one.arm: {
             "text": one.text,
@@ -159,9 +169,25 @@ def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Seque
         "direction": candidate["direction"],
         "strength": candidate["strength"],
         "seed": candidate["prefix"],
-        "effect": round(effect, 4),
         "columns": columns,
     }
+
+
+def breaking(outcomes: Sequence[Outcome]) -> list[float]:
+    """Return the strengths at which one prefix's raw text breaks while the walked one holds and gains the concept, greatest gain first."""
+    by = {(one.arm, one.strength): one for one in outcomes}
+    plain = by[UNSTEERED, 0.0]
+    found = []
+    for strength in sorted({one.strength for one in outcomes if one.strength}):
+        raw, walk = by["raw", strength], by["walk", strength]
+        gain = walk.concept - plain.concept
+        if gain >= GAIN and _holds(walk) and not _holds(raw):
+            found.append((gain, strength))
+    return [strength for _, strength in sorted(found, reverse=True)]
+
+
+def _holds(one: Outcome) -> bool:
+    return holds(one.text, one.repetition, one.repeated_bigrams, one.log_probability)
 
 
 def _effect_of(outcomes: Sequence[Outcome], own: Json) -> float:

@@ -70,3 +70,20 @@ def test_the_first_example_is_plain_unsteered_broken_raw_and_full_of_the_concept
     assert press["effect"] == pytest.approx(0.4)
     with pytest.raises(GlpError, match="strengths`"):
         advice.first_press([], [])
+
+
+def test_a_harder_push_is_one_that_breaks_the_raw_text_alone_and_gains_the_concept():
+    def texts(strength, raw, walk):
+        return [outcome(0, arm, strength, concept, likelihood) for arm, (concept, likelihood) in (("raw", raw), ("walk", walk))]
+
+    listed = [
+        outcome(0, "unsteered", 0.0, 0.1),
+        *texts(0.6, (0.9, -1.0), (0.9, -1.0)),  # both hold
+        *texts(0.8, (0.9, -9.0), (0.5, -1.0)),
+        *texts(1.0, (0.9, -9.0), (0.8, -1.0)),
+        *texts(1.2, (0.9, -9.0), (0.2, -1.0)),  # the walk gains little
+        *texts(1.4, (0.9, -9.0), (0.9, -9.0)),  # both break
+    ]
+    assert advice.breaking(listed) == [1.0, 0.8]
+    told = advice.example({"direction": "d", "prefix": 0, "strength": 1.0}, listed[5:7], ["a"])
+    assert (told["prompt"], told["strength"], told["columns"]["walk"]["concept"]) == ("a", 1.0, 0.8)
