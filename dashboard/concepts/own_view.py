@@ -42,7 +42,7 @@ def draw() -> None:
     uploaded = _upload()
     boxes = []
     for column, title in zip(st.columns(2), TEXTS, strict=True):
-        label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one a line"
+        label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one per line"
         with column:
             boxes.append(url.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
     positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
@@ -60,7 +60,8 @@ def draw() -> None:
         return
     if concept is None:
         st.info(
-            "Press Find neurons: the ten best of all neurons, with cross-validated AUC and p-values.", icon=":material/search:"
+            "Press Find neurons to search all of them for the ten best, with cross-validated AUC and p-values.",
+            icon=":material/search:",
         )
         return
     _found(index, concept)
@@ -76,8 +77,8 @@ def _upload() -> tuple[list[str], list[str]] | None:
         except GlpError as error:
             frame.error_box(error)
             return None
-        words = "Texts with the concept have the label"
-        words += "" if texts.sure else " (a guess, for the labels do not say which it is: choose)"
+        words = "Label of the texts with the concept"
+        words += "" if texts.sure else " (a guess, as the labels do not say: choose)"
         return texts.of(st.radio(words, texts.labels, format_func=_label_words(texts), key=f"concepts_label_{file.file_id}"))
 
 
@@ -106,13 +107,13 @@ def verdict(concept: ConceptNeurons, n_neurons: int) -> str:
     """Say first whether there is evidence that any neuron tells the texts apart, then the numbers."""
     area, p = concept.cross_validated, concept.p_value
     fewest = min(concept.n_positive, concept.n_negative)
-    few = f" {fewest} texts a side are few: {ENOUGH_TEXTS} or more would tell." if fewest < ENOUGH_TEXTS else ""
+    few = f" {fewest} texts a side are few; {ENOUGH_TEXTS} or more would tell." if fewest < ENOUGH_TEXTS else ""
     numbers = (
         f"Choosing the best of {n_neurons:,} neurons on four fifths of the texts and testing it on the rest: AUC {area.value:.3f} "
         f"(95% CI {area.low:.3f} to {area.high:.3f}), p = {p:.3g} by {concept.permutations:,} permutations of the labels."
     )
     if p >= SIGNIFICANT:
-        return f"**No evidence (p = {p:.2g})**: with labels at random the best of all neurons does as well.{few} {numbers}"
+        return f"**No evidence (p = {p:.2g})**: with shuffled labels, the best of all neurons does as well.{few} {numbers}"
     if area.low <= CHANCE:
         return f"**Weak evidence**: a neuron stands out on these texts (p = {p:.2g}), but may not on others.{few} {numbers}"
     return f"**There is a neuron for it** (p = {p:.2g}). {numbers}"
@@ -150,7 +151,7 @@ def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
 
 def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:
     words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.neuron])
-    evidence = f"p = {one.p_value:.3g}, in {one.folds} folds · {words}"
+    evidence = f"p = {one.p_value:.3g}, chosen in {one.folds} folds · {words}"
     return NeuronRow(neuron_name(one.layer, one.neuron), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
 
 

@@ -155,7 +155,7 @@ def roc_figure(false_positive: np.ndarray, true_positive: np.ndarray, auc: float
 
 
 def texts_of(box: str) -> list[str]:
-    """Return the texts of a box, one a line, each once."""
+    """Return the texts of a box, one per line, each once."""
     return list(dict.fromkeys(line.strip() for line in box.splitlines() if line.strip()))
 
 
@@ -170,7 +170,7 @@ def checked_texts(positive: Sequence[str], negative: Sequence[str]) -> None:
     """Raise GlpError unless both classes have enough texts, none too long and none in both."""
     for title, texts in (("positive", positive), ("negative", negative)):
         if not FEWEST <= len(texts) <= MOST:
-            raise GlpError(f"Got {len(texts)} {title} texts, wanted {FEWEST} to {MOST}, one a line.")
+            raise GlpError(f"Got {len(texts)} {title} texts, wanted {FEWEST} to {MOST}, one per line.")
         longest = max(map(len, texts))
         if longest > LONGEST_TEXT:
             raise GlpError(f"A {title} text has {longest:,} characters, wanted at most {LONGEST_TEXT:,}. Cut it.")

@@ -204,7 +204,7 @@ def prompts(n: int) -> tuple[str, ...]:
     path = workspace_facts.folder() / "prefixes.json"
     texts = read_json(path) if path.is_file() else []
     if not isinstance(texts, list) or len(texts) < 2:
-        raise GlpError("The workspace has no prefixes.json with prompts: write your own, one a line.")
+        raise GlpError("The workspace has no prefixes.json with prompts: write your own, one per line.")
     return tuple(str(text) for text in texts[:n])
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.browser.conftest import check_headings
+from tests.browser.conftest import PATIENCE, check_headings
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +30,7 @@ def numbers(words):
     return [float(number) for number in NUMBERS.findall(words)]
 
 
-def test_the_name_of_the_overview_is_an_address_and_its_links_keep_their_state(open_page):
+def test_the_name_of_the_overview_is_an_address_and_its_story_is_true(open_page):
     page = open_page("overview")
     page.get_by_text("One story in five clicks").wait_for()
     assert page.get_by_text("Page not found").count() == 0
@@ -39,6 +39,13 @@ def test_the_name_of_the_overview_is_an_address_and_its_links_keep_their_state(o
     page.get_by_role("link", name="4. See the distance").click()
     page.get_by_text("An example is filled in").wait_for()
     assert "manifold_view=Strength" in page.url
+    page.go_back()
+    page.set_default_timeout(2 * PATIENCE)  # three texts of full length
+    page.get_by_role("link", name="2. Push harder").click()
+    page.wait_for_selector("[data-run=done]")
+    line = page.locator(".glp-verdict").inner_text()
+    raw, walk = map(int, re.search(r"Raw repeats (\d+)% of its tokens, the walk (\d+)%", line).groups())
+    assert raw > walk + 10, line  # one falls apart, the other holds
 
 
 @pytest.mark.parametrize("dark", [False, True])
