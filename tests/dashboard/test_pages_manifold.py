@@ -226,7 +226,7 @@ def test_zones_are_drawn_and_said_from_their_report(workspace):
     workspace.save_report("zones", zones_report())
     at = open_page(manifold_view="Evidence", manifold_evidence="Where text breaks")
     assert "at worst on **60%** of 8" in said(at)
-    assert "on 95% or more in **1 of 2**" in said(at)
+    assert "on 95% or more of the prompts in **1 of 2**" in said(at)
     at = open_page(manifold_view="Strength", manifold_prompts="4")
     at.button(key="manifold_run").click().run()
     shapes = figures(at)[0]["layout"]["shapes"]
