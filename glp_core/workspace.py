@@ -1,6 +1,6 @@
 """A workspace: one folder that holds everything about one explorable model, and the way to each part of it.
 
-    workspace.json   name, LLM source, layer, dtype, median norm, versions
+    workspace.json   name, LLM source, layer, dtype, median norm, versions; texts, where they are not the demo's
     glp/             the prior: config.json, statistics.safetensors, final.safetensors, or a released folder's files
     directions/      one safetensors file a direction
     neurons/         the meta-neuron index
@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
+from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest, read_json, read_object, write_json
 from glp_core.llm.sources import LlmSource, cache_folder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from glp_core.data.corpus import Document, Documents
     from glp_core.data.store import ActivationStore
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
@@ -63,6 +65,8 @@ class Workspace:
     """auto: bfloat16 where the device multiplies it natively, else float32."""
     median_norm: float = 0.0
     """Median norm of the layer's activations: the unit of steering strengths."""
+    texts: OwnTexts | None = None
+    """What is read where texts are needed; None: the demo's corpus."""
     versions: dict[str, str] = field(default_factory=versions)
     device: str = "cpu"
     """Where models of this workspace are loaded and compute; not stored."""
@@ -104,11 +108,14 @@ class Workspace:
             raise GlpError(
                 f"{path}: llm is no LLM source: {error}. Wanted kind, name and, as the kind asks, file, sha256, revision."
             ) from error
-        return cls(folder=folder, llm=source, device=device, **{key: facts[key] for key in names - {"llm"}})
+        texts = OwnTexts.from_json(facts["texts"], str(path)) if "texts" in facts else None
+        rest = {key: facts[key] for key in names - {"llm"}}
+        return cls(folder=folder, llm=source, texts=texts, device=device, **rest)
 
     def save(self) -> None:
         """Write workspace.json."""
-        facts = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
+        facts: Json = {"name": self.name, "llm": self.llm.to_json(), "layer": self.layer, "dtype": self.dtype}
+        facts |= {"texts": self.texts.to_json()} if self.texts else {}
         write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
 
     def load_llm(self, tell: "Callable[[str], None]" = lambda words: None) -> "Llm":
@@ -121,6 +128,24 @@ class Workspace:
     def prior_bytes(self) -> int:
         """What the prior takes in memory, its layout for inference included; 0 without one."""
         return 2 * max((path.stat().st_size for path in (self.folder / "glp").glob("*.safetensors")), default=0)
+
+    @overload
+    def documents(self, split: Literal["train"]) -> "Documents": ...
+    @overload
+    def documents(self, split: Literal["validation"]) -> "Sequence[Document]": ...
+    def documents(self, split: Literal["train", "validation"]) -> "Documents":
+        """Return the documents to train on, streamed where they are the workspace's own, or the held-out ones.
+
+        Raises:
+            GlpError: the texts are not where workspace.json says.
+        """
+        if self.texts is None:
+            from glp_core.data.corpus import documents
+
+            return documents(split)
+        from glp_core.data.texts.documents import TrainingDocuments, held_out
+
+        return TrainingDocuments(self.texts) if split == "train" else held_out(self.texts)
 
     def site(self, llm: "Llm") -> "Site":
         """Return the layer of `llm`, this workspace's model, that is looked at."""

@@ -48,8 +48,7 @@ def second(made, monkeypatch):
     monkeypatch.setattr(devices, "choose_device", lambda name=None: torch.device(NAME) if name == NAME else chosen(name))
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(home / "cache"))
     texts = {"train": documents[:120], "validation": documents[120:]}
-    for module in ("cli.evaluation.evaluate", "cli.evaluation.detect", "cli.evaluation.scorecard", "data.bank"):
-        monkeypatch.setattr(f"glp_core.{module}.documents", lambda split: texts[split])
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, split: texts[split])
 
     def run(*words, device=NAME):
         with second_device():
@@ -241,7 +240,7 @@ def test_a_sparse_autoencoder_trains_stops_and_goes_on_there(made, tmp_path):
 
 def test_scores_directions_and_text_readings_are_the_cpu_s_there(made, monkeypatch):
     workspace, store, documents, home = made
-    monkeypatch.setattr("glp_core.evaluation.checkpoint_scores.documents", lambda _split: documents[120:])
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: documents[120:])
     texts = [document.text for document in documents[:24]]
 
     def scores(device):
@@ -300,9 +299,8 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
     same(*reports)
 
 
-def test_an_index_made_on_the_second_device_is_the_cpu_s(made, second, monkeypatch):
-    workspace, _, documents, home = made
-    monkeypatch.setattr("glp_core.cli.neurons.index.documents", lambda _split: documents[:120])
+def test_an_index_made_on_the_second_device_is_the_cpu_s(made, second):
+    workspace, _, _, home = made
     tables = []
     for device in ("cpu", NAME):
         parts = home / f"parts-{device}"

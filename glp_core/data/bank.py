@@ -4,6 +4,7 @@ Two files in a folder: `bank.safetensors` (acts float16 (n, d), documents, and w
 `bank.json` (each token in its context, and how the bank was made). No GLP was trained on any of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from glp_core.data.corpus import documents
+from glp_core.data.corpus import Document
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, tensor_header, write_json, write_tensors
@@ -66,10 +67,9 @@ class Bank:
         write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
 
 
-def make_bank(store: ActivationStore, llm: Llm, n: int) -> Bank:
-    """Take n held-out activations, spread evenly over the held-out documents, with the text around each token."""
+def make_bank(store: ActivationStore, llm: Llm, texts: Sequence[Document], n: int) -> Bank:
+    """Take n held-out activations, spread evenly over the held-out documents `texts`, with the text around each token."""
     rows = store.validation_rows(n)
-    texts = documents("validation")
     ids: dict[int, list[int]] = {}
     contexts = []
     for number, position in zip(rows["documents"].tolist(), rows["positions"].tolist(), strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glp_core.data.conversations import conversations, template_lengths
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Document, Documents
 from glp_core.data.moments import Moments
 from glp_core.data.readings import TextRow, read, text_rows
 from glp_core.data.shards import DocumentKind, ShardWriter
@@ -29,6 +29,8 @@ than ACCELERATOR_WIDTH take fewer."""
 MEDIAN_OF = 256
 """Documents that the median norm is taken from."""
 HELD_OUT_CONVERSATIONS = 256
+ALL = range(sys.maxsize)
+"""Documents: as many as there are."""
 
 
 def documents_per_group(llm: Llm, shard: int | None = None, kind: str = "text") -> int:
@@ -42,7 +44,7 @@ def documents_per_group(llm: Llm, shard: int | None = None, kind: str = "text") 
 def collect(
     llm: Llm,
     layer: int,
-    train: Sequence[Document],
+    train: Documents,
     validation: Sequence[Document],
     folder: Path,
     *,
@@ -50,6 +52,7 @@ def collect(
     chat: float = 0.0,
     tokens_per_document: int = TOKENS_PER_DOCUMENT,
     span: range | None = None,
+    texts: str = "",
     progress: Progress = quiet,
 ) -> ActivationStore:
     """Write the activations of `layer` over documents until `n_activations` are stored; go on where an earlier call stopped.
@@ -60,6 +63,7 @@ def collect(
         chat: share of the activations that come from conversations.
         tokens_per_document: of plain text, the first token included; held-out documents always have TOKENS_PER_DOCUMENT.
         span: the training documents to read, all of them, whatever `n_activations` says: a part to be joined with others.
+        texts: where the documents come from, other than the demo's corpus: a store holds activations of one source.
     Raises:
         GlpError: the folder holds other activations, the model has no chat template, or the disk is full.
     """
@@ -69,7 +73,7 @@ def collect(
         if span is not None:
             raise GlpError("Conversations are not collected in parts. Leave --part or --chat out.")
         template_lengths(llm)  # refuses a model without a template before any work
-    manifest = _open_manifest(llm, layer, folder, train, tokens_per_document, span)
+    manifest = _open_manifest(llm, layer, folder, train, tokens_per_document, span, texts)
     collector = _Collector(ShardWriter(llm, layer, folder, manifest), tokens_per_document, progress)
     if span is None or span.start == 0:
         collector.hold_out(validation, chat=chat > 0, of=n_activations if span is None else len(span))
@@ -92,7 +96,7 @@ class _Collector:
         self.writer, self.tokens, self.progress = writer, tokens_per_document, progress
         self.llm = writer.llm
 
-    def collect(self, train: Sequence[Document], n_activations: int, chat: float) -> None:
+    def collect(self, train: Documents, n_activations: int, chat: float) -> None:
         """Collect text, then conversations, until `n_activations` are stored."""
         n_chat = round(chat * n_activations)
         n_text = self.writer.fill(
@@ -107,7 +111,7 @@ class _Collector:
                 lambda stored, first: self.progress(n_text + stored, n_activations, f"{first:,} conversations"),
             )
 
-    def collect_span(self, train: Sequence[Document], span: range) -> None:
+    def collect_span(self, train: Documents, span: range) -> None:
         """Collect the text of all documents of a span."""
         self.writer.fill(
             self._text("shards", "train", train, self.tokens, span),
@@ -127,23 +131,21 @@ class _Collector:
             asked = self._chat("held_out_chat", "held-chat", documents[:HELD_OUT_CONVERSATIONS])
             self.writer.hold_out("chat_validation", asked, lambda _, first: report("held-out conversations", first))
 
-    def _text(
-        self, listed: str, prefix: str, documents: Sequence[Document], tokens: int, span: range | None = None
-    ) -> DocumentKind:
+    def _text(self, listed: str, prefix: str, documents: Documents, tokens: int, span: range | None = None) -> DocumentKind:
         def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return text_rows(self.llm, part, first, tokens)
 
-        shard, span = DOCUMENTS_PER_SHARD, span or range(len(documents))
+        shard, span = DOCUMENTS_PER_SHARD, span or ALL
         group = self._group(shard, "text")
         return DocumentKind(listed, prefix, documents, span, shard, group, rows, parts=False, ahead=self._ahead)
 
-    def _chat(self, listed: str, prefix: str, documents: Sequence[Document]) -> DocumentKind:
+    def _chat(self, listed: str, prefix: str, documents: Documents) -> DocumentKind:
         def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return conversations(self.llm, part, first)
 
         shard = CONVERSATIONS_PER_SHARD
         group = self._group(shard, "chat")
-        return DocumentKind(listed, prefix, documents, range(len(documents)), shard, group, rows, parts=True, ahead=False)
+        return DocumentKind(listed, prefix, documents, ALL, shard, group, rows, parts=True, ahead=False)
 
     @property
     def _ahead(self) -> bool:
@@ -154,7 +156,7 @@ class _Collector:
 
 
 def _open_manifest(
-    llm: Llm, layer: int, folder: Path, documents: Sequence[Document], tokens_per_document: int, span: range | None
+    llm: Llm, layer: int, folder: Path, documents: Documents, tokens_per_document: int, span: range | None, texts: str
 ) -> Json:
     """Read the manifest of a call that goes on, or begin one."""
     path = folder / "manifest.json"
@@ -166,10 +168,11 @@ def _open_manifest(
     }
     made_by |= {"tokens_per_document": tokens_per_document}
     made_by |= {"span": [span.start, span.stop]} if span else {}
+    made_by |= {"texts": texts} if texts else {}
     if path.is_file():
         manifest = read_json(path)
         manifest.setdefault("tokens_per_document", TOKENS_PER_DOCUMENT)
-        got = {key: manifest.get(key) for key in made_by}
+        got = {key: manifest[key] for key in (*made_by, "texts") if key in manifest}
         if got != made_by:
             raise GlpError(f"{folder} holds activations of {got}, wanted {made_by}. Choose another folder.")
         return manifest

@@ -6,11 +6,12 @@ Knows texts and labels; knows nothing of models.
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import pandas as pd
 
@@ -59,9 +60,22 @@ class Document:
     source: str
 
 
+class Documents(Protocol):
+    """Documents by number, in a fixed order; how many there are need not be known."""
+
+    def __getitem__(self, which: slice, /) -> Sequence[Document]:
+        """Return documents of a range; fewer where they end before."""
+        ...
+
+
+def number_of(text: str) -> int:
+    """Return a number of 32 bits that depends on the text alone."""
+    return int.from_bytes(hashlib.sha1(text.encode("utf-8", "replace")).digest()[:4], "big")
+
+
 def split_of(text: str) -> Split:
     """Return the split of a text: a fifth for testing, a fifth for validation, by digest, the same in every task."""
-    bucket = int.from_bytes(hashlib.sha1(text.encode("utf-8", "replace")).digest()[:4], "big") % 5
+    bucket = number_of(text) % 5
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
@@ -95,6 +109,17 @@ def task_rows(one: Task, split: Split | None = None) -> pd.DataFrame:
     rows["label"] = _binary(rows["label"], one.name)
     rows["split"] = [split_of(text) for text in rows["text"]]
     return rows[rows["split"] == split].reset_index(drop=True) if split else rows.reset_index(drop=True)
+
+
+def is_test_row(text: str) -> bool:
+    """Return whether a text is a test row of a probing task, which nothing may be trained on that tasks are tried with."""
+    return split_of(text) == "test" and hash(text) in _test_rows()
+
+
+@lru_cache(maxsize=1)
+def _test_rows() -> frozenset[int]:
+    """Return the hashes, of 64 bits, of all tasks' test rows."""
+    return frozenset(hash(text) for one in tasks() for text in task_rows(one, "test")["text"])
 
 
 def _binary(labels: pd.Series, name: str) -> list[int]:

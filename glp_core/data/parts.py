@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Documents
 from glp_core.data.moments import Moments
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
@@ -20,20 +20,19 @@ MARGIN = 1.02
 DOCUMENTS_AT_ONCE = 4096
 
 
-def documents_for(llm: Llm, documents: Sequence[Document], n_activations: int, tokens_per_document: int, group: int) -> int:
+def documents_for(llm: Llm, documents: Documents, n_activations: int, tokens_per_document: int, group: int) -> int:
     """Return how many documents, in whole groups, give at least `n_activations` (all, where they do not).
 
     Texts are only turned into ids.
     """
     left, first = n_activations * MARGIN, 0
-    while left > 0 and first < len(documents):
-        texts = [document.text for document in documents[first : first + DOCUMENTS_AT_ONCE]]
-        for ids in llm.encode_all(texts, max_tokens=tokens_per_document):
+    while left > 0 and (some := documents[first : first + DOCUMENTS_AT_ONCE]):
+        for ids in llm.encode_all([document.text for document in some], max_tokens=tokens_per_document):
             if left <= 0:
                 break
             left -= len(ids) - 1
             first += 1
-    return min(len(documents), -(-first // group) * group)
+    return first + len(documents[first : -(-first // group) * group])
 
 
 def span_of(part: int, n_parts: int, n_documents: int, group: int) -> range:
@@ -68,7 +67,8 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
                 f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
                 "Let every `collect --part` end before they are joined."
             )
-        if any(store.manifest[key] != manifest[key] for key in ("llm", "layer", "dtype", "tokens_per_document", "median_norm")):
+        alike = ("llm", "layer", "dtype", "texts", "tokens_per_document", "median_norm")
+        if any(store.manifest.get(key) != manifest.get(key) for key in alike):
             raise GlpError(f"{store.folder} was collected otherwise than {stores[0].folder}. Collect all parts alike.")
         end = last
         shards += [(store.folder / shard["file"], shard) for shard in store.manifest["shards"]]

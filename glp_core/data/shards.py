@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Document, Documents
 from glp_core.data.readings import TextRow, Tokens, read, without_massive
 from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.model import Llm
@@ -29,9 +29,9 @@ class DocumentKind:
     """Key of the manifest."""
     prefix: str
     """Of the files' names."""
-    documents: Sequence[Document]
+    documents: Documents
     span: range
-    """Which of the documents are read."""
+    """Which of the documents are read, as far as there are so many."""
     shard: int
     """Documents a shard."""
     group: int
@@ -76,16 +76,19 @@ class ShardWriter:
             shards.pop()  # it ends inside a document: made again, whole
         pending: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as preparer:
-            rows: dict[int, Future[list[TextRow]]] = {}
+            prepared: dict[int, tuple[Sequence[Document], Future[list[TextRow]]]] = {}
             stored = sum(shard["activations"] for shard in shards)
             first, end = kind.span.start + sum(shard["documents"] for shard in shards), kind.span.stop
             number = len(shards)
             while stored < quota and first < end:
                 start = first // kind.group * kind.group
-                documents = kind.documents[start : min(end, start + kind.group)]
-                ready = rows.pop(start).result() if start in rows else kind.rows(documents, start)
-                if kind.ahead and (after := kind.documents[start + kind.group :][: kind.group]):
-                    rows[start + kind.group] = preparer.submit(kind.rows, after, start + kind.group)
+                after = start + kind.group
+                documents, rows = prepared.pop(start, None) or (kind.documents[start : min(end, after)], None)
+                if start + len(documents) <= first:
+                    break
+                ready = rows.result() if rows else kind.rows(documents, start)
+                if kind.ahead and (following := kind.documents[after : min(end, after + kind.group)]):
+                    prepared[after] = following, preparer.submit(kind.rows, following, after)
                 tokens = read(self.llm, self.layer, ready)
                 parts = list(self._cut(kind, tokens, first, start + len(documents), number, quota - stored))
                 if pending:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
@@ -89,7 +88,8 @@ class Scorer:
     @cached_property
     def ids(self) -> torch.Tensor:
         """Token ids (documents, tokens) of held-out texts."""
-        return self.site.llm.long_rows([d.text for d in documents("validation")], self.n_documents, self.tokens)
+        texts = [document.text for document in self.workspace.documents("validation")]
+        return self.site.llm.long_rows(texts, self.n_documents, self.tokens)
 
     @cached_property
     def base(self) -> torch.Tensor:

@@ -6,7 +6,7 @@ come from the LLM or from a store that holds them already; the blocks are those 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Document, Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -45,15 +45,24 @@ class Source(Protocol):
         ...
 
 
-def first_of_text(documents: Sequence[Document]) -> np.ndarray:
+def in_order(documents: Documents, n: int) -> Iterator[Document]:
+    """Yield the first `n` documents, fewer where they end before, a block of them in memory at a time."""
+    for start in range(0, n, DOCUMENTS_PER_BLOCK):
+        block = documents[start : min(n, start + DOCUMENTS_PER_BLOCK)]
+        if not block:
+            return
+        yield from block
+
+
+def first_of_text(documents: Iterable[Document]) -> np.ndarray:
     """Return for each document whether no earlier one has the same text (documents,)."""
-    seen: set[str] = set()
-    first = np.zeros(len(documents), bool)
-    for i, document in enumerate(documents):
-        key = " ".join(document.text.split()).casefold()[:SAME_TEXT]
-        first[i] = key not in seen
+    seen: set[int] = set()
+    first = []
+    for document in documents:
+        key = hash(" ".join(document.text.split()).casefold()[:SAME_TEXT])
+        first.append(key not in seen)
         seen.add(key)
-    return first
+    return np.array(first, bool)
 
 
 def chunk_tokens(device: torch.device) -> int:
@@ -102,14 +111,15 @@ class StoreSource:
 class TextSource:
     """Activations that the LLM computes on the way."""
 
-    def __init__(self, site: Site, documents: Sequence[Document], listed: np.ndarray) -> None:
+    def __init__(self, site: Site, documents: Documents, listed: np.ndarray) -> None:
+        """Read the first documents, as many as `listed` is long."""
         self.site, self.documents, self.listed = site, documents, listed
         self.facts = {"llm": site.llm.title, "layer": site.layer, "dtype": str(site.llm.dtype).removeprefix("torch.")}
-        self.blocks = -(-len(documents) // DOCUMENTS_PER_BLOCK)
+        self.blocks = -(-len(listed) // DOCUMENTS_PER_BLOCK)
 
     def chunks(self, block: int) -> Iterator[Chunk]:
         first = block * DOCUMENTS_PER_BLOCK
-        texts = self.documents[first : first + DOCUMENTS_PER_BLOCK]
+        texts = self.documents[first : min(len(self.listed), first + DOCUMENTS_PER_BLOCK)]
         rows = [(first + i, self.site.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
         rows = [row for row in rows if len(row[1]) > 1]
         for places in by_length([len(ids) for _, ids in rows], chunk_tokens(self.site.llm.device)):

@@ -4,7 +4,6 @@ neurons.safetensors holds arrays by neuron; texts.safetensors the tokens of the 
 index.json the facts, pieces and data set names. Values around extreme tokens are kept in 8 bits on a logarithmic scale.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Documents
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.model import Llm
@@ -43,7 +42,7 @@ def finish(
     glp: GLP,
     llm: Llm,
     reading: Reading,
-    documents: Sequence[Document],
+    documents: Documents,
     folder: Path,
     *,
     facts: Json,
@@ -98,20 +97,19 @@ def _sampled_tokens(sample: Sample) -> Tables:
     }
 
 
-def _texts(
-    llm: Llm, documents: Sequence[Document], numbers: np.ndarray, effects: Tensor
-) -> tuple[Tables, list[str], list[str]]:
+def _texts(llm: Llm, documents: Documents, numbers: np.ndarray, effects: Tensor) -> tuple[Tables, list[str], list[str]]:
     """Return the documents' tokens as numbers of pieces, the table of pieces, and that of sources."""
     pieces: dict[str, int] = {}
     sources: dict[str, int] = {}
     tokens: list[int] = []
     lengths, source = [], []
     for number in numbers.tolist():
-        ids = llm.encode(documents[number].text, max_tokens=TOKENS_PER_DOCUMENT)
+        [document] = documents[number : number + 1]
+        ids = llm.encode(document.text, max_tokens=TOKENS_PER_DOCUMENT)
         words = llm.pieces(ids)[1:]
         tokens.extend(pieces.setdefault(word, len(pieces)) for word in words)
         lengths.append(len(words))
-        source.append(sources.setdefault(documents[number].source, len(sources)))
+        source.append(sources.setdefault(document.source, len(sources)))
     single = {i: llm.tokenizer.decode([i]) for i in effects.unique().tolist()}
     named = {i: pieces.setdefault(word, len(pieces)) for i, word in single.items()}
     table = np.array([named.get(i, 0) for i in range(int(effects.max()) + 1)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glp_core.data.conversations import conversations, template_lengths
-from glp_core.data.corpus import Document
+from glp_core.data.corpus import Document, Documents
 from glp_core.data.moments import Moments
 from glp_core.data.readings import PARTS, TextRow, read, text_rows, without_massive
 from glp_core.data.store import TOKENS_PER_DOCUMENT
@@ -39,6 +39,8 @@ class StreamConfig:
     """Share of each batch's replacement that comes from conversations."""
     tokens_per_document: int = TOKENS_PER_DOCUMENT
     """Of plain text, the first token included."""
+    texts: str = ""
+    """Where the texts come from; empty for the demo's corpus."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.chat < 1:
@@ -53,10 +55,10 @@ class StreamConfig:
 
 
 class _Reader:
-    """Activations of documents in order, again from the first one after the last."""
+    """Activations of a process's share of documents in order, again from the first one after the last."""
 
-    def __init__(self, site: Site, documents: Sequence[Document], group: int, rows: Callable[..., list[TextRow]]) -> None:
-        self.site, self.documents, self.group, self.rows = site, documents, group, rows
+    def __init__(self, site: Site, documents: Documents, ranks: Ranks, group: int, rows: Callable[..., list[TextRow]]) -> None:
+        self.site, self.documents, self.ranks, self.group, self.rows = site, documents, ranks, group, rows
         self.rest = torch.empty(0, site.llm.d_model, dtype=site.llm.dtype, device=site.llm.device)
         self.next, self.epoch, self.distinct = 0, 0, 0
 
@@ -70,14 +72,22 @@ class _Reader:
         return every[:n]
 
     def _read(self) -> Tensor:
-        documents = self.documents[self.next : self.next + self.group]
+        documents = self._following()
+        if not documents:
+            self.next, self.epoch = 0, self.epoch + 1
+            documents = self._following()
+        if not documents:
+            raise GlpError(f"There are too few texts for {self.ranks.size} processes: give more of them.")
         acts = read(self.site.llm, self.site.layer, self.rows(documents, self.next))
         content = without_massive(acts, self.site.median_norm)[0].acts
         self.next += len(documents)
         self.distinct += len(content) if self.epoch == 0 else 0
-        if self.next >= len(self.documents):
-            self.next, self.epoch = 0, self.epoch + 1
         return content
+
+    def _following(self) -> Sequence[Document]:
+        """Return the next documents of this process's share; none after the last one."""
+        size = self.ranks.size
+        return self.documents[self.next * size : (self.next + self.group) * size][self.ranks.rank :: size]
 
     def state(self) -> dict[str, Tensor]:
         return {"rest": self.rest, "place": torch.tensor([self.next, self.epoch, self.distinct])}
@@ -93,7 +103,7 @@ class StreamSupply:
     def __init__(
         self,
         site: Site,
-        train: Sequence[Document],
+        train: Documents,
         validation: Sequence[Document],
         config: StreamConfig,
         ranks: Ranks | None = None,
@@ -104,14 +114,13 @@ class StreamSupply:
             GlpError: conversations are wanted of a model that has no chat template.
         """
         ranks = ranks or Ranks()
-        self.site, self.validation, self.config, self.n_documents = site, validation, config, len(train)
+        self.site, self.validation, self.config = site, validation, config
         where = "cpu" if site.llm.device.type == "cpu" else "accelerator"
-        share = train[ranks.rank :: ranks.size]
-        self.text = _Reader(site, share, DOCUMENTS_PER_READ[where], self._text_rows)
+        self.text = _Reader(site, train, ranks, DOCUMENTS_PER_READ[where], self._text_rows)
         self.chat: _Reader | None = None
         if config.chat:
             template_lengths(site.llm)
-            self.chat = _Reader(site, share, CONVERSATIONS_PER_READ[where], self._chat_rows)
+            self.chat = _Reader(site, train, ranks, CONVERSATIONS_PER_READ[where], self._chat_rows)
         self.buffer = torch.empty(0)
         self._statistics: dict[str, Tensor] = {}
 
@@ -122,12 +131,13 @@ class StreamSupply:
     @property
     def settings(self) -> Json:
         config = self.config
-        return {
-            "buffer": config.buffer,
-            "chat": config.chat,
-            "tokens_per_document": config.tokens_per_document,
-            "documents": self.n_documents,
-        }
+        settings = {"buffer": config.buffer, "chat": config.chat, "tokens_per_document": config.tokens_per_document}
+        return settings | ({"texts": config.texts} if config.texts else {})
+
+    @property
+    def read_again(self) -> bool:
+        """Whether the texts ended and were begun anew."""
+        return any(reader.epoch for reader in self._readers().values())
 
     @property
     def facts(self) -> Json:

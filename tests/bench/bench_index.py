@@ -90,7 +90,7 @@ def main():
     listed = first_of_text(texts)
     native_llm, native_glp = workspace.load_llm(), workspace.load_glp()
     source = TextSource(workspace.site(native_llm), texts, listed)
-    warm = TextSource(workspace.site(native_llm), texts[:64], listed)
+    warm = TextSource(workspace.site(native_llm), texts[:64], listed[:64])
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as three:
         one_pass(native_llm, native_glp, warm, one)
         begun = time.perf_counter()

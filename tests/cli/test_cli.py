@@ -52,7 +52,7 @@ def llm_folder(tmp_path_factory):
 def here(tmp_path, llm_folder, monkeypatch):
     """A place for a workspace, a cache of its own, and a small corpus."""
     monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("glp_core.cli.data.collect.documents", lambda split: TRAIN if split == "train" else VALIDATION)
+    monkeypatch.setattr(Workspace, "documents", lambda _self, split: TRAIN if split == "train" else VALIDATION)
     monkeypatch.setattr(collecting, "DOCUMENTS_PER_SHARD", 8)
     new = ["--llm", str(llm_folder), "--layer", "1", "--dtype", "float32"]
     return SimpleNamespace(ws=tmp_path / "ws", new=new, at=["--workspace", str(tmp_path / "ws")])
@@ -264,7 +264,6 @@ def test_a_real_ctrl_c_saves_the_state(collected):
 
 
 def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, capsys):
-    monkeypatch.setattr("glp_core.cli.training.train.documents", lambda split: TRAIN if split == "train" else VALIDATION)
     common = ["train", *collected.at, *SMALL_RUN, "--activations", "640", "--validation", "64"]
     assert main([*common, "--run", "streamed", "--stream", "--buffer", "640", "--install"]) == 0
     workspace = Workspace.open(collected.ws)

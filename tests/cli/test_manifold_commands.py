@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from glp_core.__main__ import main
-from glp_core.cli.evaluation import detect, scorecard
 from glp_core.evaluation.measures import open_measures
 from glp_core.neurons.planes import pca_plane
 from glp_core.training.sae import Sae, save_sae
@@ -22,8 +21,7 @@ def made(tmp_path_factory):
 def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
     workspace, llm, store, documents = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr("glp_core.data.bank.documents", lambda _split: documents[60:])
-    monkeypatch.setattr(detect, "documents", lambda _split: documents[60:])
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: documents[60:])
     monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, others, progress: pca_plane(rows, others))
     where = ["--workspace", str(workspace.folder)]
     assert main(["bank", *where, "--store", str(store.folder), "--activations", "400", "--reference", "100"]) == 0
@@ -42,7 +40,7 @@ def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
 def test_a_scorecard_is_made_with_and_without_a_sparse_autoencoder(made, monkeypatch, tmp_path, capsys):
     workspace, llm, store, documents = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr(scorecard, "documents", lambda _split: documents[60:])
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: documents[60:])
     monkeypatch.setattr(type(workspace), "sae_path", tmp_path / "none.safetensors")
     command = ["scorecard", "--workspace", str(workspace.folder), "--store", str(store.folder)]
     command += ["--samples", "200", "--tested", "100", "--documents", "4", "--tokens", "12"]

@@ -26,7 +26,8 @@ def made(tmp_path_factory):
 def run(made, monkeypatch):
     workspace, llm, documents = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr(steer, "documents", lambda _split: [Document(3 * text.text, "long") for text in documents])
+    long = [Document(3 * text.text, "long") for text in documents]
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: long)
     return lambda command, *words: main([command, "--workspace", str(workspace.folder), *words])
 
 

@@ -42,7 +42,7 @@ def made(tmp_path_factory):
 def scorer(made, monkeypatch, tmp_path):
     workspace, llm, store, folder = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
-    monkeypatch.setattr(checkpoint_scores, "documents", lambda _split: DOCUMENTS[60:])
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: DOCUMENTS[60:])
     for name in ("evals.csv", "evals.json"):
         (folder / name).unlink(missing_ok=True)
     more = {"samples": 100, "n_documents": 4, "tokens": 12, "probing": tmp_path / "probing"}

@@ -73,6 +73,19 @@ def test_the_texts_begin_anew_after_the_last_one(site):
     assert source.facts["distinct_activations"] == sum(map(len, everything(site)))
 
 
+def test_texts_that_end_between_two_reads_begin_anew(site):
+    """60 documents are 15 reads of 4: nothing is left for the one after them."""
+    source = supply(site)
+    first = source.text.take(sum(map(len, everything(site))))
+    assert (source.text.next, source.text.epoch) == (60, 0)
+    assert torch.equal(source.text.take(50), first[:50]) and source.text.epoch == 1
+
+
+def test_more_processes_than_texts_are_told(site):
+    with pytest.raises(GlpError, match="too few texts for 61 processes"):
+        StreamSupply(site, TRAIN, VALIDATION, StreamConfig(640), Ranks(60, 61)).statistics()
+
+
 def test_the_buffer_is_full_before_the_first_batch_and_ten_batches_deep(site):
     source = supply(site)
     batches = source.batches(64, 0, 0, Ranks())
@@ -101,8 +114,12 @@ def test_processes_read_texts_of_their_own(site):
     def texts_of(rank):
         config, ranks = StreamConfig(320), Ranks(rank, 2)
         source = StreamSupply(site, TRAIN, VALIDATION, config, ranks)
-        assert taken(source, 1, size=64, ranks=ranks)[0].shape == (32, WIDTH)
-        return {document.text for document in source.text.documents}
+        seen, rows = set(), source.text.rows
+        source.text.rows = lambda documents, first: seen.update(one.text for one in documents) or rows(documents, first)
+        batches = source.batches(64, 0, 0, ranks)
+        while source.text.epoch == 0:
+            assert next(batches).shape == (32, WIDTH)
+        return seen
 
     one, other = texts_of(0), texts_of(1)
     assert one | other == {document.text for document in TRAIN} and not one & other

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> None:
         store = workspace.open_store(args.store)
         if store.manifest["layer"] != workspace.layer:
             raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
-        make_bank(store, workspace.load_llm(), args.activations).save(workspace.folder / "bank")
+        texts = workspace.documents("validation")
+        make_bank(store, workspace.load_llm(), texts, args.activations).save(workspace.folder / "bank")
     measures = open_measures(workspace)
     latents = measures.meter.glp.normalize(measures.bank.acts).cpu().numpy()
     laid = umap_plane(latents, {}, progress=reporter("the map's plane"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, device_of, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.collecting import collect, documents_per_group
-from glp_core.data.corpus import documents
 from glp_core.data.parts import documents_for, join, span_of
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.data.texts.source import WANTED, OwnTexts
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import check_decoding
@@ -42,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "where a model of a family that is not known keeps its layers, as in backbone.blocks"
     new.add_argument("--layers-at", default="", metavar="PATH", help=words)
     new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
+    words = f"the texts to read, here and in all later commands: a file or folder of {WANTED}, or hf://datasets/org/name[@revision]/path"
+    new.add_argument("--texts", metavar="SOURCE", help=f"{words} (default: the demo's corpus)")
+    words = "the column that holds them (default: text, or the only one with texts)"
+    new.add_argument("--text-field", metavar="NAME", help=words)
     new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
 
 
@@ -53,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(
             f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
         )
+    if args.text_field and not args.texts:
+        raise GlpError("--text-field says which column of --texts is read: give both.")
     new = args.llm is not None
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
@@ -63,24 +69,26 @@ def run(args: argparse.Namespace) -> int:
     if new:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
+        texts = OwnTexts.find(args.texts, args.text_field) if args.texts else None
         source = replace(llm_source(args.llm), layers_at=args.layers_at)
         device = device_of(args)
         llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
         check_decoding(llm, args.layer)
         name = args.name or f"{llm.title}, layer {args.layer}"
         # the median norm is not known before the first activations are; until then the workspace is not written
-        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0)
+        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0, texts=texts)
     else:
         workspace = open_workspace(args)
+        _check_texts(workspace, args)
         llm = workspace.load_llm(say)
     for note in llm.notes:
         say(f"Note: {note}")
     folder = args.out or workspace.store_folder
-    store = _join(folder, args) if args.join else _collect(llm, workspace.layer, folder, args)
+    store = _join(folder, args) if args.join else _collect(llm, workspace, folder, args)
     if store is None:
         return 130
     if new:
-        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=store.median_norm)
+        workspace = replace(workspace, median_norm=store.median_norm)
         workspace.save()
         say(f"Made the workspace {workspace.folder}.")
     words = f" ({store.n_chat:,} of conversations)" if store.n_chat else ""
@@ -90,25 +98,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _collect(llm: Llm, layer: int, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
-    say(f"Collecting layer {layer} of {llm.title} into {folder}.")
+def _check_texts(workspace: Workspace, args: argparse.Namespace) -> None:
+    """Raise GlpError for other texts than those that the workspace reads."""
+    if args.texts is None:
+        return
+    asked, own = OwnTexts.find(args.texts, args.text_field), workspace.texts
+    if own is None or (asked.source, asked.field) != (own.source, own.field):
+        read = own.label if own else "the demo's corpus"
+        raise GlpError(
+            f"{workspace.folder} reads {read}, wanted {asked.label}. A workspace keeps its texts: "
+            "leave --texts out to go on with it, or make another workspace with --llm, --layer and --texts."
+        )
+
+
+def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
+    words = f" over {workspace.texts.label}" if workspace.texts else ""
+    say(f"Collecting layer {workspace.layer} of {llm.title}{words} into {folder}.")
     options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
+    options |= {"texts": workspace.texts.label if workspace.texts else ""}
     try:
         with stopping(at_once=True):
-            train, validation = documents("train"), documents("validation")
+            train, validation = workspace.documents("train"), workspace.documents("validation")
             if args.part:
                 part, n_parts = part_of(args.part)
                 group = documents_per_group(llm)
                 n = documents_for(llm, train, args.activations, args.tokens_per_document, group)
                 options["span"] = span_of(part, n_parts, n, group)
                 folder = part_folder(folder, part, n_parts)
-            store = collect(llm, layer, train, validation, folder, **options, progress=reporter("collect"))
+            store = collect(llm, workspace.layer, train, validation, folder, **options, progress=reporter("collect"))
     except KeyboardInterrupt:
         have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
         say(f"\nStopped with {have or 0:,} activations stored. Start the same command again: it goes on from there.")
         return None
     if store.n_activations < args.activations and not args.part:
-        say(f"The corpus ends before the {args.activations:,} activations asked for: what there is is kept.")
+        say(f"The texts end before the {args.activations:,} activations asked for: what there is is kept.")
     return store
 
 

@@ -5,7 +5,6 @@ import argparse
 import torch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.data.corpus import documents
 from glp_core.evaluation import detection
 from glp_core.evaluation.detection import Off
 from glp_core.evaluation.measures import NAMES, QUICK, Measures, open_measures
@@ -49,7 +48,7 @@ def off_manifold(workspace: Workspace, measures: Measures, n: int) -> tuple[dict
             kinds[f"steered, strength {strength:g}"] = Off(detection.shifted(real, directions, strength, median), own)
         kinds[f"random shift, strength {strength:g}"] = Off(detection.shifted(real, random, strength, median), own)
     llm = workspace.load_llm()
-    texts = [document.text for document in documents("validation")[: max(40, n // 4)]]
+    texts = [document.text for document in workspace.documents("validation")[: max(40, n // 4)]]
     for other in (layer - 1, layer + 1):
         if 0 <= other < llm.n_layers:
             kinds[f"layer {other}"] = detection.other_activations(Site(llm, other, median), texts, len(real))

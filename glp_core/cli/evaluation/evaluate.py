@@ -5,7 +5,6 @@ import argparse
 import torch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.data.corpus import documents
 from glp_core.data.store import ActivationStore
 from glp_core.evaluation import fidelity
 from glp_core.files import Json
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
     )
     llm = workspace.load_llm()
-    ids = llm.long_rows([d.text for d in documents("validation")], args.documents, args.tokens)
+    ids = llm.long_rows([d.text for d in workspace.documents("validation")], args.documents, args.tokens)
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.data.corpus import documents
 from glp_core.evaluation.scorecard import Contest, halves, scorecard
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.training.sae import Sae, load_sae
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         workspace.site(llm),
         glp,
         gaussian_prior(glp.normalizer.mean[0], workspace.covariance()),
-        llm.long_rows([d.text for d in documents("validation")], args.documents, args.tokens),
+        llm.long_rows([d.text for d in workspace.documents("validation")], args.documents, args.tokens),
         halves(rows["acts"], rows["documents"], args.samples),
         args.tested,
     )

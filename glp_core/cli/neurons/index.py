@@ -4,18 +4,20 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
-from glp_core.data.corpus import documents
+from glp_core.data.corpus import Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import file_digest
+from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
-from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, index_part, merge_parts
+from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, in_order, index_part, merge_parts
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.writer import finish
 from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace
 
+DEMO_CORPUS = "glp_core.data.corpus.documents('train')"
 MOST = 50_000
 """Documents read when none are stored and no number is asked for."""
 
@@ -55,20 +57,13 @@ def run(args: argparse.Namespace) -> int:
     part, n_parts = part_of(args.part)
     workspace = open_workspace(args)
     reading = chosen_reading(workspace, args)
-    corpus = documents("train")
-    listed = first_of_text(corpus)
+    corpus = workspace.documents("train")
     llm, glp = workspace.load_llm(), workspace.load_glp()
-    source: StoreSource | TextSource
-    if args.store:
-        source = StoreSource(ActivationStore(args.store), listed, glp.device)
-        _check_store(source, workspace)
-    else:
-        source = TextSource(workspace.site(llm), corpus, listed)
-    n_documents = args.documents if args.documents is not None else source.blocks * DOCUMENTS_PER_BLOCK if args.store else MOST
-    blocks = -(-n_documents // DOCUMENTS_PER_BLOCK)
+    source = _source(workspace, llm, corpus, args)
+    blocks = source.blocks if args.documents is None else -(-args.documents // DOCUMENTS_PER_BLOCK)
     if not 0 < blocks <= source.blocks:
         raise GlpError(
-            f"{n_documents:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_BLOCK:,} to read."
+            f"{args.documents or 0:,} documents are out of range: there are {source.blocks * DOCUMENTS_PER_BLOCK:,} to read."
         )
     folder = args.parts or cache_folder() / "index" / workspace.store_folder.name
     edges = [blocks * i // n_parts for i in range(n_parts + 1)]
@@ -77,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         path.unlink(missing_ok=True)
     identity = {
         "glp": file_digest(workspace.folder / "glp" / "final.safetensors"),
-        "corpus": "glp_core.data.corpus.documents('train')",
+        "corpus": workspace.texts.label if workspace.texts else DEMO_CORPUS,
     }
     say(
         f"Reading {glp.n_layers * glp.d_mlp:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
@@ -107,8 +102,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _source(workspace: Workspace, llm: Llm, corpus: Documents, args: argparse.Namespace) -> StoreSource | TextSource:
+    """Return where activations come from: the store that --store names, or the LLM over as many documents as are asked for."""
+    if args.store:
+        store = ActivationStore(args.store)
+        # one more document than the store has says whether it has all of them
+        source = StoreSource(store, first_of_text(in_order(corpus, store.n_documents + 1)), workspace.device)
+        _check_store(source, workspace)
+        return source
+    n = -(-max(1, args.documents or MOST) // DOCUMENTS_PER_BLOCK) * DOCUMENTS_PER_BLOCK
+    return TextSource(workspace.site(llm), corpus, first_of_text(in_order(corpus, n)))
+
+
 def _check_store(source: StoreSource, workspace: Workspace) -> None:
     subject = {"llm": workspace.llm.label, "layer": workspace.layer}
     stored = {key: source.facts[key] for key in subject}
+    if workspace.texts:
+        subject["texts"], stored["texts"] = workspace.texts.label, source.store.manifest.get("texts")
     if stored != subject:
         raise GlpError(f"The store holds activations of {stored}, the workspace is about {subject}.")

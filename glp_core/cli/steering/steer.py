@@ -12,7 +12,6 @@ from glp_core.cli.steering.options import (
     chosen_prefixes,
     write_outcomes,
 )
-from glp_core.data.corpus import documents
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     steered = [one for one in grid if one.strength] if args.only != "best" else []
     costs: list[Json] = []
     if args.documents and steered:
-        texts = [document.text for document in documents("validation")]
+        texts = [document.text for document in workspace.documents("validation")]
         progress = reporter("elsewhere")
         costs = elsewhere.loss_rises(workspace.site(llm), steered, texts, documents=args.documents, progress=progress)
     meter = ManifoldMeter(glp, reference) if reference else None

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
-from glp_core.data.corpus import documents
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
@@ -68,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
             trainer.run(progress=report, stop=stop)
+    if isinstance(supply, StreamSupply) and supply.read_again:
+        tell(f"The texts ended and were read again: they hold {supply.facts['distinct_activations']:,} activations.")
     return finish(workspace, args, trainer) if ranks.first else 0
 
 
@@ -93,10 +94,11 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
 def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StreamSupply:
     """Load the LLM and return its activations as they are computed."""
     buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
-    settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document)
+    texts = workspace.texts.label if workspace.texts else ""
+    settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts)
     settings.check(config.batch // ranks.size)
     site = workspace.site(workspace.load_llm(say if ranks.first else lambda words: None))
-    return StreamSupply(site, documents("train"), documents("validation"), settings, ranks)
+    return StreamSupply(site, workspace.documents("train"), workspace.documents("validation"), settings, ranks)
 
 
 def finish(workspace: Workspace, args: argparse.Namespace, trainer: Trainer) -> int:
