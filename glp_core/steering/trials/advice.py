@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.steering.holding import holds
-from glp_core.steering.trials.frontier import EDGE, Cell, Curves, Numbers, cell_of, fluency
+from glp_core.steering.trials.frontier import EDGE, Cell, Curves, Numbers, cell_of, fluency, on_frontier
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 DRIFTING, BROKEN = 0.25, 0.75
@@ -53,7 +53,8 @@ def advise(steered: Mapping[str, Curves]) -> Json:
 
     Returns:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
-        `recommended`: the largest strength before walked texts drift, or null, with its `gain` and `fluency`.
+        `recommended`: the largest strength before walked texts drift that none of them beats in both gain and fluency, or null,
+        with its `gain` and `fluency`.
     """
     return {name: _advice(curves, CurveLimits.of(curves)) for name, curves in steered.items()}
 
@@ -69,7 +70,7 @@ def _advice(curves: Curves, limits: CurveLimits) -> Json:
         ]
         arms[arm] = {"drifting": _first(rows, DRIFTING), "broken": _first(rows, BROKEN), "rows": rows}
     sound = _before_drift(arms["walk"]) if "walk" in arms else []
-    best = sound[-1] if sound else None
+    best = sound[max(on_frontier([row["gain"] for row in sound], [row["fluency"] for row in sound]))] if sound else None
     return {
         "limits": limits._asdict(),
         "arms": arms,

@@ -39,6 +39,14 @@ def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommende
     assert found["e"]["recommended"] is None
 
 
+def test_a_strength_that_a_smaller_one_beats_in_concept_and_fluency_is_not_recommended():
+    cells = {("unsteered", 0.0): cell(0.1, -1.0)}
+    concepts, likelihoods = (0.4, 0.9, 0.5), (-1.0, -1.5, -2.0)
+    cells |= {("walk", float(i + 1)): cell(*both) for i, both in enumerate(zip(concepts, likelihoods, strict=True))}
+    found = advice.advise({"d": Curves(cells, broken=-3.0)})["d"]
+    assert found["arms"]["walk"]["drifting"] is None and found["recommended"] == 2.0
+
+
 def test_limits_are_kept_by_all_but_a_twentieth_of_the_models_own_texts():
     greedy = Cell(np.zeros(2000), np.full(2000, -1.0), np.random.default_rng(0).random(2000))
     limits = advice.CurveLimits.of(Curves({("unsteered", 0.0): greedy}, broken=-3.0))
