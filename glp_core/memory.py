@@ -4,6 +4,8 @@ import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glp_core.errors import GlpError
+
 if TYPE_CHECKING:
     import torch
 
@@ -46,6 +48,19 @@ def free_memory(device: "torch.device | str") -> int | None:
     left = _left_in_container()
     free = int(psutil.virtual_memory().available)
     return free if left is None else min(free, left)
+
+
+def check_room(title: str, needed: int, device: "torch.device | str") -> str:
+    """Return in words what something needs on a device and what is free there.
+
+    Raises:
+        GlpError: it needs more than is free; where that cannot be known, nothing is refused.
+    """
+    free = free_memory(device)
+    words = f"{title} takes {gigabytes(needed)} of memory; {'not known' if free is None else gigabytes(free)} free on {device}."
+    if free is not None and needed > free:
+        raise GlpError(f"{words} Make it smaller, take another device, or end what else uses the memory.")
+    return words
 
 
 def _left_in_container() -> int | None:

@@ -1,5 +1,6 @@
 """Freed memory is kept for the next tensors; free memory is what the system and the container leave."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glp_core.memory import free_memory
+from glp_core import GlpError
+from glp_core.memory import check_room, free_memory
 
 MEGABYTES_KEPT = """
 import sys
@@ -49,3 +51,10 @@ def test_free_memory_is_no_more_than_the_machine_and_the_container_have(tmp_path
     (tmp_path / "memory.max").write_text("max")  # no limit
     assert free_memory("cpu") > 2700
     assert free_memory("meta") is None
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers():
+    assert re.fullmatch(r"It takes 1 MB of memory; [\d.]+ GB free on cpu\.", check_room("It", 1_000_000, "cpu"))
+    with pytest.raises(GlpError, match=r"It takes 1000000\.0 GB of memory; .* free on cpu\. Make it smaller"):
+        check_room("It", 10**15, "cpu")
+    assert "not known free on meta" in check_room("It", 10**15, "meta")

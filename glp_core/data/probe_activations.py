@@ -166,13 +166,18 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
     return {"layer": torch.cat(outputs)[back], "mlp": torch.cat(neurons)[back]}
 
 
+DOWN_PROJECTIONS = (
+    *("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "mlp.fc_out"),
+    *("fc2", "ffn.down_proj", "feed_forward.down_proj", "feed_forward.w2", "mlp.output_linear"),
+)
+"""Where blocks of known families keep their MLP's second half, which reads its neurons."""
+
+
 @contextmanager
 def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
     """Collect the inputs (batch, tokens, m) of the layer's MLP down projection; for one thread at a time."""
     block = layer_at(model, layer)
-    projection = next(
-        (m for name, m in block.named_modules() if name in ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h")), None
-    )
+    projection = next((m for name, m in block.named_modules() if name in DOWN_PROJECTIONS), None)
     if projection is None:
         raise GlpError(
             f"No MLP down projection found in layer {layer} of {type(model).__name__}: raw MLP neurons cannot be read."

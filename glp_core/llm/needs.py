@@ -107,9 +107,10 @@ def placement(title: str, needed: MemoryNeeded, device: torch.device) -> Placeme
 def free_by_device(device: torch.device) -> dict[int | str, int]:
     """Return the free bytes of the devices that a model may be spread over, as accelerate names them.
 
-    All CUDA devices, then main memory, for cuda:0, which also stands for `cuda` and `auto`; none for another card or main memory.
+    All CUDA devices, then main memory, for cuda:0, which also stands for `cuda` and `auto`; none for another card or main memory, nor
+    where other processes have the other cards.
     """
-    if device.type != "cuda" or device.index:
+    if device.type != "cuda" or device.index or torch.distributed.is_initialized():
         return {}
     free: dict[int | str, int] = {n: free_memory(torch.device("cuda", n)) or 0 for n in range(torch.cuda.device_count())}
     return free | {"cpu": free_memory("cpu") or 0}

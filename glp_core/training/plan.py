@@ -3,7 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
 from glp_core.errors import GlpError
+from glp_core.prior.network import DenoiserConfig, Network
+
+COPIES = 5
+"""Of the weights, while they are trained."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,12 @@ class TrainConfig:
             raise GlpError(f"batch {self.batch} is no multiple of sigma_groups {self.sigma_groups}.")
         if self.activations < self.batch:
             raise GlpError(f"activations {self.activations} is less than one batch ({self.batch}).")
+
+    def memory(self, width: int) -> int:
+        """Return the bytes of weights, gradients, two moments and averaged weights in float32, for activations of that width."""
+        with torch.device("meta"):
+            network = Network(DenoiserConfig(width, self.d_model, self.d_mlp, self.n_layers))
+        return COPIES * 4 * sum(parameter.numel() for parameter in network.parameters())
 
     @property
     def steps(self) -> int:

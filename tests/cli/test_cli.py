@@ -244,6 +244,7 @@ def test_train_stopped_and_started_again_gives_the_same_log(collected, monkeypat
         (["--batch", "60"], "no multiple"),
         (["--store", "/no/such"], "No activations in /no/such"),
         (["--activations", "5"], "less than one batch"),
+        (["--d-model", "400000", "--d-mlp", "800000"], "takes 57600.7 GB of memory"),
     ],
 )
 def test_train_refuses_what_it_cannot_do(collected, capsys, more, words):

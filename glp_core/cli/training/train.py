@@ -13,6 +13,7 @@ from glp_core.cli.console import add_workspace_arguments, open_workspace, report
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
+from glp_core.memory import check_room
 from glp_core.progress import quiet
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
@@ -57,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     start = Start.read(args.start, layer=workspace.layer) if args.start else None
     config = start.shaped(config) if start else config
     ranks = Ranks.join(torch.device(workspace.device))
-    supply = stream(workspace, args, config, ranks) if args.stream else StoreSupply(store_of(workspace, args), workspace.device)
+    report, tell = (reporter("train"), say) if ranks.first else (quiet, lambda words: None)
+    supply = stream(workspace, args, config, ranks) if args.stream else from_store(workspace, args, config, ranks)
     device, dtype = workspace.device, named_dtype(args.dtype, workspace.device)
     trainer = Trainer(config, supply, folder, dtype=dtype, device=device, start=start, ranks=ranks)
-    report, tell = (reporter("train"), say) if ranks.first else (quiet, lambda words: None)
     tell(
         f"Training run {args.run} in {folder}: step {trainer.step:,} of {config.steps:,}, {config.batch:,} activations a step."
     )
@@ -91,6 +92,20 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
     return workspace.open_store(args.store)
 
 
+def from_store(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StoreSupply:
+    """Return the store's activations, when there is room to train on them."""
+    store = store_of(workspace, args)
+    tell_memory(workspace, config, store.width, ranks)
+    return StoreSupply(store, workspace.device)
+
+
+def tell_memory(workspace: Workspace, config: TrainConfig, width: int, ranks: Ranks) -> None:
+    """Say what the GLP takes while it is trained, and what is free; GlpError when it does not fit."""
+    words = check_room("The GLP in training", config.memory(width), workspace.device)
+    if ranks.first:
+        say(words)
+
+
 def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StreamSupply:
     """Load the LLM and return its activations as they are computed."""
     buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
@@ -98,6 +113,7 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts)
     settings.check(config.batch // ranks.size)
     site = workspace.site(workspace.load_llm(say if ranks.first else lambda words: None))
+    tell_memory(workspace, config, site.llm.d_model, ranks)
     return StreamSupply(site, workspace.documents("train"), workspace.documents("validation"), settings, ranks)
 
 
