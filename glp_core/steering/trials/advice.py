@@ -28,8 +28,9 @@ PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
 HARDER = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
 """Strengths among which a push is looked for that breaks the raw text and not the walked one."""
-GAIN = 0.3
-"""Probability of the concept that such a walked text gains at least."""
+GAIN, CLEARLY = 0.3, 0.4
+"""Such a walked text gains at least this probability of the concept, and repeats at most this share of its tokens, so that another
+machine's rounding does not turn the verdict."""
 
 
 class CurveLimits(NamedTuple):
@@ -182,7 +183,7 @@ def breaking(outcomes: Sequence[Outcome]) -> list[float]:
     for strength in sorted({one.strength for one in outcomes if one.strength}):
         raw, walk = by["raw", strength], by["walk", strength]
         gain = walk.concept - plain.concept
-        if gain >= GAIN and _holds(walk) and not _holds(raw):
+        if gain >= GAIN and walk.repetition <= CLEARLY and _holds(walk) and not _holds(raw):
             found.append((gain, strength))
     return [strength for _, strength in sorted(found, reverse=True)]
 
