@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -123,6 +124,13 @@ class Workspace:
         from glp_core.llm.loading import load_llm
 
         return load_llm(self.llm, device=self.device, dtype=self.torch_dtype, beside=self.prior_bytes, tell=tell)
+
+    @cached_property
+    def llm_bytes(self) -> int:
+        """What the language model takes in memory, counted without loading it."""
+        from glp_core.llm.loading import llm_bytes
+
+        return llm_bytes(self.llm, device=self.device, dtype=self.torch_dtype)
 
     @property
     def prior_bytes(self) -> int:

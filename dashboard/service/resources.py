@@ -182,9 +182,8 @@ def _opened(folder: Path, file_written: float) -> Workspace:
 
 def _llm(folder: Path) -> Llm:
     its = _workspace(folder)
-    needs = _file_bytes(Path(its.llm.name)) if its.llm.kind == "folder" else 0
     return models().get(
-        folder, "llm", (its.llm, its.dtype), _ordinary(its.load_llm), needs=needs, size=lambda one: _bytes(one.model)
+        folder, "llm", (its.llm, its.dtype), _ordinary(its.load_llm), needs=its.llm_bytes, size=lambda one: _bytes(one.model)
     )
 
 

@@ -56,8 +56,7 @@ def load_llm(
         GlpError: the package, folder or hub model is missing, a file is not what it should be, or memory does not suffice.
     """
     device, dtype = torch.device(device), dtype or native_dtype(device)
-    where, pinned = _resolve(source)
-    options: dict[str, Any] = {"trust_remote_code": False, **pinned}
+    where, options = _resolve(source)
     with _refusals(source.label, where, options):
         from transformers import AutoConfig, AutoTokenizer
 
@@ -71,6 +70,16 @@ def load_llm(
     _check_tensors(where, report)
     _check_tokenizer(where, tokenizer, model)
     return _assembled(source, model, tokenizer, plan, device)
+
+
+def llm_bytes(source: LlmSource, *, device: torch.device | str, dtype: torch.dtype) -> int:
+    """Return the bytes that `load_llm` will take on the device; GlpError for a model that cannot be found or read."""
+    where, options = _resolve(source)
+    with _refusals(source.label, where, options):
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(where, **options)
+        return memory_needed(config, dtype, torch.device(device), folder=where).total
 
 
 def _assembled(
@@ -154,13 +163,14 @@ def _load_model(where: str, **options: object) -> "tuple[PreTrainedModel, dict[s
         return AutoModelForCausalLM.from_pretrained(where, attn_implementation="eager", **options)
 
 
-def _resolve(source: LlmSource) -> tuple[str, dict[str, str]]:
+def _resolve(source: LlmSource) -> tuple[str, dict[str, Any]]:
+    """Return where the model's files are, and the options that they are read with; code beside them is never run."""
     if source.kind == "hub":
-        return source.name, {"revision": source.revision}
+        return source.name, {"revision": source.revision, "trust_remote_code": False}
     if source.kind == "wheel":
-        return str(converted_gguf(source)), {}
+        return str(converted_gguf(source)), {"trust_remote_code": False}
     folder = Path(source.name).expanduser()
     if not (folder / "config.json").is_file():
         raise GlpError(f"No config.json in {folder}: give a folder saved by transformers' save_pretrained.")
     check_shards(folder)
-    return str(folder), {}
+    return str(folder), {"trust_remote_code": False}

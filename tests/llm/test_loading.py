@@ -14,6 +14,7 @@ from glp_core.llm.loading import load_llm
 from glp_core.llm.needs import MemoryNeeded, Placement, memory_needed, placement, room_by_device
 from glp_core.llm.sources import LlmSource
 from glp_core.memory import gigabytes
+from glp_core.workspace import Workspace
 from tests.support.tiny import make_tiny_llm, tiny_model, tiny_tokenizer
 
 
@@ -143,6 +144,15 @@ def test_a_model_that_does_not_fit_is_refused_with_numbers_before_anything_is_lo
     monkeypatch.undo()
     load_llm(LlmSource("folder", str(folder)), tell=told.append)
     assert len(told) == 1 and "needs" in told[0] and "free" in told[0]
+
+
+def test_what_a_workspaces_model_will_take_is_known_before_it_is_loaded(folder):
+    workspace = Workspace(folder, "tiny", LlmSource("folder", str(folder)), 1, "float32", median_norm=1.0)
+    weights = sum(t.numel() * t.element_size() for t in (*tiny_model().parameters(), *tiny_model().buffers()))
+    assert weights < workspace.llm_bytes < weights + 10_000_000
+    assert not workspace.prior_bytes
+    (folder / "config.json").unlink()
+    assert workspace.llm_bytes  # counted once
 
 
 def test_a_model_larger_than_a_card_goes_to_all_cards_and_main_memory(monkeypatch):
