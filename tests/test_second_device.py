@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from glp_core import devices
 from glp_core.__main__ import main
 from glp_core.data.probe_activations import last_token_activations
-from glp_core.evaluation import solver_error
+from glp_core.evaluation import solver_error, zones
 from glp_core.evaluation.checkpoint_scores import Scorer
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.hooks import layers_of
@@ -286,6 +287,7 @@ STORED = ("evaluate", "solvers", "bank", "scorecard")
 def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch):
     monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
     monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
+    monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
     workspace, store, _, home = made
     prefixes = home / "prefixes.json"
     prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))

@@ -1,11 +1,13 @@
 """The commands of the manifold page on a tiny store: what they write and what they refuse."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
 from glp_core.__main__ import main
+from glp_core.evaluation import zones
 from glp_core.evaluation.measures import open_measures
 from glp_core.neurons.planes import pca_plane
 from glp_core.training.sae import Sae, save_sae
@@ -55,6 +57,7 @@ def test_a_scorecard_is_made_with_and_without_a_sparse_autoencoder(made, monkeyp
 
 
 def test_zones_are_measured_or_the_command_says_why_not(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
     workspace, llm, *_ = made
     monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
     prefixes = tmp_path / "prefixes.json"
