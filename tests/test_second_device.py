@@ -24,6 +24,7 @@ from glp_core.prior.walk import WalkSettings
 from glp_core.replay import Replays
 from glp_core.steering.directions import diff_mean
 from glp_core.steering.generation import Arm, Row, decode, generate
+from glp_core.steering.trials import elsewhere
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
@@ -288,6 +289,7 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
     monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
     monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
     monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
+    monkeypatch.setattr(elsewhere, "loss_rises", partial(elsewhere.loss_rises, tokens=12))
     workspace, store, _, home = made
     prefixes = home / "prefixes.json"
     prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))
