@@ -41,6 +41,11 @@ def documents_per_group(llm: Llm, shard: int | None = None, kind: str = "text") 
     return shard * max(1, SHARDS_PER_GROUP[kind] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, llm.d_model))
 
 
+def bytes_stored(llm: Llm, n_activations: int) -> int:
+    """Return what so many activations of a layer take on the disk, each with its token, document and position."""
+    return n_activations * (llm.d_model * llm.dtype.itemsize + 4 + 4 + 2)
+
+
 def collect(
     llm: Llm,
     layer: int,

@@ -1,6 +1,7 @@
 """Commands over one's own texts: collected with --texts once, read by all later commands without being told again."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_texts_that_end_early_are_kept_with_a_word_and_the_workspace_is_finished
     assert here.run("train", "--activations", 640, *SMALL_RUN) == 0
     assert here.run("collect", "--activations", 10**6) == 0  # nothing is left to do
     assert store_of().manifest == store.manifest
+
+
+def test_what_they_take_on_the_disk_is_told_before_the_work(here, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=50_000))
+    monkeypatch.setattr("glp_core.cli.data.collect.gigabytes", lambda n: f"{n} bytes")
+    assert here.run("collect", *here.new, "--activations", 700) == 0
+    shown = capsys.readouterr().err
+    told = int(re.search(r"700 activations take at most (\d+) bytes; 50000 bytes are free", shown)[1])
+    assert "When the disk is full" in shown and shown.index("take at most") < shown.index("Made the workspace")
+    stored = sum(path.stat().st_size for path in store_of().shards)
+    assert stored - 500 * len(store_of().shards) < told <= stored  # a file's header is less than 500 bytes
+    assert here.run("collect", "--activations", 700) == 0
+    assert "All 700 of them are there." in capsys.readouterr().err
 
 
 def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):

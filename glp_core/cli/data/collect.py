@@ -1,11 +1,12 @@
 """Collect a layer's activations over the corpus; with --llm and --layer, make the workspace first."""
 
 import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, device_of, open_workspace, part_of, reporter, say, stopping
-from glp_core.data.collecting import collect, documents_per_group
+from glp_core.data.collecting import bytes_stored, collect, documents_per_group
 from glp_core.data.parts import documents_for, join, span_of
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.data.texts.source import WANTED, OwnTexts
@@ -15,6 +16,7 @@ from glp_core.llm.decoding import check_decoding
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
+from glp_core.memory import gigabytes
 from glp_core.workspace import DTYPES, Workspace
 
 
@@ -87,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     store = _join(folder, args) if args.join else _collect(llm, workspace, folder, args)
     if store is None:
         return 130
+    if store.n_activations < args.activations and not args.part:
+        say(f"The texts end before the {args.activations:,} activations asked for: what there is is kept.")
     if new:
         workspace = replace(workspace, median_norm=store.median_norm)
         workspace.save()
@@ -114,6 +118,8 @@ def _check_texts(workspace: Workspace, args: argparse.Namespace) -> None:
 def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
     words = f" over {workspace.texts.label}" if workspace.texts else ""
     say(f"Collecting layer {workspace.layer} of {llm.title}{words} into {folder}.")
+    if not args.part:
+        say(_room(llm, folder, args.activations))
     options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
     options |= {"texts": workspace.texts.label if workspace.texts else ""}
     try:
@@ -130,9 +136,18 @@ def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namesp
         have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
         say(f"\nStopped with {have or 0:,} activations stored. Start the same command again: it goes on from there.")
         return None
-    if store.n_activations < args.activations and not args.part:
-        say(f"The texts end before the {args.activations:,} activations asked for: what there is is kept.")
     return store
+
+
+def _room(llm: Llm, folder: Path, n_activations: int) -> str:
+    """Return what the activations that are missing take on the disk, and what is free there, in words."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    have = ActivationStore(folder).n_activations if (folder / "manifest.json").is_file() else 0
+    needed, free = bytes_stored(llm, max(0, n_activations - have)), shutil.disk_usage(there).free
+    if not needed:
+        return f"All {have:,} of them are there."
+    words = f"{n_activations - have:,} activations take at most {gigabytes(needed)}; {gigabytes(free)} are free there."
+    return words + (" When the disk is full, what there is is kept and a later call goes on." if needed > free else "")
 
 
 def _join(folder: Path, args: argparse.Namespace) -> ActivationStore:
