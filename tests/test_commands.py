@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.system_parts import PARTS
-from glp_core.__main__ import parse
+from glp_core.cli.commands import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED = re.compile(r"\b(python -m (?:glp_core|dashboard|tests)[\w.]*|make(?= [a-z]+`))([^`\n|]*)")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from glp_core import GlpError, devices
-from glp_core.__main__ import MODULES
 from glp_core.cli import console
+from glp_core.cli.commands import MODULES
 from glp_core.workspace import Workspace
 from tests.bench import accelerator
 from tests.support.pages import make_workspace

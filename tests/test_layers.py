@@ -154,6 +154,7 @@ RANKS = {
         {"workspace", "workspace_list"},
         {"neurons"},
         {"evaluation"},
+        {"building"},
         {"cli"},
         {"__init__", "__main__"},
     ),

@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from glp_core.errors import GlpError
 from glp_core.progress import Progress
@@ -21,15 +23,54 @@ SECONDS_BETWEEN_LINES = 10.0
 """Between progress lines when stderr is no terminal but a log."""
 
 
+class Listener(Protocol):
+    """Who hears what a command says, in place of the terminal."""
+
+    def said(self, words: str) -> None:
+        """Hear a line."""
+
+    def progressed(self, label: str, done: int, total: int, words: str) -> None:
+        """Hear how far a step is."""
+
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Let a listener hear what commands say and how far they are, instead of the terminal, while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
+
+
 def say(words: str) -> None:
     """Write a line to stderr."""
-    sys.stderr.write(words + "\n")
+    if _listeners:
+        _listeners[-1].said(words)
+    else:
+        write_line(words)
+
+
+def write_line(words: str, end: str = "\n") -> None:
+    """Write a line to stderr, whoever listens."""
+    sys.stderr.write(words + end)
     sys.stderr.flush()
 
 
-def add_workspace_arguments(parser: argparse.ArgumentParser, *, device: bool = True, store: bool = False) -> None:
-    """Add --workspace, --device for commands that compute, and --store for those that read collected activations."""
-    parser.add_argument("--workspace", type=Path, default=DEMO, metavar="FOLDER", help="the workspace (default: the demo)")
+def add_workspace_arguments(
+    parser: argparse.ArgumentParser, *, device: bool = True, store: bool = False, demo: bool = True
+) -> None:
+    """Add --workspace, --device for commands that compute, and --store for those that read collected activations.
+
+    Args:
+        demo: whether it is the demo when it is not named; else it must be.
+    """
+    words = "the workspace (default: the demo)" if demo else "the workspace to make, or to go on with"
+    default = DEMO if demo else None
+    parser.add_argument("--workspace", type=Path, default=default, required=not demo, metavar="FOLDER", help=words)
     if device:
         words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
         parser.add_argument("--device", metavar="DEVICE", help=words)
@@ -85,6 +126,8 @@ def duration(seconds: float) -> str:
 
 def reporter(label: str, *, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Return a progress callback that shows what is done, the rate since its first call, and the time to go."""
+    if _listeners:
+        return partial(_listeners[-1].progressed, label)
     terminal = sys.stderr.isatty()
     start = math.nan
     done_before = 0

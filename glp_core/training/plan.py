@@ -11,6 +11,14 @@ from glp_core.prior.network import DenoiserConfig, Network
 COPIES = 5
 """Of the weights, while they are trained."""
 
+RATE, WIDTH = 2e-3, 1152
+"""Peak learning rate of that width; other widths get RATE * sqrt(WIDTH / width)."""
+
+
+def peak_rate(width: int) -> float:
+    """Return the peak learning rate of a prior of that d_model."""
+    return round(RATE * (WIDTH / width) ** 0.5, 6)
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glp_core.__main__ import COMMANDS, MODULES, main
+from glp_core.__main__ import main
 from glp_core.cli import console
+from glp_core.cli.commands import COMMANDS, MODULES
 from glp_core.cli.data.collect import llm_source
 from glp_core.data import collecting
 from glp_core.data.store import ActivationStore

@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.service import workspace_facts
 from dashboard.service.workspace_facts import ROOT
-from glp_core.__main__ import parse
+from glp_core.cli.commands import parse
 
 FILES = [path for layer in ("dashboard", "pages") for path in sorted((ROOT / layer).rglob("*.py"))]
 

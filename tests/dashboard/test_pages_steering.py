@@ -21,7 +21,7 @@ from dashboard.steering import controls, examples, export, request
 from dashboard.steering.comparison import CleanReading, Column, Comparison
 from dashboard.steering.request import Request
 from dashboard.widgets import neuron_links
-from glp_core.__main__ import parse
+from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp

@@ -44,11 +44,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "where a model of a family that is not known keeps its layers, as in backbone.blocks"
     new.add_argument("--layers-at", default="", metavar="PATH", help=words)
     new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
-    words = f"the texts to read, here and in all later commands: a file or folder of {WANTED}, or hf://datasets/org/name[@revision]/path"
-    new.add_argument("--texts", metavar="SOURCE", help=f"{words} (default: the demo's corpus)")
-    words = "the column that holds them (default: text, or the only one with texts)"
-    new.add_argument("--text-field", metavar="NAME", help=words)
+    add_texts_arguments(new)
     new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
+
+
+def add_texts_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add --texts and --text-field; `texts_of` reads them."""
+    words = f"the texts to read, here and in all later commands: a file or folder of {WANTED}, or hf://datasets/org/name[@revision]/path"
+    parser.add_argument("--texts", metavar="SOURCE", help=f"{words} (default: the demo's corpus)")
+    words = "the column that holds them (default: text, or the only one with texts)"
+    parser.add_argument("--text-field", metavar="NAME", help=words)
+
+
+def texts_of(args: argparse.Namespace) -> OwnTexts | None:
+    """Return the texts that the arguments name, None for the demo's corpus; raise GlpError when they are not there."""
+    if args.text_field and not args.texts:
+        raise GlpError("--text-field says which column of --texts is read: give both.")
+    return OwnTexts.find(args.texts, args.text_field) if args.texts else None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(
             f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
         )
-    if args.text_field and not args.texts:
-        raise GlpError("--text-field says which column of --texts is read: give both.")
-    new = args.llm is not None
+    new, texts = args.llm is not None, texts_of(args)
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
     if args.layers_at and not new:
@@ -71,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
     if new:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
-        texts = OwnTexts.find(args.texts, args.text_field) if args.texts else None
         source = replace(llm_source(args.llm), layers_at=args.layers_at)
         device = device_of(args)
         llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
@@ -81,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0, texts=texts)
     else:
         workspace = open_workspace(args)
-        _check_texts(workspace, args)
+        _check_texts(workspace, texts)
         llm = workspace.load_llm(say)
     for note in llm.notes:
         say(f"Note: {note}")
@@ -102,11 +111,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_texts(workspace: Workspace, args: argparse.Namespace) -> None:
+def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:
     """Raise GlpError for other texts than those that the workspace reads."""
-    if args.texts is None:
+    own = workspace.texts
+    if asked is None:
         return
-    asked, own = OwnTexts.find(args.texts, args.text_field), workspace.texts
     if own is None or (asked.source, asked.field) != (own.source, own.field):
         read = own.label if own else "the demo's corpus"
         raise GlpError(

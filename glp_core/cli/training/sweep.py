@@ -16,7 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.evaluation.checkpoint_scores import WAYS, Scorer, score_run
 from glp_core.files import read_json
 from glp_core.training.kept_weights import keep_final
-from glp_core.training.plan import TrainConfig
+from glp_core.training.plan import TrainConfig, peak_rate
 from glp_core.training.publishing import publish
 from glp_core.training.trainer import Trainer
 from glp_core.workspace import DTYPES
@@ -29,8 +29,6 @@ SIZES = {
     "demo-deep": (1152, 2304, 6),
 }
 """Name to d_model, d_mlp, n_layers."""
-RATE, WIDTH = 2e-3, 1152
-"""Peak learning rate of that width; other widths get RATE * sqrt(WIDTH / width)."""
 ACTIVATIONS = 10_000_000
 FEWEST_CHECKPOINTS = 8
 """Kept of a run: the first one comes early enough for so many doublings."""
@@ -124,8 +122,9 @@ def activations_of(words: Sequence[str]) -> dict[str, int]:
 def plan(name: str, activations: int, folder: Path) -> TrainConfig:
     """Return how a size is trained; a run that is made longer keeps the checkpoints that it began with."""
     d_model, d_mlp, n_layers = SIZES[name]
-    rate = round(RATE * (WIDTH / d_model) ** 0.5, 6)
-    config = TrainConfig(d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=rate)
+    config = TrainConfig(
+        d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=peak_rate(d_model)
+    )
     if (folder / "run.json").is_file():
         return replace(config, first_checkpoint=read_json(folder / "run.json")["train"]["first_checkpoint"])
     while config.first_checkpoint > 1 and n_checkpoints(config) < FEWEST_CHECKPOINTS:

@@ -1,0 +1,1 @@
+"""A whole workspace: its stages, what each takes, what is done already."""

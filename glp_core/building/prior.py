@@ -1,0 +1,54 @@
+"""Make a GLP from elsewhere, ours or a released one, the prior of a workspace: checked first, and with what its folder may lack."""
+
+import shutil
+from pathlib import Path
+
+from glp_core.errors import GlpError
+from glp_core.files import replacing, write_tensors
+from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
+from glp_core.prior.facts import GlpFacts
+
+CONFIGURATIONS = ("config.json", "config.yaml")
+
+
+def check_prior(where: str, width: int, layer: int | None = None) -> GlpFacts:
+    """Return what a GLP's folder says of it, before anything is read or copied.
+
+    Args:
+        where: a folder, or a hub id, with @commit to pin it.
+        width: of the activations that it is to serve.
+        layer: of the LLM that it is to serve, where that is known.
+    Raises:
+        GlpError: there is no GLP, or it is of activations of another width or of another layer.
+    """
+    facts = GlpFacts.read(glp_folder(where))
+    if facts.d_input != width:
+        raise GlpError(
+            f"The GLP {where} is of activations of width {facts.d_input}, the LLM's have {width}: it was trained on another model."
+        )
+    if layer is not None and facts.layers and layer not in facts.layers:
+        served = ", ".join(map(str, facts.layers))
+        raise GlpError(f"The GLP {where} serves layer {served}, not {layer}. Choose such a layer, or leave it out.")
+    return facts
+
+
+def install_from(where: str, target: Path, activations: Path, width: int, layer: int) -> GlpFacts:
+    """Copy a GLP into `target`, the workspace's glp folder, and return what it says of itself.
+
+    Args:
+        activations: the workspace's store, whose covariance is taken where the GLP's statistics have none.
+    Raises:
+        GlpError: as `check_prior`, or the GLP is damaged.
+    """
+    facts, folder = check_prior(where, width, layer), glp_folder(where)
+    read_glp(folder)  # a damaged one is not installed
+    statistics = read_statistics(folder)
+    statistics.setdefault("covariance", read_statistics(activations)["covariance"])
+    write_tensors(target / "statistics.safetensors", statistics)
+    for name in (*CONFIGURATIONS, "final.safetensors"):
+        if (folder / name).is_file():
+            with replacing(target / name) as scratch:
+                shutil.copyfile(folder / name, scratch)
+        else:
+            (target / name).unlink(missing_ok=True)
+    return facts

@@ -1,0 +1,142 @@
+"""What a build has to do: what is made stays, what another prior made or other sizes asked for is made anew, needs come first."""
+
+from dataclasses import replace
+
+import pytest
+
+from glp_core.building.about import ABOUT
+from glp_core.building.plan import make_plan, path_of
+from glp_core.building.sizes import EFFORTS, FULL, QUICK
+from glp_core.building.stages import stages
+from glp_core.building.state import BuildState, StageRecord
+from glp_core.building.subject import Subject
+from glp_core.cli.commands import parse
+from glp_core.errors import GlpError
+from glp_core.files import write_json
+from glp_core.llm.sources import LlmSource
+from glp_core.workspace import Workspace
+
+
+@pytest.fixture
+def subject(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
+    workspace = Workspace(tmp_path / "my", "my", LlmSource("folder", "/llm", title="llm"), layer=3, median_norm=1.0)
+    return Subject(workspace, "/llm", width=64, chat=True)
+
+
+def make(stage, workspace, *, digest=None):
+    """Write files as a stage does."""
+    for name in stage.makes:
+        path = path_of(name, workspace)
+        if path.suffix == ".json" and stage.about.of_prior:
+            write_json(path, {"facts": {"glp": digest or workspace.glp_digest()}})
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+
+
+@pytest.fixture
+def all_made(subject):
+    for stage in stages(subject, QUICK):
+        make(stage, subject.workspace)
+    return subject
+
+
+def todo(subject, sizes=QUICK, state=None, only=()):
+    state = state or BuildState(effort=sizes.name)
+    return [stage.name for stage in make_plan(stages(subject, sizes), subject.workspace, state, only).todo]
+
+
+@pytest.mark.parametrize("sizes", [QUICK, FULL])
+def test_in_an_empty_folder_everything_is_made_each_stage_after_what_it_reads(subject, sizes):
+    planned = todo(subject, sizes)
+    assert set(planned) == {name for name in ABOUT if name != "tuning" or sizes.tuned}
+    for stage in stages(subject, sizes):
+        assert all(planned.index(need) < planned.index(stage.name) for need in stage.needs)
+
+
+def test_the_index_comes_before_probing_when_it_is_to_be_quick_and_after_it_else(subject):
+    quick, full = todo(subject, QUICK), todo(subject, FULL)
+    assert quick.index("index") < quick.index("probing") and full.index("probing") < full.index("index")
+
+
+def test_what_somebody_made_with_the_commands_is_not_made_again(all_made):
+    assert todo(all_made) == []
+
+
+def test_a_single_stage_brings_what_it_needs_and_nothing_else(subject):
+    assert todo(subject, only=["map"]) == ["collect", "prior", "index", "sae", "probing", "map"]
+
+
+def test_what_only_feeds_others_is_made_again_only_for_them(all_made):
+    for stage in stages(all_made, QUICK):
+        if stage.about.supply:
+            path_of(stage.makes[-1], all_made.workspace).unlink()
+    assert todo(all_made) == []
+    (all_made.workspace.folder / "reports" / "evaluate.json").unlink()
+    assert todo(all_made) == ["collect", "evaluate"]
+
+
+def test_another_prior_makes_stale_what_was_made_with_the_one_before(all_made):
+    (all_made.workspace.folder / "glp" / "final.safetensors").write_text("another")
+    made = {stage.name for stage in stages(all_made, QUICK) if not stage.about.of_prior}
+    assert set(todo(all_made)) == set(todo_names(all_made)) - made
+
+
+def todo_names(subject):
+    return [stage.name for stage in stages(subject, QUICK)]
+
+
+def test_a_prior_that_is_made_anew_takes_all_that_depends_on_it_along(all_made):
+    (all_made.workspace.folder / "glp" / "final.safetensors").unlink()
+    planned = todo(all_made)
+    assert planned[0] == "prior" and "directions" not in planned
+    assert {"evaluate", "index", "scaling"} <= set(planned)
+
+
+def recorded(subject, sizes, **changed):
+    records = [
+        StageRecord(stage.name, "", "", state="done", settings=stage.settings, effort=sizes.name)
+        for stage in stages(subject, sizes)
+    ]
+    return BuildState(effort=changed.pop("effort", sizes.name), stages=records, **changed)
+
+
+def test_other_sizes_make_a_stage_anew(all_made):
+    assert todo(all_made, state=recorded(all_made, QUICK)) == []
+    assert todo(all_made, replace(QUICK, bank=99), recorded(all_made, QUICK)) == ["bank"]
+
+
+def test_what_a_full_build_made_is_enough_for_a_quick_one(all_made):
+    assert todo(all_made, state=recorded(all_made, FULL, effort="quick")) == []
+    assert "bank" in todo(all_made, FULL, recorded(all_made, QUICK, effort="full"))
+
+
+def test_a_stage_that_was_killed_at_work_is_made_anew_though_its_files_are_there(all_made):
+    state = recorded(all_made, QUICK)
+    state.of("bank").state, state.of("bank").settings = "stopped", []
+    assert todo(all_made, state=state) == ["bank"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("cake", "no stage 'cake'; there are collect, prior"), ("tuning", "'tuning' belongs to --effort full")]
+)
+def test_a_stage_that_is_not_there_is_named(subject, name, words):
+    with pytest.raises(GlpError, match=words):
+        todo(subject, only=[name])
+
+
+@pytest.mark.parametrize("sizes", EFFORTS.values(), ids=EFFORTS)
+@pytest.mark.parametrize("chat", [True, False])
+def test_every_stage_is_made_by_commands_that_the_parser_takes(subject, sizes, chat):
+    for stage in stages(replace(subject, chat=chat), sizes):
+        for command in stage.commands:
+            _, args = parse([*command, *(stage.first if command is stage.commands[0] else ())])
+            assert args.command == command[0]
+
+
+def test_personas_need_a_model_that_can_chat(subject):
+    names = [
+        next(s for s in stages(replace(subject, chat=chat), FULL) if s.name == "directions").makes for chat in (True, False)
+    ]
+    assert "directions/pirate.safetensors" in names[0] and "directions/pirate.safetensors" not in names[1]
