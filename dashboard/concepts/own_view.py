@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
-from dashboard.widgets import frame, url
+from dashboard.widgets import frame, long_text, url
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
@@ -44,7 +44,7 @@ def draw() -> None:
     for column, title in zip(st.columns(2), TEXTS, strict=True):
         label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one per line"
         with column:
-            boxes.append(url.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
+            boxes.append(long_text.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
     positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")

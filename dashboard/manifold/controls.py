@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.manifold import pareto
 from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.widgets import url
+from dashboard.widgets import long_text, url
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts
@@ -35,7 +35,7 @@ def _first(titles: Sequence[str]) -> str:
 def values() -> url.Values:
     """Return the checked values of all parameters, by short name."""
     held = url.current(params().values()) | {
-        PARAMS[name].key: url.text_of(PARAMS[name], key=box) for name, box in BOXES.items()
+        PARAMS[name].key: long_text.text_of(PARAMS[name], key=box) for name, box in BOXES.items()
     }
     return {name: param.check(held[param.key]) for name, param in params().items()}
 
@@ -47,7 +47,7 @@ def link() -> url.Values:
 
 def text_box() -> None:
     """Draw the box for the text of the Text view, which the Map can show too."""
-    url.text_area(PARAMS["text"], "Text", key=TEXT_BOX, height=100)
+    long_text.text_area(PARAMS["text"], "Text", key=TEXT_BOX, height=100)
 
 
 def direction() -> str:

@@ -12,7 +12,7 @@ from dashboard.manifold.measure import PARAMS, Sweep
 from dashboard.service import resources, results, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.service.jobs import Job
-from dashboard.widgets import frame, starred, url
+from dashboard.widgets import frame, long_text, starred
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -42,7 +42,7 @@ def draw() -> list[File]:
         st.number_input("Prompts", 2, measure.MOST_PROMPTS, PARAMS["prompts"].default, 10, width=110, **PARAMS["prompts"].bound)
         place = st.container(horizontal=True, width="content")
     with st.expander("Your own prompts, one per line", icon=":material/edit:"):
-        url.text_area(PARAMS["own"], "Your own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
+        long_text.text_area(PARAMS["own"], "Your own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
     if not direction:
         frame.empty_report("A direction to push along", workspace_facts.command("directions"), "some minutes")
         return []

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
 from dashboard.service import follow, workspace_facts
-from dashboard.widgets import frame, starred, url
+from dashboard.widgets import frame, long_text, starred
 from dashboard.widgets.frame import File
 
 FAR = 0.95
@@ -82,7 +82,7 @@ def _title(reading: MeasuredText, i: int) -> str:
 def _example_texts() -> None:
     def take() -> None:
         if st.session_state.manifold_example in measure.TEXTS:
-            url.set_text(PARAMS["text"], measure.TEXTS[st.session_state.manifold_example], key=controls.TEXT_BOX)
+            long_text.set_text(PARAMS["text"], measure.TEXTS[st.session_state.manifold_example], key=controls.TEXT_BOX)
 
     st.selectbox(
         "Example texts",

@@ -5,18 +5,15 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
-from dashboard.neurons import figures, over_text, shared
+from dashboard.neurons import figures, own_text, shared
 from dashboard.service import neurons
 from dashboard.widgets import charts, frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.numbers import in_tails, signed, value_words
 from dashboard.widgets.starred import neuron_name
-from dashboard.widgets.token_picker import PickToken, picked, token_picker
-from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +29,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     _header(index, neuron)
     left, right = st.columns([2, 3], gap="medium")
     with right:
-        reading, position = _own_text(neuron)
+        reading, position = own_text.read(neuron)
     with left:
         _histogram(neuron, reading, position)
     context, breaks = _list_controls(neuron)
@@ -48,7 +45,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         _effects(index, neuron)
     with right:
         _neighbours(index, neuron)
-    _noise_axis(neuron, reading)
+    own_text.noise_axis(neuron, reading)
     _intervals(neuron, context, breaks)
     return [
         frame.File(
@@ -128,55 +125,6 @@ def _go_to_random(n_layers: int, d_mlp: int) -> None:
     shared.open_neuron(random.randrange(n_layers), random.randrange(d_mlp))
 
 
-def _own_text(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
-    """Draw the test box; return the text read by all neurons and the chosen (or strongest) token."""
-    text = over_text.text_box()
-    examples = {"Most positive": neuron.top, "Most negative": neuron.bottom}
-    with st.container(horizontal=True, vertical_alignment="center"):
-        for name, snippets in examples.items():
-            if snippets:
-                text_of = "".join(snippets[0].pieces).strip()[: neurons.LONGEST_TEXT]
-                st.button(
-                    f"Its {name.lower()} text",
-                    key=f"neuron_try_{name}",
-                    type="tertiary",
-                    on_click=over_text.use_text,
-                    args=(text_of,),
-                )
-    try:
-        reading = neurons.read(text)
-    except GlpError as error:
-        frame.error_box(error)
-        return None, None
-    values = reading.values[:, neuron.index]
-    if not np.isfinite(values).any():
-        frame.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")
-        return None, None
-    chosen = over_text.picked_tokens(len(values))[-1:]
-    tokens = [
-        PickToken(
-            piece,
-            "massive activation, not read" if massive else value_words(float(value), neuron.tail),
-            neuron_texts.shade(float(value), neuron.scale),
-        )
-        for piece, massive, value in zip(reading.pieces, reading.massive, values, strict=True)
-    ]
-    token_picker(
-        tokens, chosen, label="Your text, read by this neuron", key="neuron_tokens", on_change=_pick_token, several=False
-    )
-    strongest = int(np.nanargmax(np.abs(values)))
-    position = chosen[0] if chosen and np.isfinite(values[chosen[0]]) else strongest
-    st.caption(
-        f"Token {position + 1} of {len(values)}: {value_words(float(values[position]), neuron.tail)}, the green line in the "
-        "histogram. Click another token to move the line. Colours are those of the lists below."
-    )
-    return reading, position
-
-
-def _pick_token() -> None:
-    over_text.keep_picked(picked("neuron_tokens"))
-
-
 def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None) -> None:
     head, switch = st.columns([3, 2], vertical_alignment="center")
     head.markdown(f"**Values over {int(neuron.counts.sum()):,} tokens**")
@@ -206,28 +154,6 @@ def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
         ends = [in_tails(end, neuron.tail) for end in (-neuron.scale, neuron.scale)]
         st.html(frame.legend(*ends, diverging=True, words=words), width="content")
     return (context if context in shared.CONTEXTS else "snippet"), breaks
-
-
-def _noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
-    if reading is None:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        words = f"**Noise axis** · the text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds each"
-        st.markdown(words, width="content")
-        why = "Reads the text 36 times, which takes some seconds."
-        measured = st.toggle("Measure", key="unit_noise", bind="query-params", help=why)
-    if not measured:
-        return
-    axis = neurons.measure_noise(reading, neuron.layer, neuron.neuron)
-    pieces = reading.pieces[: axis.noise_free.shape[1]]
-    chart = figures.noise_figure(axis, pieces)
-    frame.figure(chart, key="neuron_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
-    for sigma, values in zip(axis.sigmas, axis.values, strict=True):
-        mean, spread = values.mean(0), values.std(0, ddof=1)
-        titles = [f"{signed(m)} ± {s:.2g}" for m, s in zip(mean, spread, strict=True)]
-        shades = [neuron_texts.shade(float(m), neuron.scale) for m in mean]
-        st.caption(f"sigma {sigma:g}: mean of 8 seeds; mean spread {spread.mean():.3f}")
-        st.html(frame.token_strip(pieces, shades, scale=(-1, 1), titles=titles, diverging=True))
 
 
 def _effects(index: NeuronIndex, neuron: Neuron) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.neurons import figures, shared
 from dashboard.service import neurons
-from dashboard.widgets import frame, neuron_texts, starred, url
+from dashboard.widgets import frame, long_text, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.numbers import value_words
@@ -67,7 +67,7 @@ def text_box() -> str:
     """Draw the box for the text and its examples, shared by all views; return the text."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = f"Text, up to {neurons.LONGEST_TEXT:,} characters"
-        text = url.text_area(neurons.TEXT, label, key="neurons_text", height=96, on_change=_forget_tokens)
+        text = long_text.text_area(neurons.TEXT, label, key="neurons_text", height=96, on_change=_forget_tokens)
         with st.popover("Examples"):
             for name, example in shared.EXAMPLES.items():
                 st.button(name, key=f"neurons_example_{name}", on_click=use_text, args=(example,), width="stretch")
@@ -76,7 +76,7 @@ def text_box() -> str:
 
 def use_text(text: str) -> None:
     """Put a text into the box (in a callback)."""
-    url.set_text(neurons.TEXT, text, key="neurons_text")
+    long_text.set_text(neurons.TEXT, text, key="neurons_text")
     _forget_tokens()
 
 

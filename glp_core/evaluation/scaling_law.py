@@ -9,21 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import stats
 
 from glp_core.errors import GlpError
+from glp_core.evaluation import law_fit
+from glp_core.evaluation.law_fit import Floats
 from glp_core.stats import TAILS, Interval, percentiles
-
-Floats = NDArray[np.float64]
 
 FEWEST_POINTS = 4
 """A curve with three parameters goes through any three points."""
 NARROWEST = 3.0
 """Largest over smallest compute below which no exponent can be told."""
-STEEPEST, SHALLOWEST = 3.0, 0.005
-"""Range of alpha that is searched."""
-SCALE = 0.02
-"""Relative deviation from which a point's pull is bounded (soft L1)."""
 FAR = 10.0
 """Compute beyond this many times the measured range is extrapolation worth a warning."""
 
@@ -116,14 +112,14 @@ def fit_law(compute: ArrayLike, loss: ArrayLike, *, draws: int = 1000, seed: int
     """
     x, y = _checked(compute, loss)
     centre = x.mean()
-    theta = _best_fit(x - centre, y)
-    fitted = _log_loss(theta[None], x - centre)[0]
+    theta = law_fit.best_fit(x - centre, y)
+    fitted = law_fit.log_loss(theta[None], x - centre)[0]
     residuals = y - fitted
     _refuse_noise(y, residuals)
     spread = _widened(residuals)
     generator = np.random.default_rng(seed)
     redrawn = fitted + generator.choice(spread, (draws, len(x)))
-    refits = _refit(theta, x - centre, redrawn)
+    refits = law_fit.refit(theta, x - centre, redrawn)
     draws_and_fit = np.vstack([theta, refits])
     draws_and_fit[:, 1] += draws_and_fit[:, 2] * centre
     return ScalingFit(np.exp(x), np.exp(y), draws_and_fit)
@@ -183,86 +179,3 @@ def _widened(residuals: Floats) -> Floats:
     student = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
     centred = residuals - residuals.mean()
     return centred * math.sqrt(len(residuals) / freedom) * student
-
-
-def _log_loss(theta: Floats, x: Floats) -> Floats:
-    """Return log(E + exp(b - alpha x)) (k, n) for rows (E, b, alpha) of theta and log compute x (n,)."""
-    return np.log(theta[:, :1] + np.exp(np.clip(theta[:, 1:2] - theta[:, 2:] * x, -700, 700)))
-
-
-def _jacobian(theta: Floats, x: Floats) -> tuple[Floats, Floats]:
-    """Return log losses (k, n) and their derivatives by E, b and alpha (k, n, 3)."""
-    power = np.exp(np.clip(theta[:, 1:2] - theta[:, 2:] * x, -700, 700))
-    total = theta[:, :1] + power
-    share = power / total
-    return np.log(total), np.stack([1 / total, share, -share * x], axis=-1)
-
-
-def _starts(x: Floats, y: Floats) -> Floats:
-    """Return (E, b, alpha) for a ladder of exponents, E and b by weighted linear least squares for each."""
-    rows = []
-    loss, weight = np.exp(y), np.exp(-y)
-    for alpha in np.geomspace(SHALLOWEST, STEEPEST, 24):
-        design = np.stack([weight, weight * np.exp(-alpha * x)], axis=-1)
-        (e, b), _ = optimize.nnls(design, weight * loss)
-        if b > 0:
-            rows.append((min(e, 0.999 * loss.min()), math.log(b), alpha))
-    return np.asarray(rows)
-
-
-def _best_fit(x: Floats, y: Floats) -> Floats:
-    """Run scipy's robust least squares from the most promising starts and keep the best end."""
-    bounds = ([0, -np.inf, SHALLOWEST], [math.exp(y.min()), np.inf, STEEPEST])
-    starts = _starts(x, y)
-    costs = np.square(_log_loss(starts, x) - y).sum(1)
-    ends = [
-        optimize.least_squares(
-            lambda t: _log_loss(t[None], x)[0] - y,
-            start,
-            jac=lambda t: _jacobian(t[None], x)[1][0],
-            bounds=bounds,
-            loss="soft_l1",
-            f_scale=SCALE,
-            x_scale="jac",
-        )
-        for start in np.clip(starts[np.argsort(costs)[:5]], np.array(bounds[0]) + 1e-9, np.array(bounds[1]) - 1e-9)
-    ]
-    return min(ends, key=lambda end: end.cost).x
-
-
-def _refit(theta: Floats, x: Floats, redrawn: Floats) -> Floats:
-    """Fit every redrawn curve (k, n) at once, starting from the fit: Levenberg-Marquardt with the same robust weights.
-
-    E may go below 0 here: with it held at 0, intervals cover the truth too rarely when E is near 0 (85 instead of 95 of 100).
-    """
-    k = len(redrawn)
-    now, damping = np.tile(theta, (k, 1)), np.full(k, 1e-3)
-    low = np.array([-np.inf, -np.inf, SHALLOWEST])
-    high = np.stack([np.exp(redrawn.min(1)), np.full(k, np.inf), np.full(k, STEEPEST)], axis=-1)
-    cost = _cost(now, x, redrawn)
-    idle = 0
-    for _ in range(60):
-        value, slopes = _jacobian(now, x)
-        residual = redrawn - value
-        weight = 1 / np.sqrt(1 + (residual / SCALE) ** 2)
-        gradient = np.einsum("kni,kn->ki", slopes, weight * residual)
-        hessian = np.einsum("kni,kn,knj->kij", slopes, weight, slopes)
-        diagonal = np.einsum("kii->ki", hessian)
-        damped = hessian + np.eye(3) * (damping[:, None] * diagonal + 1e-12)[:, None]
-        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
-        tried = np.clip(now + step, low, high)
-        after = _cost(tried, x, redrawn)
-        better = after < cost * (1 - 1e-9)
-        idle = 0 if better.any() else idle + 1
-        if idle == 4:
-            break
-        now[better], cost = tried[better], np.where(better, after, cost)
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
-    return now
-
-
-def _cost(theta: Floats, x: Floats, y: Floats) -> Floats:
-    """Return the soft L1 cost of each row (k,); nan, so never better, where E drags the law below 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        residual = (y - _log_loss(theta, x)) / SCALE
-    return (np.sqrt(1 + residual**2) - 1).sum(1)

@@ -186,10 +186,8 @@ class GLP(nn.Module):
         *,
         hold: float = 0.0,
     ) -> Tensor:
-        """Push activations in `pushes` equal parts, each followed by noise to `noise_level` and one denoising call.
+        """Push activations in `pushes` equal parts, each followed by noise to `noise_level` and one denoising call: see prior/walk.py.
 
-        In latent space, with z the clean latent, p the push and s the noise level, `pushes` times:
-        z = z + p / pushes; x = (1 - s) z + s eps_k; z = x - s velocity(x, s), which is the posterior mean.
         This manifold walk is ours, not the paper's, whose way is `project`: a long push leaves all that the prior has seen, and one
         projection does not find back; small parts never go that far.
 
