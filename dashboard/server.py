@@ -59,11 +59,12 @@ class Doorkeeper(BaseHTTPMiddleware):
 
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
-    """Begin to load the models; nobody waits for that."""
-    from dashboard.service import resources  # not before Streamlit's runtime is there
+    """Begin to load the models, for which nobody waits; at the end, stop the builds that pages have started."""
+    from dashboard.service import making, resources  # not before Streamlit's runtime is there
 
     resources.warm_up()
     yield
+    making.makings().end()
 
 
 async def ready(_request: Request) -> JSONResponse:

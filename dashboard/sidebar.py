@@ -4,7 +4,7 @@ import html
 
 import streamlit as st
 
-from dashboard.service import follow, resources, workspace_facts, workspaces
+from dashboard.service import follow, missing, resources, workspace_facts, workspaces
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
@@ -31,7 +31,10 @@ def draw(page: str) -> None:
         size = f"{glp.parameters / 1e6:.1f} M parameters" if glp.parameters else "not readable"
         pairs = [("LLM", workspace.llm.label), ("Layer", f"{workspace.layer} (block output)"), ("GLP", size), ("", glp.shape)]
         st.html(frame.facts(pairs, title="Workspace"))
+        if not glp.parameters and not (workspace_facts.folder() / "glp").is_dir():
+            missing.report("The prior", workspace_facts.command("train --install"), stage="prior")
         st.fragment(_state, run_every=1.0 if resources.warm_up().live else None)()
+        missing.sidebar()
 
 
 def _switch(page: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.neurons import lists_view, map_view, one_neuron, over_text, shared
-from dashboard.service import neurons, workspace_facts
+from dashboard.service import missing, neurons, workspace_facts
 from dashboard.widgets import frame, neuron_texts
 from dashboard.widgets.frame import GlpError
 
@@ -39,7 +39,7 @@ def draw() -> None:
     try:
         index = neurons.index()
     except GlpError as error:
-        frame.empty_report("The meta-neuron index", workspace_facts.command("index"), "about an hour on two cores")
+        missing.report("The meta-neuron index", workspace_facts.command("index"), "about an hour on two cores", stage="index")
         frame.notice_box(str(error))
         return
     shared.remember_stars()

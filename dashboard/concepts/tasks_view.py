@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.concepts import tables
-from dashboard.service import neurons, resources, workspace_facts
+from dashboard.service import missing, neurons, resources, workspace_facts
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
@@ -30,7 +30,9 @@ def draw() -> None:
     """Draw the table of tasks and the chosen one's evidence."""
     report = workspace_facts.report("probing")
     if report is None:
-        frame.empty_report("The probing benchmark", workspace_facts.command("probe"), "about half an hour on two cores")
+        missing.report(
+            "The probing benchmark", workspace_facts.command("probe"), "about half an hour on two cores", stage="probing"
+        )
         return
     table = tables.task_table(report)
     st.markdown(frame.plain_markdown(tables.verdict(report)))

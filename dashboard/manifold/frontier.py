@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.service import workspace_facts
+from dashboard.service import missing, workspace_facts
 from dashboard.widgets import charts, frame, labels
 from dashboard.widgets.frame import File
 from glp_core.files import Json
@@ -42,7 +42,12 @@ def draw() -> list[File]:
     """Draw both measures of fluency against concept and compare the arms in words; return the reports."""
     reports = [report for name in ("steering_sentiment", "steering_gentle") if (report := workspace_facts.report(name))]
     if not reports:
-        frame.empty_report("Concept against fluency", workspace_facts.command("steer"), "hours on two cores, minutes on a GPU")
+        missing.report(
+            "Concept against fluency",
+            workspace_facts.command("steer"),
+            "hours on two cores, minutes on a GPU",
+            stage="steering",
+        )
         return []
     frame.heading("At an equal concept score, is projected text more fluent?")
     shown = lines(reports)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.manifold.measure import MEASURES
-from dashboard.service import workspace_facts
+from dashboard.service import missing, workspace_facts
 from dashboard.widgets import charts, frame, starred
 from dashboard.widgets.frame import File
 from glp_core.files import Json
@@ -24,12 +24,12 @@ def scorecard() -> list[File]:
     frame.heading("Are its activations like real ones?")
     report = workspace_facts.report("scorecard")
     if not report or "rows" not in report:
-        frame.empty_report("The scorecard", workspace_facts.command("scorecard"), "some minutes")
+        missing.report("The scorecard", workspace_facts.command("scorecard"), "some minutes", stage="scorecard")
         return []
     table = pd.DataFrame([_scores(row) for row in report["rows"]])
     st.dataframe(table, hide_index=True, height=38 + 35 * len(table), alt="Samples and reconstructions beside real activations")
     ablated = report["mean_ablation"]["value"]
-    missing = (
+    note = (
         ""
         if report["sae"]
         else f"There was no sparse autoencoder: `{workspace_facts.command('sae')}` trains one; then run this again. "
@@ -38,7 +38,7 @@ def scorecard() -> list[File]:
         f"{report['n']:,} activations of each against as many real ones of other documents (first row: real against real); classifiers "
         f"see {report['tested']:,} of each. Delta LM: how much the LLM's loss ({report['base_loss']:.2f} nats) rises when the layer is "
         f"replaced, over {report['documents']} documents of {report['tokens']} tokens; the mean everywhere costs {ablated:+.2f}. PCA has "
-        f"the fewest components ({report['pca_components']}) that cost no more than the GLP. {missing}"
+        f"the fewest components ({report['pca_components']}) that cost no more than the GLP. {note}"
         f"Intervals: {report['intervals']}.\n\n"
         "**The Frechet distance sees only mean and covariance, so the Gaussian prior, which has exactly those, wins it by construction**; "
         "a logistic regression sees little more. The nearest-neighbour test sees the rest: 0.5 means that it cannot tell them apart. "
@@ -70,7 +70,7 @@ def detection() -> list[File]:
     frame.heading("Which off-manifold activations are detected?")
     report = workspace_facts.report("detection")
     if not report:
-        frame.empty_report("The detection table", workspace_facts.command("detect"), "some minutes")
+        missing.report("The detection table", workspace_facts.command("detect"), "some minutes", stage="detection")
         return []
     rows = report["rows"]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))

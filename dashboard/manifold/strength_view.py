@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import PARAMS, Sweep
-from dashboard.service import resources, results, workspace_facts
+from dashboard.service import missing, resources, results, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.service.jobs import Job
 from dashboard.widgets import frame, long_text, starred
@@ -44,7 +44,7 @@ def draw() -> list[File]:
     with st.expander("Your own prompts, one per line", icon=":material/edit:"):
         long_text.text_area(PARAMS["own"], "Your own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
     if not direction:
-        frame.empty_report("A direction to push along", workspace_facts.command("directions"), "some minutes")
+        missing.report("A direction to push along", workspace_facts.command("directions"), "some minutes", stage="directions")
         return []
     request = _request()
     run = _run_of(request)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard.manifold import evidence, map_view, measure, strength_view, text_view
 from dashboard.manifold.measure import PARAMS, VIEWS
-from dashboard.service import workspace_facts
+from dashboard.service import missing, workspace_facts
 from dashboard.widgets import frame
 from dashboard.widgets.frame import File
 
@@ -26,7 +26,9 @@ def draw(view: str) -> list[File]:
             return evidence.draw()
         return []
     if not measure.reference():
-        frame.empty_report("A bank of real activations to compare with", workspace_facts.command("bank"), "some minutes")
+        missing.report(
+            "A bank of real activations to compare with", workspace_facts.command("bank"), "some minutes", stage="bank"
+        )
         return []
     if measure.stale():
         frame.notice_box(

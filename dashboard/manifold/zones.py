@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard.service import workspace_facts
+from dashboard.service import missing, workspace_facts
 from dashboard.widgets import charts, frame
 from dashboard.widgets.frame import File
 from glp_core.files import Json
@@ -19,7 +19,7 @@ def draw() -> list[File]:
     """Draw both figures, or name the command that measures them; return the report."""
     report = workspace_facts.report("zones")
     if not report:
-        frame.empty_report("The distance at which text breaks", workspace_facts.command("zones"), "some minutes")
+        missing.report("The distance at which text breaks", workspace_facts.command("zones"), "some minutes", stage="zones")
         return []
     frame.heading("At what distance does text break?")
     frame.figure(broken(report), key="manifold_broken", alt="Share of broken texts by manifold distance")

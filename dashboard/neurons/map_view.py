@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.neurons import map_figure, shared
-from dashboard.service import follow, neurons, resources, results, workspace_facts
+from dashboard.service import follow, missing, neurons, resources, results, workspace_facts
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
@@ -46,7 +46,7 @@ def draw(index: NeuronIndex) -> list[components.File]:
     kind = kind if kind in map_figure.KINDS else "concepts"
     laid_out = _points(index, kind, anew)
     if laid_out is None:
-        components.empty_report("The map", workspace_facts.command("map"), "about a minute")
+        missing.report("The map", workspace_facts.command("map"), "about a minute", stage="map")
         return []
     points, made = laid_out
     frame = points.merge(index.table(), on=["layer", "unit"], how="left")

@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.scaling import figures, law
 from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Own, Shown
-from dashboard.service import priors, workspace_facts
+from dashboard.service import missing, priors, workspace_facts
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -104,11 +104,7 @@ def _body(own: Own) -> None:
     if shown.problem:
         frame.error_box(shown.problem)
     if not shown.runs:
-        frame.empty_report(
-            "A training run",
-            workspace_facts.command(SWEEP),
-            HOURS,
-        )
+        missing.report("A training run", workspace_facts.command(SWEEP), HOURS, stage="scaling")
         return
     if shown.running:
         names = ", ".join(run.name for run in shown.runs if run.running)
@@ -135,9 +131,9 @@ def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str)
     chosen: str = values["x"]
     x, y = MEASURES.get(chosen, chosen), MEASURES[values["y"]]
     measured = {*AXES, *law.score_names(points(shown.runs))}
-    missing = next((name for name in (y, x) if name not in measured), None)
-    if missing:
-        frame.empty_report(f"{SCORES[missing]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
+    unknown = next((name for name in (y, x) if name not in measured), None)
+    if unknown:
+        frame.empty_report(f"{SCORES[unknown]} of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
         return
     drawn = figures.curves(shown.shipped, shown.own, x=x, y=y, fit=fit, gaussian=law.gaussian_loss(), paper=values["paper"])
     event = frame.figure(

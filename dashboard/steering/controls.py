@@ -5,7 +5,7 @@ from math import isnan
 
 import streamlit as st
 
-from dashboard.service import priors, resources, workspace_facts
+from dashboard.service import missing, priors, resources, workspace_facts
 from dashboard.steering import examples, request, run, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
@@ -55,6 +55,7 @@ def without_directions() -> None:
     st.code(workspace_facts.command("direction texts.csv --name my-concept"), language="bash")
     st.markdown("Or make twelve from the probing tasks and from personas, for this workspace's model:")
     st.code(workspace_facts.command("directions"), language="bash")
+    missing.button("directions")
     st.markdown("A meta-neuron's write direction needs no texts: open one on the Meta-neurons page and choose Steer.")
 
 

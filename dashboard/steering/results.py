@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.service import priors, resources, workspace_facts
+from dashboard.service import missing, priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export
 from dashboard.steering.run import SteeringRun, error, keep
@@ -77,7 +77,9 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
             frame.figure(board.chart(comparison), key="steering_chart", alt=CHART_WORDS)
         else:
             with st.container():
-                frame.empty_report("The reference that distances are measured against", workspace_facts.command("evaluate"))
+                missing.report(
+                    "The reference that distances are measured against", workspace_facts.command("evaluate"), stage="evaluate"
+                )
 
 
 def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:
