@@ -22,31 +22,9 @@ from glp_core.data.store import ActivationStore
 from glp_core.files import read_json
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
+from tests.cli.conftest import SMALL_RUN
 from tests.data.test_store import TRAIN, VALIDATION
 from tests.support.tiny import LAYERS, WIDTH, tiny_model, tiny_tokenizer
-
-SMALL_RUN = [
-    "--d-model",
-    "48",
-    "--d-mlp",
-    "64",
-    "--n-layers",
-    "2",
-    "--batch",
-    "64",
-    "--sigma-groups",
-    "16",
-    "--dtype",
-    "float32",
-]
-
-
-@pytest.fixture(scope="module")
-def llm_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("llm") / "tiny-llama"
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,28 @@
+"""What tests of the commands share: a tiny LLM in a folder, and the options of a small training run."""
+
+import pytest
+
+from tests.support.tiny import tiny_model, tiny_tokenizer
+
+SMALL_RUN = [
+    "--d-model",
+    "48",
+    "--d-mlp",
+    "64",
+    "--n-layers",
+    "2",
+    "--batch",
+    "64",
+    "--sigma-groups",
+    "16",
+    "--dtype",
+    "float32",
+]
+
+
+@pytest.fixture(scope="session")
+def llm_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llm") / "tiny-llama"
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
