@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -67,12 +68,14 @@ def shrink():
     corpus.tasks, corpus._corpus_texts, corpus.HELD_OUT = lambda: few, lambda: made, 60
     store.DOCUMENTS_PER_BLOCK = 64
     from glp_core.data import collecting
+    from glp_core.evaluation import zones
     from glp_core.neurons import maps, planes, umap
     from glp_core.steering import recipes
 
     collecting.DOCUMENTS_PER_SHARD = 32
     recipes.RECIPES = tuple(replace(one, n_train=24, n_test=16) for one in recipes.RECIPES)
     umap.run_umap = planes.run_umap = maps.run_umap = scattered
+    zones.report = partial(zones.report, draws=20)
     sizes.EFFORTS["quick"] = TINY
 
 

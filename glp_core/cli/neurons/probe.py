@@ -58,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
     frames = [sampled_rows(task, caps) for task in every]
     if args.part:
         return _run_share(workspace, frames, caps, args)
+    sae, sae_facts = load_sae(
+        args.sae or workspace.sae_path
+    )  # first: where it is missing, minutes of reading would be for nothing
     acts = _activations(workspace, frames, caps, args.activations)
     rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
     glp = workspace.load_glp()
-    sae, sae_facts = load_sae(args.sae or workspace.sae_path)
     sae = sae.to(workspace.device)
     compared = _compare_readings(glp, acts.layer, rows)
     reading = max((r for r in compared if r.draws <= args.most_calls), key=compared.__getitem__)
