@@ -150,5 +150,5 @@ def _test_words(rows: np.ndarray, real: np.ndarray) -> str:
         return "too few to test"
     nearest = neighbour_test(rows, real)
     shares = {"logistic regression": logistic_test(rows, real).share, "nearest neighbour": nearest.share}
-    told = ", ".join(f"{name} {share.value:.2f} [{share.low:.2f}, {share.high:.2f}]" for name, share in shares.items())
-    return f"{told}, which recognises {nearest.first:.0%} of these and {nearest.second:.0%} of the real ones"
+    numbers = ", ".join(f"{name} {share.value:.2f} [{share.low:.2f}, {share.high:.2f}]" for name, share in shares.items())
+    return f"{numbers}, which recognises {nearest.first:.0%} of these and {nearest.second:.0%} of the real ones"

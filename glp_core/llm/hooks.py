@@ -67,13 +67,13 @@ def layers_path(model: nn.Module) -> str:
     named: str | None = getattr(model, LAYERS_AT, None)
     if named:
         return named
-    found = next((path for path in LAYER_PATHS if _blocks_at(model, path) is not None), None)
-    if found is None:
+    place = next((path for path in LAYER_PATHS if _blocks_at(model, path) is not None), None)
+    if place is None:
         raise GlpError(
             f"{type(model).__name__} keeps its layers at none of the known places ({', '.join(LAYER_PATHS[:3])}, …): name the place with "
             f"`collect --layers-at`. {_lists_of(model)}"
         )
-    return found
+    return place
 
 
 def name_layers(model: nn.Module, path: str) -> None:

@@ -45,10 +45,10 @@ def find_regions(points: np.ndarray, labels: Sequence[Sequence[str]]) -> list[Re
         return []
     clusters = HDBSCAN(min_cluster_size=size, cluster_selection_method="leaf", copy=True).fit_predict(points)
     everywhere = Counter(label for own in labels for label in set(own))
-    found = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
+    groups = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
     regions: list[Region] = []
     taken: set[str] = set()
-    for members in sorted(found, key=len, reverse=True):
+    for members in sorted(groups, key=len, reverse=True):
         names = _names([set(labels[i]) - taken for i in members.tolist()], everywhere, len(labels))
         if names:
             taken.update(names)

@@ -57,8 +57,8 @@ def _layers(traced: object, whole: Json) -> Json:
     named = _followed(traced.get("layers"), whole) if isinstance(traced, dict) else None
     if not isinstance(named, list):
         return {}
-    found = [re.search(r"(\d{1,6})$", str(_followed(name, whole))) for name in named]
-    layers = [int(match[1]) for match in found if match]
+    numbers = [re.search(r"(\d{1,6})$", str(_followed(name, whole))) for name in named]
+    layers = [int(match[1]) for match in numbers if match]
     if len(layers) != len(named) or not layers:
         return {}
     return {"layer": layers[0]} if len(layers) == 1 else {"layers": layers}

@@ -58,10 +58,10 @@ def read_foreign(path: Path, *, layer: int, n_layers: int, latent: int | None = 
     }
     if path.suffix not in readers:
         raise GlpError(f"{path.name} is of no known kind, wanted {', '.join(readers)}.")
-    found = readers[path.suffix]()
-    if found.vector.ndim != 1 or not torch.isfinite(found.vector).all() or not found.vector.norm() > 0:
-        raise GlpError(f"{path.name}: {found.words} is no finite vector other than zero.")
-    return found
+    foreign = readers[path.suffix]()
+    if foreign.vector.ndim != 1 or not torch.isfinite(foreign.vector).all() or not foreign.vector.norm() > 0:
+        raise GlpError(f"{path.name}: {foreign.words} is no finite vector other than zero.")
+    return foreign
 
 
 def as_direction(found: ForeignVector, *, name: str, title: str, layer: int, median_norm: float, width: int) -> Direction:

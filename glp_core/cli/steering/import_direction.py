@@ -21,9 +21,9 @@ def run(args: argparse.Namespace) -> None:
     check_name(args)
     workspace = open_workspace(args)
     llm = workspace.load_llm()
-    found = read_foreign(args.file, layer=workspace.layer, n_layers=llm.n_layers, latent=args.latent)
+    foreign = read_foreign(args.file, layer=workspace.layer, n_layers=llm.n_layers, latent=args.latent)
     direction = as_direction(
-        found,
+        foreign,
         name=args.name,
         title=args.title or args.name.replace("-", " "),
         layer=workspace.layer,

@@ -179,13 +179,13 @@ def breaking(outcomes: Sequence[Outcome]) -> list[float]:
     """Return the strengths at which one prefix's raw text breaks while the walked one holds and gains the concept, greatest gain first."""
     by = {(one.arm, one.strength): one for one in outcomes}
     plain = by[UNSTEERED, 0.0]
-    found = []
+    gains = []
     for strength in sorted({one.strength for one in outcomes if one.strength}):
         raw, walk = by["raw", strength], by["walk", strength]
         gain = walk.concept - plain.concept
         if gain >= GAIN and walk.repetition <= CLEARLY and _holds(walk) and not _holds(raw):
-            found.append((gain, strength))
-    return [strength for _, strength in sorted(found, reverse=True)]
+            gains.append((gain, strength))
+    return [strength for _, strength in sorted(gains, reverse=True)]
 
 
 def _holds(one: Outcome) -> bool:
