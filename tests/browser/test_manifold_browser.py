@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 def test_the_manifold_page_measures_the_example_text(open_page):
     page = open_page("manifold")
     page.locator(".glp-strip").wait_for()
-    page.get_by_text("of real ones, where 5% of a real text's do on average").wait_for()
+    page.get_by_text("are farther off than 95% of real ones").wait_for()
     assert page.locator(".glp-strip span").first.get_attribute("title") == "the first token is never scored"
 
 
@@ -28,7 +28,7 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
 
 def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
-    page.get_by_text("How well a classifier tells them from real ones").wait_for()
+    page.get_by_text("How well can they be told from real ones?").wait_for()
     page.get_by_test_id("stPlotlyChart").first.wait_for()
     assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
     page.locator(".legendtext", has_text="your text").wait_for()
