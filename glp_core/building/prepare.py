@@ -59,7 +59,7 @@ def prepare(
     plan = make_plan(every, subject.workspace, state, only)
     state.name, state.pid = subject.workspace.name, os.getpid()
     state.model = {"width": subject.width, "chat": subject.chat}
-    state.rates = rates.to_json() | {"device": device}
+    state.rates = rates.to_json() | {"device": device, "effort": state.effort}
     state.stages = [_record(stage, plan, state, costs.seconds(stage, subject, sizes, rates)) for stage in every]
     disk = {stage.name: costs.disk(stage, subject, sizes) for stage in plan.todo}
     costs.check_disk(sum(disk.values()), folder)
@@ -71,8 +71,9 @@ def _known(
 ) -> tuple[Subject, Rates]:
     """Return the subject and the machine's rates: as a build before found them, else found now with the LLM."""
     there = (workspace.folder / "workspace.json").is_file()
-    if there and state.model and state.rates.get("device") == workspace.device:
-        rates = {name: value for name, value in state.rates.items() if name != "device"}
+    measured = {"device": workspace.device, "effort": state.effort}  # what the prior's size and its speed depend on
+    if there and state.model and measured.items() <= state.rates.items():
+        rates = {name: value for name, value in state.rates.items() if name not in measured}
         return Subject(workspace, "", state.model["width"], state.model["chat"], glp=state.glp), Rates(**rates)
     tell(f"Loading {workspace.llm.label} and measuring this machine …")
     subject, llm = read_subject(workspace, replace(asked, glp=state.glp), tell)

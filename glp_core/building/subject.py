@@ -38,7 +38,9 @@ class Subject:
         """What makes the workspace, as options of `collect`; empty when it is there."""
         if (self.workspace.folder / "workspace.json").is_file():
             return ()
-        return ("--llm", self.where, "--layer", str(self.workspace.layer), "--name", self.workspace.name, *self.text_words)
+        own = self.workspace
+        where = ("--layers-at", own.llm.layers_at) if own.llm.layers_at else ()
+        return ("--llm", self.where, *where, "--layer", str(own.layer), "--name", own.name, *self.text_words)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Worksp
     """
     if (folder / "workspace.json").is_file():
         workspace = Workspace.open(folder, device)
-        if asked.source and asked.source != workspace.llm:
+        if asked.source and replace(asked.source, layers_at=workspace.llm.layers_at) != workspace.llm:
             raise GlpError(f"{folder} is about {workspace.llm.label}, not {asked.where}. Name another folder with --workspace.")
         if asked.layer is not None and asked.layer != workspace.layer:
             raise GlpError(

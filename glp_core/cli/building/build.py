@@ -6,6 +6,7 @@ Killed or stopped and started again, it goes on where it was. <workspace>/build.
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 
 from glp_core.building.about import ABOUT
 from glp_core.building.prepare import Prepared, prepare
@@ -24,7 +25,7 @@ from glp_core.cli.console import (
     stopping,
     write_line,
 )
-from glp_core.cli.data.collect import add_texts_arguments, llm_source, texts_of
+from glp_core.cli.data.collect import add_layers_argument, add_texts_arguments, llm_source, texts_of
 from glp_core.workspace import Workspace
 from glp_core.workspace_list import remember
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--llm", metavar="WHERE", help=words)
     words = "the block whose output is modelled, counted from 0 (default: the middlemost)"
     parser.add_argument("--layer", type=int, metavar="N", help=words)
+    add_layers_argument(parser)
     add_texts_arguments(parser)
     words = "a GLP to take instead of training one: a folder, ours or released, or a hub id, with @commit to pin it"
     parser.add_argument("--glp", metavar="WHERE", help=words)
@@ -67,7 +69,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
     """Return what the arguments say about the model, its texts and its prior; raise GlpError when texts are not there."""
     given = {"--texts": args.texts, "--text-field": args.text_field}
     text_words = tuple(word for option, value in given.items() if value for word in (option, value))
-    source = llm_source(args.llm) if args.llm else None
+    source = replace(llm_source(args.llm), layers_at=args.layers_at) if args.llm else None
     return Asked(args.llm, source, args.layer, texts_of(args), text_words, args.glp)
 
 

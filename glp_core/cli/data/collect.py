@@ -41,11 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
     new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
-    words = "where a model of a family that is not known keeps its layers, as in backbone.blocks"
-    new.add_argument("--layers-at", default="", metavar="PATH", help=words)
+    add_layers_argument(new)
     new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
     add_texts_arguments(new)
     new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
+
+
+def add_layers_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add --layers-at."""
+    words = "where a model of a family that is not known keeps its layers, as in backbone.blocks"
+    parser.add_argument("--layers-at", default="", metavar="PATH", help=words)
 
 
 def add_texts_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
