@@ -2,6 +2,7 @@
 
     workspace.json   name, LLM source, layer, dtype, median norm, versions; texts, where they are not the demo's
     glp/             the prior: config.json, statistics.safetensors, final.safetensors, or a released folder's files
+    covariance.safetensors   of the layer's activations, where the prior's own statistics have none
     directions/      one safetensors file a direction
     neurons/         the meta-neuron index
     runs/<name>/     config.json, train.csv, evals.csv of training runs
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
-from glp_core.files import Json, file_digest, read_json, read_object, write_json
+from glp_core.files import Json, file_digest, read_json, read_object, write_json, write_tensors
 from glp_core.llm.sources import LlmSource, cache_folder
+from glp_core.prior.facts import GlpFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,11 +163,17 @@ class Workspace:
 
         return Site(llm, self.layer, self.median_norm)
 
-    def load_glp(self, checkpoint: str = "final", *, dtype: "torch.dtype | None" = None) -> "GLP":
-        """Load the prior of the workspace's layer on its device, in its dtype or another."""
+    def load_glp(self, checkpoint: str = "final", *, dtype: "torch.dtype | None" = None, whole: bool = False) -> "GLP":
+        """Load the prior on the workspace's device, in its dtype or another: that of its layer, or `whole`, of all it serves."""
         from glp_core.prior.checkpoint import load_glp
 
-        return load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype).at(self.layer)
+        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype)
+        return glp if whole else glp.at(self.layer)
+
+    def transferred_from(self) -> str:
+        """Return the LLM that the prior was trained on, where it is another than this workspace's; else nothing."""
+        trained_on = GlpFacts.read(self.folder / "glp").llm
+        return "" if not trained_on or self.llm.is_named(trained_on) else trained_on
 
     def walk(self) -> "WalkRule | WalkSettings":
         """Return how walks go here: as `tune-walk` chose for this workspace, else by default."""
@@ -186,15 +194,27 @@ class Workspace:
         return named_dtype(self.dtype, self.device)
 
     def covariance(self) -> "Tensor":
-        """Return the covariance (d, d) of the training activations, for Gaussian baselines."""
+        """Return the covariance (d, d) of the layer's activations, for Gaussian baselines: the prior's, or what `evaluate` kept."""
+        from safetensors.torch import load_file
+
         from glp_core.prior.checkpoint import read_statistics
 
         covariance = read_statistics(self.folder / "glp").get("covariance")
+        if covariance is None and self._covariance_path.is_file():
+            covariance = load_file(self._covariance_path)["covariance"]
         if covariance is None:
             raise GlpError(
-                f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core train --install` stores it."
+                f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core evaluate` takes it from the store."
             )
         return covariance
+
+    def keep_covariance(self, covariance: "Tensor") -> None:
+        """Keep the covariance (d, d) of the layer's activations, for a prior that has none, as released ones."""
+        write_tensors(self._covariance_path, {"covariance": covariance})
+
+    @property
+    def _covariance_path(self) -> Path:
+        return self.folder / "covariance.safetensors"
 
     def open_store(self, folder: Path | None = None) -> "ActivationStore":
         """Open the collected activations in a folder, by default this workspace's; raise GlpError for another layer's."""

@@ -17,6 +17,7 @@ ROOMS = {
     "training": {
         "train": "Train a GLP on stored activations.",
         "install": "Make a GLP from a folder or from the hub the workspace's prior.",
+        "export": "Write the workspace's GLP as a released folder, which the paper's code reads; push it to the hub if asked.",
         "blend": "Blend the weights of further training with those that it went on from.",
         "sae": "Train the sparse autoencoder that meta-neurons are compared with.",
         "sweep": "Train several sizes one after another, score their checkpoints, publish their logs.",

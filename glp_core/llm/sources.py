@@ -48,6 +48,14 @@ class LlmSource:
         """The name to show."""
         return self.title or self.name
 
+    def is_named(self, name: str) -> bool:
+        """Say whether a name that another file has for its model, such as a hub id, is this model's."""
+
+        def short(words: str) -> str:
+            return words.partition("@")[0].rstrip("/").split("/")[-1].lower()
+
+        return short(name) in (short(self.name), short(self.label))
+
     def to_json(self) -> dict[str, str]:
         """Return the fields that are set, for workspace.json."""
         return {key: value for key, value in asdict(self).items() if value}

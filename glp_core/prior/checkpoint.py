@@ -53,9 +53,13 @@ def load_glp(
 
 
 def read_glp(
-    path_or_hub_id: str | Path, checkpoint: str = "final", dtype: torch.dtype = torch.float32, *, revision: str | None = None
+    path_or_hub_id: str | Path,
+    checkpoint: str = "final",
+    dtype: torch.dtype | None = torch.float32,
+    *,
+    revision: str | None = None,
 ) -> GLP:
-    """Read a GLP as `load_glp` does, on the CPU and not laid out for inference: to train it further."""
+    """Read a GLP as `load_glp` does, on the CPU and not laid out for inference: to train it further, or as it is stored (None)."""
     folder = glp_folder(path_or_hub_id, checkpoint, revision=revision)
     config, statistics = read_config(folder), read_statistics(folder)
     weights = _checkpoint_file(folder, checkpoint)
@@ -156,10 +160,11 @@ def _checked_names(path: Path, header: Json, parameters: dict[str, Tensor]) -> d
     return names
 
 
-def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype) -> dict[str, Tensor]:
+def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype | None) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:  # copied, so that the file may be replaced while the model lives
-            tensors = {name: file.get_tensor(stored).to(dtype, copy=True) for name, stored in names.items()}
+            stored = {name: file.get_tensor(stored) for name, stored in names.items()}
+            tensors = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in stored.items()}
     except SafetensorError as error:
         raise GlpError(f"{path.name} cannot be read: {error}.") from error
     for name, tensor in tensors.items():

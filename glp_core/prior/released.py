@@ -4,7 +4,7 @@ Reads a configuration without torch; nothing that a file says is ever run.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,8 +48,9 @@ def read_released(path: Path) -> Json:
         denoiser = {str(name): _followed(value, whole) for name, value in dict(glp["denoiser_config"]).items()}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise GlpError(f"{path} has no glp_kwargs.denoiser_config: {error}.") from error
-    about = {"llm": name} if isinstance(name := _followed(whole.get("model_name"), whole), str) else {}
-    return {"denoiser": denoiser, "about": about | _layers(glp.get("tracedict_config"), whole)}
+    name, told = _followed(whole.get("model_name"), whole), whole.get("about")
+    about = ({"llm": name} if isinstance(name, str) and name else {}) | _layers(glp.get("tracedict_config"), whole)
+    return {"denoiser": denoiser, "about": about | (told if isinstance(told, dict) else {})}
 
 
 def _layers(traced: object, whole: Json) -> Json:
@@ -100,28 +101,34 @@ def read_rep_statistics(path: Path) -> "dict[str, Tensor]":
 
 
 def write_released(
-    folder: Path, denoiser: Json, about: Json, weights: "dict[str, Tensor]", statistics: "dict[str, Tensor]"
+    folder: Path,
+    facts: Json,
+    weights: "dict[str, Tensor]",
+    statistics: "dict[str, Tensor]",
+    *,
+    llm: str,
+    layers: Sequence[int],
 ) -> None:
     """Write a folder of the released layout, with the weights as the checkpoint `final`.
 
     Args:
-        denoiser: the network's shape, as `DenoiserConfig` has it.
-        about: `llm`, and `layer` or `layers`; whatever else is known of the training is kept beside it.
+        facts: `denoiser`, the network's shape, and `about`, what is known of the training, which is kept beside it.
         weights: by the network's own names.
         statistics: mean and var, (d) or (layers, d).
+        llm: the LLM's name, a hub id where it is known.
+        layers: of the LLM, whose output the GLP was trained on.
     """
     import torch
 
-    layers = about.get("layers", [about["layer"]] if "layer" in about else [])
     whole = {
-        "model_name": about.get("llm", ""),
+        "model_name": llm,
         "rep_statistic": "rep_statistics.pt",
         "glp_kwargs": {
             "normalizer_config": {"rep_statistic": "${rep_statistic}"},
-            "denoiser_config": denoiser,
-            "tracedict_config": {"layer_prefix": "model.layers", "layers": layers, "retain": "output"},
+            "denoiser_config": facts["denoiser"],
+            "tracedict_config": {"layer_prefix": "model.layers", "layers": list(layers), "retain": "output"},
         },
-        "about": about,
+        "about": facts.get("about", {}),
     }
     write_tensors(folder / "final.safetensors", {f"model.{name}": value for name, value in weights.items()})
     with replacing(folder / "rep_statistics.pt") as scratch:

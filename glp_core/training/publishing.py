@@ -1,8 +1,13 @@
-"""Put a training run into a workspace: its log, where the pages look for it, and its final GLP as the workspace's own."""
+"""Put a training run's log and a GLP into a workspace, and give a workspace's GLP away as a released folder, on the hub too."""
 
+import re
 from pathlib import Path
 
-from glp_core.files import copy_file, read_json, write_json
+from glp_core.errors import GlpError
+from glp_core.files import copy_file, read_json, replacing, write_json
+from glp_core.prior.checkpoint import read_glp, read_statistics
+from glp_core.prior.facts import GlpFacts, stored_facts
+from glp_core.prior.released import write_released
 
 LOGS = ("train.csv", "checks.csv", "evals.csv", "evals.json")
 """What a run writes beside its weights: its log, checks of its store, scores of its checkpoints and how they were measured."""
@@ -31,3 +36,54 @@ def install(folder: Path, target: Path) -> None:
     """Copy a finished run's final GLP into `target`, the workspace's glp folder."""
     for name in GLP_FILES:
         copy_file(folder / name, target / name)
+
+
+def export(folder: Path, target: Path, *, llm: str = "") -> None:
+    """Write the GLP in `folder` as a released folder, its weights in the dtype that they are stored in.
+
+    Args:
+        llm: hub id of the LLM that it was trained on, where it is known.
+    Raises:
+        GlpError: there is no GLP, or `target` holds something else.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not (target / "config.yaml").is_file():
+        raise GlpError(f"{target} holds something else: give a new folder, or one that an earlier export made.")
+    facts, weights = GlpFacts.read(folder), read_glp(folder, dtype=None).network.state_dict()
+    statistics = {name: value for name, value in read_statistics(folder).items() if name in ("mean", "var")}
+    write_released(target, stored_facts(folder), weights, statistics, llm=llm or facts.llm, layers=facts.layers)
+    with replacing(target / "README.md") as scratch:
+        scratch.write_text(model_card(GlpFacts.read(target)))
+
+
+def model_card(facts: GlpFacts) -> str:
+    """Return a README for a released folder."""
+    layers = ", ".join(map(str, facts.layers)) or "unknown"
+    seen = f", {facts.activations_seen:,} activations" if facts.activations_seen else ""
+    return (
+        f"---\ntags: [generative-latent-prior]\n---\n# A generative latent prior of {facts.llm or 'an LLM'}\n\n"
+        f"Activations: output of layer {layers}{seen}. Network: {facts.shape}, {facts.parameters:,} parameters.\n\n"
+        '```python\nfrom glp_core import load_glp\n\nglp = load_glp("this/folder")  # or the hub id\n```\n'
+    )
+
+
+def push(folder: Path, hub_id: str, *, private: bool = False) -> str:
+    """Upload a folder to the Hugging Face hub with the user's token; return id@commit.
+
+    Raises:
+        GlpError: no such id can be, nobody is logged in, or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        raise GlpError(f"{hub_id!r} is no hub id, wanted for example my-name/my-glp.")
+    api = HfApi()
+    try:
+        api.create_repo(hub_id, private=private, exist_ok=True)
+        commit = api.upload_folder(repo_id=hub_id, folder_path=folder, commit_message="A generative latent prior")
+    except (HfHubHTTPError, OSError) as error:
+        raise GlpError(
+            f"Could not push to {hub_id}: {error}. Log in with `hf auth login`, or set HF_TOKEN; be online, with HF_HUB_OFFLINE=0. "
+            f"The folder {folder} is whole."
+        ) from error
+    return f"{hub_id}@{commit.oid}"

@@ -7,13 +7,15 @@ import torch
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
 from glp_core.evaluation import fidelity
+from glp_core.evaluation.layers import layers_report
 from glp_core.files import Json
+from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.distance import make_reference
 from glp_core.prior.facts import GlpFacts
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from glp_core.prior.glp import GLP
 from glp_core.stats import bootstrap_mean
-from glp_core.workspace import Workspace
+from glp_core.workspace import DIGEST_LENGTH, Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +32,14 @@ def run(args: argparse.Namespace) -> None:
     check_counts(args, ("activations", "samples", "documents", "tokens"), 2)
     workspace = open_workspace(args)
     store = workspace.open_store(args.store)
-    glp, about = workspace.load_glp(), GlpFacts.read(workspace.folder / "glp").about
+    whole, facts = workspace.load_glp(whole=True), GlpFacts.read(workspace.folder / "glp")
+    glp = whole.at(workspace.layer)
+    if "covariance" not in read_statistics(workspace.folder / "glp"):
+        workspace.keep_covariance(store.statistics()["covariance"])
     prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
-    report: Json = {"n_activations_trained": about.get("activations_seen"), "about": about}
+    report: Json = {"n_activations_trained": facts.activations_seen, "about": facts.about} | history(workspace, facts)
+    if "transfer_from" in report:
+        say(f"The GLP was trained on {report['transfer_from']}: what follows is a transfer to {workspace.llm.label}.")
     say("Held-out loss and the reference of manifold distance ...")
     report |= loss_report(workspace, store, glp, args.activations)
     held_out = store.validation()
@@ -44,7 +51,27 @@ def run(args: argparse.Namespace) -> None:
     ids = llm.long_rows([d.text for d in workspace.documents("validation")], args.documents, args.tokens)
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
+    others = [layer for layer in whole.layers if layer != workspace.layer and layer < llm.n_layers]
+    if others:
+        measured = layers_report(llm, whole, ids, others, progress=reporter("other layers"))
+        workspace.save_report("layers", {"layers": measured})
+    else:
+        workspace.report_path("layers").unlink(missing_ok=True)
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
+
+
+def history(workspace: Workspace, facts: GlpFacts) -> Json:
+    """Return where the prior comes from: the LLM that it is transferred from, and what was measured of the one that it went on from."""
+    origin = workspace.transferred_from()
+    report: Json = {"transfer_from": origin} if origin else {}
+    before, went_on_from = workspace.report("evaluate") or {}, facts.about.get("went_on_from")
+    start = str(went_on_from.get("sha256", "")) if isinstance(went_on_from, dict) else ""
+    if start and before.get("glp_digest") == start[:DIGEST_LENGTH]:
+        kept = ("glp_digest", "validation_loss", "delta_lm", "frechet", "transfer_from")
+        report["before"] = {name: before[name] for name in kept if name in before}
+    elif before.get("glp_digest") == workspace.glp_digest() and "before" in before:
+        report["before"] = before["before"]  # measured again
+    return report
 
 
 def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) -> Json:
@@ -73,8 +100,9 @@ def loss_report(workspace: Workspace, store: ActivationStore, glp: GLP, n: int) 
 def summary(report: Json) -> str:
     """Return the headline numbers in one line."""
     delta, frechet = report["delta_lm"], report["frechet"]
+    before = f" Before it went on: Delta LM {report['before']['delta_lm']['glp']:.3f}." if "before" in report else ""
     return (
         f"validation loss {report['validation_loss']:.3f} (Gaussian {report['gaussian_loss']:.3f}), "
         f"Frechet {frechet['generated_real']:.1f} (real {frechet['real_real']:.1f}), "
-        f"Delta LM {delta['glp']:.3f} (Gaussian {delta['gaussian_mean']:.3f}, mean {delta['mean_ablation']:.2f})"
+        f"Delta LM {delta['glp']:.3f} (Gaussian {delta['gaussian_mean']:.3f}, mean {delta['mean_ablation']:.2f}).{before}"
     )

@@ -9,7 +9,6 @@ from glp_core.errors import GlpError
 from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.files import Json
-from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
 from glp_core.stats import spearman
 
@@ -32,7 +31,8 @@ def run(args: argparse.Namespace) -> None:
     everything = fit_points(runs, "all")
     report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
     report["correlations"] = {name: correlation(table, name) for name in SCORES if name != "real_real"}
-    report["gaussian_loss"] = gaussian_loss(latent_covariance(read_statistics(workspace.folder / "glp")))
+    statistics = {"var": workspace.load_glp().normalizer.var[0].cpu(), "covariance": workspace.covariance()}
+    report["gaussian_loss"] = gaussian_loss(latent_covariance(statistics))
     report["runs"] = [facts(run) for run in runs]
     report["flops_per_second"] = speed(runs)
     workspace.save_report("scaling", report)

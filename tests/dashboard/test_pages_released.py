@@ -1,0 +1,94 @@
+"""A workspace whose prior is a released folder, of one layer or of many: the commands measure it, the pages show it."""
+
+import json
+import shutil
+
+import pytest
+
+from glp_core.__main__ import main
+from glp_core.llm.sources import LlmSource
+from glp_core.neurons.planes import pca_plane
+from glp_core.training.publishing import export
+from glp_core.workspace import Workspace
+from tests.support import pages, tiny
+from tests.support.reference import write_released_folder
+from tests.support.steering_page import run
+
+
+def one_layer(home, workspace):
+    export(workspace.folder / "glp", home / "released")
+    return home / "released"
+
+
+def many_layers(home, workspace):
+    return write_released_folder(home / "released", d_input=tiny.WIDTH, multi=4, statistics="layered")
+
+
+@pytest.fixture(scope="module", params=[one_layer, many_layers], ids=lambda make: make.__name__)
+def measured(request, tmp_path_factory):
+    """A workspace with a released folder as its prior, after every command that its pages need."""
+    home = tmp_path_factory.mktemp("released")
+    workspace, llm, store, documents = pages.make_store(home, train=40, held_out=40, activations=600)
+    source = LlmSource("folder", str(home / "llm"), title="Tiny-Instruct")
+    Workspace(workspace.folder, workspace.name, source, 2, "float32", store.median_norm).save()
+    folder = request.param(home, workspace)
+    shutil.rmtree(workspace.folder / "glp")
+    shutil.copytree(folder, workspace.folder / "glp")
+    for report in (workspace.folder / "reports").glob("*"):
+        report.unlink()
+    (workspace.folder / "prefixes.json").write_text(json.dumps([f"the cat and {i}" for i in range(20)]))
+    rows = [(f"a good film {i}", 1) for i in range(8)] + [(f"the rain {i}", 0) for i in range(8)]
+    (home / "texts.csv").write_text("text,label\n" + "\n".join(f"{text},{label}" for text, label in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLP_EXPLORER_CACHE", str(home / "cache"))
+        patch.setattr(Workspace, "load_llm", lambda _self: llm)
+        split = {"train": documents[:40], "validation": documents[40:]}
+        patch.setattr(Workspace, "documents", lambda _self, name: split[name])
+        patch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, others, progress: pca_plane(rows, others))
+
+        def command(name, *words):
+            assert main([name, "--workspace", str(workspace.folder), "--device", "cpu", *map(str, words)]) == 0, name
+
+        sizes = ("--activations", 128, "--samples", 64, "--documents", 6, "--tokens", 12)
+        command("evaluate", "--store", store.folder, *sizes)
+        command("bank", "--store", store.folder, "--activations", 100, "--reference", 50)
+        command("direction", home / "texts.csv", "--name", "films")
+        command("index", "--documents", 40)
+    return Workspace.open(workspace.folder)
+
+
+@pytest.fixture
+def shown(measured, monkeypatch):
+    pages.use_workspace(monkeypatch, measured.folder)
+    return measured
+
+
+def test_the_commands_measure_it(measured):
+    report, own = measured.report("evaluate"), measured.load_glp()
+    assert report["glp_digest"] == measured.glp_digest() and report["delta_lm"]["by_noise_level"]["0.5"]["glp"]["n"] == 6
+    assert measured.covariance().shape == (tiny.WIDTH, tiny.WIDTH)
+    assert set(measured.report("measures")["measures"]) == {"error", "displacement", "mahalanobis", "neighbour", "likelihood"}
+    assert own.config.multi_layer_n_layers is None
+    layers = measured.report("layers")
+    assert layers is None if not measured.load_glp(whole=True).layers else set(layers["layers"]) == {"0", "1", "3"}
+
+
+def test_steering_runs_with_every_projection(shown):
+    for extra in ("paper's projection", "Gaussian prior"):
+        at = run(pages.open_page("steering", steering_tokens="3", steering_prompt="The cat", steering_extra=extra))
+        assert not at.error, at.error[0].value
+        assert "say which" not in str(at.main)
+
+
+def test_meta_neurons_read_a_text(shown):
+    at = pages.open_page("neurons", text="The cat sat on the mat.")
+    assert not at.error and not at.exception
+
+
+def test_the_manifold_measures_a_text_and_a_push(shown):
+    for query in ({}, {"manifold_measure": "log-likelihood"}, {"manifold_view": "Map"}):
+        at = pages.open_page("manifold", manifold_text="The cat sat on the mat.", **query)
+        assert not at.error and not at.exception
+    at = pages.open_page("manifold", manifold_view="Strength", manifold_prompts="3")
+    at.button(key="manifold_run").click().run()
+    assert not at.error and not at.exception
