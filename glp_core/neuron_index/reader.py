@@ -204,7 +204,8 @@ class NeuronIndex:
     def firing(self, index: int) -> HeldOutFiring:
         """Return which held-out tokens are above the tail of the neuron of that flat number."""
         first, last = self._neurons.get_slice("firing_starts")[index : index + 2].tolist()
-        entries = self._neurons.get_slice("firing_tokens")[first:last]
+        # safetensors refuses an empty slice at the end
+        entries = self._neurons.get_slice("firing_tokens")[first:last] if first < last else np.zeros(0, np.int32)
         return HeldOutFiring(np.abs(entries) - 1, np.sign(entries))
 
     def map(self, kind: str) -> pd.DataFrame | None:

@@ -1,14 +1,17 @@
 """The index of meta-neurons against a brute-force scan of the same texts, whatever way its parts came to be."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from scipy import stats
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
+from glp_core.files import write_tensors
 from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
 from glp_core.neuron_index.counting import PRECISION, Counter, bin_values, count_on_device
@@ -249,6 +252,15 @@ def test_counting_by_tensor_operations_equals_the_compiled_loop():
 
 def test_many_neurons_keep_shorter_windows():
     assert reach_for(100) == REACH and 8 <= reach_for(20_000) < REACH
+
+
+def test_neurons_that_fire_nowhere_have_no_held_out_tokens_the_last_one_too(tmp_path):
+    tensors = {"firing_starts": torch.tensor([0, 0, 2, 2]), "firing_tokens": torch.tensor([1, -4])}
+    write_tensors(tmp_path / "neurons.safetensors", tensors)
+    with safe_open(tmp_path / "neurons.safetensors", "np") as file:
+        firings = [NeuronIndex.firing(SimpleNamespace(_neurons=file), number) for number in range(3)]
+    assert [firing.rows.tolist() for firing in firings] == [[], [0, 3], []]
+    assert firings[1].signs.tolist() == [1, -1]
 
 
 def test_held_out_firing_names_the_sampled_tokens_above_the_tail(whole, opened, tiny_glp):
