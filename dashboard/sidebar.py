@@ -30,6 +30,10 @@ def draw(page: str) -> None:
             return
         size = f"{glp.parameters / 1e6:.1f} M parameters" if glp.parameters else "not readable"
         pairs = [("LLM", workspace.llm.label), ("Layer", f"{workspace.layer} (block output)"), ("GLP", size), ("", glp.shape)]
+        if glp.depth:
+            pairs.append(("Serves", f"{len(glp.layers)} layers, {min(glp.layers)} to {max(glp.layers)}"))
+        if origin := workspace.transferred_from():
+            pairs.append(("Transfer", f"trained on {origin}"))
         st.html(frame.facts(pairs, title="Workspace"))
         if not glp.parameters and not (workspace_facts.folder() / "glp").is_dir():
             missing.report("The prior", workspace_facts.command("train --install"), stage="prior")

@@ -83,7 +83,7 @@ def _buttons(count: int, *, live: bool) -> None:
     elif count == TOTAL:
         words, why = "Measured", f"All {TOTAL} points are there. Choose another direction or other prompts to run again."
     else:
-        words, why = "Go on" if count else "SweepRun", None
+        words, why = "Go on" if count else "Run", None
     st.button(
         words,
         type="primary",

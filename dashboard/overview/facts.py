@@ -13,7 +13,10 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
         ("LLM", workspace.llm.label),
         ("Modelled", f"output of layer {workspace.layer}, {glp.d_input} dimensions, median norm {workspace.median_norm:.0f}"),
         ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}"),
-        ("Trained on", _count(glp.activations_seen)),
+        (
+            "Trained on",
+            _count(glp.activations_seen) + (f" of {origin}: a transfer" if (origin := workspace.transferred_from()) else ""),
+        ),
         ("Validation loss", _loss(glp, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
@@ -39,7 +42,9 @@ def _delta(evaluate: Json) -> str:
     if "glp" not in delta:
         return f"not measured: run {workspace_facts.command('evaluate')}"
     others = f"Gaussian prior {delta['gaussian_mean']:.2f}, mean ablation {delta['mean_ablation']:.2f}"
-    return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others})"
+    before = evaluate.get("before", {}).get("delta_lm", {}).get("glp")
+    earlier = "" if before is None else f"; {before:.3f} before it was trained further"
+    return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others}{earlier})"
 
 
 def _speed(bench: Json) -> str:

@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard.service import neuron_directions, priors, workspace_facts
+from dashboard.service import layers, neuron_directions, priors, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, JobRunner, Work
 from dashboard.service.model_store import ModelStore
 from dashboard.service.workspace_facts import written
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
-MOST_CHECKPOINTS, MOST_RUNS = 2, 3
-"""Priors that a workspace keeps loaded: versions of its own, and those of its runs."""
+MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
+"""Priors that a workspace keeps loaded: versions of its own, those of its runs, and layers of one that serves several."""
 
 
 def workspace() -> Workspace:
@@ -51,9 +52,12 @@ def llm() -> Llm:
     return _llm(workspace_facts.folder())
 
 
-def site() -> Site:
-    """Return the language model and the layer that is looked at."""
-    return workspace().site(llm())
+def site(layer: int | None = None) -> Site:
+    """Return the language model and the layer that is looked at: the workspace's own, or another that its prior serves."""
+    here, measured = workspace(), layers.of(layer)
+    if layer is not None and measured is not None:
+        here = replace(here, layer=layer, median_norm=measured.median_norm)
+    return here.site(llm())
 
 
 def glp(checkpoint: str = "final") -> GLP:
@@ -61,20 +65,31 @@ def glp(checkpoint: str = "final") -> GLP:
     return _glp(workspace_facts.folder(), checkpoint)
 
 
-def prior(name: str) -> GLP:
-    """Return the GLP of that name (see `priors`), the workspace's own for an empty one; GlpError when there is none."""
+def prior(name: str, layer: int | None = None) -> GLP:
+    """Return the GLP of that name (see `priors`), the workspace's own for an empty one, at the workspace's layer or another.
+
+    Raises:
+        GlpError: there is none of that name, or it does not serve the layer.
+    """
     listed = priors.listed()
     chosen = next((one for one in listed if one.name == name), None)
     if not name or name == listed[0].name:
-        return glp()
+        return _glp(workspace_facts.folder(), layer=layer)
     if chosen is None:
         raise GlpError(f"There is no prior {name!r}: wanted one of {', '.join(one.name for one in listed)}.")
+    if layers.of(layer) is not None:
+        raise GlpError(f"The prior {name} serves layer {workspace().layer} only: choose that layer, or the first prior.")
     return _run_glp(chosen.folder)
 
 
-def meter() -> ManifoldMeter | None:
-    """Return the distance meter, or None while `python -m glp_core evaluate` has not been run."""
-    return _meter(workspace_facts.folder())
+def meter(layer: int | None = None) -> ManifoldMeter | None:
+    """Return the distance meter of the workspace's layer or another, or None before `python -m glp_core evaluate`."""
+    measured = layers.of(layer)
+    if measured is None:
+        return _meter(workspace_facts.folder())
+    from glp_core.prior.distance import ManifoldMeter
+
+    return ManifoldMeter(_glp(workspace_facts.folder(), layer=layer), measured.reference)
 
 
 def direction(name: str) -> Direction:
@@ -187,13 +202,16 @@ def _llm(folder: Path) -> Llm:
     )
 
 
-def _glp(folder: Path, checkpoint: str = "final") -> GLP:
+def _glp(folder: Path, checkpoint: str = "final", layer: int | None = None) -> GLP:
     its, stamp = _workspace(folder), written(folder / "glp" / f"{checkpoint}.safetensors")
-    load = _ordinary(lambda: its.load_glp(checkpoint))
+    load = _ordinary(lambda: its.load_glp(checkpoint, whole=True))
     needs = _file_bytes(folder / "glp")
-    return models().get(
-        folder, "glp", (checkpoint, its.layer, stamp), load, needs=needs, size=_glp_bytes, most=MOST_CHECKPOINTS
-    )
+    whole = models().get(folder, "glp", (checkpoint, stamp), load, needs=needs, size=_glp_bytes, most=MOST_CHECKPOINTS)
+    chosen = its.layer if layer is None else layer
+    if not whole.layers:
+        return whole
+    key = checkpoint, stamp, chosen  # kept, since equal projectors have the same GLP; its weights are those of the whole
+    return models().get(folder, "layer of a glp", key, lambda: whole.at(chosen), most=MOST_LAYERS)
 
 
 def _run_glp(run: Path) -> GLP:

@@ -5,7 +5,7 @@ from math import isnan
 
 import streamlit as st
 
-from dashboard.service import missing, priors, resources, workspace_facts
+from dashboard.service import layers, missing, priors, resources, workspace_facts
 from dashboard.steering import examples, request, run, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
@@ -38,8 +38,15 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
         number("Tokens", 1, examples.MOST_TOKENS, params["max_tokens"].default, 16, width=width, **params["max_tokens"].bound)
         number("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=width, **params["temperature"].bound)
         number("Seed", 0, examples.MOST_SEED, params["seed"].default, width=width, **params["seed"].bound)
+        layers.choose(params.get("layer"))
         with st.popover("More", key="steering_more"):
             _more(params)
+    if (layer := _elsewhere(params)) is not None:
+        home = params["layer"].default
+        st.caption(
+            f"Pushed and projected at layer {layer}, in its own median norms. The direction was made at layer {home}, where the concept is "
+            f"still read; strengths were measured there. Distances at layer {layer} have a reference of their own."
+        )
     run.keep_up(params, directions)
     run.restore(params, directions)
     with buttons:
@@ -120,7 +127,7 @@ def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
     def changed() -> None:
         """Move to the strength that was measured to hold along the new direction, if it was."""
-        zones = strength.zones(_name(directions, st.session_state[param.key]))
+        zones = strength.zones("" if _elsewhere(params) is not None else _name(directions, st.session_state[param.key]))
         if zones is not None and zones.recommended is not None:
             st.session_state[params["strength"].key] = zones.recommended
 
@@ -136,7 +143,7 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     param = params["strength"]
     words = "Strength, × the layer's median activation norm"
     value = st.slider(words, track.LOW, track.HIGH, param.default, 0.1, format="%+.1f", **param.bound)
-    direction = _name(directions, request.widget_values(params)["direction"])
+    direction = _name(directions, request.widget_values(params)["direction"]) if _elsewhere(params) is None else ""
     zones = strength.zones(direction)
     if zones is not None:
         st.html(f"<style>{track.STYLE}</style>{track.track(zones)}")
@@ -150,6 +157,13 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
             st.caption(frame.plain_markdown(" ".join(sentences) or measured), help=hover)
 
     st.fragment(caption, run_every=1.0 if resources.warm_up().live else None)()
+
+
+def _elsewhere(params: Params) -> int | None:
+    """Return the chosen layer when it is not the workspace's own, of which strengths were measured."""
+    param = params.get("layer")
+    layer = None if param is None else request.widget_values(params)["layer"]
+    return None if param is None or layer == param.default else layer
 
 
 def _name(directions: Sequence[DirectionFacts], title: object) -> str:

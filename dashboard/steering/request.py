@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from dashboard.service import priors, workspace_facts
+from dashboard.service import layers, priors, workspace_facts
 from dashboard.steering import examples
 from dashboard.steering.examples import LONGEST_PROMPT, MOST_PUSHES, MOST_SEED, MOST_TOKENS
 from dashboard.widgets import url
@@ -63,6 +63,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "colour": url.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
         "live": url.switch("steering_live", "Live", False),
         "prior": priors.param(),
+        **layers.params("steering"),
     }
 
 
@@ -119,6 +120,8 @@ class Request:
     """Name of the GLP that projects; empty: the workspace's own."""
     walk: str = OWN_NUMBERS
     """TUNED or OWN_NUMBERS."""
+    layer: int | None = None
+    """Of the LLM, where the prior serves several; None: the workspace's own."""
 
     @property
     def walk_numbers(self) -> examples.Walk | None:

@@ -91,7 +91,11 @@ def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:
         return []
     workspace, listed = workspace_facts.read(), priors.listed()
     prior = next((one for one in listed if one.name == run.request.prior), listed[0])
-    made_with = {"workspace": workspace.name, "LLM": workspace.llm.label, "layer": workspace.layer}
+    made_with = {
+        "workspace": workspace.name,
+        "LLM": workspace.llm.label,
+        "layer": workspace.layer if run.request.layer is None else run.request.layer,
+    }
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with |= {"device": resources.device_title(), "number type": resources.number_type()}
     return [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from dashboard.service import priors, resources, workspace_facts
+from dashboard.service import layers, priors, resources, workspace_facts
 from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
 from dashboard.steering.comparison import CleanReading, Comparison, RunFacts, collect
@@ -77,6 +77,7 @@ def _made_from(request: Request) -> tuple[object, ...]:
     files = (
         folder / "workspace.json",
         folder / "reports" / "walk_tuning.json",
+        folder / "reports" / "layers.json",
         folder / "directions" / f"{request.direction}.safetensors",
         priors_folder / "final.safetensors",
     )
@@ -134,7 +135,7 @@ def work(request: Request) -> Work:
     def run(cancelled: Cancelled) -> Generator[RunFacts | Step | CleanReading]:
         from glp_core.steering.generation import Sampling, clean_reading, generate
 
-        site, meter = resources.site(), resources.meter()
+        site, meter = resources.site(request.layer), resources.meter(request.layer)
         direction = resources.direction(request.direction)
         chat = [{"role": "user", "content": request.prompt}]
         ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
@@ -149,7 +150,8 @@ def work(request: Request) -> Work:
                 yield step
         if cancelled():
             return
-        log_probabilities, means = clean_reading(site, ids, list(written.values()))
+        home = resources.site()  # the layer that the direction's probe reads
+        log_probabilities, means = clean_reading(home, ids, list(written.values()))
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield CleanReading(arm, numbers, concept)
 
@@ -161,7 +163,9 @@ def _arms(request: Request, vector: Tensor) -> list[Arm]:
     from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm
 
-    workspace, glp = resources.workspace(), resources.prior(request.prior)
+    workspace, glp = resources.workspace(), resources.prior(request.prior, request.layer)
+    if "gaussian" in request.arms and layers.of(request.layer) is not None:
+        raise GlpError(f"The Gaussian prior is of layer {workspace.layer}: choose that layer, or another projection.")
     projectors = {"raw": make_projector("none")}
     for name in request.arms[2:]:
         kind = cast("Kind", name)
@@ -172,7 +176,6 @@ def _arms(request: Request, vector: Tensor) -> list[Arm]:
             noise_level=request.noise_level,
             steps=request.steps,
             solver=request.solver,
-            layer=workspace.layer,
             walk=workspace.walk() if request.walk == TUNED else WalkSettings(request.walk_noise, request.pushes, request.hold),
         )
     return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]

@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+import torch
 
+from dashboard.service import resources
 from glp_core.__main__ import main
 from glp_core.llm.sources import LlmSource
 from glp_core.neurons.planes import pca_plane
@@ -92,3 +94,30 @@ def test_the_manifold_measures_a_text_and_a_push(shown):
     at = pages.open_page("manifold", manifold_view="Strength", manifold_prompts="3")
     at.button(key="manifold_run").click().run()
     assert not at.error and not at.exception
+
+
+def test_steering_at_another_layer_of_the_prior_is_done_there_and_says_so(shown):
+    if shown.report("layers") is None:
+        assert "steering_layer" not in [box.key for box in pages.open_page("steering").selectbox]
+        return
+    query = {"steering_tokens": "3", "steering_prompt": "The cat", "steering_layer": "1"}
+    at = run(pages.open_page("steering", **query))
+    assert not at.error and at.selectbox(key="steering_layer").value == 1
+    assert any("projected at layer 1" in one.value and "made at layer 2" in one.value for one in at.caption)
+    elsewhere = resources.site(1)
+    assert (elsewhere.layer, elsewhere.median_norm) == (1, shown.report("layers")["layers"]["1"]["median_norm"])
+    vector = shown.direction("films").vector
+    prior = shown.load_glp(whole=True).at(1)
+    assert torch.equal(resources.prior("", 1).velocity(vector[None], 0.4), prior.velocity(vector[None], 0.4))
+    at = run(pages.open_page("steering", **query | {"steering_extra": "Gaussian prior"}))
+    assert any("is of layer 2" in str(one.value) for one in at.error)
+
+
+def test_the_sidebar_says_which_layers_are_served_and_that_a_prior_is_a_transfer(shown, monkeypatch):
+    at = pages.open_page("overview")
+    said = " ".join(element.proto.body for element in at.get("html"))
+    assert ("4 layers, 0 to 3" in said) == (shown.report("layers") is not None)
+    assert "Transfer" not in said
+    monkeypatch.setattr(Workspace, "transferred_from", lambda _self: "org/Tiny-Base")
+    at = pages.open_page("overview")
+    assert "trained on org/Tiny-Base" in " ".join(element.proto.body for element in at.get("html"))
