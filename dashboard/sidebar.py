@@ -11,7 +11,7 @@ from glp_core.errors import GlpError
 LOADING = {0: "starting", 1: "loading the LLM", 2: "loading the GLP"}
 
 
-STYLE = ".glp-workspaces a{display:block;padding:.25rem 0;overflow-wrap:anywhere}"
+STYLE = ".glp-workspaces a{display:block;color:inherit;padding:.25rem 0;overflow-wrap:anywhere}"
 
 
 def draw(page: str) -> None:
