@@ -116,6 +116,7 @@ class JobRunner:
         """Queue a job.
 
         Args:
+            session: who asks; empty for the server itself, which is never refused.
             grace: seconds without `beat` or `wait` after which it is given up, unless `alive` says that somebody is there;
                 None: never.
         Raises:
@@ -124,9 +125,9 @@ class JobRunner:
         job = Job(session, work, title=title, grace=grace, alive=alive)
         with self._changed:
             self._drop_cancelled()
-            if sum(other.session == session for other in self._waiting) >= self._max_per_session:
+            if session and sum(other.session == session for other in self._waiting) >= self._max_per_session:
                 raise GlpError("One of your requests is waiting already. Stop it, or wait until it has begun.")
-            if len(self._waiting) >= self._max_waiting:
+            if session and len(self._waiting) >= self._max_waiting:
                 raise GlpError(f"{len(self._waiting)} requests are waiting, and no more are taken. Try again in a minute.")
             self._waiting.append(job)
             self._changed.notify_all()

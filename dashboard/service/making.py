@@ -28,7 +28,7 @@ STOPPED = (130, -15, -2)
 KINDNESS = 10
 """By how much the process gives way to what the pages compute (man nice)."""
 KEPT_LINES = 20
-PATIENCE = 10.0
+PATIENCE = 4.0
 """Seconds that a process has to end when the server does."""
 
 

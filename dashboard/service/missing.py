@@ -52,8 +52,8 @@ def on_this_machine_only() -> bool:
 
 def _button(stage: str, was_live: bool) -> None:
     making = makings().of(workspace_facts.folder())
-    if was_live and not (making is not None and making.live):
-        st.rerun()  # the page has it now, or the reason why not
+    if was_live != (making is not None and making.live):
+        st.rerun()  # the page looks every second from now on; or it has the thing, or the reason why not
     if problem := st.session_state.pop(PROBLEM, ""):
         frame.error_box(problem)
     if making is not None and making.live:

@@ -106,6 +106,15 @@ def test_a_full_queue_refuses_and_says_so():
     assert waiting[0].state == "stopped" and waiting[0].events == []
 
 
+def test_what_the_server_itself_loads_is_never_refused():
+    runner, gate = JobRunner(max_waiting=2), Gate()
+    runner.submit("a", gate, grace=None)
+    assert gate.started.wait(5)
+    waiting = [runner.submit("", opened(), grace=None) for _ in range(4)]
+    gate.open.set()
+    assert [finished(job) for job in waiting] == ["done"] * 4
+
+
 def test_stop_ends_a_running_job_at_its_next_step_and_keeps_its_results():
     runner, gate = JobRunner(), Gate()
     job = runner.submit("a", gate)
