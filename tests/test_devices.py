@@ -14,7 +14,10 @@ from glp_core.workspace import Workspace
 from tests.bench import accelerator
 from tests.support.pages import make_workspace
 
-COMPUTE_NOTHING = {"setup", "blend", "scaling", "describe", "map", "pareto"}
+COMPUTE_NOTHING = {
+    *("setup", "blend", "scaling", "describe", "map", "pareto"),
+    *("install", "export", "import-direction", "export-direction"),
+}
 """Commands without a model's arithmetic."""
 
 
