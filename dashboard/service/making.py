@@ -25,7 +25,7 @@ BUILD = ("-m", "glp_core", "build")
 """What Python runs."""
 STOPPED = (130, -15, -2)
 """Exit statuses of a build that was told to stop."""
-KINDNESS = 10
+KINDNESS = 5
 """By how much the process gives way to what the pages compute (man nice)."""
 KEPT_LINES = 20
 PATIENCE = 4.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,21 +30,19 @@ PATIENCE = 90_000
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """Address of a dashboard over the demo workspace; its log is in the test's temporary folder."""
+    with running("dashboard/server.py", tmp_path_factory.mktemp("server") / "log.txt", {}) as address:
+        yield address
+
+
+@contextmanager
+def running(script, log, environment):
+    """Run a server while the block runs; give its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "dashboard/server.py",
-        "--server.headless=true",
-        f"--server.port={port}",
-    ]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
     command += ["--server.address=127.0.0.1", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:

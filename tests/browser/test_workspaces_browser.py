@@ -1,0 +1,48 @@
+"""Two workspaces in a real browser: the switch, a part that is missing made by its button, and a link to the other workspace."""
+
+import re
+
+import pytest
+
+from tests.browser.conftest import PATIENCE, running
+from tests.support import pages, tiny
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of a dashboard over two tiny workspaces, `mine` to begin with and `other`, which has no directions."""
+    home = tmp_path_factory.mktemp("home")
+    llm = tiny.make_tiny_llm()
+    for name in ("mine", "other"):
+        workspace = pages.make_workspace(home / name)
+        llm.model.save_pretrained(workspace.folder / "llm")
+        llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    for path in (home / "other" / "directions").glob("*"):
+        path.unlink()
+    workspaces = {"GLP_EXPLORER_WORKSPACE": str(home / "mine"), "GLP_EXPLORER_WORKSPACES": str(home)}
+    alone = {"GLP_EXPLORER_CACHE": str(home / "cache"), "GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    with running("tests/support/tiny_server.py", home / "log.txt", workspaces | alone) as address:
+        yield address
+
+
+def test_the_switch_opens_another_workspace_a_button_makes_what_it_lacks_and_its_link_leads_there(open_page):
+    page = open_page("steering?steering_prompt=Rain+fell")
+    page.get_by_role("combobox", name="Direction").wait_for()
+    page.get_by_test_id("stSidebar").get_by_role("button", name="mine").click()
+    page.get_by_role("navigation", name="Other workspaces").get_by_role("link", name="other").click()
+    page.wait_for_url(re.compile("workspace=other"))
+    page.get_by_text("This workspace has no direction").wait_for()
+
+    page.get_by_role("button", name="Make it here").click()
+    page.get_by_text("Making").first.wait_for()
+    page.get_by_role("combobox", name="Direction").wait_for(timeout=2 * PATIENCE)
+    assert page.get_by_label("Prompt", exact=True).input_value() == "Rain fell"
+
+    page.get_by_role("button", name="Share").click()
+    address = page.get_by_test_id("stCode").inner_text().strip()
+    assert "workspace=other" in address
+    again = open_page(address.split("/", 3)[3])
+    again.get_by_test_id("stSidebar").get_by_role("button", name="other").wait_for()
+    again.get_by_role("combobox", name="Direction").wait_for()
