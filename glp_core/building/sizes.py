@@ -107,7 +107,7 @@ QUICK = Sizes(
     elsewhere=8,
     tuned=0,
 )
-"""A model of 135 M parameters on two cores can be explored on all pages within twenty minutes."""
+"""For a first look on a laptop: enough for every page to show something, with intervals as wide as the samples are few."""
 
 FULL = Sizes(
     name="full",
