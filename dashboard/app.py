@@ -42,6 +42,7 @@ PAGES = (
         "Loss and downstream scores against training compute, with the fitted law.",
     ),
     ("manifold", "Manifold", ":material/scatter_plot:", "How far activations are from what the model really produces."),
+    ("lab", "Lab", ":material/science:", "Make a direction of your own, and find the setting to steer with."),
 )
 
 # an SVG of our own: Streamlit fetches Material icons for the browser's tab from the internet

@@ -162,7 +162,7 @@ RANKS = {
         {"__init__", "system_parts"},
         {"widgets"},
         {"service"},
-        {"steering", "neurons", "concepts", "manifold", "scaling", "overview", "sidebar"},
+        {"steering", "neurons", "concepts", "manifold", "scaling", "overview", "lab", "sidebar"},
         {"app"},
         {"server"},
         {"launch"},
