@@ -22,8 +22,8 @@ from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.replay import Replays
-from glp_core.steering.directions import diff_mean
 from glp_core.steering.generation import Arm, Row, decode, generate
+from glp_core.steering.origins.fitting import diff_mean
 from glp_core.steering.trials import elsewhere
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae

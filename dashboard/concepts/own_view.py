@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
     from glp_core.progress import Progress
-    from glp_core.steering.labelled_texts import LabelledTexts
+    from glp_core.steering.origins.labelled_texts import LabelledTexts
 
 SIGNIFICANT = 0.05
 """p-values from here on are no evidence."""

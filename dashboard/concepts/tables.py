@@ -10,7 +10,7 @@ from dashboard.widgets import charts
 from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.steering.labelled_texts import LabelledTexts, read_labelled_texts
+from glp_core.steering.origins.labelled_texts import LabelledTexts, read_labelled_texts
 
 FEWEST, MOST = 5, 500
 """Texts a class."""

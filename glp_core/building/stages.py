@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glp_core.building.about import ABOUT, About
 from glp_core.building.sizes import Sizes
 from glp_core.building.subject import Subject
-from glp_core.steering.recipes import PERSONAS, RECIPES
+from glp_core.steering.origins.recipes import PERSONAS, RECIPES
 from glp_core.training.plan import peak_rate
 
 STORE = "@store"

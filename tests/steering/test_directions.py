@@ -16,9 +16,10 @@ from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.steering.directions import Direction, diff_mean, direction_from, fit_probe
-from glp_core.steering.personas import ANSWER_TOKENS, make_persona
-from glp_core.steering.recipes import PERSONAS, RECIPES, Persona, PoolReader, make
+from glp_core.steering.directions import Direction
+from glp_core.steering.origins.fitting import diff_mean, direction_from, fit_probe
+from glp_core.steering.origins.personas import ANSWER_TOKENS, make_persona
+from glp_core.steering.origins.recipes import PERSONAS, RECIPES, Persona, PoolReader, make
 from tests.support import tiny
 
 LAYER = 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.errors import GlpError
-from glp_core.steering.directions import diff_mean
-from glp_core.steering.labelled_texts import read_labelled_texts
+from glp_core.steering.origins.fitting import diff_mean
+from glp_core.steering.origins.labelled_texts import read_labelled_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

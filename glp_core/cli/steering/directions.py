@@ -6,8 +6,8 @@ from pathlib import Path
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction
-from glp_core.steering.personas import make_persona
-from glp_core.steering.recipes import PERSONAS, RECIPES, PoolReader, make
+from glp_core.steering.origins.personas import make_persona
+from glp_core.steering.origins.recipes import PERSONAS, RECIPES, PoolReader, make
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

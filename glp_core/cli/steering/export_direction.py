@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
-from glp_core.steering.foreign import write_control_vector
+from glp_core.steering.origins.foreign import write_control_vector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

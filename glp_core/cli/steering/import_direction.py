@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.cli.steering.direction import add_name_arguments, check_name
-from glp_core.steering.foreign import as_direction, read_foreign
+from glp_core.steering.origins.foreign import as_direction, read_foreign
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

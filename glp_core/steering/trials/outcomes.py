@@ -20,7 +20,7 @@ from glp_core.stats import repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, read_texts
-from glp_core.steering.recipes import instruction
+from glp_core.steering.origins.recipes import instruction
 from glp_core.steering.trials.writing import WrittenText, write_texts
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)

@@ -13,7 +13,7 @@ from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, Sampling, clean_reading, generate
-from glp_core.steering.recipes import PERSONAS, RECIPES, instruction
+from glp_core.steering.origins.recipes import PERSONAS, RECIPES, instruction
 from glp_core.steering.trials.outcomes import Outcome, conditions, measure
 from glp_core.steering.trials.report import renewed, summarise
 from glp_core.workspace import DEMO

@@ -8,7 +8,7 @@ import pytest
 
 from glp_core.cli.steering.direction import read_classes
 from glp_core.errors import GlpError
-from glp_core.steering.labelled_texts import read_labelled_texts
+from glp_core.steering.origins.labelled_texts import read_labelled_texts
 
 FRAME = pd.DataFrame({"Text ": ['good, "very"', "bad; sad", "line\nbreak", "tab\tbed"], " LABEL": [1, 0, 1, 0]})
 GOOD, BAD = ['good, "very"', "line\nbreak"], ["bad; sad", "tab\tbed"]

@@ -13,10 +13,11 @@ from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
-from glp_core.steering.directions import Direction, direction_from
+from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row
-from glp_core.steering.recipes import Persona
+from glp_core.steering.origins.fitting import direction_from
+from glp_core.steering.origins.recipes import Persona
 from glp_core.steering.trials.writing import write_texts
 
 ANSWER_TOKENS = 24

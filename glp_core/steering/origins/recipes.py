@@ -13,7 +13,8 @@ from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
-from glp_core.steering.directions import Direction, direction_from
+from glp_core.steering.directions import Direction
+from glp_core.steering.origins.fitting import direction_from
 
 N_TRAIN, N_TEST = 200, 80
 """Texts of each class, where a recipe says nothing else."""

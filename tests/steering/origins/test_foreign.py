@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from glp_core.errors import GlpError
 from glp_core.steering.directions import Direction
-from glp_core.steering.foreign import as_direction, read_foreign, write_control_vector
+from glp_core.steering.origins.foreign import as_direction, read_foreign, write_control_vector
 
 D, LAYERS = 6, 4
 ROWS = torch.arange(1.0, (LAYERS + 1) * D + 1).reshape(LAYERS + 1, D)
