@@ -132,10 +132,10 @@ def auc_of_ranks(ranks: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (labels.astype(ranks.dtype) @ ranks - positive * (positive + 1) / 2) / (positive * negative)
 
 
-def auc_interval(area: float, n_positive: int, n_negative: int) -> Interval:
+def auc_interval(area: float, n_positive: float, n_negative: float) -> Interval:
     """Return an area with its interval: all areas whose Hanley-McNeil standard error reaches it (Newcombe 2006, method 5).
 
-    It stays within 0 and 1 and is not a point when the classes are told apart perfectly.
+    It stays within 0 and 1 and is not a point when the classes are told apart perfectly. Rows that hang together count as fewer.
     """
     from scipy.optimize import brentq
 
@@ -151,7 +151,7 @@ def auc_interval(area: float, n_positive: int, n_negative: int) -> Interval:
     return Interval(area, low, high)
 
 
-def _hanley_mcneil(area: float, n_positive: int, n_negative: int) -> float:
+def _hanley_mcneil(area: float, n_positive: float, n_negative: float) -> float:
     """Return Hanley and McNeil's (1982) standard error of an area, with one mean size for both classes, as Newcombe advises."""
     others = (n_positive + n_negative) / 2 - 1
     spread = 1 + others * ((1 - area) / (2 - area) + area / (1 + area))

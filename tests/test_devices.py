@@ -16,7 +16,7 @@ from tests.support.pages import make_workspace
 
 COMPUTE_NOTHING = {
     *("setup", "blend", "scaling", "describe", "map", "pareto"),
-    *("install", "export", "import-direction", "export-direction"),
+    *("install", "export", "export-direction"),
 }
 """Commands without a model's arithmetic."""
 

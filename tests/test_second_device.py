@@ -23,7 +23,7 @@ from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.replay import Replays
 from glp_core.steering.generation import Arm, Row, decode, generate
-from glp_core.steering.origins.fitting import diff_mean
+from glp_core.steering.origins.from_texts import direction_of_texts
 from glp_core.steering.trials import elsewhere
 from glp_core.training.sae import SaeConfig
 from glp_core.training.sae_training import train_sae
@@ -250,7 +250,7 @@ def test_scores_directions_and_text_readings_are_the_cpu_s_there(made, monkeypat
         scorer = Scorer(on, store, samples=100, n_documents=3, tokens=12, direction="up", prefixes=3, strengths=(1.5,))
         glp = on.load_glp()
         read = last_token_activations(scorer.site, texts, max_tokens=16)
-        direction = diff_mean(scorer.site, texts[:12], texts[12:])
+        direction = direction_of_texts(scorer.site, texts[:12], texts[12:]).direction
         return [scorer.frechet(glp), scorer.delta_lm(glp), scorer.steering(glp), direction.vector.tolist(), direction.probe_auroc,
                 read["layer"].tolist(), read["mlp"].tolist()]  # fmt: skip
 

@@ -15,7 +15,7 @@ from streamlit.errors import StreamlitAPIException
 from dashboard.service import workspace_facts
 from dashboard.widgets import starred
 from glp_core.errors import GlpError
-from glp_core.steering.direction_facts import DirectionFacts
+from glp_core.steering.direction_facts import OF_NEURON, DirectionFacts
 
 if TYPE_CHECKING:
     from glp_core.prior.glp import GLP
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from glp_core.workspace import Workspace
 
 PREFIX, TITLE = "unit:", "neuron L"
-HOW = "Where the meta-neuron pushes the denoised activation, carried linearly through the GLP's output."
 
 
 def name_of(layer: int, neuron: int) -> str:
@@ -51,7 +50,7 @@ def asked(key: str) -> list[DirectionFacts]:
                     st.query_params[key] = title_of(name)
                     st.rerun()
     kept = st.session_state.get(remembered)
-    return [DirectionFacts(kept, title_of(kept), math.nan, HOW)] if kept else []
+    return [DirectionFacts(kept, title_of(kept), math.nan, OF_NEURON)] if kept else []
 
 
 def is_neuron(name: object) -> bool:
@@ -81,8 +80,13 @@ def make(workspace: Workspace, glp: GLP, name: str) -> Direction:
     from glp_core.neuron_index.write_directions import write_direction
     from glp_core.steering.directions import Direction
 
-    vector = torch.as_tensor(write_direction(glp, *starred.parse_neuron(name.removeprefix(PREFIX)))).float()
-    unknown = torch.full_like(vector, math.nan)
-    return Direction(
-        name, title_of(name), vector, workspace.layer, workspace.median_norm, math.nan, HOW, 0, 0, unknown, math.nan
+    where = name.removeprefix(PREFIX)
+    return Direction.unmeasured(
+        torch.as_tensor(write_direction(glp, *starred.parse_neuron(where))),
+        name=name,
+        title=title_of(name),
+        layer=workspace.layer,
+        median_norm=workspace.median_norm,
+        how=OF_NEURON,
+        about={"source": "neuron", "neuron": where},
     )

@@ -2,11 +2,14 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import tensor_header
+from glp_core.files import Json, tensor_header
+
+OF_NEURON = "Where the meta-neuron pushes the denoised activation, carried linearly through the GLP's output."
+"""What a meta-neuron's direction is."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,12 @@ class DirectionFacts:
     """File name without .safetensors."""
     title: str
     auroc: float
+    """On texts that it was not made from; nan where it was measured on none."""
     how: str
+    interval: tuple[float, float] | None = None
+    """95% interval of auroc, where it is kept."""
+    about: Json = field(default_factory=dict)
+    """What else is kept of its origin, as the file has it: check what is taken from it."""
 
     @staticmethod
     def read(path: Path) -> "DirectionFacts":
@@ -25,12 +33,19 @@ class DirectionFacts:
         try:
             facts = json.loads(tensor_header(path).metadata["direction"])
             auroc = float(facts["auroc"])
-            title, how = facts["title"], facts["how"]
-        except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            title, how, about = facts["title"], facts["how"], facts.get("about", {})
+            interval = None if about.get("auroc_ci") is None else _interval(*about["auroc_ci"])
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise GlpError(f"{path.name} is no direction: {error}.") from error
         if not isinstance(title, str) or not isinstance(how, str) or not (math.isnan(auroc) or 0 <= auroc <= 1):
             raise GlpError(f"{path.name} is no direction: its title, its AUROC or how it was made is garbled.")
-        return DirectionFacts(path.stem, title, auroc, how)
+        return DirectionFacts(path.stem, title, auroc, how, interval, about)
+
+
+def _interval(low: float, high: float) -> tuple[float, float]:
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"the interval of its AUROC is {low!r} to {high!r}")
+    return float(low), float(high)
 
 
 def stored_directions(folder: Path) -> list[DirectionFacts]:

@@ -4,7 +4,8 @@ A direction has a concept probe too: a logistic regression on a text's mean acti
 """
 
 import json
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.files import tensor_header, write_tensors
+from glp_core.files import Json, tensor_header, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 
@@ -47,6 +48,8 @@ class Direction:
     """Of the concept probe."""
     probe_auroc: float = float("nan")
     """Of the concept probe, on texts that it was not made from."""
+    about: Json = field(default_factory=dict)
+    """What else was kept of how it was made, as its origin knows it: source, method, classes with examples, auroc_ci, made_by."""
 
     def site(self, llm: Llm) -> Site:
         """Return the layer of `llm` that the direction was made for."""
@@ -65,6 +68,26 @@ class Direction:
         return path
 
     @staticmethod
+    def unmeasured(
+        vector: Tensor, *, name: str, title: str, layer: int, median_norm: float, how: str, about: Json
+    ) -> "Direction":
+        """Return a direction from elsewhere than texts, of any length but 0; it has no probe: the concept of a text is unknown (nan)."""
+        return Direction(
+            name=name,
+            title=title,
+            vector=vector.float() / vector.float().norm(),
+            layer=layer,
+            median_norm=median_norm,
+            auroc=math.nan,
+            how=how,
+            n_train=0,
+            n_test=0,
+            probe_weight=torch.full(vector.shape, math.nan),
+            probe_bias=math.nan,
+            about=about,
+        )
+
+    @staticmethod
     def load(path: Path) -> "Direction":
         """Read a direction; raise GlpError when the file is missing, damaged or none."""
         path = Path(path)
@@ -76,7 +99,10 @@ class Direction:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {}).get("direction", "{}"))
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
+            facts = {"about": {}} | facts
             facts = {key: facts[key] for key in names}
+            if not isinstance(facts["about"], dict):
+                raise TypeError("what is kept of its origin is no object")
         except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise GlpError(
                 f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction texts.csv --name NAME`."

@@ -85,3 +85,46 @@ def test_what_cannot_be_run_is_said(run, capsys):
     assert run("tune-walk", "--device", "cpu", "--forms", "nothing") == 1
     assert "names no form" in capsys.readouterr().err
     assert run("strengths", "--limit", "0") == 1
+
+
+def test_a_direction_is_made_of_texts_of_instructions_and_of_a_neuron_and_one_from_a_file_is_measured(
+    made, run, tmp_path, capsys
+):
+    workspace, *_ = made
+    table = tmp_path / "texts.csv"
+    rows = [f"the cat sat on mat {i},in" if i % 2 else f"rain fell on the film {i},out" for i in range(24)]
+    table.write_text("text,label\n" + "\n".join(rows))
+    named = ("--name", "own", "--positive", "in")
+    assert run("direction", str(table), *named, "--method", "probe", "--pooling", "mean") == 0
+    assert "AUROC 1.000 [0." in capsys.readouterr().err
+    about = workspace.direction("own").about
+    assert (about["method"], about["pooling"], about["classes"][0]["label"]) == ("probe", "mean", "in") and "date" in about[
+        "made_by"
+    ]
+    (tmp_path / "questions").write_text("\n".join(f"What of the {word}?" for word in ("cat", "rain", "film", "mind")))
+    words = ("--system", "You are a cat.", "--opposite", "You are rain.", "--questions", str(tmp_path / "questions"))
+    assert run("direction", "--name", "cat", *words, "--tokens", "4") == 0
+    assert workspace.direction("cat").about["source"] == "instructions"
+    assert run("direction", "--name", "neuron", "--neuron", "0/3") == 0
+    assert "Not measured on texts" in capsys.readouterr().err
+    assert run("export-direction", "own", "--to", str(tmp_path / "own.gguf")) == 0
+    assert (
+        run(
+            "import-direction",
+            str(tmp_path / "own.gguf"),
+            "--name",
+            "back",
+            "--measure",
+            str(table),
+            "--positive",
+            "in",
+            "--pooling",
+            "mean",
+        )
+        == 0
+    )
+    back = workspace.direction("back")
+    assert back.vector @ workspace.direction("own").vector == pytest.approx(1, abs=1e-5)
+    assert back.n_train == 0 and back.n_test == 24 and back.about["source"] == "file" and back.probe_auroc > 0.9
+    assert run("direction", "--name", "x") == 1 and "Say what to make it from" in capsys.readouterr().err
+    assert run("direction", "--name", "x", "--system", "a") == 1 and "Give both" in capsys.readouterr().err

@@ -16,9 +16,11 @@ from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
+from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.directions import Direction
-from glp_core.steering.origins.fitting import diff_mean, direction_from, fit_probe
-from glp_core.steering.origins.personas import ANSWER_TOKENS, make_persona
+from glp_core.steering.origins.fitting import direction_from, fit_probe
+from glp_core.steering.origins.from_texts import direction_of_texts
+from glp_core.steering.origins.personas import ANSWER_TOKENS, direction_of_instructions, make_persona
 from glp_core.steering.origins.recipes import PERSONAS, RECIPES, Persona, PoolReader, make
 from tests.support import tiny
 
@@ -33,7 +35,7 @@ def seeded(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def direction(tiny_llm):
-    return diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD[:8], BAD[:8], name="good", test=(GOOD[8:], BAD[8:]))
+    return direction_of_texts(Site(tiny_llm, LAYER, 4.0), GOOD, BAD, name="good").direction
 
 
 def last_tokens(llm, texts):
@@ -41,15 +43,18 @@ def last_tokens(llm, texts):
 
 
 def test_a_direction_is_the_difference_of_mean_last_token_activations(tiny_llm, direction):
-    difference = last_tokens(tiny_llm, GOOD[:8]).mean(0) - last_tokens(tiny_llm, BAD[:8]).mean(0)
+    difference = last_tokens(tiny_llm, GOOD).mean(0) - last_tokens(tiny_llm, BAD).mean(0)
     torch.testing.assert_close(direction.vector, difference / difference.norm(), atol=1e-4, rtol=1e-3)
-    assert (direction.n_train, direction.n_test, direction.layer, direction.median_norm) == (16, 8, LAYER, 4.0)
+    assert (direction.n_train, direction.n_test, direction.layer, direction.median_norm) == (24, 24, LAYER, 4.0)
 
 
-def test_auroc_is_the_share_of_pairs_in_the_right_order(tiny_llm, direction):
-    good, bad = (last_tokens(tiny_llm, texts) @ direction.vector for texts in (GOOD[8:], BAD[8:]))
-    pairs = (good[:, None] > bad[None]).float().mean()
-    assert direction.auroc == pytest.approx(float(pairs))
+def test_a_direction_of_mean_activations_is_that(tiny_llm):
+    made = direction_of_texts(Site(tiny_llm, LAYER, 4.0), GOOD, BAD, pooling="mean", labels=("good", "bad"))
+    means = [TextReading.of(Site(tiny_llm, LAYER, 4.0), texts).mean.mean(0) for texts in (GOOD, BAD)]
+    difference = means[0] - means[1]
+    torch.testing.assert_close(made.direction.vector, difference / difference.norm(), atol=1e-4, rtol=1e-3)
+    assert made.direction.about["pooling"] == "mean"
+    assert made.direction.about["classes"][0] == {"label": "good", "n": 12, "examples": GOOD[:3]}
 
 
 def test_auroc_is_measured_on_rows_that_the_vector_was_not_made_from():
@@ -82,8 +87,8 @@ def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
     lone = tiny_llm.tokenizer.decode([9])
     reading = TextReading.of(Site(tiny_llm, LAYER, 4.0), [GOOD[0], lone])
     assert reading.mean[1].isnan().all() and torch.isfinite(reading.mean[0]).all()
-    made = diff_mean(Site(tiny_llm, LAYER, 4.0), [*GOOD[:8], lone], BAD[:8], test=(GOOD[8:], BAD[8:]))
-    assert made.n_train == 16 and torch.isfinite(made.vector).all()
+    made = direction_of_texts(Site(tiny_llm, LAYER, 4.0), [*GOOD, lone], BAD).direction
+    assert made.n_train == 24 and torch.isfinite(made.vector).all()
 
 
 def test_reading_many_texts_at_once_is_reading_each(tiny_llm, monkeypatch):
@@ -111,7 +116,7 @@ def test_a_stored_direction_comes_back_the_same(direction, tmp_path):
     back = Direction.load(direction.save(tmp_path))
     assert torch.equal(back.vector, direction.vector) and torch.equal(back.probe_weight, direction.probe_weight)
     assert back.probe_bias == pytest.approx(direction.probe_bias)
-    for name in ("name", "title", "layer", "median_norm", "auroc", "how", "n_train", "n_test", "probe_auroc"):
+    for name in ("name", "title", "layer", "median_norm", "auroc", "how", "n_train", "n_test", "probe_auroc", "about"):
         assert getattr(back, name) == getattr(direction, name)
     acts = seeded(3, tiny.WIDTH)
     torch.testing.assert_close(back.concept(acts), direction.concept(acts))
@@ -140,19 +145,22 @@ def test_files_that_are_no_direction_are_refused(direction, tmp_path, damage):
         Direction.load(path)
 
 
-def test_a_quarter_is_held_out_when_no_test_texts_are_given(tiny_llm):
-    made = diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD, BAD)
-    assert (made.n_train, made.n_test) == (18, 6)
-    assert torch.equal(made.vector, diff_mean(Site(tiny_llm, LAYER, 4.0), GOOD, BAD).vector)
+def test_what_the_file_says_of_a_direction_is_read_without_torch_and_a_garbled_interval_is_refused(direction, tmp_path):
+    facts = DirectionFacts.read(direction.save(tmp_path))
+    assert list(facts.interval) == direction.about["auroc_ci"] and facts.about["classes"][1]["n"] == 12
+    for interval in ([0.2, "x"], [0.9, 0.1], [0.1], "ab", 7):
+        path = replace(direction, about={"auroc_ci": interval}).save(tmp_path)
+        with pytest.raises(GlpError, match="is no direction"):
+            DirectionFacts.read(path)
 
 
 @pytest.mark.parametrize(
     ("positive", "negative", "words"),
-    [(GOOD[:1], BAD, "at least two"), ([*GOOD, ""], BAD, "no tokens"), (GOOD, GOOD, "texts of both are the same")],
+    [(GOOD[:3], BAD, "at least 4 of each"), ([*GOOD, ""], BAD, "no tokens"), (GOOD, GOOD, "texts of both are the same")],
 )
 def test_texts_that_make_no_direction_are_refused(tiny_llm, positive, negative, words):
     with pytest.raises(GlpError, match=words):
-        diff_mean(Site(tiny_llm, LAYER, 4.0), positive, negative, test=(GOOD[:2], BAD[:2]))
+        direction_of_texts(Site(tiny_llm, LAYER, 4.0), positive, negative)
 
 
 def test_a_persona_is_the_difference_of_mean_answer_activations(tiny_llm):
@@ -173,6 +181,22 @@ def test_a_persona_is_the_difference_of_mean_answer_activations(tiny_llm):
     difference = means[0] - means[1]
     torch.testing.assert_close(made.vector, difference / difference.norm(), atol=1e-3, rtol=1e-2)
     assert (made.n_train, made.n_test) == (8, 4)
+
+
+def test_a_direction_of_instructions_is_made_from_all_answers_and_keeps_some(tiny_llm):
+    site, questions = Site(tiny_llm, LAYER, 4.0), [f"What of {word}?" for word in ("rain", "mat", "mind", "film", "cat")]
+    made = direction_of_instructions(site, "You are a cat.", "You are a film.", questions, tokens=6)
+    asked = [[{"role": "system", "content": "You are a cat."}, {"role": "user", "content": question}] for question in questions]
+    wanted = tiny_llm.model.generate(torch.tensor([tiny_llm.encode_chat(asked[0])]), do_sample=False, max_new_tokens=6)
+    [first] = wanted[:, len(tiny_llm.encode_chat(asked[0])) :].tolist()
+    [kept, opposite] = made.direction.about["classes"]
+    assert kept["label"] == "You are a cat." and opposite["label"] == "You are a film." and kept["n"] == 5
+    assert kept["examples"][0] == tiny_llm.tokenizer.decode([one for one in first if one not in tiny_llm.stop_ids])
+    assert (made.direction.n_train, len(made.evidence.scores)) == (10, 10)
+    with pytest.raises(GlpError, match="Got 3 questions, wanted at least 4"):
+        direction_of_instructions(site, "a", "b", questions[:3])
+    with pytest.raises(GlpError, match="are the same"):
+        direction_of_instructions(site, "a", " a ", questions)
 
 
 def test_every_shipped_direction_has_its_recipe_and_tells_its_classes_apart(demo):

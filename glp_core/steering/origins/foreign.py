@@ -5,7 +5,6 @@ block N, and there is none for block 0 (https://github.com/ggml-org/llama.cpp, l
 embeddings first, as `output_hidden_states` has. Nothing in these files is ever run.
 """
 
-import math
 import pickle
 import struct
 from collections.abc import Callable
@@ -74,10 +73,12 @@ def as_direction(found: ForeignVector, *, name: str, title: str, layer: int, med
         raise GlpError(
             f"{found.words} has {len(found.vector):,} numbers, wanted {width:,}, the LLM's width: it is of another model."
         )
-    norm = float(found.vector.norm())
-    how = f"{found.words}; its own length is {norm / median_norm:.3g} median norms"
-    unknown = torch.full((width,), math.nan)
-    return Direction(name, title, found.vector / norm, layer, median_norm, math.nan, how, 0, 0, unknown, math.nan)
+    length = float(found.vector.norm())
+    how = f"{found.words}; its own length is {length / median_norm:.3g} median norms"
+    about = {"source": "file", "length": length}
+    return Direction.unmeasured(
+        found.vector, name=name, title=title, layer=layer, median_norm=median_norm, how=how, about=about
+    )
 
 
 def write_control_vector(direction: Direction, path: Path, *, model_type: str) -> None:

@@ -39,17 +39,16 @@ class LabelledTexts:
         positive, negative = self.classes
         return positive, negative
 
-    def of(self, positive: str = "") -> tuple[list[str], list[str]]:
-        """Return the positive and the negative texts, with `positive` as the positive label, or the one that is taken for it.
-
-        Raises:
-            GlpError: there is no such label.
-        """
+    def named(self, positive: str = "") -> tuple[str, str]:
+        """Return the labels, the positive one first: `positive`, or the one that is taken for it; GlpError when there is none such."""
         first, second = self.labels
         if positive and positive not in self.classes:
             raise GlpError(f"There is no label {positive!r}: the labels are {first!r} and {second!r}.")
-        if positive == second:
-            first, second = second, first
+        return (second, first) if positive == second else (first, second)
+
+    def of(self, positive: str = "") -> tuple[list[str], list[str]]:
+        """Return the positive and the negative texts, as `named` tells which are which."""
+        first, second = self.named(positive)
         return self.classes[first], self.classes[second]
 
     def in_words(self, label: str) -> str:

@@ -2,11 +2,12 @@
 
 import io
 import json
+from argparse import Namespace
 
 import pandas as pd
 import pytest
 
-from glp_core.cli.steering.direction import read_classes
+from glp_core.cli.steering.direction import read_table
 from glp_core.errors import GlpError
 from glp_core.steering.origins.labelled_texts import read_labelled_texts
 
@@ -87,10 +88,15 @@ def test_what_does_not_fit_is_said_with_its_line(data, words):
 def test_the_command_asks_which_label_has_the_concept_where_the_labels_do_not_say(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"t": t, "l": label}) + "\n" for t, label in (("a", "harmful"), ("b", "harmless"))))
+
+    def read(path, positive):
+        return read_table(path, Namespace(text="t", label="l", positive=positive))
+
     with pytest.raises(GlpError, match="'harmful': 1 text, such as 'a'; 'harmless'.*--positive 'harmful'"):
-        read_classes(path, "t", "l", "")
-    assert read_classes(path, "t", "l", "harmless") == (["b"], ["a"])
+        read(path, "")
+    chosen = read(path, "harmless")
+    assert (chosen.of("harmless"), chosen.named("harmless")) == ((["b"], ["a"]), ("harmless", "harmful"))
     with pytest.raises(GlpError, match="no label 'x'"):
-        read_classes(path, "t", "l", "x")
+        read(path, "x")
     with pytest.raises(GlpError, match="x.csv cannot be read: No such file"):
-        read_classes(tmp_path / "x.csv", "t", "l", "")
+        read(tmp_path / "x.csv", "")

@@ -1,0 +1,71 @@
+"""Directions from texts of two classes: read by the model, fitted, measured on texts that were held out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from glp_core.data.text_activations import POOLED, Pooling, TextReading
+from glp_core.errors import GlpError
+from glp_core.llm.site import Site
+from glp_core.progress import Progress, quiet
+from glp_core.steering.origins.evidence import Made, Origin, made_from
+from glp_core.steering.origins.fitting import FOLDS, METHODS, Classes, Method
+
+EXAMPLES, LONGEST_EXAMPLE = 3, 160
+"""Texts of each class that a direction keeps, and characters of one."""
+
+
+def read_classes(
+    site: Site,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    *,
+    pooling: Pooling = "last",
+    progress: Progress = quiet,
+) -> Classes:
+    """Return the activations of two classes of texts.
+
+    Args:
+        pooling: which activation of a text a direction is fitted to: its last token's, or the mean over its tokens.
+    Raises:
+        GlpError: fewer than four texts in a class, or a text without tokens.
+    """
+    if min(len(positive), len(negative)) < FOLDS:
+        raise GlpError(f"Got {len(positive)} positive and {len(negative)} negative texts, wanted at least {FOLDS} of each.")
+    reading = TextReading.of(site, [*positive, *negative], progress=progress)
+    return Classes.of(reading.pooled(pooling), reading.mean, np.repeat([1, 0], [len(positive), len(negative)]))
+
+
+def direction_of_texts(
+    site: Site,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    *,
+    name: str = "direction",
+    title: str = "",
+    method: Method = "diffmean",
+    pooling: Pooling = "last",
+    seed: int = 0,
+    labels: tuple[str, str] = ("positive", "negative"),
+    progress: Progress = quiet,
+) -> Made:
+    """Make a direction from texts that show a concept and texts that do not, with the evidence for it.
+
+    Args:
+        seed: of the choice of texts that are held out together.
+        labels: what the two classes are called where they come from.
+    Raises:
+        GlpError: fewer than four texts in a class, a text without tokens, or classes that are the same.
+    """
+    classes = read_classes(site, positive, negative, pooling=pooling, progress=progress)
+    how = f"{METHODS[method]} of {POOLED[pooling]} of {len(classes.labels)} texts"
+    about = {"source": "texts", "pooling": pooling, "classes": about_classes((positive, negative), labels)}
+    return made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)
+
+
+def about_classes(texts: tuple[Sequence[str], Sequence[str]], labels: tuple[str, str]) -> list[dict[str, object]]:
+    """Return what is kept of two classes, the positive one first: label, number of texts and some of them."""
+    return [
+        {"label": label, "n": len(side), "examples": [text[:LONGEST_EXAMPLE] for text in side[:EXAMPLES]]}
+        for side, label in zip(texts, labels, strict=True)
+    ]
