@@ -6,18 +6,19 @@ Knows token ids and a transformer; knows nothing of steering or GLPs.
 import inspect
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from glp_core.errors import GlpError
 from glp_core.llm.fixed_step import FixedStep
 from glp_core.llm.hooks import edit
+from glp_core.llm.joining import Read, choose_rows, join, keeps_all
 from glp_core.llm.model import Llm
 
 ROWS = 4
@@ -27,8 +28,6 @@ row's numbers independent of how many rows run beside it. In bfloat16 four rows 
 
 ALIKE = 0.2
 """Logits that differ by less than this share of the largest may come from rounding."""
-SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Kinds of cache whose prompts are read once for all rows that share them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,8 @@ class Context:
         self._room = room
         """Tokens that are to be fed one by one; 0 where that is not known."""
         self._fixed: FixedStep | None = None
+        self._hand_back: Callable[[], object] = lambda: None
+        """Gives the fixed step to the next who wants it."""
         self.cache = DynamicCache(config=llm.model.config)
         self._cache_name = cache_name(llm)
         shared = keeps_all(self.cache)
@@ -100,6 +101,56 @@ class Context:
                     layer.batch_select_indices(where.to(layer.keys.device))
             self.mask = mask[where] if padded else None
         self.lengths = lengths
+        """Tokens that each row has read."""
+        self.columns = max(len(head) for head in heads)
+        """Tokens that the longest has read."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether rows can come and go; states of recurrent layers cannot be handed out."""
+        return keeps_all(self.cache)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps are replayed on fixed buffers, whose rows stay the same."""
+        return self._fixed is not None
+
+    def join(self, other: "Context") -> None:
+        """Take over another context's rows, which it must not go on with, behind one's own."""
+        for one in (self, other):
+            one._leave_fixed()
+        sizes = [Read(len(one.lengths), one.columns) for one in (self, other)]
+        join(self.cache, sizes[0], other.cache, sizes[1])
+        masks = [one._whole_mask() for one in (self, other)]
+        self.columns = max(self.columns, other.columns)
+        mask = torch.cat([pad(mask, (self.columns - mask.shape[1], 0)) for mask in masks])
+        self.mask = mask if bool((mask == 0).any()) else None
+        self.lengths = torch.cat([self.lengths, other.lengths])
+
+    def choose(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order and as often as they are named; columns that none of them needs are left out."""
+        self._leave_fixed()
+        where = torch.tensor(rows, device=self.lengths.device)
+        self.lengths = self.lengths[where]
+        columns = int(self.lengths.max())
+        choose_rows(self.cache, where, columns)
+        if self.mask is not None:
+            mask = self.mask[where, self.columns - columns :]
+            self.mask = mask if bool((mask == 0).any()) else None
+        self.columns = columns
+
+    def _whole_mask(self) -> Tensor:
+        """Return which columns each row may look at (rows, columns)."""
+        shape = len(self.lengths), self.columns
+        return torch.ones(shape, dtype=torch.long, device=self.lengths.device) if self.mask is None else self.mask
+
+    def _leave_fixed(self) -> None:
+        """Go on without fixed buffers."""
+        self._room = 0
+        if self._fixed is not None:
+            self._fixed.save(self.cache)
+            self._fixed = None
+            self._hand_back()
 
     def feed(self, ids: Tensor, *, keep: int = 0) -> Tensor:
         """Read ids (rows, t) after what was read before; return the logits (rows, `keep` or t, vocabulary)."""
@@ -111,6 +162,7 @@ class Context:
         if logits is None:
             logits = self._forward(self.llm.model, ids, positions, self.mask, logits_to_keep=keep).logits
         self.lengths = self.lengths + steps
+        self.columns += steps
         return logits
 
     def _step(self, ids: Tensor, positions: Tensor) -> Tensor | None:
@@ -133,7 +185,7 @@ class Context:
             steps.failures.append(f"{type(error).__name__}: {error}".splitlines()[0])
             return None
         self._fixed = fixed
-        weakref.finalize(self, steps.give_back, fixed)
+        self._hand_back = weakref.finalize(self, steps.give_back, fixed)
         return logits
 
     def _forward(self, model: Any, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any) -> Any:
@@ -147,11 +199,6 @@ class Context:
             **{self._cache_name: self.cache},
             **options,
         )
-
-
-def keeps_all(cache: DynamicCache) -> bool:
-    """Say whether a cache holds keys and values only, which rows can share; states of recurrent layers cannot be handed out."""
-    return all(type(layer) in SHARED for layer in cache.layers)
 
 
 def shares_prompts(llm: Llm) -> bool:

@@ -44,6 +44,11 @@ class FixedStep:
         self.seen.zero_()
         self.seen[:, : self.read] = True if mask is None else mask.bool()
 
+    def save(self, cache: DynamicCache) -> None:
+        """Give what was read to a cache that goes on without fixed buffers."""
+        for layer, keys, values in zip(cache.layers, self.cache.keys, self.cache.values, strict=True):
+            layer.keys, layer.values = (kept[:, :, : self.read].clone() for kept in (keys, values))
+
     def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Read ids (rows, 1) at their positions (rows, 1); return the logits (rows, 1, vocabulary)."""
         self.ids.copy_(ids)

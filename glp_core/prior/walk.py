@@ -16,6 +16,7 @@ from torch import Tensor
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.prior import flow
+from glp_core.prior.fast import EIGHT_BITS_BELOW
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,14 @@ class WalkRule:
         return max(self.short.draws, self.long.draws)
 
     def parts(self, push: Tensor) -> list[tuple[Tensor, WalkSettings]]:
-        """Return which rows of latent pushes (n, d) go how: masks (n,) with at least one row, and their settings."""
+        """Return which rows of latent pushes (n, d) go how: their places, each at least once, and their settings.
+
+        Few rows of many are named again, so that they are not computed as few rows are: neighbours do not change a row's numbers.
+        """
         long = push.norm(dim=-1) > self.border * push.shape[-1] ** 0.5
-        return [(rows, one) for rows, one in ((~long, self.short), (long, self.long)) if rows.any()]
+        least = min(len(push), EIGHT_BITS_BELOW)
+        parts = [(rows.nonzero()[:, 0], one) for rows, one in ((~long, self.short), (long, self.long)) if rows.any()]
+        return [(places.repeat(-(-least // len(places))), one) for places, one in parts]
 
 
 def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings) -> Tensor:

@@ -73,11 +73,39 @@ def check_arms(arms: Sequence[Arm], width: int, layer: int) -> None:
             raise GlpError(f"The direction of {arm.name!r} has norm {norm:.3g}, wanted a unit vector: divide it by its norm.")
 
 
-class SteeringEdit:
-    """The edit of one request: `start` gives the edit of one forward, for `hooks.edit`."""
+class NoiseStreams:
+    """Where the projection noise of one request's rows comes from; each stream goes on where its last draw ended."""
 
-    def __init__(self, site: Site, arms: Sequence[Arm], seeds: Sequence[int], *, meter: ManifoldMeter | None) -> None:
-        self.site, self.meter, self.device = site, meter, site.llm.device
+    def __init__(self) -> None:
+        self._streams: dict[int, list[tuple[Projector, torch.Generator]]] = {}
+
+    def of(self, projector: Projector, seed: int) -> torch.Generator:
+        """Return the stream that rows of this projector and seed share."""
+        streams = self._streams.setdefault(seed, [])
+        found = next((generator for known, generator in streams if known == projector), None)
+        if found is None:
+            found = torch.Generator().manual_seed(seed + NOISE_STREAM)
+            streams.append((projector, found))
+        return found
+
+
+class EditedRow(NamedTuple):
+    """A row of a batch, as far as its edit is concerned."""
+
+    arm: Arm
+    seed: int
+    noise: NoiseStreams
+    """Of the request that the row belongs to."""
+    meter: ManifoldMeter | None = None
+    """Measures its distances, when given."""
+
+
+class SteeringEdit:
+    """The edit of a batch of rows: `start` gives the edit of one forward, for `hooks.edit`."""
+
+    def __init__(self, site: Site, rows: Sequence[EditedRow]) -> None:
+        self.site, self.device = site, site.llm.device
+        arms = [row.arm for row in rows]
         self.n = filled(len(arms))
         spare, device, nothing = self.n - len(arms), self.device, torch.zeros(site.llm.d_model)
         self.edits = torch.tensor([arm.edits for arm in arms] + [False] * spare, device=device)
@@ -85,7 +113,8 @@ class SteeringEdit:
         self.vectors = torch.stack([*vectors, *[nothing] * spare]).to(device)
         pushes = [0.0 if arm.vector is None else arm.strength * site.median_norm for arm in arms]
         self.pushes = torch.tensor([*pushes, *[0.0] * spare], dtype=torch.float64).float().to(device)[:, None]
-        self.groups = _by_projector(arms, seeds, device)
+        self.groups = _by_projector(rows, device)
+        self.meters = _by_meter(rows, device)
 
     def start(self, first: Tensor) -> "OneEdit":
         """Return the edit of one forward; `first` (rows,) marks rows at a text's first token, which is never edited."""
@@ -97,19 +126,21 @@ class SteeringEdit:
         massive = self.site.is_massive(clean)
         free = free & ~massive
         pushed = clean + self.pushes * self.vectors
-        if not torch.isfinite(pushed).all():
-            raise GlpError("The steered activations are not finite numbers: reduce the strength.")
+        broken = ~torch.isfinite(pushed).all(-1)
+        pushed = torch.where(broken[:, None], 0.0, pushed)  # its neighbours go on
         final = self._project(pushed, clean)
         kept_push = self._kept_push(clean, pushed, final, free)
-        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept_push)
+        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept_push, broken)
 
     def distances(self, edited: "Edited") -> tuple[Tensor, Tensor]:
         """Return the manifold distances before and after an edit (rows,); nan without a meter and for massive activations."""
-        if self.meter is None:
-            nothing = torch.full((self.n,), math.nan)
-            return nothing, nothing
-        distances = self.meter.distance(torch.cat([edited.clean, edited.final]))
-        before, after = distances.masked_fill(edited.massive.repeat(2).to(distances.device), math.nan).chunk(2)
+        before, after = torch.full((2, self.n), math.nan)
+        for meter, rows in self.meters:
+            distances = meter.distance(torch.cat([edited.clean[rows], edited.final[rows]]))
+            where = rows.to(distances.device)
+            before[where], after[where] = distances.masked_fill(
+                edited.massive[rows].repeat(2).to(distances.device), math.nan
+            ).chunk(2)
         return before, after
 
     def _project(self, pushed: Tensor, clean: Tensor) -> Tensor:
@@ -140,6 +171,8 @@ class Edited(NamedTuple):
     """(rows,), whether it was edited."""
     kept_push: Tensor
     """(rows,), share of the push that the projection left, or nan."""
+    broken: Tensor
+    """(rows,), whether the push led out of the finite numbers."""
 
 
 class OneEdit:
@@ -169,18 +202,18 @@ class OneEdit:
 
 
 class _Group:
-    """Rows that one projector serves in one call, each with noise from its own seed."""
+    """Rows that one projector serves in one call, each with noise from its own stream."""
 
-    def __init__(self, projector: Projector, rows: Sequence[int], seeds: Sequence[int], device: torch.device) -> None:
+    def __init__(self, projector: Projector, places: Sequence[int], rows: Sequence[EditedRow], device: torch.device) -> None:
         self.projector = projector
-        spare = filled(len(rows)) - len(rows)
-        self.rows = torch.tensor([*rows, *[rows[0]] * spare], device=device)
-        streams = {seed: number for number, seed in enumerate(dict.fromkeys(seeds))}
-        self._generators = [torch.Generator().manual_seed(seed + NOISE_STREAM) for seed in streams]
-        self._stream = torch.tensor([streams[seed] for seed in [*seeds, *[seeds[0]] * spare]], device=device)
+        self.rows = _filled_up(places, device)
+        generators = [rows[place].noise.of(projector, rows[place].seed) for place in places]
+        self._generators = list(dict.fromkeys(generators))
+        numbers = {generator: number for number, generator in enumerate(self._generators)}
+        self._stream = _filled_up([numbers[generator] for generator in generators], device)
 
     def noise(self, width: int, device: torch.device) -> Tensor | None:
-        """Draw every row's next noise (draws, rows, d), or (rows, d) for one draw; rows of the same seed get the same."""
+        """Draw every row's next noise (draws, rows, d), or (rows, d) for one draw; rows of the same stream get the same."""
         draws = self.projector.draws
         if not draws:
             return None
@@ -189,15 +222,27 @@ class _Group:
         return noise[0] if draws == 1 else noise
 
 
-def _by_projector(arms: Sequence[Arm], seeds: Sequence[int], device: torch.device) -> list[_Group]:
+def _by_projector(rows: Sequence[EditedRow], device: torch.device) -> list[_Group]:
     """Return each different projector with its rows."""
-    rows: list[tuple[Projector, list[int]]] = []
-    for row, arm in enumerate(arms):
+    found: list[tuple[Projector, list[int]]] = []
+    for place, row in enumerate(rows):
+        arm = row.arm
         if arm.projector is None or not arm.edits or arm.projector.name == "none":
             continue
-        same = next((rows for projector, rows in rows if projector == arm.projector), None)
+        same = next((places for projector, places in found if projector == arm.projector), None)
         if same is None:
-            rows.append((arm.projector, [row]))
+            found.append((arm.projector, [place]))
         else:
-            same.append(row)
-    return [_Group(projector, same, [seeds[row] for row in same], device) for projector, same in rows]
+            same.append(place)
+    return [_Group(projector, places, rows, device) for projector, places in found]
+
+
+def _by_meter(rows: Sequence[EditedRow], device: torch.device) -> list[tuple[ManifoldMeter, Tensor]]:
+    """Return each meter with its rows."""
+    meters = dict.fromkeys(row.meter for row in rows if row.meter is not None)
+    return [(meter, _filled_up([i for i, row in enumerate(rows) if row.meter is meter], device)) for meter in meters]
+
+
+def _filled_up(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Return the numbers with the first one repeated behind them, up to a whole block."""
+    return torch.tensor([*numbers, *[numbers[0]] * (filled(len(numbers)) - len(numbers))], device=device)

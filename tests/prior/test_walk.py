@@ -181,3 +181,11 @@ def test_a_rule_takes_each_row_by_the_length_of_its_push(tiny_glp):
 def test_a_border_below_zero_is_refused():
     with pytest.raises(GlpError, match="border"):
         WalkRule(WalkSettings(), WalkSettings(), -1.0)
+
+
+def test_few_rows_of_a_batch_that_go_another_way_are_not_computed_as_few_rows_are():
+    rule = WalkRule(WalkSettings(pushes=2), WalkSettings(pushes=3), border=1.0)
+    push = torch.tensor([[0.1], [5.0], [5.0], [5.0], [5.0]]) * torch.ones(5, 16)
+    (short, _), (long, _) = rule.parts(push)
+    assert short.tolist() == [0] * 4 and long.tolist() == [1, 2, 3, 4]
+    assert [places.tolist() for places, _ in rule.parts(push[:2])] == [[0, 0], [1, 1]], "two rows are computed as two"

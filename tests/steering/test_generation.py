@@ -13,7 +13,7 @@ from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
 from glp_core.steering import generation
-from glp_core.steering.edit import SteeringEdit
+from glp_core.steering.edit import EditedRow, NoiseStreams, SteeringEdit
 from glp_core.steering.generation import (
     Arm,
     Row,
@@ -173,14 +173,14 @@ def test_distances_and_kept_push_are_those_of_the_activations_before_and_after(t
 
 
 def test_an_edit_is_read_after_its_layer_has_run(tiny_llm, direction):
-    steering = SteeringEdit(Site(tiny_llm, LAYER, NORM), [Arm("raw", direction, 1.0)], [0], meter=None)
+    steering = SteeringEdit(Site(tiny_llm, LAYER, NORM), [EditedRow(Arm("raw", direction, 1.0), 0, NoiseStreams())])
     once = steering.start(torch.zeros(ROWS, dtype=torch.bool))
     with pytest.raises(RuntimeError, match="has not run"):
         once.read()
 
 
 def edit_once(llm, arm, hidden, *, first=False):
-    steering = SteeringEdit(Site(llm, LAYER, NORM), [arm], [0], meter=None)
+    steering = SteeringEdit(Site(llm, LAYER, NORM), [EditedRow(arm, 0, NoiseStreams())])
     return steering.start(torch.full((ROWS,), first))(hidden)
 
 

@@ -15,7 +15,7 @@ from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.progress import Progress, quiet
-from glp_core.steering.generation import Loop, Row
+from glp_core.steering.loop import Loop, Row
 
 ROWS_AT_ONCE = {"cpu": 128, "accelerator": 3072}
 

@@ -1,0 +1,221 @@
+"""Requests that write at the same time share the steps of a decode loop: each comes and goes between two of them.
+
+Whoever needs the next token of its own rows takes a step for all rows of its loop; the others find theirs ready. So requests that are taken
+in turn get a token each in turn, whatever their length. What one of them breaks stays its own. Safe for threads. Knows rows and tokens;
+knows nothing of queues or pages.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from typing import NamedTuple
+
+import torch
+
+from glp_core.errors import GlpError
+from glp_core.llm.decoding import Sampling, filled
+from glp_core.llm.site import Site
+from glp_core.llm.text_stream import TextStream
+from glp_core.prior.distance import ManifoldMeter
+from glp_core.steering.edit import EditEffect
+from glp_core.steering.loop import Line, Loop, Row
+
+MOST_ROWS = 64
+"""Of one loop."""
+SHORT = 512
+"""Tokens up to which rows of any length share a loop; beyond, no more than half of what a loop holds may be padding."""
+RECORDED_LOOPS = 3
+"""Loops that an accelerator replays: so many one after another take as long as one that it has to be told step by step."""
+
+
+class Step(NamedTuple):
+    """One token of one arm."""
+
+    step: int
+    """Counted from 0."""
+    arm: str
+    """The arm's name."""
+    token: int
+    """Token id."""
+    text: str
+    """What the token adds to the text; empty for a stop token and while a character's bytes are incomplete."""
+    log_probability: float
+    """Of the token, under the arm itself (its steered logits, temperature 1)."""
+    distance_before: float
+    """Manifold distance of the activation that the token was chosen from, before the edit; nan without a meter or when massive."""
+    distance_after: float
+    """The same, after the edit and the projection."""
+    kept_push: float
+    """Share of the push along the direction that the projection left; nan without push or projection."""
+    seconds: float
+    """Time that this step took, for all arms together."""
+    finished: bool
+    """Whether this is the arm's last token."""
+
+
+class _Written(NamedTuple):
+    """What one step of a loop wrote, by the lines' places."""
+
+    tokens: list[int]
+    log_probabilities: list[float]
+    effect: EditEffect
+    problems: dict[int, str]
+
+
+class Writer:
+    """One request's texts while they are written."""
+
+    def __init__(self, batch: "SharedBatch", loop: Loop) -> None:
+        self.loop, self.lines = loop, loop.lines
+        self.open = set(range(len(self.lines)))
+        """Rows whose texts have not ended, or whose last tokens have not been taken."""
+        self._batch = batch
+        tokenizer = loop.site.llm.tokenizer
+        self._streams = [TextStream(tokenizer, line.row.prompt) for line in self.lines]
+        self._writing = set(self.open)
+        self._steps = 0
+        self._ready: deque[list[tuple[int, Step]]] = deque()
+        self._error: Exception | None = None
+
+    def next(self) -> list[tuple[int, Step]]:
+        """Return one more token of every open row, with the row's number.
+
+        Raises:
+            GlpError: steering so strong that the model breaks.
+        """
+        with self._batch.lock:
+            if not self._ready and self._error is None:
+                self._batch.step(self.loop)
+            if not self._ready and self._error is not None:
+                raise self._error
+            steps = self._ready.popleft()
+        self.open -= {row for row, step in steps if step.finished}
+        return steps
+
+    @property
+    def writing(self) -> list[Line]:
+        """Lines that the loop still writes for this request."""
+        return [self.lines[row] for row in sorted(self._writing)]
+
+    def fail(self, error: Exception) -> None:
+        """Write no more: hand out what is ready, then the error."""
+        self._error = error
+        self._writing.clear()
+
+    def end(self) -> None:
+        """Write no more."""
+        self._writing.clear()
+
+    def take(self, written: _Written, places: dict[Line, int], seconds: float) -> None:
+        """Keep this request's part of a step."""
+        problem = next((written.problems[places[line]] for line in self.writing if places[line] in written.problems), None)
+        if problem:
+            self.fail(GlpError(problem))
+        if not self._writing:
+            return
+        self._ready.append([(row, self._step(row, places[self.lines[row]], written, seconds)) for row in sorted(self._writing)])
+        self._writing -= {row for row, step in self._ready[-1] if step.finished}
+        self._steps += 1
+
+    def _step(self, row: int, place: int, written: _Written, seconds: float) -> Step:
+        line, token = self.lines[row], written.tokens[place]
+        stopped = token in self.loop.site.llm.stop_ids
+        finished = stopped or self._steps == line.sampling.max_tokens - 1
+        stream = self._streams[row]
+        text = stream.flush() if stopped else stream.push(token, last=finished)
+        before, after, kept_push = (float(values[place]) for values in written.effect)
+        chance = written.log_probabilities[place]
+        return Step(self._steps, line.row.arm.name, token, text, chance, before, after, kept_push, seconds, finished)
+
+
+class SharedBatch:
+    """The loops that are written now, each with the requests whose rows it holds."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self._writers: list[Writer] = []
+
+    @contextmanager
+    def writing(self, site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None) -> Iterator[Writer]:
+        """Read the rows' prompts and write them on while the block runs.
+
+        Raises:
+            GlpError: an empty or too long prompt, a bad strength or direction.
+        """
+        with self.lock:
+            writer = self._joined(Writer(self, Loop(site, rows, sampling, meter)))
+        try:
+            yield writer
+        finally:
+            with self.lock:
+                writer.end()
+                self._part(writer.loop)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are written now."""
+        with self.lock:
+            return sum(len(writer.writing) for writer in self._writers)
+
+    def step(self, loop: Loop) -> None:
+        """Write one more token of every row of a loop, and give each request its own."""
+        start = time.perf_counter()
+        members = [writer for writer in self._writers if writer.loop is loop]
+        try:
+            written = _advance(loop)
+        except Exception as error:  # the cache has half a token now: nobody can go on with it
+            for writer in members:
+                writer.fail(error)
+        else:
+            seconds = time.perf_counter() - start
+            places = {line: place for place, line in enumerate(loop.lines)}
+            for writer in members:
+                writer.take(written, places, seconds)
+        self._part(loop)
+
+    def _joined(self, writer: Writer) -> Writer:
+        """Let a new request's rows into a loop that they fit, or leave them in their own."""
+        host = next((loop for loop in self._loops() if self._fit(loop, writer.loop)), None)
+        if host is not None:
+            host.join(writer.loop)
+            writer.loop = host
+        self._writers.append(writer)
+        return writer
+
+    def _part(self, loop: Loop) -> None:
+        """Let go of requests that write no more, and of their rows where that makes a loop smaller."""
+        members = [writer for writer in self._writers if writer.loop is loop]
+        gone = [writer for writer in members if not writer.writing]
+        self._writers = [writer for writer in self._writers if writer not in gone]
+        lines = [line for writer in members for line in writer.writing]
+        fewer = len(lines) < len(loop.lines) and (gone or filled(len(lines)) < len(loop.last))
+        if lines and fewer and not loop.context.recorded:
+            loop.keep(lines)
+
+    def _loops(self) -> list[Loop]:
+        return list(dict.fromkeys(writer.loop for writer in self._writers))
+
+    def _fit(self, loop: Loop, new: Loop) -> bool:
+        one, other = loop.context, new.context
+        if not (_same_place(loop.site, new.site) and one.joins and other.joins):
+            return False
+        if one.recorded and len(self._loops()) < RECORDED_LOOPS:
+            return False
+        if len(loop.lines) + len(new.lines) > MOST_ROWS:
+            return False
+        lengths = torch.cat([one.lengths, other.lengths])
+        longest = max(one.columns, other.columns)
+        return longest <= SHORT or len(lengths) * longest <= 2 * int(lengths.sum())
+
+
+def _same_place(one: Site, other: Site) -> bool:
+    return one.llm is other.llm and (one.layer, one.median_norm) == (other.layer, other.median_norm)
+
+
+@torch.inference_mode()
+def _advance(loop: Loop) -> _Written:
+    logits, once = loop.advance_all()
+    log_probabilities = logits.log_softmax(-1).gather(-1, loop.last[:, None])[:, 0]
+    return _Written(loop.last.tolist(), log_probabilities.tolist(), once.read(), loop.problems(logits, once))
