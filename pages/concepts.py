@@ -20,7 +20,7 @@ HOW_TO_READ = """
 def _link() -> list[url.Param]:
     """Return all that the page's link may hold."""
     return [
-        *own_view.TEXTS.values(),
+        *own_view.TEXTS,
         url.choice("concepts_part", "Part", PARTS["tasks"], list(PARTS.values())),
         url.choice("concepts_show", "Show as", "dots", ("dots", "table")),
         url.text("concepts_search", "Search", "", 100, empty=True),

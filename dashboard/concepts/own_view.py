@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +9,11 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
-from dashboard.widgets import frame, long_text, url
+from dashboard.widgets import frame
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
+from dashboard.widgets.texts import two_classes
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -21,40 +21,27 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
     from glp_core.progress import Progress
-    from glp_core.steering.origins.labelled_texts import LabelledTexts
 
 SIGNIFICANT = 0.05
 """p-values from here on are no evidence."""
 CHANCE = 0.5
 ENOUGH_TEXTS = 20
 """Texts of each kind from which on a missing effect says something."""
-FITS_URL = 3_000
-"""Characters of one box of texts up to which the link holds it."""
-TEXTS = {
-    "positive": url.text("positive", "Positive texts", tables.EXAMPLE_POSITIVE, FITS_URL),
-    "negative": url.text("negative", "Negative texts", tables.EXAMPLE_NEGATIVE, FITS_URL),
-}
+TEXTS = two_classes.params(tables.EXAMPLE_POSITIVE, tables.EXAMPLE_NEGATIVE)
 
 
 def draw() -> None:
     """Draw the search for neurons of a concept that is given by texts."""
     index = neurons.index()
-    uploaded = _upload()
-    boxes = []
-    for column, title in zip(st.columns(2), TEXTS, strict=True):
-        label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one per line"
-        with column:
-            boxes.append(long_text.text_area(TEXTS[title], label, key=f"concepts_{title}", height=190))
-    positive, negative = uploaded or tuple(tables.texts_of(box) for box in boxes)
+    texts = two_classes.draw(TEXTS, key="concepts")
+    if texts is None:
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")
-        source = "from the file" if uploaded else "from the boxes"
-        st.caption(
-            f"{len(positive)} positive and {len(negative)} negative texts {source}, cut to 48 tokens and read at the last one"
-        )
+        st.caption(f"{texts.words}, cut to 48 tokens and read at the last one")
     try:
-        tables.checked_texts(positive, negative)
-        concept = _find(index, positive, negative, run)
+        texts.check()
+        concept = _find(index, texts.positive, texts.negative, run)
     except GlpError as error:
         frame.error_box(error)
         return
@@ -65,25 +52,6 @@ def draw() -> None:
         )
         return
     _found(index, concept)
-
-
-def _upload() -> tuple[list[str], list[str]] | None:
-    with st.expander("Upload a table instead (columns text and label; not part of the link)"):
-        file = st.file_uploader("Table", tables.FILES, key="concepts_csv", label_visibility="collapsed")
-        if file is None:
-            return None
-        try:
-            texts = tables.texts_of_file(file.getvalue())
-        except GlpError as error:
-            frame.error_box(error)
-            return None
-        words = "Label of the texts with the concept"
-        words += "" if texts.sure else " (a guess, as the labels do not say: choose)"
-        return texts.of(st.radio(words, texts.labels, format_func=_label_words(texts), key=f"concepts_label_{file.file_id}"))
-
-
-def _label_words(texts: LabelledTexts) -> Callable[[str], str]:
-    return lambda label: frame.plain_markdown(texts.in_words(label))
 
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:

@@ -8,18 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard.widgets import charts
 from glp_core.data.task_words import task_words
-from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.steering.origins.labelled_texts import LabelledTexts, read_labelled_texts
-
-FEWEST, MOST = 5, 500
-"""Texts a class."""
-FILES = ("csv", "tsv", "json", "jsonl")
-"""Endings of tables that can be uploaded."""
-LARGEST_UPLOAD = 2_000_000
-"""Bytes."""
-LONGEST_TEXT = 2_000
-"""Characters of one text."""
 
 KINDS = {"glp": "GLP neuron", "mlp": "raw MLP neuron", "layer": "layer dimension", "sae": "SAE latent"}
 
@@ -152,28 +141,3 @@ def roc_figure(false_positive: np.ndarray, true_positive: np.ndarray, auc: float
         x=[0, 1], y=[0, 1], mode="lines", line={"color": "gray", "width": 1, "dash": "dot"}, name="chance", hoverinfo="skip"
     )
     return charts.layout(figure, x="false positive rate", y="true positive rate", height=280)
-
-
-def texts_of(box: str) -> list[str]:
-    """Return the texts of a box, one per line, each once."""
-    return list(dict.fromkeys(line.strip() for line in box.splitlines() if line.strip()))
-
-
-def texts_of_file(data: bytes) -> LabelledTexts:
-    """Return the texts of an uploaded table; GlpError when it is too large or cannot be read."""
-    if len(data) > LARGEST_UPLOAD:
-        raise GlpError(f"The file has {len(data):,} bytes, wanted at most {LARGEST_UPLOAD:,}. Upload fewer texts.")
-    return read_labelled_texts(data)
-
-
-def checked_texts(positive: Sequence[str], negative: Sequence[str]) -> None:
-    """Raise GlpError unless both classes have enough texts, none too long and none in both."""
-    for title, texts in (("positive", positive), ("negative", negative)):
-        if not FEWEST <= len(texts) <= MOST:
-            raise GlpError(f"Got {len(texts)} {title} texts, wanted {FEWEST} to {MOST}, one per line.")
-        longest = max(map(len, texts))
-        if longest > LONGEST_TEXT:
-            raise GlpError(f"A {title} text has {longest:,} characters, wanted at most {LONGEST_TEXT:,}. Cut it.")
-    both = set(positive) & set(negative)
-    if both:
-        raise GlpError(f"{len(both)} texts are in both classes, for example {min(both)[:60]!r}. Take them out of one.")

@@ -7,7 +7,8 @@ import streamlit as st
 from dashboard.manifold import pareto
 from dashboard.manifold.measure import PARAMS
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.widgets import long_text, url
+from dashboard.widgets import url
+from dashboard.widgets.texts import long_text
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts

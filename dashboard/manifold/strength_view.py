@@ -12,8 +12,9 @@ from dashboard.manifold.measure import PARAMS, Sweep
 from dashboard.service import missing, resources, results, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.service.jobs import Job
-from dashboard.widgets import frame, long_text, starred
+from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
+from dashboard.widgets.texts import long_text
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread

@@ -9,8 +9,9 @@ import streamlit as st
 from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
 from dashboard.service import follow, workspace_facts
-from dashboard.widgets import frame, long_text, starred
+from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
+from dashboard.widgets.texts import long_text
 
 FAR = 0.95
 """Share of real activations that a token is farther off than, to be counted."""

@@ -11,11 +11,12 @@ import streamlit as st
 
 from dashboard.neurons import figures, shared
 from dashboard.service import neurons
-from dashboard.widgets import frame, long_text, neuron_texts, starred
+from dashboard.widgets import frame, neuron_texts, starred
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.numbers import value_words
 from dashboard.widgets.starred import NeuronId, neuron_name
+from dashboard.widgets.texts import long_text
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
 

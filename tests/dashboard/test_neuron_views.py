@@ -15,6 +15,7 @@ from dashboard.neurons import figures, map_figure
 from dashboard.service import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import neuron_texts, starred
+from dashboard.widgets.texts import two_classes
 from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
 from glp_core.neurons.regions import Region
@@ -210,21 +211,21 @@ def test_the_score_histogram_counts_each_class_by_itself():
 
 
 def test_texts_are_read_from_boxes_and_files():
-    assert tables.texts_of(" a \n\nb\na\n") == ["a", "b"]
+    assert two_classes.texts_of(" a \n\nb\na\n") == ["a", "b"]
     data = 'label,Text\n1,"yes, ""quoted"""\n0,no\n1,\n0,never\n'.encode("utf-8-sig")
-    assert tables.texts_of_file(data).of() == (['yes, "quoted"'], ["no", "never"])
+    assert two_classes.texts_of_file(data).of() == (['yes, "quoted"'], ["no", "never"])
     with pytest.raises(GlpError, match="wanted at most 2,000,000"):
-        tables.texts_of_file(b"x" * (tables.LARGEST_UPLOAD + 1))
+        two_classes.texts_of_file(b"x" * (two_classes.LARGEST_UPLOAD + 1))
 
 
 def test_texts_that_do_not_make_a_concept_are_refused():
     five = [f"text {i}" for i in range(5)]
     with pytest.raises(GlpError, match="Got 4 positive texts, wanted 5 to 500"):
-        tables.checked_texts(five[:4], five)
+        two_classes.TwoClasses(five[:4], five).check()
     with pytest.raises(GlpError, match="in both classes"):
-        tables.checked_texts(five, [*five[1:], "other"])
+        two_classes.TwoClasses(five, [*five[1:], "other"]).check()
     with pytest.raises(GlpError, match="2,001 characters"):
-        tables.checked_texts(["x" * 2001, *five], [f"no {i}" for i in range(5)])
+        two_classes.TwoClasses(["x" * 2001, *five], [f"no {i}" for i in range(5)]).check()
 
 
 def test_a_neuron_is_a_direction_of_neuron_norm_without_a_probe(tiny_glp):
