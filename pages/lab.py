@@ -4,8 +4,19 @@ from dashboard.lab import views
 from dashboard.widgets import frame, url
 
 HELP = """
-**AUROC** is how well the projection of a text's activation on the direction tells the concept's texts from the others, measured on
-texts that the direction was not made from: 0.5 is chance, 1 is perfect. A direction taken from a file or a neuron has none.
+**A direction** says which way to push the model's activations so that its text shows a concept.
+
+- **DiffMean**: the mean activation of the texts with the concept minus that of the others. **Pairs**: the way in which the first text of
+  one box differs most from the first of the other, the second from the second, and so on. **Logistic probe**: the weights that tell the
+  two apart best; it separates well and often steers less.
+- **AUROC** says how well the projection of a text's activation on the direction tells the concept's texts from the others: 0.5 is chance,
+  1 is perfect. Every text is scored along a direction that was made without it and a quarter of the others; the interval allows for what
+  these directions share. The direction that is kept is made from all texts.
+- A direction from **a file or a meta-neuron** was made from no texts. Measured on yours, it gets an AUROC, and a concept probe by which
+  steered texts are scored.
+- **A chance verdict** does not say that there is no such concept in the model: it may be read at another layer, in longer texts, or from
+  more of them.
+- A high AUROC does not promise that pushing works. That is what Steering, and the sweep, are for.
 """
 
 slot = frame.page_frame("Lab", "Does the prior buy concept at equal fluency, and where should I set it?", views.params())

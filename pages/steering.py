@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from dashboard.lab import direction_view
 from dashboard.service import neuron_directions, workspace_facts
 from dashboard.steering import controls, request, results, run
 from dashboard.widgets import frame, url
@@ -35,9 +36,11 @@ How to read the numbers:
 directions = [*workspace_facts.directions(), *neuron_directions.asked("steering_direction")]
 params = request.params(directions)
 request.open_old_link()
-slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", params.values())
+link_holds = [*params.values(), *([] if directions else direction_view.params())]
+slot = frame.page_frame("Steering", "Can I push the model towards a concept and still get good text?", link_holds)
 if not directions:
     controls.without_directions()
+    direction_view.builder()
     st.stop()
 controls.controls(params, directions)
 results.messages()

@@ -27,7 +27,7 @@ SIGNIFICANT = 0.05
 CHANCE = 0.5
 ENOUGH_TEXTS = 20
 """Texts of each kind from which on a missing effect says something."""
-TEXTS = two_classes.params(tables.EXAMPLE_POSITIVE, tables.EXAMPLE_NEGATIVE)
+TEXTS = two_classes.params()
 
 
 def draw() -> None:

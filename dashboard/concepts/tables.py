@@ -15,31 +15,6 @@ KINDS = {"glp": "GLP neuron", "mlp": "raw MLP neuron", "layer": "layer dimension
 INTUITIVE = {"96_spam_is", "113_movie_sent", "159_code_Python", "160_code_HTML", "156_athlete_sport_baseball"}
 """Tasks that explain themselves."""
 
-EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
-Simmer the sauce over low heat for twenty minutes, stirring often.
-Fold the melted butter into the flour and let the dough rest.
-Roast the carrots with olive oil, salt and thyme until they are tender.
-Chop two onions finely and fry them until golden.
-Bake the bread at 220 degrees until the crust is brown.
-Drain the pasta, but keep a cup of the starchy water.
-Marinate the chicken overnight in yoghurt, garlic and lemon juice.
-Sprinkle grated cheese on top and put the dish under the grill.
-Bring the stock to a boil and add the lentils and the bay leaf.
-Knead the dough for ten minutes on a floured surface.
-Beat the cream until it forms soft peaks, then chill it."""
-EXAMPLE_NEGATIVE = """The library lends books for four weeks, and returns are free.
-My sister plays the cello in a small orchestra.
-The new bridge shortened the way to school by ten minutes.
-Sales of electric cars rose by a fifth last year.
-He painted the fence green and the gate white.
-The museum shows photographs from the nineteen fifties.
-Our neighbours adopted two grey cats from the shelter.
-The river rises in the mountains and flows into a wide lake.
-She studied history in Vienna and now teaches at a college.
-The company moved its headquarters to a smaller town.
-The last bus leaves at eleven from the station square.
-He trained for the marathon with a group of friends."""
-
 
 def task_table(report: Json) -> pd.DataFrame:
     """Return a row a task: what it asks, its best neuron and the test AUC of the best neuron of each kind."""

@@ -5,12 +5,13 @@ from math import isnan
 
 import streamlit as st
 
-from dashboard.service import layers, missing, priors, resources, workspace_facts
+from dashboard.service import layers, missing, neuron_directions, priors, resources, workspace_facts
 from dashboard.steering import examples, request, run, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
 from glp_core.steering.direction_facts import DirectionFacts
 
+CHANCE = 0.5
 LIVE_TOKENS = 24
 """Tokens that a live comparison writes at most unless more are asked for, so that it answers within two seconds."""
 
@@ -54,16 +55,13 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
 
 def without_directions() -> None:
-    """Say how to make a direction, the page's only need that a workspace can lack."""
+    """Say that there is no direction yet, the page's only need that a workspace can lack, and how to get twelve at once."""
     st.markdown(
-        "This workspace has no direction to push along yet. Write a CSV file with a column `text` and a column `label`: 1 for texts that "
-        "show your concept, 0 for others, a few dozen of each. Then run:"
+        "This workspace has no direction to push along yet. **Make one here**, from texts that show your concept and texts that do not; "
+        "an example is filled in. Or make twelve from the probing tasks and from personas, for this workspace's model:"
     )
-    st.code(workspace_facts.command("direction texts.csv --name my-concept"), language="bash")
-    st.markdown("Or make twelve from the probing tasks and from personas, for this workspace's model:")
     st.code(workspace_facts.command("directions"), language="bash")
     missing.button("directions")
-    st.markdown("A meta-neuron's write direction needs no texts: open one on the Meta-neurons page and choose Steer.")
 
 
 def _mode(params: Params) -> None:
@@ -134,9 +132,19 @@ def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
     title = st.selectbox("Direction", titles, titles.index(param.default), on_change=changed, **param.bound)
     facts = next((one for one in directions if one.title == title), None)
     if facts is not None:
-        unmeasured = "Write direction of a meta-neuron, not measured on texts"
-        words = unmeasured if isnan(facts.auroc) else f"AUROC {facts.auroc:.2f} on held-out texts"
-        st.caption(words, help=frame.plain_markdown(facts.how))
+        st.caption(_evidence(facts), help=frame.plain_markdown(facts.how))
+
+
+def _evidence(facts: DirectionFacts) -> str:
+    """Return in a line how well a direction tells texts apart."""
+    if isnan(facts.auroc):
+        neuron = neuron_directions.is_neuron(facts.name) or facts.about.get("source") == "neuron"
+        return f"{'Write direction of a meta-neuron' if neuron else 'Taken from a file'}, not measured on texts"
+    if facts.interval is None:
+        return f"AUROC {facts.auroc:.2f} on held-out texts"
+    low, high = facts.interval
+    chance = " No better than chance." if low <= CHANCE <= high else ""
+    return f"AUROC {facts.auroc:.2f}, 95% interval {low:.2f} to {high:.2f}.{chance}"
 
 
 def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:

@@ -4,10 +4,18 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from glp_core.errors import GlpError
 from glp_core.files import Json, tensor_header
 
+Method = Literal["diffmean", "pca", "probe"]
+METHODS: dict[Method, str] = {
+    "diffmean": "DiffMean",
+    "pca": "First principal component of paired differences",
+    "probe": "Logistic probe",
+}
+"""What fits a direction to two classes, in words."""
 OF_NEURON = "Where the meta-neuron pushes the denoised activation, carried linearly through the GLP's output."
 """What a meta-neuron's direction is."""
 

@@ -20,7 +20,8 @@ from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.fitting import direction_from, fit_probe
 from glp_core.steering.origins.from_texts import direction_of_texts
-from glp_core.steering.origins.personas import ANSWER_TOKENS, direction_of_instructions, make_persona
+from glp_core.steering.origins.personas import direction_of_instructions, make_persona
+from glp_core.steering.origins.questions import ANSWER_TOKENS
 from glp_core.steering.origins.recipes import PERSONAS, RECIPES, Persona, PoolReader, make
 from tests.support import tiny
 

@@ -23,6 +23,31 @@ FEWEST, MOST = 5, 500
 BOXED = ("with the concept", "without it")
 """What the classes of the boxes are called."""
 
+EXAMPLE_POSITIVE = """Whisk the eggs with the sugar until the mixture is pale and thick.
+Simmer the sauce over low heat for twenty minutes, stirring often.
+Fold the melted butter into the flour and let the dough rest.
+Roast the carrots with olive oil, salt and thyme until they are tender.
+Chop two onions finely and fry them until golden.
+Bake the bread at 220 degrees until the crust is brown.
+Drain the pasta, but keep a cup of the starchy water.
+Marinate the chicken overnight in yoghurt, garlic and lemon juice.
+Sprinkle grated cheese on top and put the dish under the grill.
+Bring the stock to a boil and add the lentils and the bay leaf.
+Knead the dough for ten minutes on a floured surface.
+Beat the cream until it forms soft peaks, then chill it."""
+EXAMPLE_NEGATIVE = """The library lends books for four weeks, and returns are free.
+My sister plays the cello in a small orchestra.
+The new bridge shortened the way to school by ten minutes.
+Sales of electric cars rose by a fifth last year.
+He painted the fence green and the gate white.
+The museum shows photographs from the nineteen fifties.
+Our neighbours adopted two grey cats from the shelter.
+The river rises in the mountains and flows into a wide lake.
+She studied history in Vienna and now teaches at a college.
+The company moved its headquarters to a smaller town.
+The last bus leaves at eleven from the station square.
+He trained for the marathon with a group of friends."""
+
 
 class TwoClasses(NamedTuple):
     """The texts."""
@@ -53,11 +78,11 @@ class TwoClasses(NamedTuple):
             raise GlpError(f"{len(both)} texts are in both classes, for example {min(both)[:60]!r}. Take them out of one.")
 
 
-def params(positive: str, negative: str, *, prefix: str = "") -> tuple[url.Param, url.Param]:
-    """Return the parameters of two boxes with these texts to begin with; their keys begin with `prefix`."""
+def params(prefix: str = "") -> tuple[url.Param, url.Param]:
+    """Return the parameters of two boxes, which begin with texts on cooking and on other things; their keys begin with `prefix`."""
     return (
-        url.text(f"{prefix}positive", "Positive texts", positive, FITS_URL),
-        url.text(f"{prefix}negative", "Negative texts", negative, FITS_URL),
+        url.text(f"{prefix}positive", "Positive texts", EXAMPLE_POSITIVE, FITS_URL),
+        url.text(f"{prefix}negative", "Negative texts", EXAMPLE_NEGATIVE, FITS_URL),
     )
 
 
@@ -74,8 +99,18 @@ def draw(boxes: Sequence[url.Param], *, key: str, height: int = 190, side_by_sid
         with place:
             label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one per line"
             written.append(texts_of(long_text.text_area(param, label, key=f"{key}_{title}", height=height)))
+    if uploaded == NO_FILE:
+        st.button("Swap the boxes", icon=":material/swap_vert:", key=f"{key}_swap", on_click=_swap, args=(boxes, key))
     positive, negative = written
     return TwoClasses(positive, negative) if uploaded == NO_FILE else uploaded
+
+
+def _swap(boxes: Sequence[url.Param], key: str) -> None:
+    """Make the positive texts the negative ones (in a callback)."""
+    keys = [f"{key}_positive", f"{key}_negative"]
+    words = [long_text.text_of(param, key=box) for param, box in zip(boxes, keys, strict=True)]
+    for param, box, text in zip(boxes, keys, reversed(words), strict=True):
+        long_text.set_text(param, text, key=box)
 
 
 NO_FILE = TwoClasses([], [])

@@ -11,13 +11,14 @@ from glp_core.cli.console import add_workspace_arguments, open_workspace, report
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.write_directions import write_direction
-from glp_core.steering.direction_facts import OF_NEURON
+from glp_core.steering.direction_facts import METHODS, OF_NEURON
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.evidence import Made, measured_on
-from glp_core.steering.origins.fitting import METHODS, Classes
+from glp_core.steering.origins.fitting import Classes
 from glp_core.steering.origins.from_texts import direction_of_texts, read_classes
 from glp_core.steering.origins.labelled_texts import LabelledTexts, read_labelled_texts
-from glp_core.steering.origins.personas import ANSWER_TOKENS, QUESTIONS, direction_of_instructions
+from glp_core.steering.origins.personas import direction_of_instructions
+from glp_core.steering.origins.questions import ANSWER_TOKENS, QUESTIONS
 from glp_core.steering.origins.shelf import NAME
 from glp_core.workspace import Workspace
 

@@ -3,6 +3,7 @@
 Knows activations and labels; `from_texts.py` and `personas.py` bring them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from glp_core.files import Json
 from glp_core.llm.site import Site
 from glp_core.stats import Interval, auc_interval, roc
+from glp_core.steering.direction_facts import Method
 from glp_core.steering.directions import Direction
-from glp_core.steering.origins.fitting import FOLDS, Classes, Ints, Method, fit, fit_probe
+from glp_core.steering.origins.fitting import FOLDS, Classes, Ints, fit, fit_probe
 
 Floats = NDArray[np.float64]
 CHANCE = 0.5
@@ -32,6 +34,8 @@ class Evidence(NamedTuple):
     """(n,), each row's projection in median norms."""
     labels: Ints
     """(n,), 1 positive and 0 negative."""
+    numbers: Ints
+    """(n,), which text of its class each row is, counted from 0."""
     auroc: Interval
 
     @property
@@ -45,6 +49,8 @@ class Made(NamedTuple):
 
     direction: Direction
     evidence: Evidence
+    texts: tuple[Sequence[str], Sequence[str]] = ((), ())
+    """The positive and the negative ones, where there are any."""
 
 
 class Origin(NamedTuple):
@@ -116,4 +122,4 @@ def _measured(direction: Direction, classes: Classes, scores: Floats, folds: Int
         probe_auroc=roc(concepts, labels).area,
         about={**direction.about, "auroc_ci": auroc.ci},
     )
-    return Made(direction, Evidence(scores, labels, auroc))
+    return Made(direction, Evidence(scores, labels, classes.numbers, auroc))

@@ -4,7 +4,7 @@ Knows activations and labels; knows nothing of texts or of what the classes mean
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +13,9 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.stats import roc
+from glp_core.steering.direction_facts import Method
 from glp_core.steering.directions import Direction
 
-Method = Literal["diffmean", "pca", "probe"]
-METHODS: dict[Method, str] = {
-    "diffmean": "DiffMean",
-    "pca": "First principal component of paired differences",
-    "probe": "Logistic probe",
-}
-"""What fits a vector to two classes, in words."""
 FOLDS = 4
 """Parts of the rows; each is measured along a direction that was made from the others."""
 Ints = NDArray[np.int64]

@@ -8,8 +8,9 @@ from glp_core.data.text_activations import POOLED, Pooling, TextReading
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
+from glp_core.steering.direction_facts import METHODS, Method
 from glp_core.steering.origins.evidence import Made, Origin, made_from
-from glp_core.steering.origins.fitting import FOLDS, METHODS, Classes, Method
+from glp_core.steering.origins.fitting import FOLDS, Classes
 
 EXAMPLES, LONGEST_EXAMPLE = 3, 160
 """Texts of each class that a direction keeps, and characters of one."""
@@ -60,7 +61,8 @@ def direction_of_texts(
     classes = read_classes(site, positive, negative, pooling=pooling, progress=progress)
     how = f"{METHODS[method]} of {POOLED[pooling]} of {len(classes.labels)} texts"
     about = {"source": "texts", "pooling": pooling, "classes": about_classes((positive, negative), labels)}
-    return made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)
+    made = made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)
+    return made._replace(texts=(positive, negative))
 
 
 def about_classes(texts: tuple[Sequence[str], Sequence[str]], labels: tuple[str, str]) -> list[dict[str, object]]:

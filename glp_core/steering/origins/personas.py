@@ -15,69 +15,19 @@ from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
+from glp_core.steering.direction_facts import METHODS, Method
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row
 from glp_core.steering.origins.evidence import Made, Origin, made_from
-from glp_core.steering.origins.fitting import FOLDS, METHODS, Classes, Ints, Method, direction_from
+from glp_core.steering.origins.fitting import FOLDS, Classes, Ints, direction_from
 from glp_core.steering.origins.from_texts import about_classes
+from glp_core.steering.origins.questions import ANSWER_TOKENS, QUESTIONS
 from glp_core.steering.origins.recipes import Persona
 from glp_core.steering.trials.writing import write_texts
 
-ANSWER_TOKENS = 24
 TEST_EVERY = 3
 """Every third question is kept for measuring."""
-
-QUESTIONS = (
-    "What should I cook for dinner tonight?",
-    "How was your day?",
-    "What do you think about the weather?",
-    "Can you tell me about your home town?",
-    "What is the best way to learn a language?",
-    "How do I get to the train station?",
-    "What do you do on a Sunday morning?",
-    "Why is the sky blue?",
-    "Can you recommend a good book?",
-    "What is your opinion of modern music?",
-    "How should I prepare for an exam?",
-    "What makes a good friend?",
-    "Where should I go on holiday?",
-    "How can I save some money?",
-    "What do you think of my new haircut?",
-    "Should I buy a car or a bicycle?",
-    "What happened in the news today?",
-    "How do I plant a tree?",
-    "Can you help me with my garden?",
-    "What is it like to work in a big company?",
-    "How do I make a good cup of coffee?",
-    "What do you think the future will bring?",
-    "Is it a good idea to get a dog?",
-    "How do I write a letter to my landlord?",
-    "What is the capital of France like?",
-    "How can I sleep better at night?",
-    "What would you say to a new neighbour?",
-    "How do I fix a leaking tap?",
-    "What is your favourite season, and why?",
-    "How do I ask my boss for a raise?",
-    "What should I wear to a wedding?",
-    "Can you describe a walk in the forest?",
-    "How do computers work?",
-    "What is the point of school?",
-    "How do I get fit again?",
-    "What do you think about big cities?",
-    "Can you tell me a short story about a cat?",
-    "Why do people travel?",
-    "How should I spend my birthday?",
-    "What is the secret of a happy life?",
-    "How do I bake bread?",
-    "Should I move to another country?",
-    "What can I do when I am bored?",
-    "How do birds find their way?",
-    "What do you think of football?",
-    "How do I make new friends?",
-    "What is the sea like in winter?",
-    "Can you explain how a bank works?",
-)
 
 
 class Answers(NamedTuple):
@@ -158,7 +108,7 @@ def direction_of_instructions(
     sides = made.texts[: len(questions)], made.texts[len(questions) :]
     about = {"source": "instructions", "pooling": "mean", "classes": about_classes(sides, (system, opposite))}
     classes = Classes.of(made.prompted, made.bare, made.labels)
-    return made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)
+    return made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)._replace(texts=sides)
 
 
 def make_persona(

@@ -9,9 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import METHODS
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.evidence import Origin, made_from, measured_on
-from glp_core.steering.origins.fitting import FOLDS, METHODS, Classes, fit
+from glp_core.steering.origins.fitting import FOLDS, Classes, fit
 
 D = 12
 ORIGIN = Origin("x", "", "drawn", {"source": "texts"})
