@@ -10,7 +10,7 @@ from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.steering.direction_facts import METHODS, Method
 
-POOLINGS: dict[str, Pooling] = {"last token": "last", "mean": "mean"}
+POOLINGS: dict[str, Pooling] = {"last token": "last", "mean over tokens": "mean"}
 FROM = url.choice("lab_from", "Made from", next(iter(SOURCES)), list(SOURCES))
 METHOD = url.choice("lab_method", "Method", METHODS["diffmean"], list(METHODS.values()))
 POOLING = url.choice("lab_pooling", "Activation of a text", next(iter(POOLINGS)), list(POOLINGS))
@@ -40,16 +40,14 @@ def builder() -> None:
         frame.heading(f"1. {source.capitalize()}")
         with frame.boxed_errors():
             asked = SOURCES[source](fit)
-    pressed = button.button(
-        "Make the direction", type="primary", icon=":material/explore:", key="lab_make", disabled=asked is None
-    )
+    pressed = button.button("Make it", type="primary", icon=":material/explore:", key="lab_make", disabled=asked is None)
     with right:
         frame.heading("3. Evidence")
         result = None
         with frame.boxed_errors():
             result = _made(asked, pressed)
         if result is None:
-            st.caption("Press **Make the direction**: it is measured on texts that it was not made from.")
+            st.caption("Press **Make it**: it is measured on texts that it was not made from.")
         else:
             evidence.draw(result)
             kept.keep(result.direction)
@@ -65,7 +63,7 @@ def _fit(source: str) -> Fit:
     if source == "instructions":
         st.caption("Activations are averaged over each answer's tokens.")
     else:
-        chosen = st.segmented_control(POOLING.label, list(POOLINGS), default=POOLING.default, required=True, **POOLING.bound)
+        chosen = st.radio(POOLING.label, list(POOLINGS), **POOLING.bound)
         pooling = POOLINGS[POOLING.check(chosen)]
     return Fit(method, pooling)
 
