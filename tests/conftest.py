@@ -4,11 +4,30 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:  # the workers share the cores; torch reads this when it is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
 from glp_core.workspace import DEMO, Workspace  # noqa: E402
 from tests.support import tiny  # noqa: E402
+
+SLOWEST = ("browser", "tests/building/test_whole_build.py", "tests/neurons/test_maps.py", "tests/training/test_ranks.py")
+"""Groups of tests that take longest: they begin first, so that no worker is left alone with one at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep tests of one file together on a worker, and those of the browser, which share a server; the slowest groups first."""
+    if WORKER:
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+        items.sort(key=lambda item: SLOWEST.index(_group(item)) if _group(item) in SLOWEST else len(SLOWEST))
+
+
+def _group(item):
+    return "browser" if item.get_closest_marker("browser") else item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def shrink():
     from glp_core.data import collecting
     from glp_core.evaluation import zones
     from glp_core.neurons import maps, planes, umap
-    from glp_core.steering import recipes
+    from glp_core.steering.origins import recipes
 
     collecting.DOCUMENTS_PER_SHARD = 32
     recipes.RECIPES = tuple(replace(one, n_train=24, n_test=16) for one in recipes.RECIPES)
