@@ -61,6 +61,7 @@ page = st.navigation(
     position="top",
 )
 workspaces.choose(page.url_path)
+resources.on_page(page.url_path)
 resources.warm_up()
 frame.style(board.BOARD_STYLE, sidebar.STYLE)
 sidebar.draw(page.url_path)

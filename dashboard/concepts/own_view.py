@@ -17,7 +17,7 @@ from dashboard.widgets.texts import two_classes
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
-    from dashboard.service.jobs import Cancelled
+    from glp_core.jobs.job import Cancelled
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.search import ConceptNeurons, FoundNeuron
     from glp_core.progress import Progress

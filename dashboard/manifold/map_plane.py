@@ -11,7 +11,7 @@ from dashboard.manifold import measure
 from dashboard.manifold.measure import KINDS, OWN, MapPlane
 from dashboard.service import resources
 from dashboard.service.follow import Report
-from dashboard.service.jobs import Cancelled
+from glp_core.jobs.job import Cancelled
 
 if TYPE_CHECKING:
     from torch import Tensor

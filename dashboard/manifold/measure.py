@@ -13,10 +13,10 @@ import numpy as np
 
 from dashboard.service import resources, workspace_facts
 from dashboard.service.follow import Report
-from dashboard.service.jobs import Cancelled
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_json
+from glp_core.jobs.job import Cancelled
 from glp_core.prior.reference import Reference
 from glp_core.steering import strength_grid
 from glp_core.steering.strength_grid import Cell, Spread

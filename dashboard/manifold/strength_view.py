@@ -11,12 +11,12 @@ from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import PARAMS, Sweep
 from dashboard.service import missing, resources, results, workspace_facts
 from dashboard.service.follow import follow, waiting_words
-from dashboard.service.jobs import Job
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
 from dashboard.widgets.texts import long_text
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.jobs.job import Job
 from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
 
 RUN, ERROR = "manifold_run_of", "manifold_run_error"

@@ -15,8 +15,8 @@ from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
 
 if TYPE_CHECKING:
-    from dashboard.service.jobs import Cancelled
     from glp_core.files import Json
+    from glp_core.jobs.job import Cancelled
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.regions import Region
     from glp_core.progress import Progress

@@ -10,9 +10,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.service import resources, results
-from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
+from glp_core.jobs.job import Cancelled, Job, Work
 
 Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
@@ -80,7 +80,11 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     reports: list[tuple[int, int, str]] = []
 
     def events(cancelled: Cancelled) -> Generator[Result]:
-        yield work(cancelled, lambda *progress: reports.append(progress))
+        def report(*progress: int | str) -> None:
+            reports.append(progress)  # type: ignore[arg-type]
+            cancelled()  # a moment for those who write
+
+        yield work(cancelled, report)
 
     job = _submit(events, title)
     slot = st.empty()

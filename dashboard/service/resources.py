@@ -20,10 +20,11 @@ from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.service import layers, neuron_directions, priors, workspace_facts
-from dashboard.service.jobs import Cancelled, Job, JobRunner, Work
 from dashboard.service.model_store import ModelStore
 from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
+from glp_core.jobs.job import Cancelled, Job, Work
+from glp_core.jobs.runner import JobRunner
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
+    from glp_core.steering.shared_batch import SharedBatch
     from glp_core.workspace import Workspace
 
 
 Loaded = TypeVar("Loaded")
 
+WHEREABOUTS = "whereabouts"
+"""Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
 """Priors that a workspace keeps loaded: versions of its own, those of its runs, and layers of one that serves several."""
 
@@ -97,19 +101,38 @@ def direction(name: str) -> Direction:
     return _direction(workspace_facts.folder(), name)
 
 
-def submit(work: Work, *, title: str) -> Job:
+class _Whereabouts:
+    """The page that a session is on."""
+
+    page = ""
+
+
+def on_page(name: str) -> None:
+    """Say that the session's browser shows this page now."""
+    st.session_state.setdefault(WHEREABOUTS, _Whereabouts()).page = name
+
+
+def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False) -> Job:
     """Queue a job for this session, which runs on the session's workspace; it is given up when the session's tab is closed.
 
+    Args:
+        rows: of the shared decode batch that it writes; 0: it runs by itself.
+        stays: go on when the person goes to another page; else the job is given up then.
     Raises:
-        GlpError: the queue is full, or this session has a job waiting.
+        GlpError: the queue is full, or the session has a job waiting.
     """
     session, folder = session_id(), workspace_facts.folder()
+    where = st.session_state.setdefault(WHEREABOUTS, _Whereabouts())
+    page = where.page
 
     def there(cancelled: Cancelled) -> Generator[Any]:
         with workspace_facts.in_job(folder), models().holding(folder):
             yield from work(cancelled)
 
-    return runner().submit(session, there, title=title, alive=lambda: connected(session))
+    def alive() -> bool:
+        return connected(session) and (stays or where.page == page)
+
+    return runner().submit(session, there, title=title, alive=alive, rows=rows)
 
 
 def session_id() -> str:
@@ -121,6 +144,13 @@ def session_id() -> str:
 def connected(session: str) -> bool:
     """Say whether a session's browser tab is there."""
     return exists() and get_instance().is_active_session(session)
+
+
+def batch() -> SharedBatch:
+    """Return the decode batch that the workspace's visitors share; for jobs only."""
+    from glp_core.steering.shared_batch import SharedBatch
+
+    return keep("batch", "shared", SharedBatch)
 
 
 def warm_up() -> Job:

@@ -228,6 +228,8 @@ def _more(params: Params) -> None:
     if len(names) > 1:
         words = "The GLP that projects. Distances are always measured by the workspace's own."
         st.selectbox("Prior", names, help=words, **params["prior"].bound)
+    words = "Off: a run stops when you go to another page of the dashboard. On: it goes on, and is there when you come back."
+    st.toggle(params["stay"].label, params["stay"].default, help=words, **params["stay"].bound)
     st.segmented_control(
         "Colour tokens by", request.COLOURINGS, default=params["colour"].default, required=True, **params["colour"].bound
     )

@@ -33,7 +33,7 @@ TUNED, OWN_NUMBERS = "tuned", "own numbers"
 WALK_NUMBERS = ("steering_walk_noise", "steering_pushes", "steering_hold")
 COLOURINGS = ("distance", "surprise", "none")
 NO_DIRECTIONS = "no directions"
-WITHOUT_EFFECT = ("colour", "live")
+WITHOUT_EFFECT = ("colour", "live", "stay")
 """Parameters that change how a run is shown, not what it writes."""
 
 
@@ -62,6 +62,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "extra": url.choice("steering_extra", "Fourth column", EXTRAS[0], EXTRAS),
         "colour": url.choice("steering_colour", "Colour by", COLOURINGS[0], COLOURINGS),
         "live": url.switch("steering_live", "Live", False),
+        "stay": url.switch("steering_stay", "Go on when I leave the page", False),
         "prior": priors.param(),
         **layers.params("steering"),
     }

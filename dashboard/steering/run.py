@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, cast
 import streamlit as st
 
 from dashboard.service import layers, priors, resources, workspace_facts
-from dashboard.service.jobs import Cancelled, Job, Work
 from dashboard.service.results import small_results
 from dashboard.steering.comparison import CleanReading, Comparison, RunFacts, collect
 from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
@@ -110,13 +110,18 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
     """
     st.session_state.pop(ERROR, None)
     st.session_state[TRIED] = _decisive(params)
+    values = widget_values(params)
     try:
-        request = checked(widget_values(params), params, directions)
+        request = checked(values, params, directions)
         stop()
         finished = None if anew else _finished(request)
-        st.session_state[RUN] = finished or SteeringRun(request, resources.submit(work(request), title="steering"))
+        st.session_state[RUN] = finished or SteeringRun(request, _submit(request, stays=values["stay"] is True))
     except GlpError as error:
         st.session_state[ERROR] = str(error)
+
+
+def _submit(request: Request, *, stays: bool) -> Job:
+    return resources.submit(work(request), title="steering", rows=len(request.arms), stays=stays)
 
 
 def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:
@@ -143,7 +148,7 @@ def work(request: Request) -> Work:
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
         arms = _arms(request, direction.vector)
-        steps = generate(site, ids, arms, sampling, meter=meter, cancelled=cancelled)
+        steps = generate(site, ids, arms, sampling, meter=meter, cancelled=cancelled, batch=resources.batch())
         with closing(steps):
             for step in steps:
                 written[step.arm].append(step.token)

@@ -127,7 +127,7 @@ class SteeringEdit:
         free = free & ~massive
         pushed = clean + self.pushes * self.vectors
         broken = ~torch.isfinite(pushed).all(-1)
-        pushed = torch.where(broken[:, None], 0.0, pushed)  # its neighbours go on
+        clean, pushed = (torch.where(broken[:, None], 0.0, acts) for acts in (clean, pushed))  # its neighbours go on
         final = self._project(pushed, clean)
         kept_push = self._kept_push(clean, pushed, final, free)
         return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept_push, broken)
@@ -172,7 +172,7 @@ class Edited(NamedTuple):
     kept_push: Tensor
     """(rows,), share of the push that the projection left, or nan."""
     broken: Tensor
-    """(rows,), whether the push led out of the finite numbers."""
+    """(rows,), whether the pushed activation has other values than finite numbers."""
 
 
 class OneEdit:

@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.neurons import shared
 from dashboard.service import follow, neurons, resources, results, workspace_facts
-from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
+from glp_core.jobs.runner import JobRunner
 from glp_core.neurons.search import ConceptNeurons, FoundNeuron
 from glp_core.stats import Interval
 from tests.support import neuron_fakes, pages

@@ -12,10 +12,10 @@ import pytest
 
 from dashboard.scaling import law, view
 from dashboard.service import resources, workspace_facts
-from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import read_runs
 from glp_core.evaluation.scaling_law import fit_law
+from glp_core.jobs.runner import JobRunner
 from tests.support import pages
 from tests.support.run_fakes import write_extended_run, write_run, write_workspace
 

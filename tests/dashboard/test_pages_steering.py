@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from dashboard.service import follow, resources, workspace_facts
-from dashboard.service.jobs import JobRunner
 from dashboard.steering import controls, examples, export, request
 from dashboard.steering.comparison import CleanReading, Column, Comparison
 from dashboard.steering.request import Request
 from dashboard.widgets import neuron_links
 from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
+from glp_core.jobs.runner import JobRunner
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
@@ -297,7 +297,7 @@ def test_a_bug_is_not_swallowed(llm, monkeypatch):
 
 
 def test_a_full_queue_is_told(llm, monkeypatch):
-    def full(_work, *, title):
+    def full(_work, **_how):
         raise GlpError("12 requests are waiting, and no more are taken. Try again in a minute.")
 
     monkeypatch.setattr(resources, "submit", full)

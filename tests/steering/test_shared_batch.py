@@ -78,6 +78,23 @@ def test_requests_that_come_and_go_write_what_each_writes_alone(kind, requests):
     assert batch.rows == 0 and not batch._writers
 
 
+def test_visitors_of_the_demo_write_together_what_each_writes_alone(demo, demo_llm, demo_glp):
+    vector = demo.direction("positive-sentiment").vector
+    walk = make_projector("walk", glp=demo_glp, walk=demo.walk())
+    arms = [Arm("plain"), Arm("raw", vector, 0.5), Arm("walk", vector, 0.5, walk)]
+
+    def tokens(prompt, batch=None):
+        for step in generate(demo.site(demo_llm), demo_llm.encode(prompt), arms, Sampling(5), batch=batch):
+            yield step.token
+
+    prompts, batch = demo.prefixes()[:3], SharedBatch()
+    alone = [list(tokens(prompt)) for prompt in prompts]
+    runs = [tokens(prompt, batch) for prompt in prompts]
+    first = [next(runs[0]) for _ in range(4)]  # the others come later
+    together = [list(filter(None, column)) for column in zip(*zip_longest(*runs), strict=True)]
+    assert [first + together[0], *together[1:]] == alone
+
+
 def test_a_step_of_all_is_one_forward(tiny_llm, requests):
     rows = []
     handle = layers_of(tiny_llm.model)[0].register_forward_hook(lambda _m, args, _o: rows.append(tuple(args[0].shape[:2])))

@@ -3,40 +3,13 @@
 import threading
 import time
 from contextlib import contextmanager
-from types import SimpleNamespace
+from contextvars import ContextVar
 
 import pytest
 
-from dashboard.service import follow, resources
-from dashboard.service.jobs import JobRunner
 from glp_core.errors import GlpError
-
-
-class Gate:
-    """A job's work that yields numbers until it is opened or cancelled."""
-
-    def __init__(self, log=None, name=""):
-        self.open, self.started, self.log, self.name = threading.Event(), threading.Event(), log, name
-
-    def __call__(self, cancelled):
-        self.started.set()
-        if self.log is not None:
-            self.log.append(self.name)
-        for i in range(10_000):
-            yield i
-            if cancelled() or self.open.wait(0.005):
-                return
-
-
-def finished(job, seconds=5.0):
-    assert job.wait(seconds), f"{job.title} is still {job.state}"
-    return job.state
-
-
-def opened(log=None, name=""):
-    gate = Gate(log, name)
-    gate.open.set()
-    return gate
+from glp_core.jobs.runner import JobRunner
+from tests.support.jobs import Gate, finished, opened
 
 
 def test_a_job_yields_its_results_in_order_from_one_worker_thread():
@@ -197,17 +170,124 @@ def test_errors_come_through_and_the_worker_goes_on():
     assert finished(runner.submit("c", opened())) == "done"
 
 
-def test_the_sidebar_counts_every_job_while_a_page_follows_one(monkeypatch):
-    runner, first_gate, second_gate, shown = JobRunner(), Gate(), Gate(), []
-    monkeypatch.setattr(resources, "runner", lambda: runner)
-    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=False))
-    monkeypatch.setattr(follow.st, "session_state", {})
-    follow.keep_queue_place(SimpleNamespace(html=shown.append))
-    first = runner.submit("a", first_gate, grace=None)
-    first_gate.started.wait(5)
-    second = runner.submit("b", second_gate, grace=None)
-    follow.follow(first, first_gate.open.set)
-    second_gate.open.set()
-    finished(second)
-    follow.keep_queue_place(SimpleNamespace(html=shown.append))
-    assert "free" in shown[0] and "1 running, 1 waiting" in shown[1] and "free" in shown[-1]
+def counting(log, name, n):
+    def work(_cancelled):
+        for _ in range(n):
+            log.append(name)
+            yield name
+
+    return work
+
+
+def test_jobs_that_write_are_taken_in_turn_whatever_their_length():
+    runner, log, hold = JobRunner(max_waiting=9), [], Gate()
+    runner.submit("", hold, grace=None)
+    assert hold.started.wait(5)
+    jobs = [runner.submit(name, counting(log, name, n), grace=None, rows=3) for name, n in (("long", 40), ("short", 3))]
+    hold.open.set()
+    assert [finished(job) for job in jobs] == ["done"] * 2
+    assert log[:6] == ["long", "short"] * 3 and len(log) == 43
+
+
+def test_as_many_rows_are_written_as_there_is_room_for_and_nobody_overtakes():
+    runner, first, second = JobRunner(most_rows=9), Gate(), Gate()
+    running = [runner.submit(name, gate, grace=None, rows=3) for name, gate in (("a", first), ("b", second))]
+    assert first.started.wait(5) and second.started.wait(5)
+    many = runner.submit("c", opened(), grace=None, rows=6)
+    few = runner.submit("d", opened(), grace=None, rows=1)
+    long = runner.submit("e", opened(), grace=None)
+    assert finished(long) == "done", "long work has a place of its own"
+    assert [runner.position(job) for job in (*running, many, few)] == [0, 0, 1, 2]
+    assert runner.load() == (2, 2)
+    first.open.set()
+    assert finished(many) == finished(few) == "done"
+    assert running[1].state == "running"
+    second.open.set()
+
+
+def test_a_job_that_wants_more_rows_than_there_ever_are_runs_alone():
+    assert finished(JobRunner(most_rows=8).submit("a", opened(), rows=100)) == "done"
+
+
+def test_texts_flow_beside_long_work_that_asks_whether_it_is_cancelled():
+    runner, began, ready = JobRunner(), threading.Event(), threading.Event()
+
+    def long(cancelled):
+        began.set()
+        while not ready.is_set() and not cancelled():
+            time.sleep(0.01)
+        yield "long"
+
+    def writing(_cancelled):
+        for i in range(50):
+            time.sleep(0.002)
+            yield i
+        ready.set()
+
+    slow = runner.submit("a", long, grace=None)
+    assert began.wait(5)
+    quick = runner.submit("b", writing, grace=None, rows=3)
+    assert finished(quick) == finished(slow) == "done"
+    assert quick.result() == list(range(50)) and slow.result() == ["long"]
+
+
+def test_long_work_gets_half_of_the_time_beside_texts():
+    runner, stop, spent = JobRunner(), threading.Event(), {"long": 0.0, "text": 0.0}
+
+    def spending(name):
+        def work(cancelled):
+            while not cancelled() and not stop.is_set():
+                start = time.monotonic()
+                time.sleep(0.005)
+                spent[name] += time.monotonic() - start
+                yield name
+
+        return work
+
+    jobs = [runner.submit("a", spending("long"), grace=None), runner.submit("b", spending("text"), grace=None, rows=1)]
+    time.sleep(1.0)
+    stop.set()
+    assert [finished(job) for job in jobs] == ["done"] * 2
+    assert 0.35 < spent["long"] / (spent["long"] + spent["text"]) < 0.65
+
+
+def test_jobs_that_are_taken_in_turn_do_not_see_one_another_s_context():
+    where, seen = ContextVar("where", default="outside"), {}
+
+    def work(name):
+        def steps(_cancelled):
+            token = where.set(name)
+            for _ in range(4):
+                yield name
+                seen.setdefault(name, set()).add(where.get())
+            where.reset(token)
+
+        return steps
+
+    runner = JobRunner()
+    jobs = [runner.submit(name, work(name), grace=None, rows=rows) for name, rows in (("a", 1), ("b", 1), ("c", 0))]
+    assert [finished(job) for job in jobs] == ["done"] * 3
+    assert seen == {name: {name} for name in "abc"}
+    last = runner.submit("d", lambda _cancelled: iter([where.get()]))
+    assert finished(last) == "done" and last.result() == ["outside"]
+
+
+def test_nobody_begins_while_the_server_loads_models():
+    runner, loading = JobRunner(), Gate()
+    runner.submit("", loading, grace=None)
+    assert loading.started.wait(5)
+    jobs = [runner.submit("a", opened(), grace=None, rows=3), runner.submit("b", opened(), grace=None)]
+    time.sleep(0.05)
+    assert [job.state for job in jobs] == ["waiting"] * 2 and [runner.position(job) for job in jobs] == [1, 1]
+    loading.open.set()
+    assert [finished(job) for job in jobs] == ["done"] * 2
+
+
+def test_whoever_asked_hears_of_every_event_and_of_the_end():
+    runner, heard = JobRunner(), []
+    box = []
+    job = runner.submit("a", counting([], "x", 3), news=lambda: heard.append((len(box[0].events), box[0].live)))
+    box.append(job)
+    assert finished(job) == "done"
+    time.sleep(0.05)
+    assert heard[-1] == (3, False)

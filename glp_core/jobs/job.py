@@ -1,0 +1,116 @@
+"""One request: where it stands, what it has yielded, and the way to stop it. Plain Python."""
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Literal
+
+from glp_core.errors import GlpError
+
+State = Literal["waiting", "running", "done", "stopped", "failed"]
+Cancelled = Callable[[], bool]
+Work = Callable[[Cancelled], Generator[Any]]
+"""Takes `cancelled`, yields results as they come; ends early when cancelled() turns true."""
+
+OVER = object()
+"""What a generator has left when it is over."""
+
+logger = logging.getLogger(__name__)
+
+
+class Job:
+    """One request.
+
+    Args:
+        session: who asks.
+        grace: seconds without a look after which it is given up, unless `alive` says that somebody is there; None: never.
+        rows: how many rows of a shared decode batch it writes; 0: it runs by itself.
+        news: called in the worker thread whenever it has yielded something or has ended.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        work: Work,
+        *,
+        title: str,
+        grace: float | None,
+        alive: Callable[[], bool],
+        rows: int = 0,
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.session, self.work, self.title, self.rows = session, work, title, rows
+        self.state: State = "waiting"
+        self.events: list[Any] = []
+        self.error: Exception | None = None
+        self.seconds = 0.0
+        """How long it ran."""
+        self._grace, self._alive, self._news = grace, alive, news
+        self._seen = time.monotonic()
+        self._began = 0.0
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._context = contextvars.Context()
+        self._steps: Generator[Any] | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs."""
+        return not self._ended.is_set()
+
+    def beat(self) -> None:
+        """Say that somebody still looks at it."""
+        self._seen = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask it to end; a running one does so at its next step, its results so far stay."""
+        self._stop.set()
+
+    def cancelled(self) -> bool:
+        """Say whether it should end: stopped, or nobody looks any more."""
+        if self._grace is not None and time.monotonic() - self._seen > self._grace and not self._alive():
+            self._stop.set()
+        return self._stop.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most so long; count as a look. Return whether it has ended."""
+        self.beat()
+        return self._ended.wait(seconds)
+
+    def result(self) -> list[Any]:
+        """Return what it yielded; raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.events
+
+    def begin(self, context: contextvars.Context) -> None:
+        """Count as running, in a copy of these context variables, so that jobs that are taken in turn do not see one another's."""
+        self.state, self._began, self._context = "running", time.monotonic(), context.copy()
+
+    def advance(self, cancelled: Cancelled) -> State | None:
+        """Do its next step; return how it has ended, None while it goes on. For the worker thread, which calls `end` then."""
+        try:
+            if self._steps is None:
+                self._steps = self._context.run(self.work, cancelled)
+            event = self._context.run(next, self._steps, OVER)
+            if event is not OVER:
+                self.events.append(event)
+                if not self.cancelled():
+                    self._news()
+                    return None
+                self._context.run(self._steps.close)
+            return "stopped" if self.cancelled() else "done"
+        except Exception as error:  # handed to the page, which shows a GlpError and raises anything else again
+            self.error = error
+            if not isinstance(error, GlpError):
+                logger.exception("job %r failed", self.title)
+            return "failed"
+
+    def end(self, state: State) -> None:
+        """Say that it has ended."""
+        self.state = state
+        self.seconds = time.monotonic() - self._began if self._began else 0.0
+        self._ended.set()
+        self._news()

@@ -1,0 +1,40 @@
+"""Following a job: what the sidebar says of the queue meanwhile, and whether a run goes on when its person goes to another page."""
+
+import time
+from types import SimpleNamespace
+
+from dashboard.service import follow, resources
+from glp_core.jobs.runner import JobRunner
+from tests.support.jobs import Gate, finished
+
+
+def test_the_sidebar_counts_every_job_while_a_page_follows_one(monkeypatch):
+    runner, first_gate, second_gate, shown = JobRunner(), Gate(), Gate(), []
+    monkeypatch.setattr(resources, "runner", lambda: runner)
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=False))
+    monkeypatch.setattr(follow.st, "session_state", {})
+    follow.keep_queue_place(SimpleNamespace(html=shown.append))
+    first = runner.submit("a", first_gate, grace=None)
+    first_gate.started.wait(5)
+    second = runner.submit("b", second_gate, grace=None)
+    follow.follow(first, first_gate.open.set)
+    second_gate.open.set()
+    finished(second)
+    follow.keep_queue_place(SimpleNamespace(html=shown.append))
+    assert "free" in shown[0] and "1 running, 1 waiting" in shown[1] and "free" in shown[-1]
+
+
+def test_a_run_goes_on_when_its_person_goes_to_another_page_only_where_that_was_chosen(monkeypatch, workspace):
+    runner, names = JobRunner(), iter(["stays", "goes"])
+    monkeypatch.setattr(resources, "runner", lambda: runner)
+    monkeypatch.setattr(resources, "connected", lambda _session: True)
+    monkeypatch.setattr(resources, "session_id", lambda: next(names))
+    monkeypatch.setattr(resources.st, "session_state", {})
+    resources.on_page("steering")
+    jobs = [resources.submit(Gate(), title="steering", rows=3, stays=stays) for stays in (True, False)]
+    time.sleep(1.2)  # nobody has looked for longer than a job is kept without anybody there
+    assert [job.state for job in jobs] == ["running"] * 2
+    resources.on_page("neurons")
+    time.sleep(0.2)  # without a look: it would count as one
+    assert [job.state for job in jobs] == ["running", "stopped"]
+    jobs[0].stop()
