@@ -16,7 +16,7 @@ from glp_core.steering.direction_facts import Method
 
 if TYPE_CHECKING:
     from dashboard.service.follow import Report
-    from dashboard.service.jobs import Cancelled
+    from glp_core.jobs.job import Cancelled
     from glp_core.progress import Progress
     from glp_core.steering.directions import Direction
     from glp_core.steering.origins.evidence import Evidence, Made
