@@ -1,1 +1,1 @@
-"""What all pages share behind the drawing: models, the job queue, results, facts of the workspace."""
+"""What all pages share behind the drawing: models, results, facts of the workspace."""

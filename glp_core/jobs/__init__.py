@@ -1,1 +1,1 @@
-"""The queue of a device: many people's requests, one thread that computes."""
+"""The queue of a device: who computes when."""
