@@ -10,7 +10,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
 import streamlit as st  # noqa: E402
 
 from dashboard import sidebar  # noqa: E402
-from dashboard.service import resources, workspaces  # noqa: E402
+from dashboard.service import resources, workspace_facts, workspaces  # noqa: E402
 from dashboard.steering import board  # noqa: E402
 from dashboard.widgets import frame  # noqa: E402
 
@@ -67,4 +67,11 @@ frame.style(board.BOARD_STYLE, sidebar.STYLE)
 sidebar.draw(page.url_path)
 if problem := workspaces.problem(page.url_path):
     frame.notice_box(problem)
-page.run()
+left_out = st.container()
+try:
+    with frame.boxed_errors():
+        page.run()
+finally:
+    if words := workspace_facts.damage():
+        with left_out:
+            frame.notice_box("\n".join(words))

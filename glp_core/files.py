@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import psutil
 
@@ -27,6 +28,15 @@ Json = dict[str, Any]
 LARGEST_JSON = 50_000_000
 LONGEST_HEADER = 4_000_000
 """Bytes; larger files of their kind are damaged or hostile."""
+MOST_TENSORS = 20_000
+"""In one file; the largest GLP has some hundred."""
+NUMBER_BYTES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
+}
+"""Bytes of a number in each format of safetensors that is read here."""
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
 """How pickles begin, zipped or plain."""
 
@@ -75,7 +85,7 @@ def copy_file(source: Path, target: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON."""
     with replacing(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -83,9 +93,11 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise GlpError(f"{path} is larger than {LARGEST_JSON:,} bytes, wanted a small JSON file.")
-        return json.loads(path.read_text(), parse_constant=_refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise GlpError(f"{path} does not exist.") from error
+    except OSError as error:
+        raise GlpError(f"{path} cannot be read: {error.strerror or error}.") from error
     except GlpError:
         raise
     except (ValueError, RecursionError) as error:
@@ -113,34 +125,50 @@ class TensorHeader(NamedTuple):
 
 
 def tensor_header(path: Path) -> TensorHeader:
-    """Return the header of a safetensors file after checking that it is one, whole, with a header of sane size; needs no torch."""
+    """Return the header of a safetensors file after checking that it is one, whole, and that its entries fit; needs no torch.
+
+    Raises:
+        GlpError: the file is missing, no safetensors file, cut off, or says something else of its tensors than it holds.
+    """
+    try:
+        with path.open("rb") as file:
+            return _header_of(path, file)
+    except OSError as error:
+        raise GlpError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _header_of(path: Path, file: BinaryIO) -> TensorHeader:
     size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
-        (length,) = struct.unpack("<Q", start)
-        if start[:2] in PICKLES:
-            raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
-        if length > min(LONGEST_HEADER, size):
-            raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
-        try:
-            tensors = json.loads(file.read(length))
-            metadata = tensors.pop("__metadata__", None) or {}
-            end = max((_end_of(entry) for entry in tensors.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
+    start = file.read(8)
+    if len(start) < 8:
+        raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
+    (length,) = struct.unpack("<Q", start)
+    if start[:2] in PICKLES:
+        raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
+    if length > min(LONGEST_HEADER, size):
+        raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
+    try:
+        tensors = json.loads(file.read(length), parse_constant=_refuse)
+        metadata = tensors.pop("__metadata__", None) or {}
+        if len(tensors) > MOST_TENSORS:
+            raise ValueError(f"{len(tensors):,} tensors, wanted at most {MOST_TENSORS:,}")
+        if not all(isinstance(word, str) for word in metadata.values()):
+            raise ValueError("metadata that is no text")
+        end = max((_end_of(entry) for entry in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise GlpError(f"{path.name} has a damaged header: {error}. Copy it again.") from error
     if 8 + length + end > size:
         raise GlpError(f"{path.name} is cut off: {size:,} bytes of {8 + length + end:,}. Copy it again.")
     return TensorHeader(tensors, metadata)
 
 
 def _end_of(entry: Json) -> int:
-    """Return where a tensor's bytes end, after checking that its header entry has the right form."""
-    numbers = [*entry["shape"], *entry["data_offsets"]]
-    if not all(type(n) is int and n >= 0 for n in numbers) or not isinstance(entry["dtype"], str):
-        raise ValueError(f"shape {entry['shape']}, offsets {entry['data_offsets']}")
-    _start, end = entry["data_offsets"]
+    """Return where a tensor's bytes end, after checking that its header entry is what its shape and number format make."""
+    shape, (start, end), kind = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)) or kind not in NUMBER_BYTES:
+        raise ValueError(f"shape {shape}, offsets {[start, end]}, numbers {kind!r}")
+    if math.prod(shape) * NUMBER_BYTES[kind] != end - start:
+        raise ValueError(f"{end - start:,} bytes for shape {shape} of {kind}")
     return int(end)
 
 

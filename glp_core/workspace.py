@@ -21,11 +21,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest, read_json, read_object, write_json, write_tensors
 from glp_core.llm.sources import LlmSource, cache_folder
 from glp_core.prior.facts import GlpFacts
+from glp_core.reports import read_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,13 +197,11 @@ class Workspace:
 
     def covariance(self) -> "Tensor":
         """Return the covariance (d, d) of the layer's activations, for Gaussian baselines: the prior's, or what `evaluate` kept."""
-        from safetensors.torch import load_file
-
         from glp_core.prior.checkpoint import read_statistics
 
         covariance = read_statistics(self.folder / "glp").get("covariance")
         if covariance is None and self._covariance_path.is_file():
-            covariance = load_file(self._covariance_path)["covariance"]
+            covariance = read_tensors(self._covariance_path, {"covariance": "float d d"}).tensors["covariance"]
         if covariance is None:
             raise GlpError(
                 f"The statistics in {self.folder / 'glp'} hold no covariance. `python -m glp_core evaluate` takes it from the store."
@@ -265,9 +265,9 @@ class Workspace:
         return directions
 
     def report(self, name: str) -> Json | None:
-        """Return what a command measured, or None when it has not been run."""
+        """Return what a command measured, or None when it has not been run; raise GlpError when the file is damaged."""
         path = self.report_path(name)
-        return read_json(path) if path.is_file() else None
+        return read_report(path) if path.is_file() else None
 
     def glp_digest(self, checkpoint: str = "final") -> str:
         """Return what tells the prior's weights from all others: the start of their file's sha256; empty without the file."""

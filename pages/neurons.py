@@ -42,6 +42,8 @@ def draw() -> None:
         missing.report("The meta-neuron index", workspace_facts.command("index"), "about an hour on two cores", stage="index")
         frame.notice_box(str(error))
         return
+    for words in index.problems:
+        workspace_facts.note_damage(f"A part of the index is left out: {words}")
     shared.remember_stars()
     _choice(view, index)
     files = []

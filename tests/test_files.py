@@ -72,17 +72,23 @@ def test_a_damaged_header_is_named_and_its_direction_left_out(tmp_path, header):
     write_header(path, header)
     with pytest.raises(GlpError, match="bad.safetensors has a damaged header"):
         tensor_header(path)
-    assert stored_directions(tmp_path) == []
+    left_out = []
+    assert stored_directions(tmp_path, left_out) == []
+    assert len(left_out) == 1 and "bad.safetensors has a damaged header" in left_out[0]
 
 
-def test_directions_are_sorted_by_title_and_garbled_ones_left_out(tmp_path):
-    facts = {"title": "b", "auroc": 0.9, "how": "drawn"}
+def test_directions_are_sorted_by_title_and_garbled_ones_are_left_out_and_named(tmp_path):
+    facts = {"title": "b", "layer": 1, "median_norm": 2.0, "auroc": 0.9, "how": "drawn", "n_train": 1, "n_test": 1}
+    facts |= {"probe_auroc": float("nan")}
     changes = {"b": {}, "a": {"title": "A", "auroc": float("nan")}, "huge": {"auroc": 10**400}, "text": {"title": 3}}
     for name, change in changes.items():
         metadata = {"direction": json.dumps(facts | change)}
         save_file({"vector": torch.ones(3)}, tmp_path / f"{name}.safetensors", metadata=metadata)
     save_file({"vector": torch.ones(3)}, tmp_path / "none.safetensors")
-    assert [one.title for one in stored_directions(tmp_path)] == ["A", "b"]
+    problems = []
+    found = stored_directions(tmp_path, problems)
+    assert [one.title for one in found] == ["A", "b"]
+    assert [name for name in ("huge", "none", "text") if any(name in words for words in problems)] == ["huge", "none", "text"]
     assert DirectionFacts.read(tmp_path / "b.safetensors") == DirectionFacts("b", "b", 0.9, "drawn")
 
 

@@ -148,8 +148,9 @@ RANKS = {
     "glp_core": (
         {"errors"},
         {"files", "jobs", "memory", "progress", "stats", "devices", "replay"},
+        {"checked"},
         {"llm", "prior"},
-        {"data"},
+        {"data", "reports"},
         {"steering", "training", "neuron_index"},
         {"workspace", "workspace_list"},
         {"neurons"},
@@ -245,7 +246,7 @@ class Block:
             raise ImportError(f"{name} is above the slim core")
 sys.meta_path.insert(0, Block())
 """
-SLIM = {"llm", "prior", "errors", "files", "memory", "progress", "stats", "devices", "replay"}
+SLIM = {"llm", "prior", "errors", "files", "checked", "memory", "progress", "stats", "devices", "replay"}
 
 
 def slim(code):

@@ -56,7 +56,7 @@ def draw() -> None:
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:
     workspace = resources.workspace()
-    made_from = ("concept", str(workspace.folder), index.facts["glp"], index.reading, tuple(positive), tuple(negative))
+    made_from = ("concept", str(workspace.folder), index.facts.get("glp"), index.reading, tuple(positive), tuple(negative))
     if not run:
         return results.results().get(*made_from)
 

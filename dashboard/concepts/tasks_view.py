@@ -58,7 +58,8 @@ def link() -> list[url.Param]:
 
 
 def _means(report: Json) -> None:
-    for column, (kind, title) in zip(st.columns(len(tables.KINDS), gap="small"), tables.KINDS.items(), strict=True):
+    measured = {kind: title for kind, title in tables.KINDS.items() if kind in report["mean_auc"] and kind in report["ci"]}
+    for column, (kind, title) in zip(st.columns(len(measured), gap="small"), measured.items(), strict=True):
         low, high = report["ci"][kind]
         column.metric(
             title, f"{report['mean_auc'][kind]:.3f}", border=True,

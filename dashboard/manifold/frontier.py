@@ -51,6 +51,9 @@ def draw() -> list[File]:
         return []
     frame.heading("At an equal concept score, is projected text more fluent?")
     shown = lines(reports)
+    if not shown:
+        frame.notice_box("The report of steered texts holds no arm with a concept score and both measures of fluency.")
+        return []
     for place, measure in zip(st.columns(2), FLUENCY, strict=True):
         with place:
             alt = f"Concept score against {FLUENCY[measure]}"
@@ -121,7 +124,7 @@ def _named(rows: Rows) -> set[float]:
 
 def _of(rows: Rows, *arms: str) -> list[Json]:
     """Return the rows of arms by strength; texts without words have no numbers."""
-    there = (row for row in rows if row["arm"] in arms and all(row[name] is not None for name in ("concept", *FLUENCY)))
+    there = (row for row in rows if row["arm"] in arms and all(row.get(name) is not None for name in ("concept", *FLUENCY)))
     return sorted(there, key=lambda row: row["strength"])
 
 

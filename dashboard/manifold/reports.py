@@ -84,7 +84,7 @@ def detection() -> list[File]:
         f"AUROC with 95% interval of each measure at telling {report['n_real']} real activations from as many off-manifold ones of "
         f"each kind ({fewest} for the slowest measure). 0.5 is chance; below 0.5, the off-manifold ones look nearer than real ones."
     )
-    if "rates" not in report:
+    if "rates" not in report or not all("roc" in row for row in rows):
         frame.empty_report("A chart of ROC curves", workspace_facts.command("detect"), "some minutes")
         return []
     kind = st.selectbox("Off-manifold activations", kinds, key="manifold_kind", width=320)

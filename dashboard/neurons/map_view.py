@@ -101,7 +101,7 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
         return None if stored is None else (stored, made)
     made = "UMAP of now: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
     workspace = resources.workspace()
-    made_from = ("map", str(workspace.folder), index.facts["glp"], kind, tuple(anew.items()))
+    made_from = ("map", str(workspace.folder), index.facts.get("glp"), kind, tuple(anew.items()))
     points = results.results().get(*made_from)
     if points is None:
 
@@ -128,7 +128,7 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 
 def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) -> list[Region]:
     """Return the map's regions, named by tasks that their neurons tell apart well and by words of their descriptions."""
-    made_from = ("regions", str(index.folder), index.facts["glp"], *of)
+    made_from = ("regions", str(index.folder), index.facts.get("glp"), *of)
     regions = results.results().get(*made_from)
     if regions is None:
         from glp_core.neurons.regions import find_regions

@@ -105,7 +105,10 @@ class Own(NamedTuple):
 def shown(own: Own) -> Shown:
     """Read the workspace's runs, and one's own where any are named; GlpError only for the workspace's."""
     home = workspace_facts.folder() / "runs"
-    shipped = read_runs(home) if any(home.glob("*/train.csv")) else []
+    left_out: list[str] = []
+    shipped = read_runs(home, left_out) if any(home.glob("*/train.csv")) else []
+    for words in left_out:
+        workspace_facts.note_damage(words)
     folder = offered().get(own.folder)
     try:
         runs = _told_as(own.folder, folder, read_runs) if folder else []

@@ -57,7 +57,7 @@ def read(text: str) -> TextNeurons:
 
         return read_text(resources.site(), resources.glp(), text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
 
-    made_from = ("text", str(workspace.folder), ours.facts["glp"], ours.reading, text)
+    made_from = ("text", str(workspace.folder), ours.facts.get("glp"), ours.reading, text)
     return follow.computed("reading the text", work, *made_from)
 
 
@@ -73,7 +73,7 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
         acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
         return noise_axis(resources.glp(), acts, layer, neuron)
 
-    made_from = ("noise", str(workspace.folder), index().facts["glp"], tuple(ids), layer, neuron)
+    made_from = ("noise", str(workspace.folder), index().facts.get("glp"), tuple(ids), layer, neuron)
     return follow.computed("measuring the noise axis", work, *made_from)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from glp_core.files import Json, read_object
+from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.prior.facts import GlpFacts
+from glp_core.reports import read_report
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
 from glp_core.workspace import DEMO, Workspace
 
@@ -19,6 +21,8 @@ FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
 """Environment variable: the folder of the workspace to begin with, the demo when it is not set."""
 SHOWN = "workspace_folder"
 """Session key of the folder of the workspace that the session is on."""
+DAMAGE = "workspace_damage"
+"""Session key of what is wrong with files of the workspace that this run of the page left out."""
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 
@@ -79,11 +83,31 @@ def glp() -> GlpFacts:
 
 
 def report(name: str) -> Json | None:
-    """Return what a command measured (reports/<name>.json), or None when it has not been run."""
+    """Return what a command measured (reports/<name>.json), or None when it has not been run, or is damaged, which is told."""
     path = folder() / "reports" / f"{name}.json"
-    return read_object(path) if path.is_file() else None
+    try:
+        return read_report(path) if path.is_file() else None
+    except GlpError as error:
+        note_damage(f"A report is left out: {error}")
+        return None
 
 
 def directions() -> list[DirectionFacts]:
-    """Return the workspace's directions, sorted by title."""
-    return stored_directions(folder() / "directions")
+    """Return the workspace's directions, sorted by title; damaged ones are left out and told."""
+    left_out: list[str] = []
+    found = stored_directions(folder() / "directions", left_out)
+    for words in left_out:
+        note_damage(words)
+    return found
+
+
+def note_damage(words: str) -> None:
+    """Let the page that runs here tell of a file that is left out, in the words of its error; jobs have no page."""
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        st.session_state.setdefault(DAMAGE, {})[words] = None
+
+
+def damage() -> list[str]:
+    """Return what was noted since it was last asked for."""
+    noted: dict[str, None] = st.session_state.pop(DAMAGE, {})
+    return [words.replace(str(folder()), folder().name) for words in noted]

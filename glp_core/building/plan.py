@@ -8,7 +8,7 @@ from glp_core.building.about import ABOUT
 from glp_core.building.stages import STORE, Stage
 from glp_core.building.state import BuildState
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.files import Json, read_object
 from glp_core.workspace import DIGEST_LENGTH, Workspace
 
 SAE = "@sae"
@@ -97,7 +97,7 @@ def made_with(path: Path) -> str:
     """Return the digest of the prior that a file says it was made with; empty where it says nothing."""
     if path.suffix != ".json":
         return ""
-    stored = read_json(path)
+    stored = read_object(path)
     places: list[Json] = [place for place in (stored, stored.get("facts"), stored.get("made_from")) if isinstance(place, dict)]
     found = next((str(place[key]) for place in places for key in ("glp_digest", "glp") if isinstance(place.get(key), str)), "")
     return found[:DIGEST_LENGTH]

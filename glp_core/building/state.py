@@ -11,12 +11,36 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from glp_core.building.about import ABOUT
+from glp_core.checked.shapes import Limits, Many, OneOf, check
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
 
 FILE, LOCK = "build.json", ".build.lock"
 StageState = Literal["missing", "planned", "running", "done", "failed", "stopped"]
 STATES = ("missing", "planned", "running", "done", "failed", "stopped")
+SECONDS = Limits(float, 0, 1e12)
+STAGE = {
+    "name": OneOf(tuple(ABOUT)),
+    "title": str,
+    "page": str,
+    "state?": OneOf(STATES),
+    "percent?": Limits(int, 0, 100),
+    "words?": str,
+    "estimate?": SECONDS,
+    "seconds?": SECONDS,
+    "error?": str,
+    "settings?": Many(str),
+    "effort?": str,
+}
+SHAPE = {
+    **dict.fromkeys(("name?", "effort?", "glp?"), str),
+    **dict.fromkeys(("model?", "rates?"), {}),
+    "state?": OneOf(("running", "done", "failed", "stopped")),
+    "pid?": Limits(int, 0, 2**31 - 1),
+    "stages?": Many(STAGE),
+}
+"""Of build.json."""
 
 
 @dataclass
@@ -75,10 +99,11 @@ class BuildState:
             return BuildState()
         stored = read_object(path)
         try:
-            stages = [StageRecord(**_known(StageRecord, one)) for one in stored.get("stages", [])]
-            state = BuildState(**_known(BuildState, stored) | {"stages": stages})
-        except (TypeError, AttributeError) as error:
-            raise GlpError(f"{path} is damaged: {error}. Delete it: what is made stays.") from error
+            check(stored, SHAPE, f"{path} is damaged")
+        except GlpError as error:
+            raise GlpError(f"{error} Delete it: what is made stays.") from error
+        stages = [StageRecord(**_known(StageRecord, one)) for one in stored.get("stages", [])]
+        state = BuildState(**_known(BuildState, stored) | {"stages": stages})
         if state.state == "running" and not at_work(folder):
             state.end("stopped")
         return state

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from glp_core.checked.shapes import Many, check
+from glp_core.checked.tensors import read_tensors
 from glp_core.data.corpus import Document
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, tensor_header, write_json, write_tensors
+from glp_core.files import Json, read_object, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 
 COMMAND = "python -m glp_core bank"
+SHAPE = {"contexts": Many((str, str, str)), "made_from?": {}}
 AROUND = 8
 """Tokens of context on each side."""
 
@@ -48,17 +50,13 @@ class Bank:
         path = folder / "bank.safetensors"
         if not path.is_file():
             raise GlpError(f"No bank of real activations in {folder}. Make it with `{COMMAND}`.")
-        tensor_header(path)
-        tensors, about = load_file(path), read_json(folder / "bank.json")
-        contexts = [tuple(row) for row in about.get("contexts", [])]
-        if {"acts", "documents"} - tensors.keys() or not len(contexts) == len(tensors["acts"]) == len(tensors["documents"]):
-            raise GlpError(
-                f"{folder}: bank.safetensors and bank.json do not belong together. Make them again with `{COMMAND}`."
-            )
-        plane = tensors.get("plane")
-        if plane is not None and plane.shape != (len(contexts), 2):
-            plane = None
-        return Bank(tensors["acts"].float(), tensors["documents"], contexts, about.get("made_from", {}), plane)
+        again = f"Make it again with `{COMMAND}`."
+        tensors, _ = read_tensors(path, {"acts": "float n d", "documents": "whole n", "plane?": "float n 2"}, again=again)
+        about = check(read_object(folder / "bank.json"), SHAPE, f"{folder / 'bank.json'} is damaged")
+        contexts: list[tuple[str, str, str]] = [tuple(row) for row in about["contexts"]]
+        if len(contexts) != len(tensors["acts"]):
+            raise GlpError(f"{folder}: bank.safetensors and bank.json do not belong together. {again}")
+        return Bank(tensors["acts"].float(), tensors["documents"], contexts, about.get("made_from", {}), tensors.get("plane"))
 
     def save(self, folder: Path) -> None:
         """Write both files."""

@@ -14,7 +14,7 @@ from glp_core.data.readings import TextRow, read, text_rows
 from glp_core.data.shards import DocumentKind, ShardWriter
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, write_json, write_tensors
+from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.batching import ACCELERATOR_WIDTH
 from glp_core.llm.model import Llm
 from glp_core.llm.site import MASSIVE
@@ -175,7 +175,7 @@ def _open_manifest(
     made_by |= {"span": [span.start, span.stop]} if span else {}
     made_by |= {"texts": texts} if texts else {}
     if path.is_file():
-        manifest = read_json(path)
+        manifest = ActivationStore(folder).manifest
         manifest.setdefault("tokens_per_document", TOKENS_PER_DOCUMENT)
         got = {key: manifest[key] for key in (*made_by, "texts") if key in manifest}
         if got != made_by:

@@ -6,11 +6,10 @@ A part is a range of documents in a store of its own; joining cuts at the number
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file
-
+from glp_core.checked.tensors import read_tensors
 from glp_core.data.corpus import Documents
 from glp_core.data.moments import Moments
-from glp_core.data.store import ActivationStore
+from glp_core.data.store import ROWS, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, copy_file, write_json, write_tensors
 from glp_core.llm.model import Llm
@@ -91,7 +90,9 @@ def _joined(folder: Path, shards: Sequence[tuple[Path, Json]], n_activations: in
             break
         facts = shard | {"file": f"train-{number:05d}.safetensors"}
         if shard["activations"] > left:
-            write_tensors(folder / facts["file"], {name: values[:left] for name, values in load_file(path).items()})
+            write_tensors(
+                folder / facts["file"], {name: values[:left] for name, values in read_tensors(path, ROWS).tensors.items()}
+            )
             facts |= {"activations": left, "cut": True}
         else:
             copy_file(path, folder / facts["file"])

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from glp_core.checked.tensors import check_tensors, read_tensors
 from glp_core.data.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
@@ -25,6 +24,8 @@ from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
 TEXTS_PER_PART = 2048
+PART = {"layer": "float n d", "mlp": "float n m", "keys": "whole n"}
+AGAIN = "Remove it, and run the same command again."
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ class ProbeActivations:
         self.folder = folder
         paths = sorted(folder.glob("part-*.safetensors"))
         for path in paths:
-            with safe_open(path, "pt") as file:
-                got = (file.metadata() or {}).get("made_by", made_by)
+            got = check_tensors(path, PART, again=AGAIN).metadata.get("made_by", made_by)
             if made_by and got != made_by:
                 raise GlpError(f"{path} holds activations of {got}, wanted {made_by}. Choose another folder.")
-        parts = [load_file(path) for path in paths]
+        parts = [read_tensors(path, PART, again=AGAIN).tensors for path in paths]
         self.n_parts = len(parts)
         self.layer = torch.cat([part["layer"] for part in parts]) if parts else torch.empty(0, 0)
         self.mlp = torch.cat([part["mlp"] for part in parts]) if parts else torch.empty(0, 0)
@@ -123,7 +123,7 @@ def collect_probe_share(
         path = _part_path(folder, number)
         if not path.is_file():
             _write_part(site, part, folder, number, max_tokens)
-        elif load_file(path)["keys"].tolist() != part["key"].tolist():
+        elif read_tensors(path, PART, again=AGAIN).tensors["keys"].tolist() != part["key"].tolist():
             raise GlpError(f"{path} holds other texts. Choose another --activations folder for these counts of rows.")
         progress(done, len(numbers), "parts of the texts")
 

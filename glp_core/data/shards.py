@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.data.corpus import Document, Documents
 from glp_core.data.readings import TextRow, Tokens, read, without_massive
+from glp_core.data.store import ROWS
 from glp_core.files import Json, write_json, write_tensors
 from glp_core.llm.model import Llm
 
@@ -55,7 +56,7 @@ class ShardWriter:
         if key not in self.manifest:
             self.fill(kind, sys.maxsize, report)
             shards = self.manifest[kind.listed]
-            pieces = [load_file(self.folder / shard["file"]) for shard in shards]
+            pieces = [read_tensors(self.folder / shard["file"], ROWS).tensors for shard in shards]
             name = f"{key.replace('_', '-')}.safetensors"
             write_tensors(self.folder / name, {what: torch.cat([piece[what] for piece in pieces]) for what in pieces[0]})
             sums = {what: sum(shard[what] for shard in shards) for what in ("documents", "activations", "massive_left_out")}

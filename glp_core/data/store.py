@@ -5,20 +5,34 @@ A store is `manifest.json`, one `train-00000.safetensors` after another, with co
 10 x the median) and each text's first token are left out. Collecting is in collecting.py.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
+from glp_core.checked.shapes import Limits, Many, Maybe, check
+from glp_core.checked.tensors import read_tensors
 from glp_core.data.readings import PARTS, Part
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.files import Json, read_object
 
 TOKENS_PER_DOCUMENT = 128
+AGAIN = "Collect again with `python -m glp_core collect`, into another folder."
+COUNT = Limits(int, 0, 10**15)
+SHARD = {"file": str, "documents?": COUNT, "activations": COUNT, "massive_left_out?": COUNT, "cut?": object}
+MANIFEST = {
+    "llm": str,
+    "layer": Limits(int, 0, 10_000),
+    "dtype?": str,
+    "median_norm": Limits(float, 1e-30, 1e30),
+    "shards": Many(SHARD),
+    "chat?": Many(SHARD),
+    "span?": Maybe((COUNT, COUNT)),
+}
+ROWS = {"acts": "float n d", **dict.fromkeys(("tokens?", "documents?", "positions?"), "whole n")}
 DOCUMENTS_PER_BLOCK = 1024
 """Documents that are indexed together; the shards of a block hold no other block's."""
 
@@ -30,7 +44,11 @@ class ActivationStore:
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
             raise GlpError(f"No activations in {self.folder}. Make them with `python -m glp_core collect`.")
-        self.manifest: Json = read_json(self.folder / "manifest.json")
+        path = self.folder / "manifest.json"
+        self.manifest: Json = check(read_object(path), MANIFEST, f"{path} is damaged")
+        outside = [shard["file"] for shard in self._shards if not re.fullmatch(r"[a-z]+-[0-9]+\.safetensors", shard["file"])]
+        if outside:
+            raise GlpError(f"{path} is damaged: {outside[0][:60]!r} is no shard's name.")
 
     @property
     def median_norm(self) -> float:
@@ -74,7 +92,8 @@ class ActivationStore:
 
     def statistics(self) -> dict[str, Tensor]:
         """Return `mean`, `var` (d) and `covariance` (d, d) of the training activations, float32."""
-        return load_file(self.folder / "statistics.safetensors")
+        wanted = {"mean": "float d", "var": "float d", "covariance?": "float d d"}
+        return self._read(self.folder / "statistics.safetensors", wanted)
 
     def validation(self, n: int | None = None) -> Tensor:
         """Return held-out activations (n, d), spread evenly over the held-out documents."""
@@ -82,7 +101,7 @@ class ActivationStore:
 
     def validation_rows(self, n: int | None = None) -> dict[str, Tensor]:
         """Return held-out `acts` (n, d), `tokens`, `documents` and `positions` (n), spread evenly over the held-out documents."""
-        rows = load_file(self.folder / "validation.safetensors")
+        rows = self._read(self.folder / "validation.safetensors", ROWS)
         chosen = _spread(len(rows["acts"]), n)
         return {name: values[chosen] for name, values in rows.items()}
 
@@ -91,7 +110,7 @@ class ActivationStore:
         path = self.folder / "chat-validation.safetensors"
         if not self.manifest.get("chat") or not path.is_file():
             return {}
-        rows = load_file(path)
+        rows = self._read(path, ROWS | {"parts": "whole n"})
         kinds = {part: rows["acts"][rows["parts"] == place] for place, part in enumerate(PARTS)}
         return {part: acts[_spread(len(acts), n)] for part, acts in kinds.items() if len(acts)}
 
@@ -138,12 +157,14 @@ class ActivationStore:
 
     def acts(self, shard: int) -> Tensor:
         """Return one shard's activations (n, d)."""
-        with safe_open(self.shards[shard], "pt") as file:
-            return file.get_tensor("acts")
+        return read_tensors(self.shards[shard], {"acts": "float n d"}, only=True, again=AGAIN).tensors["acts"]
 
     def rows(self, shard: int) -> dict[str, Tensor]:
         """Return one shard's `acts` (n, d), `tokens`, `documents` and `positions` (n), and of conversations `parts` (n)."""
-        return load_file(self.shards[shard])
+        return self._read(self.shards[shard], ROWS | {"parts?": "whole n"})
+
+    def _read(self, path: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
+        return read_tensors(path, wanted, again=AGAIN).tensors
 
 
 def _spread(rows: int, n: int | None) -> slice | Tensor:

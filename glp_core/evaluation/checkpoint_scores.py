@@ -7,6 +7,7 @@ computed again.
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,8 @@ from glp_core.data.store import ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
-from glp_core.evaluation.runs import SCORES
-from glp_core.files import Json, read_json, replacing, write_json
+from glp_core.evaluation.runs import SCORES, read_scores
+from glp_core.files import Json, read_json, read_object, replacing, write_json
 from glp_core.llm.site import Site
 from glp_core.llm.sources import cache_folder
 from glp_core.neurons import probing_score
@@ -190,7 +191,7 @@ def score_run(folder: Path, scorer: Scorer, scores: Sequence[str], *, again: boo
 def _settle(folder: Path, scorer: Scorer, scores: Sequence[str], table: dict[int, dict[str, float]], again: bool) -> None:
     """Note in evals.json how the scores are measured, so that values measured in two ways never stand in one column."""
     path = folder / "evals.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = read_object(path) if path.is_file() else {}
     for score in scores:
         current, earlier = scorer.settings(score), settings.get(score)
         if any(score in row for row in table.values()) and earlier != current:
@@ -209,11 +210,11 @@ def _settle(folder: Path, scorer: Scorer, scores: Sequence[str], table: dict[int
 def _read(path: Path) -> dict[int, dict[str, float]]:
     if not path.is_file():
         return {}
-    with path.open(newline="") as file:
-        return {
-            int(float(row["activations"])): {name: float(row[name]) for name in SCORES if row.get(name)}
-            for row in csv.DictReader(file)
-        }
+    table = read_scores(path)
+    rows = table.to_dict("records")
+    return {
+        int(row.pop("activations")): {str(name): value for name, value in row.items() if not math.isnan(value)} for row in rows
+    }
 
 
 def _write(path: Path, table: dict[int, dict[str, float]]) -> None:

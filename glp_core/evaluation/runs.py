@@ -8,7 +8,6 @@ how each score was measured. A run that went on from given weights (`start` in i
 did itself; read here, what the weights had seen before is added. Knows nothing of models.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from glp_core.checked.shapes import Limits, Maybe, check
 from glp_core.errors import GlpError
 from glp_core.evaluation.scaling_law import frontier
 from glp_core.files import Json, read_object
@@ -29,9 +29,15 @@ NEEDED = ("activations", "flops", "validation_loss")
 OPTIONAL = ("step", "train_loss", "learning_rate", "seconds")
 SCORES = ("frechet", "real_real", "delta_lm", "probing", "steering")
 LARGEST_FILE = 20_000_000
+LONGEST_HEADER = 10_000
+LARGEST = 1e100
+"""Of any number in a log: products of a few stay finite."""
 MOST_RUNS = 50
 FALLEN = 0.5
 """Share of its peak below which the learning rate has fallen."""
+MOST_ACTIVATIONS = 1e18
+_PLANNED = Maybe(Limits(float, 0, MOST_ACTIVATIONS))
+CONFIG = {"train?": {"activations?": _PLANNED, "batch?": _PLANNED}}
 FRESH = 900.0
 """Seconds since the log was last written within which an unfinished run counts as running."""
 
@@ -121,9 +127,11 @@ def read_run(folder: Path) -> Run:
     return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age, _measured(folder))
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path, left_out: list[str] | None = None) -> list[Run]:
     """Read every run in a folder (or the one that it is), largest last.
 
+    Args:
+        left_out: takes what is wrong with runs that cannot be read; None: the first such run is an error.
     Raises:
         GlpError: no such folder, no run in it, too many, or one that cannot be read.
     """
@@ -136,7 +144,15 @@ def read_runs(folder: Path) -> list[Run]:
         raise GlpError(f"No run in {folder}: wanted <run>/train.csv and <run>/config.json (or run.json).")
     if len(folders) > MOST_RUNS:
         raise GlpError(f"{folder} holds {len(folders)} runs, wanted at most {MOST_RUNS}: choose a smaller folder.")
-    return sorted((read_run(one) for one in folders), key=lambda run: (run.parameters, run.name))
+    runs = []
+    for one in folders:
+        try:
+            runs.append(read_run(one))
+        except GlpError as error:
+            if left_out is None:
+                raise
+            left_out.append(f"A run is left out: {error}")
+    return sorted(runs, key=lambda run: (run.parameters, run.name))
 
 
 def speed(runs: Sequence[Run]) -> float | None:
@@ -178,7 +194,7 @@ def _seen_before(config: Json) -> float:
     start = config.get("start")
     about = start.get("about") if isinstance(start, dict) else None
     seen = about.get("activations_seen", 0) if isinstance(about, dict) else 0
-    return float(seen) if isinstance(seen, int | float) and math.isfinite(seen) and seen > 0 else 0.0
+    return float(seen) if isinstance(seen, int | float) and 0 < seen < MOST_ACTIVATIONS else 0.0
 
 
 def _with_start(table: pd.DataFrame, seen: float) -> pd.DataFrame:
@@ -208,15 +224,24 @@ def _measured(folder: Path) -> dict[str, Json]:
 
 def _scores(folder: Path) -> pd.DataFrame | None:
     path = folder / "evals.csv"
-    if not path.is_file():
-        return None
-    table = _table(path, ("activations",), SCORES)
-    return table.drop_duplicates("activations", keep="last")
+    return read_scores(path).drop_duplicates("activations", keep="last") if path.is_file() else None
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Return an evals.csv: activations, and the scores that it has; nan where one was not measured.
+
+    Raises:
+        GlpError: it is too large, no table of numbers, or lacks the column.
+    """
+    return _table(path, ("activations",), SCORES)
 
 
 def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd.DataFrame:
     if path.stat().st_size > LARGEST_FILE:
         raise GlpError(f"{path} has {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}: is it a training log?")
+    with path.open("rb") as file:
+        if len(file.readline(LONGEST_HEADER + 1)) > LONGEST_HEADER:
+            raise GlpError(f"{path} has a first line of more than {LONGEST_HEADER:,} bytes: is it a training log?")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas raises several kinds of ValueError for text that is no table
@@ -229,7 +254,7 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd
     columns = table[[*needed, *(name for name in optional if name in table)]]
     numbers = columns.apply(pd.to_numeric, errors="coerce")
     for name in columns:
-        wrong = numbers[name].isna() & columns[name].notna() | ~np.isfinite(numbers[name].fillna(0))
+        wrong = numbers[name].isna() & columns[name].notna() | ~(numbers[name].fillna(0).abs() < LARGEST)
         if wrong.any() or (name in needed and name != "validation_loss" and numbers[name].isna().any()):
             line = int((wrong | numbers[name].isna()).idxmax()) + 2
             raise GlpError(f"{path}, line {line}: {name} is not a finite number.")
@@ -242,9 +267,7 @@ def _config(folder: Path) -> Json:
         path = folder / name
         if path.is_file():
             config = read_object(path)
-            if not isinstance(config.get("train", {}), dict):
-                raise GlpError(f"{path} holds no configuration: wanted an object with train: {{…}}.")
-            return config
+            return check(config, CONFIG, f"{path} holds no configuration")
     raise GlpError(f"No config.json (or run.json) in {folder}: the run's configuration says what was planned.")
 
 

@@ -1,33 +1,41 @@
 """What was added beside the index: every neuron's scores on every probing task, read by slices, and its description."""
 
-import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
-from glp_core.files import Json, read_json
+from glp_core.checked.shapes import Limits, Many, Maybe, check
+from glp_core.checked.tensors import check_tensors, metadata_json
+from glp_core.errors import GlpError
+from glp_core.files import Json, read_object
 from glp_core.neuron_index.neuron_data import SideEvidence
 
 MOST_EXTREME = 10
+AGAIN = "Make it again with `python -m glp_core probe`."
+TASKS = {"profile?": "number tasks n", "test": "number tasks n", "best_task": "whole n", "best_auc": "number n"}
+_COUNT, _SHARE = Limits(int, 0, 10**12), Maybe(Limits(float, 0, 1))
+_SIDE = Maybe({"words": str, "keys": Many(str), "precision": _SHARE, "recall": _SHARE, "named": _COUNT, "firing": _COUNT})
+DESCRIPTIONS = {"units?": Many((str, str)), "sides?": Maybe(Many((_SIDE, _SIDE)))}
 
 
 class NeuronTasks:
     """The scores in an index folder; empty when `probe` was not run."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "concepts.safetensors"
-
-    @cached_property
-    def _file(self) -> Any:
-        return safe_open(self._path, "np") if self._path.is_file() else None
-
-    @cached_property
-    def names(self) -> list[str]:
+    def __init__(self, folder: Path | None, n_neurons: int) -> None:
+        """Open those of a folder, none where it has none; raise GlpError where they are damaged."""
+        self.names: list[str] = []
         """The tasks."""
-        return [] if self._file is None else json.loads(self._file.metadata()["tasks"])
+        path = folder and folder / "concepts.safetensors"
+        if not path or not path.is_file():
+            return
+        header = check_tensors(path, TASKS, sizes={"n": n_neurons}, again=AGAIN)
+        self._file: Any = safe_open(path, "np")
+        self.names = check(metadata_json(header, "tasks", path, again=AGAIN), Many(str, 1), f"{path.name}: tasks")
+        chosen = self._file.get_tensor("best_task")
+        if len(self.names) != header.tensors["test"]["shape"][0] or not 0 <= chosen.min() <= chosen.max() < len(self.names):
+            raise GlpError(f"{path.name} is damaged: it holds scores of other tasks than it names. {AGAIN}")
 
     def best(self, index: int) -> tuple[str | None, float | None]:
         """Return a neuron's best task, chosen on validation rows, and its test AUC."""
@@ -54,9 +62,13 @@ class NeuronTasks:
 class Descriptions:
     """The descriptions in an index folder; empty when there are none, without evidence in those of older versions."""
 
-    def __init__(self, folder: Path, n_neurons: int) -> None:
-        path = folder / "descriptions.json"
-        stored: Json = read_json(path) if path.is_file() else {}
+    def __init__(self, folder: Path | None, n_neurons: int) -> None:
+        """Read those of a folder, empty ones where it has none; raise GlpError where they are damaged."""
+        path = folder and folder / "descriptions.json"
+        stored: Json = read_object(path) if path and path.is_file() else {}
+        check(stored, DESCRIPTIONS, f"{path} is damaged")
+        if any(len(stored[part]) != n_neurons for part in ("units", "sides") if stored.get(part)):
+            raise GlpError(f"{path} is damaged: it is not of {n_neurons:,} neurons. Run `python -m glp_core describe` again.")
         self._words: list[list[str]] = stored.get("units") or [["", ""]] * n_neurons
         self._sides: list[list[Json | None]] = stored.get("sides") or [[None, None]] * n_neurons
 

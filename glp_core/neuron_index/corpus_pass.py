@@ -14,21 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glp_core.checked.shapes import Limits, check
+from glp_core.checked.tensors import metadata_json
 from glp_core.data.corpus import Document, Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json
+from glp_core.files import Json, tensor_header
 from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
 from glp_core.neuron_index.format import FORMAT
 from glp_core.neuron_index.reading import Reading, read_neurons
-from glp_core.neuron_index.statistics import Chunk, NeuronStatistics
+from glp_core.neuron_index.statistics import AGAIN, Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 
 TOKENS_PER_CHUNK = 2048
 TOKENS_PER_CHUNK_ON_DEVICE = 16384
 """On an accelerator, where small batches wait for their launches."""
+STATE = {"first": Limits(int, 0, 10**9), "last": Limits(int, 0, 10**9), "done": Limits(int, 0, 10**9)}
 SECONDS_BETWEEN_SAVES = 60.0
 SAME_TEXT = 300
 """Documents that agree in this many characters, case and spaces aside, count as one text in lists."""
@@ -218,15 +221,8 @@ def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tu
 
 def read_state(path: Path) -> Json:
     """Return what a part's file says about itself."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["state"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise GlpError(
-            f"{path} is no part of an index: {error}. Remove it and run `python -m glp_core index` again."
-        ) from error
+    state = metadata_json(tensor_header(path), "state", path, again=AGAIN)
+    return check(state, STATE, f"{path} is no part of an index ({AGAIN})")
 
 
 def _save(statistics: NeuronStatistics, path: Path, subject: Json, done: int) -> None:

@@ -4,7 +4,13 @@ Format 2 counts values without a limit, has bins of a signed logarithmic scale, 
 clamped values at 255, had equal bins and packed by square roots, still opens.
 """
 
+from pathlib import Path
+
 import numpy as np
+
+from glp_core.checked.shapes import Limits, Many, OneOf
+from glp_core.checked.tensors import check_tensors
+from glp_core.files import Json
 
 FORMAT = 2
 KEPT = 20
@@ -36,10 +42,54 @@ DECADES = 4
 """Powers of ten below the scale that packed values span; smaller ones become 0."""
 PACKED_PRECISION = 10 ** (DECADES / 126 / 2) - 1
 """Relative error of a packed value: 3.7%."""
+AGAIN = "Make it again with `python -m glp_core index`."
+HEAD = {
+    "facts": {
+        "glp?": str,
+        "n_layers": Limits(int, 1, 10_000),
+        "d_mlp": Limits(int, 1, 10_000_000),
+        "tokens": Limits(int, 0, 10**15),
+        "reading": {"sigma": Limits(float, 0, 1), "draws": Limits(int, 0, 64), "seed": Limits(int, 0, 2**63 - 1)},
+        "interval_edges": Many(Limits(float, 0, 1), 2),
+        "format?": OneOf((1, FORMAT)),
+        "reach?": Limits(int, 1, 1024),
+    },
+    "sources": Many(str, 1),
+    "pieces": Many(str, 1),
+}
+"""What index.json must hold."""
+NEURONS = {
+    "moments": "number n 4",
+    "noise_share": "number n",
+    "counts": f"whole n {HISTOGRAM_BINS}",
+    "range": "number n 2",
+    "quantiles": f"number n {len(QUANTILES)}",
+    "scale": "number n",
+    "edges": "number n edges",
+    "effect_pieces": "whole n 2 effects",
+    "effect_scores": "number n 2 effects",
+    **{f"near_{of}": "whole n near" for of in ("write", "activation")},
+    **{f"near_{of}_similarity": "number n near" for of in ("write", "activation")},
+    **{f"top_{what}": "whole n 2 top" for what in ("documents", "peaks")},
+    **{f"interval_{what}": "whole n intervals texts" for what in ("documents", "peaks")},
+    "top_values": "number n 2 top",
+    "interval_values": "number n intervals texts",
+    "top_windows": "whole top_windows",
+    "interval_windows": "whole interval_windows",
+}
+"""Tensors of units.safetensors."""
+SINCE_2 = {"tail": "number n", "repeated": "number n", "firing_starts": "whole starts", "firing_tokens": "whole firings"}
 EFFECT_NOTE = (
     "An approximation: the neuron's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
     "skipping both rescalings and all LLM layers in between."
 )
+
+
+def check_neurons(path: Path, facts: Json) -> None:
+    """Raise GlpError where units.safetensors does not hold what an index of these facts has; reads its header only."""
+    n, edges = facts["n_layers"] * facts["d_mlp"], len(facts["interval_edges"])
+    wanted = NEURONS | (SINCE_2 if facts.get("format", 1) > 1 else {})
+    check_tensors(path, wanted, sizes={"n": n, "starts": n + 1, "edges": edges, "intervals": edges - 1}, again=AGAIN)
 
 
 def window_span(peaks: np.ndarray, lengths: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:

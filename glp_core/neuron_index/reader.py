@@ -4,25 +4,32 @@ Arrays stay on disk and are read by slices. Knows files and numbers; needs neith
 """
 
 from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
+from glp_core.checked.shapes import check
+from glp_core.checked.tables import read_table
 from glp_core.data.task_words import task_words
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.files import Json, read_object
 from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
 from glp_core.neuron_index.format import (
     ACTIVE,
+    AGAIN,
     EFFECT_NOTE,
+    HEAD,
     HISTOGRAM_BINS,
     INTERVAL_REACH,
     QUANTILES,
     REACH,
     TAILS,
+    check_neurons,
     histogram_edges,
     shares_beyond,
 )
@@ -44,6 +51,7 @@ LEAST_SPREAD = 0.02
 LEAST_FIRING, LEAST_LETTERS = 15, 4
 """Held-out tokens above the tail, and letters of one of its words, of a side that is shown as readable."""
 TOP_TOKENS = 5
+Part = TypeVar("Part")
 
 
 class NeuronIndex:
@@ -54,12 +62,16 @@ class NeuronIndex:
     def __init__(self, folder: Path, head: Json) -> None:
         self.folder = folder
         self.facts: Json = head["facts"]
+        check_neurons(folder / "units.safetensors", self.facts)
         self._neurons = safe_open(folder / "units.safetensors", "np")
         self._texts = StoredTexts(folder / "texts.safetensors", head["pieces"], head["sources"])
         self._top = NeuronTexts("top", self._neurons, self._texts, self.facts.get("reach", REACH), self.format)
         self._between = NeuronTexts("interval", self._neurons, self._texts, INTERVAL_REACH, self.format)
-        self._tasks = NeuronTasks(folder)
-        self._descriptions = Descriptions(folder, self.n_neurons)
+        self._check_places(len(head["pieces"]))
+        self.problems: list[str] = []
+        """What is wrong with files that were left out."""
+        self._tasks = self._unless_damaged(NeuronTasks)
+        self._descriptions = self._unless_damaged(Descriptions)
 
     @staticmethod
     def open(folder: Path) -> "NeuronIndex":
@@ -72,11 +84,28 @@ class NeuronIndex:
         if not (folder / "index.json").is_file():
             raise GlpError(f"No index of meta-neurons in {folder}. Make it with `python -m glp_core index`.")
         try:
-            return NeuronIndex(folder, read_json(folder / "index.json"))
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            head = check(read_object(folder / "index.json"), HEAD, f"{folder / 'index.json'} is damaged")
+            return NeuronIndex(folder, head)
+        except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
             raise GlpError(
                 f"The index in {folder} is damaged ({error}). Make it again with `python -m glp_core index`."
             ) from error
+
+    def _unless_damaged(self, kind: Callable[[Path | None, int], Part]) -> Part:
+        """Return what was added beside the index; where its file is damaged, what there is without it."""
+        try:
+            return kind(self.folder, self.n_neurons)
+        except GlpError as error:
+            self.problems.append(str(error))
+            return kind(None, self.n_neurons)
+
+    def _check_places(self, n_pieces: int) -> None:
+        """Raise GlpError where a neuron names a text, a neuron or a piece that is not there."""
+        limits = {"effect_pieces": (0, n_pieces), "near_write": (0, self.n_neurons), "near_activation": (0, self.n_neurons)}
+        for name, (low, high) in limits.items():
+            values = self._all(name)
+            if values.size and not low <= values.min() <= values.max() < high:
+                raise GlpError(f"units.safetensors of the index is damaged: {name} goes beyond {high - 1}. {AGAIN}")
 
     @property
     def format(self) -> int:
@@ -204,6 +233,8 @@ class NeuronIndex:
     def firing(self, index: int) -> HeldOutFiring:
         """Return which held-out tokens are above the tail of the neuron of that flat number."""
         first, last = self._neurons.get_slice("firing_starts")[index : index + 2].tolist()
+        if not 0 <= first <= last <= self._neurons.get_slice("firing_tokens").get_shape()[0]:
+            raise GlpError(f"units.safetensors of the index is damaged: its firings overlap. {AGAIN}")
         # safetensors refuses an empty slice at the end
         entries = self._neurons.get_slice("firing_tokens")[first:last] if first < last else np.zeros(0, np.int32)
         return HeldOutFiring(np.abs(entries) - 1, np.sign(entries))
@@ -213,15 +244,19 @@ class NeuronIndex:
         path = self.folder / "maps.parquet"
         if not path.is_file():
             return None
-        points = pd.read_parquet(path)
+        points = read_table(path, {"kind": "text", "layer": "whole", "unit": "whole", "x": "number", "y": "number"})
         points = points[points["kind"] == kind].drop(columns="kind").reset_index(drop=True)
+        if not (points["layer"].between(0, self.n_layers - 1) & points["unit"].between(0, self.d_mlp - 1)).all():
+            raise GlpError(
+                f"{path} is damaged: it holds neurons that the index does not. Make it again with `python -m glp_core map`."
+            )
         return points if len(points) else None
 
     @property
     def map_facts(self) -> Json:
         """Return the parameters and seed of the stored maps."""
         path = self.folder / "maps.json"
-        return read_json(path) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     def search(self, text: str) -> list[int]:
         """Return the flat numbers of neurons whose description, tokens or best task contain all words of `text`."""

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
-from glp_core.neuron_index.counting import Counter
+from glp_core.neuron_index.counting import BINS, Counter
 from glp_core.neuron_index.format import KEPT, REACH
 
 WINDOW = 2 * REACH + 1
@@ -25,6 +25,19 @@ WINDOWS_AT_ONCE = 8192
 LISTS = ("values", "documents", "peaks", "windows")
 """Attributes with an entry for each listed text."""
 LAST_DOCUMENT = 2**31 - 1
+AGAIN = "Remove it and run `python -m glp_core index` again."
+STORED = {
+    "counts": "whole n m",
+    "values": f"number n 2 {KEPT}",
+    "documents": f"whole n 2 {KEPT}",
+    "peaks": f"whole n 2 {KEPT}",
+    "windows": f"number n 2 {KEPT} {WINDOW}",
+    "totals": "whole 4",
+    "sample_documents": "whole s",
+    "sample_starts": "whole e",
+    "sample_positions": "whole t",
+    "sample_acts": "any ...",
+}
 
 
 class Chunk(NamedTuple):
@@ -144,15 +157,17 @@ class NeuronStatistics:
     @staticmethod
     def load(path: Path, device: torch.device | str = "cpu") -> tuple["NeuronStatistics", dict[str, str]]:
         """Read back what `save` wrote, onto a device."""
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-            facts = file.metadata() or {}
+        tensors, facts = read_tensors(path, STORED, again=AGAIN)
+        low, high = int(tensors["totals"][0]), tensors["counts"].shape[1]
+        starts, rows = tensors["sample_starts"].tolist(), len(tensors["sample_positions"])
+        fits = starts == sorted(starts) and len(starts) == len(tensors["sample_documents"]) + 1 and starts[0] == 0
+        if not (fits and starts[-1] == rows == len(tensors["sample_acts"]) and 0 <= low <= low + high <= BINS):
+            raise GlpError(f"{path.name} is no part of an index: its counts or its samples do not fit. {AGAIN}")
         made = NeuronStatistics(len(tensors["values"]), device)
         low, made.n_tokens, made.n_documents, made.n_massive = tensors["totals"].tolist()
         made.counts[:, low : low + tensors["counts"].shape[1]] = tensors["counts"].to(made.device)
         for name in LISTS:
             setattr(made, name, tensors[name].to(made.device))
-        starts = tensors["sample_starts"].tolist()
         for number, start, stop in zip(tensors["sample_documents"].tolist(), starts, starts[1:], strict=False):
             made._keep_sample(number, tensors["sample_positions"][start:stop], tensors["sample_acts"][start:stop])
         return made, facts

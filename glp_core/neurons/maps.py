@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import replacing, write_json
 from glp_core.neurons.umap import UmapConfig, run_umap
@@ -35,10 +36,7 @@ def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
     path = workspace.neurons / "concepts.safetensors"
     if not path.is_file():
         raise GlpError(f"No concept profiles in {workspace.neurons}. Make them with `python -m glp_core probe`.")
-    from safetensors import safe_open
-
-    with safe_open(path, "np") as file:
-        profile = file.get_tensor("profile").astype(np.float32).T
+    profile = read_tensors(path, {"profile": "number tasks n"}, only=True).tensors["profile"].float().numpy().T
     if len(profile) != glp.n_layers * glp.d_mlp:
         raise GlpError(
             f"The concept profiles are of {len(profile)} neurons, the GLP has {glp.n_layers * glp.d_mlp}: run probe again."

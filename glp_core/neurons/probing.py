@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from glp_core.checked.tables import read_table
 from glp_core.data.corpus import Task
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -203,7 +204,12 @@ def task_scores(workspace: "Workspace", name: str) -> TaskScores:
     path = workspace.neurons / "task_scores.parquet"
     if not path.is_file():
         raise GlpError(f"No probing scores in {workspace.neurons}. Make them with `python -m glp_core probe`.")
-    scores = pd.read_parquet(path, filters=[("task", "==", name)])
+    columns = {"task": "text", "value": "number", "label": "whole"}
+    scores = read_table(path, columns, where=[("task", "==", name)])
     if not len(scores):
         raise GlpError(f"Task {name!r} was not probed.")
+    if set(scores["label"]) != {0, 1}:
+        raise GlpError(
+            f"{path} is damaged: the labels of {name} are not 0 and 1. Make it again with `python -m glp_core probe`."
+        )
     return TaskScores(scores["value"].to_numpy(np.float32), scores["label"].to_numpy(np.int8))

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import Json, tensor_header, write_json, write_tensors
 from glp_core.prior.facts import stored_facts
@@ -22,6 +21,7 @@ from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.released import WRAPPERS, read_rep_statistics
 
+STATISTICS = {"mean": "number ...", "var": "number ...", "covariance?": "float d d"}
 FLOATS = ("F64", "F32", "F16", "BF16")
 RELEASED = {
     "generative-latent-prior/glp-llama8b-d6",
@@ -134,13 +134,12 @@ def read_config(folder: Path) -> DenoiserConfig:
 def read_statistics(folder: Path) -> dict[str, Tensor]:
     """Return mean, var and, where stored, covariance."""
     if (folder / "statistics.safetensors").is_file():
-        tensor_header(folder / "statistics.safetensors")
-        statistics = load_file(folder / "statistics.safetensors")
+        statistics = read_tensors(folder / "statistics.safetensors", STATISTICS).tensors
     elif (folder / "rep_statistics.pt").is_file():
         statistics = read_rep_statistics(folder / "rep_statistics.pt")
     else:
         raise GlpError(f"No statistics.safetensors or rep_statistics.pt in {folder}.")
-    if not all(isinstance(statistics.get(key), Tensor) for key in ("mean", "var")):
+    if not all(isinstance(value := statistics.get(key), Tensor) and value.is_floating_point() for key in ("mean", "var")):
         raise GlpError(f"The statistics in {folder} must hold tensors mean and var.")
     return statistics
 
@@ -161,12 +160,10 @@ def _checked_names(path: Path, header: Json, parameters: dict[str, Tensor]) -> d
 
 
 def _read_weights(path: Path, names: dict[str, str], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, "pt") as file:  # copied, so that the file may be replaced while the model lives
-            stored = {name: file.get_tensor(stored) for name, stored in names.items()}
-            tensors = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in stored.items()}
-    except SafetensorError as error:
-        raise GlpError(f"{path.name} cannot be read: {error}.") from error
+    stored = read_tensors(path, dict.fromkeys(names.values(), "number ..."), only=True).tensors
+    tensors = {}  # copied, so that the file may be replaced while the model lives
+    for name, stored_name in names.items():
+        tensors[name] = stored[stored_name].to(dtype or stored[stored_name].dtype, copy=True)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise GlpError(

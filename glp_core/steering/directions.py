@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, tensor_header, write_tensors
+from glp_core.files import Json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
+from glp_core.steering.direction_facts import AGAIN, stored_direction
 
-TENSORS = ("vector", "probe_weight", "probe_bias")
+TENSORS = {"vector": "float d", "probe_weight": "number d", "probe_bias": "number 1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,23 +94,10 @@ class Direction:
         path = Path(path)
         if not path.is_file():
             raise GlpError(f"No direction at {path}.")
-        tensor_header(path)
-        names = {f.name for f in fields(Direction)} - set(TENSORS)
-        try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {}).get("direction", "{}"))
-                tensors = {name: file.get_tensor(name) for name in TENSORS}
-            facts = {"about": {}} | facts
-            facts = {key: facts[key] for key in names}
-            if not isinstance(facts["about"], dict):
-                raise TypeError("what is kept of its origin is no object")
-        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise GlpError(
-                f"{path.name} is no direction: {error}. Make it with `python -m glp_core direction texts.csv --name NAME`."
-            ) from error
-        vector, weight = tensors["vector"], tensors["probe_weight"]
-        probe = torch.cat([weight.flatten(), tensors["probe_bias"].flatten()])
-        is_probe = torch.isfinite(probe).all() or torch.isnan(probe).all()  # nan: there is none
-        if vector.ndim != 1 or vector.shape != weight.shape or not (torch.isfinite(vector).all() and is_probe):
-            raise GlpError(f"{path.name}: the vector or its probe has a wrong shape, or values that are not finite.")
-        return Direction(vector=vector, probe_weight=weight, probe_bias=float(tensors["probe_bias"]), **facts)
+        tensors, _ = read_tensors(path, TENSORS, again=AGAIN, only=True)
+        facts = stored_direction(path)
+        probe = torch.cat([tensors["probe_weight"], tensors["probe_bias"]])
+        if not (torch.isfinite(probe).all() or torch.isnan(probe).all()):  # nan: there is none
+            raise GlpError(f"{path.name}: the probe holds values that are not finite. {AGAIN}")
+        vector, weight, bias = (tensors[name].float() for name in TENSORS)
+        return Direction(name=path.stem, vector=vector, probe_weight=weight, probe_bias=float(bias), **facts)

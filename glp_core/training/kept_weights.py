@@ -4,11 +4,15 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from glp_core.checked.shapes import check
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import read_json, tensor_header, write_json, write_tensors
+from glp_core.files import Json, write_json, write_tensors
 from glp_core.prior.checkpoint import read_statistics
+from glp_core.prior.facts import stored_facts
+
+ABOUT: Json = {"about?": {"went_on_from?": {"about?": {}}}}
 
 
 def kept_checkpoints(folder: Path) -> dict[int, str]:
@@ -23,7 +27,7 @@ def kept_checkpoints(folder: Path) -> dict[int, str]:
         if number:
             checkpoints[int(number[1])] = f"checkpoints/{path.stem}"
     if (folder / "final.safetensors").is_file():
-        about = read_json(folder / "config.json").get("about", {})
+        about = check(stored_facts(folder), ABOUT, f"{folder / 'config.json'} is damaged").get("about", {})
         seen = about.get("activations_seen")
         before = about.get("went_on_from", {}).get("about", {}).get("activations_seen", 0)
         if isinstance(seen, int) and isinstance(before, int):
@@ -40,9 +44,8 @@ def keep_final(folder: Path, target: Path) -> None:
     if "final" not in kept_checkpoints(folder).values():
         raise GlpError(f"{folder} holds no final weights of its last step: let the run end first.")
     path = folder / "final.safetensors"
-    tensor_header(path)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
-    config, statistics = read_json(folder / "config.json"), read_statistics(folder)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in read_tensors(path, {}).tensors.items()}
+    config, statistics = stored_facts(folder), read_statistics(folder)
     write_tensors(target / "statistics.safetensors", {name: statistics[name] for name in ("mean", "var")})
     write_tensors(target / "final.safetensors", weights)
     write_json(target / "config.json", {name: config[name] for name in ("denoiser", "about")})

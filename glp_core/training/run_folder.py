@@ -4,15 +4,19 @@ Knows files, not training: whatever was being written when a run was killed is m
 """
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor
 
+from glp_core.checked.shapes import check
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json, replacing, write_json, write_tensors
+from glp_core.files import Json, read_object, replacing, write_json, write_tensors
 
+AGAIN = "Remove it: the run begins anew."
+STATE = {"step": "whole", "seconds": "number", "losses?": "number n"}
 COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
 CHECKS = ("step", "activations", "text", "user", "answer", "template", "p50", "p90", "p99", "p999", "max")
 """Held-out losses by what a token is part of, and quantiles of the neurons' absolute values on held-out text."""
@@ -32,7 +36,8 @@ class RunFolder:
         """
         if not (self.path / "run.json").is_file():
             return None
-        stored = read_json(self.path / "run.json")
+        path = self.path / "run.json"
+        stored: Json = check(read_object(path), {"train": {}, "dtype": str}, f"{path} is damaged")
         same = {"train": stored["train"] | {"activations": identity["train"]["activations"]}, "dtype": stored["dtype"]}
         same |= {key: stored[key] for key in ("start", "supply") if key in stored}
         if same != identity:
@@ -44,9 +49,9 @@ class RunFolder:
         write_json(self.path / "run.json", configuration)
 
     def state(self) -> dict[str, Tensor] | None:
-        """Return the saved state, None where there is none."""
+        """Return the saved state, None where there is none; raise GlpError when it is damaged."""
         path = self.path / "state.safetensors"
-        return load_file(path) if path.is_file() else None
+        return read_tensors(path, STATE, again=AGAIN).tensors if path.is_file() else None
 
     def save_state(self, tensors: dict[str, Tensor]) -> None:
         """Replace the saved state."""
@@ -55,7 +60,7 @@ class RunFolder:
     def supply(self, rank: int, step: int) -> dict[str, Tensor] | None:
         """Return a process's place in its supply after a step, None where none was saved."""
         path = self._supply(rank, step)
-        return load_file(path) if path.is_file() else None
+        return read_tensors(path, {}, again=AGAIN).tensors if path.is_file() else None
 
     def save_supply(self, rank: int, step: int, tensors: dict[str, Tensor]) -> None:
         """Write a process's place in its supply; it counts once the state of the same step is saved."""
@@ -95,7 +100,13 @@ class RunFolder:
             path = self.path / name
             if not path.is_file():
                 continue
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            rows = [row for row in whole[1:] if row.count(",") == len(columns) - 1 and int(row.split(",", 1)[0]) <= step]
+            whole = [line for line in path.read_text(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
+            rows = [row for row in whole[1:] if row.count(",") == len(columns) - 1 and _step_of(row) <= step]
             with replacing(path) as scratch:
                 scratch.write_text("".join(whole[:1] + rows))
+
+
+def _step_of(row: str) -> float:
+    """Return the step of a row; infinity for one that is damaged."""
+    first = row.split(",", 1)[0]
+    return int(first) if first.isdecimal() and len(first) < 16 else math.inf

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glp_core.checked.shapes import Limits, check
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, tensor_header, write_tensors
+from glp_core.files import Json, write_tensors
+
+AGAIN = "Make it with `python -m glp_core sae`."
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,16 @@ def load_sae(path: Path) -> tuple[Sae, Json]:
     """Read an autoencoder and its facts; raise GlpError when the file is missing or is none."""
     if not path.is_file():
         raise GlpError(f"No sparse autoencoder at {path}. Make it with `python -m glp_core sae`.")
-    tensor_header(path)
+    stored, metadata = read_tensors(path, {"encoder": "float m d", "mean": "float d", "scale": "float"}, again=AGAIN)
     try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})["sae"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+        facts = check(
+            json.loads(metadata["sae"]), {"k": Limits(int, 1, len(stored["encoder"]))}, f"{path.name} is no autoencoder"
+        )
+        tensors = {name: tensor.float() for name, tensor in stored.items()}
         sae = Sae(tensors["encoder"].shape[1], len(tensors["encoder"]), facts["k"], tensors["mean"], float(tensors["scale"]))
         sae.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise GlpError(f"{path.name} is no sparse autoencoder ({error}). Make it with `python -m glp_core sae`.") from error
+    except GlpError:
+        raise
+    except (KeyError, ValueError, RuntimeError, RecursionError) as error:
+        raise GlpError(f"{path.name} is no sparse autoencoder ({error}). {AGAIN}") from error
     return sae.eval().requires_grad_(False), facts

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from glp_core.checked.tensors import check_tensors, read_tensors
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, write_tensors
@@ -22,6 +22,7 @@ from glp_core.progress import Progress, quiet
 from glp_core.training.sae import Sae, SaeConfig
 
 SECONDS_BETWEEN_SAVES = 60.0
+AGAIN = "Remove it and start again."
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -49,14 +50,14 @@ class _Training:
 
     def load(self, path: Path) -> None:
         """Read what `save` wrote; raise GlpError when it is the state of another training."""
-        try:
-            with safe_open(path, "pt") as file:
-                identity = (file.metadata() or {}).get("training")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-        except SafetensorError as error:
-            raise GlpError(f"{path} is damaged ({error}). Remove it and start again.") from error
+        identity = check_tensors(path, {}, again=AGAIN).metadata.get("training")
         if identity != self.identity:
             raise GlpError(f"{path} is the state of another training: {identity}. Remove it, or ask for the same as before.")
+        wanted = {"quiet_for": f"whole {len(self.quiet_for)}", "place": "whole 3"}
+        for name, parameter in self.sae.named_parameters():
+            sizes = " ".join(map(str, parameter.shape))
+            wanted |= {f"{part}.{name}": f"float {'' if part == 'step' else sizes}" for part in ("weight", *MOMENTS)}
+        tensors, _ = read_tensors(path, wanted, again=AGAIN)
         self.quiet_for = tensors["quiet_for"].to(self.quiet_for.device)
         self.step, self.epoch, self.in_epoch = tensors["place"].tolist()
         for name, parameter in self.sae.named_parameters():

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor
 
+from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, copy_file, file_digest, tensor_header, write_json, write_tensors
+from glp_core.files import Json, copy_file, file_digest, write_json, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
 from glp_core.prior.facts import stored_facts
 from glp_core.prior.glp import GLP
@@ -79,9 +79,8 @@ def blend(further: Path, where: str | Path, share: float, out: Path) -> None:
         raise GlpError(f"The share is {share}, wanted a number from 0 (all of the start) to 1 (all of the further training).")
     about = stored_facts(further).get("about", {})
     path = further / "final.safetensors"
-    tensor_header(path)
     start = Start.read(where, layer=about.get("layer", 0))
-    new, old = load_file(path), start.weights()
+    new, old = read_tensors(path, {}).tensors, start.weights()
     if {name: tensor.shape for name, tensor in new.items()} != {name: tensor.shape for name, tensor in old.items()}:
         raise GlpError(f"{further} and {where} hold weights of other shapes: a blend needs two GLPs of one shape.")
     blended = {name: (share * new[name].double() + (1 - share) * old[name].double()).to(new[name].dtype) for name in new}

@@ -24,7 +24,7 @@ from glp_core.training.held_out import HeldOut
 from glp_core.training.loss import flow_loss, stratified_sigmas
 from glp_core.training.plan import Extension, TrainConfig, learning_rate
 from glp_core.training.ranks import Ranks
-from glp_core.training.run_folder import RunFolder
+from glp_core.training.run_folder import AGAIN, RunFolder
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply, Supply
 
@@ -237,6 +237,10 @@ class Trainer:
 
     @torch.no_grad()
     def _restore(self, tensors: dict[str, Tensor]) -> None:
+        parts = {f"{part}.{name}": p.shape for name, p in self.params.items() for part in "pamv"}
+        wrong = next((name for name, shape in parts.items() if name not in tensors or tensors[name].shape != shape), "")
+        if wrong:
+            raise GlpError(f"{self.folder.path}: {wrong} in state.safetensors is not this network's. {AGAIN}")
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
         self.losses = list(tensors.get("losses", torch.zeros(0)).to(self.device))
         for name, p in self.params.items():

@@ -32,12 +32,18 @@ def open_overview():
     return at
 
 
+def probed(task, auc, layer, unit):
+    """Return a task's row of a probing report."""
+    best = {"auc": auc, "ci": [0.5, 1.0], "validation_auc": auc, "sign": 1, "layer": layer, "unit": unit}
+    counts = dict.fromkeys(("n_train", "n_validation", "n_test"), 8) | {"positive_share": 0.5}
+    return {"task": task, "asks": "Is it?", "glp": best, "examples": {"positive": [], "negative": []}} | counts
+
+
 def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(workspace):
-    rows = [
-        {"task": "5_athlete", "glp": {"auc": 0.99, "layer": 0, "unit": 1}},
-        {"task": "113_movie_sent", "glp": {"auc": 0.8, "layer": 1, "unit": 7}},
-    ]
-    workspace.save_report("probing", {"rows": rows})
+    rows = [probed("5_athlete", 0.99, 0, 1), probed("113_movie_sent", 0.8, 1, 7)]
+    means = {"mean_auc": {"glp": 0.9, "mlp": 0.8}, "ci": {"glp": [0.8, 1.0], "mlp": [0.7, 0.9]}, "best_baseline": "mlp"}
+    differences = {"paired_difference": 0.1, "paired_difference_ci": [0.0, 0.2]}
+    workspace.save_report("probing", {"rows": rows, "n_tasks": 2} | means | differences)
     steps = [link for link in links(open_overview()) if link[0][2:3].isdigit()]
     assert [label[2] for label, _, _ in steps] == list("12345")
     assert [page for _, page, _ in steps] == ["steering", "steering", "neurons", "manifold", "scaling"]
@@ -50,13 +56,14 @@ def test_the_second_step_is_the_harder_push_that_was_found_to_break_the_raw_text
     monkeypatch.setattr(workspace_facts, "directions", lambda: [SimpleNamespace(name="joy", title="Joy")])
     columns = {"raw": {"repetition": 0.9}, "walk": {"repetition": 0.2}}
     harder = {"prompt": "A & b", "direction": "joy", "strength": 1.2, "seed": 7, "columns": columns}
-    workspace.save_report("first_press", {"harder": harder, "settings": {"tokens": 64}})
+    first = {"prompt": "A", "direction": "joy", "strength": 1.0, "seed": 7, "settings": {"tokens": 64, "temperature": 0.0}}
+    workspace.save_report("first_press", first | {"harder": harder})
     step = ways.story()[1]
     expected = {"prompt": "A & b", "direction": "Joy", "strength": "1.2", "seed": "7", "tokens": "64", "live": "true"}
     assert step.query == {f"steering_{key}": value for key, value in expected.items()}
     assert "falls apart (90% of its tokens repeated)" in step.words and "holds (20%)" in step.words
-    for other in ({"harder": None}, {"harder": harder | {"direction": "gone"}}, {"harder": {"strength": []}}):
-        workspace.save_report("first_press", other)
+    for other in (None, harder | {"direction": "gone"}, {"strength": []}):
+        workspace.save_report("first_press", first | {"harder": other})
         assert ways.story()[1].query == {}
 
 

@@ -21,10 +21,11 @@ from tests.support.steering_page import board, open_page, run
 
 def measured_report(direction="positive", arms=("raw", "glp")):
     """Return a report as `steer` writes it, of two strengths."""
-    rows = [{"arm": "unsteered", "strength": 0.0, "concept": 0.5, "repetition": 0.1, "n": 7}]
+    rows = [{"arm": "unsteered", "strength": 0.0, "concept": 0.5, "log_probability": -1.0, "repetition": 0.1, "n": 7}]
     for push, repeated in ((0.4, 0.2), (2.0, 0.9)):
         for i, arm in enumerate(arms):
-            rows.append({"arm": arm, "strength": push, "concept": 0.6 + i / 5, "repetition": repeated / (i + 1), "n": 7})
+            numbers = {"concept": 0.6 + i / 5, "log_probability": -1.0, "repetition": repeated / (i + 1)}
+            rows.append({"arm": arm, "strength": push, "n": 7} | numbers)
     return {"rows": rows, "settings": {"direction": direction}}
 
 

@@ -21,7 +21,7 @@ def test_scores_are_those_that_were_written(tmp_path):
         "best_auc": torch.tensor([0.6, 0.9, 0.8]),
     }
     write_tensors(tmp_path / "concepts.safetensors", tensors, {"tasks": json.dumps(["1_a", "2_b"])})
-    tasks = NeuronTasks(tmp_path)
+    tasks = NeuronTasks(tmp_path, 3)
     assert tasks.names == ["1_a", "2_b"] and tasks.best(1) == ("1_a", np.float32(0.9))
     assert [name for name, _ in tasks.most_extreme(2)] == ["1_a", "2_b"]  # 0.2 is farther from chance than 0.45
     assert [name for name, _ in tasks.most_extreme(0)] == ["2_b", "1_a"]
@@ -31,7 +31,7 @@ def test_scores_are_those_that_were_written(tmp_path):
 
 
 def test_without_scores_there_is_nothing(tmp_path):
-    tasks = NeuronTasks(tmp_path)
+    tasks = NeuronTasks(tmp_path, 3)
     assert tasks.names == [] and tasks.best(0) == (None, None) and tasks.most_extreme(0) == []
     assert tasks.columns()["best_task"] is None
 

@@ -30,6 +30,7 @@ class FakeIndex:
     facts = {"glp": "0" * 64}
     reading = NOISE_FREE
     map_facts = {"neighbours": 15, "seed": 0}
+    problems: list[str] = []
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)

@@ -101,7 +101,7 @@ def test_it_reads_back_and_damage_is_named(trained, store, tmp_path):
     with pytest.raises(GlpError, match="python -m glp_core sae"):
         load_sae(tmp_path / "none.safetensors")
     write_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(2)})
-    with pytest.raises(GlpError, match="no sparse autoencoder"):
+    with pytest.raises(GlpError, match="other.safetensors has no encoder"):
         load_sae(tmp_path / "other.safetensors")
     with pytest.raises(GlpError, match="only 4 latents"):
         Sae(2, 4, 5, torch.zeros(2), 1.0)

@@ -9,14 +9,16 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from glp_core.checked.shapes import Limits, Many, check
 from glp_core.data.corpus import HELD_OUT, Document, is_test_row, number_of
 from glp_core.data.texts.files import TextFile
 from glp_core.data.texts.formats import Rows, rows_of
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
-from glp_core.files import read_json, write_json
+from glp_core.files import read_object, write_json
 from glp_core.llm.sources import cache_folder
 
 FILES_AT_ONCE = 8
@@ -154,8 +156,7 @@ class _Marks:
         same = [source.to_json(), FILES_AT_ONCE, *((file.name, file.stamp) for file in files)]
         digest = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
         self._path = cache_folder() / "texts" / f"{digest}.json"
-        stored = read_json(self._path) if self._path.is_file() else {}
-        self._states: dict[int, State] = {int(number): state for number, state in stored.items()}
+        self._states: dict[int, State] = _stored_states(self._path, len(files))
         self._saved = time.monotonic()
 
     def before(self, number: int) -> tuple[int, State | None]:
@@ -171,3 +172,15 @@ class _Marks:
         if time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:
             write_json(self._path, {str(number): state for number, state in self._states.items()})
             self._saved = time.monotonic()
+
+
+def _stored_states(path: Path, n_files: int) -> dict[int, State]:
+    """Return the marks kept in a file; none where it is not there or damaged, since then all is read again."""
+    place, file = Limits(int, 0, 2**62), Limits(int, 0, n_files - 1)
+    shape = {"*": {"open": Many((file, place)), "next": Limits(int, 0, n_files), "turn": Limits(int, 0, FILES_AT_ONCE)}}
+    try:
+        stored = check(read_object(path), shape, str(path))
+    except GlpError:
+        return {}
+    known = {int(number): state for number, state in stored.items() if number.isdecimal() and len(number) < 16}
+    return {number: state for number, state in known.items() if state["turn"] < max(1, len(state["open"]))}
