@@ -16,6 +16,7 @@ from glp_core.llm.decoding import filled
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
+from glp_core.steering.retention import Retention, retention
 
 NOISE_STREAM = 1_000_003
 """Added to a row's seed, so that its projection noise and its choice of tokens are drawn independently."""
@@ -50,8 +51,10 @@ class EditEffect(NamedTuple):
     """Manifold distance of the activation that the layer gave out."""
     distance_after: Tensor
     """Manifold distance of the activation that went on."""
-    kept_push: Tensor
-    """Share of the push along the direction that the projection left."""
+    distance_pushed: Tensor
+    """Manifold distance after the push, before the projection."""
+    retention: Retention
+    """What the projection left of the push."""
 
 
 def check_arms(arms: Sequence[Arm], width: int, layer: int) -> None:
@@ -114,7 +117,7 @@ class SteeringEdit:
         pushes = [0.0 if arm.vector is None else arm.strength * site.median_norm for arm in arms]
         self.pushes = torch.tensor([*pushes, *[0.0] * spare], dtype=torch.float64).float().to(device)[:, None]
         self.groups = _by_projector(rows, device)
-        self.meters = _by_meter(rows, device)
+        self.meters, self.measured_at = _by_meter(rows, self.n, device)
 
     def start(self, first: Tensor) -> "OneEdit":
         """Return the edit of one forward; `first` (rows,) marks rows at a text's first token, which is never edited."""
@@ -129,19 +132,20 @@ class SteeringEdit:
         broken = ~torch.isfinite(pushed).all(-1)
         clean, pushed = (torch.where(broken[:, None], 0.0, acts) for acts in (clean, pushed))  # its neighbours go on
         final = self._project(pushed, clean)
-        kept_push = self._kept_push(clean, pushed, final, free)
-        return Edited(clean, torch.where(free[:, None], final, clean), massive, free, kept_push, broken)
+        pushed, final = (torch.where(free[:, None], one, clean) for one in (pushed, final))
+        return Edited(clean, pushed, final, massive, free, self._retention(clean, pushed, final, free), broken)
 
-    def distances(self, edited: "Edited") -> tuple[Tensor, Tensor]:
-        """Return the manifold distances before and after an edit (rows,); nan without a meter and for massive activations."""
-        before, after = torch.full((2, self.n), math.nan)
-        for meter, rows in self.meters:
-            distances = meter.distance(torch.cat([edited.clean[rows], edited.final[rows]]))
-            where = rows.to(distances.device)
-            before[where], after[where] = distances.masked_fill(
-                edited.massive[rows].repeat(2).to(distances.device), math.nan
-            ).chunk(2)
-        return before, after
+    def distances(self, edited: "Edited") -> Tensor:
+        """Return the manifold distances before and after an edit, and between push and projection (3, rows).
+
+        They are nan without a meter and for massive activations.
+        """
+        stages = torch.cat([edited.clean, edited.final, edited.pushed])
+        massive = edited.massive.repeat(3).cpu()
+        distances = torch.full((3 * self.n,), math.nan)
+        for meter, places in self.meters:
+            distances[places.cpu()] = meter.distance(stages[places]).cpu()
+        return distances[self.measured_at].masked_fill(massive, math.nan).view(3, self.n)
 
     def _project(self, pushed: Tensor, clean: Tensor) -> Tensor:
         final = pushed.clone()
@@ -150,12 +154,14 @@ class SteeringEdit:
             final[group.rows] = group.projector(pushed[group.rows], clean[group.rows], noise=noise).float()
         return final
 
-    def _kept_push(self, clean: Tensor, pushed: Tensor, final: Tensor, free: Tensor) -> Tensor:
-        shares = ((final - clean) * self.vectors).sum(-1) / ((pushed - clean) * self.vectors).sum(-1)
+    def _retention(self, clean: Tensor, pushed: Tensor, final: Tensor, free: Tensor) -> Retention:
         projected = torch.zeros_like(free)
         for group in self.groups:
             projected[group.rows] = True
-        return shares.masked_fill(~(projected & free & (self.pushes[:, 0] != 0)), math.nan)
+        nothing = ~(projected & free & (self.pushes[:, 0] != 0))
+        return Retention(
+            *(one.masked_fill(nothing, math.nan) for one in retention(clean, pushed, final, self.site.median_norm))
+        )
 
 
 class Edited(NamedTuple):
@@ -163,14 +169,16 @@ class Edited(NamedTuple):
 
     clean: Tensor
     """(rows, d), what the layer gave out."""
+    pushed: Tensor
+    """(rows, d), after the push, before the projection."""
     final: Tensor
     """(rows, d), what goes on."""
     massive: Tensor
     """(rows,), whether the activation is an attention sink's, which is never edited."""
     free: Tensor
     """(rows,), whether it was edited."""
-    kept_push: Tensor
-    """(rows,), share of the push that the projection left, or nan."""
+    retention: Retention
+    """What the projection left of the push, nan where there was none of either."""
     broken: Tensor
     """(rows,), whether the pushed activation has other values than finite numbers."""
 
@@ -197,8 +205,8 @@ class OneEdit:
 
     def read(self) -> EditEffect:
         """Return what the edit did, on the CPU."""
-        before, after = self._edit.distances(self.edited)
-        return EditEffect(before.cpu(), after.cpu(), self.edited.kept_push.cpu())
+        before, after, pushed = self._edit.distances(self.edited)
+        return EditEffect(before, after, pushed, Retention(*(one.cpu() for one in self.edited.retention)))
 
 
 class _Group:
@@ -237,10 +245,23 @@ def _by_projector(rows: Sequence[EditedRow], device: torch.device) -> list[_Grou
     return [_Group(projector, places, rows, device) for projector, places in found]
 
 
-def _by_meter(rows: Sequence[EditedRow], device: torch.device) -> list[tuple[ManifoldMeter, Tensor]]:
-    """Return each meter with its rows."""
-    meters = dict.fromkeys(row.meter for row in rows if row.meter is not None)
-    return [(meter, _filled_up([i for i, row in enumerate(rows) if row.meter is meter], device)) for meter in meters]
+def _by_meter(rows: Sequence[EditedRow], n: int, device: torch.device) -> tuple[list[tuple[ManifoldMeter, Tensor]], Tensor]:
+    """Return each meter with the places that it measures, and where the distance of every place is found (3 n,).
+
+    Places count the rows' activations before their edits, then those after, then those between push and projection; what does not differ
+    is measured once.
+    """
+    measured_at = torch.arange(3 * n)
+    for place, row in enumerate(rows):
+        if not row.arm.edits:
+            measured_at[[n + place, 2 * n + place]] = place
+        elif row.arm.projector is None or row.arm.projector.name == "none":
+            measured_at[2 * n + place] = n + place
+    meters: dict[ManifoldMeter, list[int]] = {}
+    for place, row in enumerate(rows):
+        if row.meter is not None:
+            meters.setdefault(row.meter, []).extend(dict.fromkeys(measured_at[place::n].tolist()))
+    return [(meter, _filled_up(places, device)) for meter, places in meters.items()], measured_at
 
 
 def _filled_up(numbers: Sequence[int], device: torch.device) -> Tensor:

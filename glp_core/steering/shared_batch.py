@@ -5,6 +5,7 @@ in turn get a token each in turn, whatever their length. What one of them breaks
 knows nothing of queues or pages.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,12 @@ class Step(NamedTuple):
     """Time that this step took, for all arms together."""
     finished: bool
     """Whether this is the arm's last token."""
+    distance_pushed: float = math.nan
+    """Manifold distance after the push, before the projection."""
+    cosine: float = math.nan
+    """Between the push and what the activation moved by in all; nan as kept_push."""
+    correction: float = math.nan
+    """What the projection did at right angles to the push, in median norms; nan as kept_push."""
 
 
 class _Written(NamedTuple):
@@ -125,9 +132,24 @@ class Writer:
         finished = stopped or self._steps == line.sampling.max_tokens - 1
         stream = self._streams[row]
         text = stream.flush() if stopped else stream.push(token, last=finished)
-        before, after, kept_push = (float(values[place]) for values in written.effect)
-        chance = written.log_probabilities[place]
-        return Step(self._steps, line.row.arm.name, token, text, chance, before, after, kept_push, seconds, finished)
+        *distances, retention = written.effect
+        before, after, pushed = (float(values[place]) for values in distances)
+        kept_push, cosine, correction = (float(values[place]) for values in retention)
+        return Step(
+            self._steps,
+            line.row.arm.name,
+            token,
+            text,
+            written.log_probabilities[place],
+            before,
+            after,
+            kept_push,
+            seconds,
+            finished,
+            pushed,
+            cosine,
+            correction,
+        )
 
 
 class SharedBatch:

@@ -168,8 +168,12 @@ def test_distances_and_kept_push_are_those_of_the_activations_before_and_after(t
     assert raw.distance_before == pytest.approx(float(meter.distance(clean)), rel=1e-4)
     assert raw.distance_after == pytest.approx(float(meter.distance(pushed)), rel=1e-4)
     assert norm.distance_after == pytest.approx(float(meter.distance(final)), rel=1e-4)
-    assert norm.kept_push == pytest.approx(float((final - clean) @ direction / (1.5 * NORM)), rel=1e-4)
-    assert math.isnan(raw.kept_push)
+    assert norm.distance_pushed == pytest.approx(float(meter.distance(pushed)), rel=1e-4) == raw.distance_pushed
+    moved = (final - clean)[0]
+    assert norm.kept_push == pytest.approx(float(moved @ direction / (1.5 * NORM)), rel=1e-4)
+    assert norm.cosine == pytest.approx(float(torch.cosine_similarity(moved, direction, dim=0)), rel=1e-4)
+    assert norm.correction == pytest.approx(float((moved - (moved @ direction) * direction).norm()) / NORM, rel=1e-3)
+    assert math.isnan(raw.kept_push) and math.isnan(raw.cosine) and math.isnan(raw.correction)
 
 
 def test_an_edit_is_read_after_its_layer_has_run(tiny_llm, direction):

@@ -54,6 +54,10 @@ class Outcome(NamedTuple):
     """Mean of the tokens under the unsteered model when an instruction before the prefix asks for the concept."""
     direction: str = ""
     """Name of the direction whose concept was read."""
+    cosine: float = float("nan")
+    """Mean cosine between the push and what the activation moved by in all."""
+    correction: float = float("nan")
+    """Mean length of what the projection did at right angles to the push, in median norms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +212,8 @@ def _read_back(
                     text.kept_push,
                     _mean(asked[row]),
                     condition.direction.name,
+                    text.cosine,
+                    text.correction,
                 )
             )
     return outcomes

@@ -3,6 +3,7 @@
 A row's text is the one that `generation.generate` writes. Knows token ids; knows nothing of what texts are measured for.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,10 @@ class WrittenText(NamedTuple):
     """Mean manifold distance of the activations that its tokens were chosen from, after the edit; nan without a meter."""
     kept_push: float
     """Mean share of the push that the projection left; nan without one."""
+    cosine: float = math.nan
+    """Mean cosine between the push and what the activation moved by in all; nan without a projection."""
+    correction: float = math.nan
+    """Mean length of what the projection did at right angles to the push, in median norms; nan without one."""
 
 
 def write_texts(
@@ -58,12 +63,12 @@ def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: Man
     llm, loop = site.llm, Loop(site, rows, sampling, meter)
     stops = torch.tensor(sorted(llm.stop_ids), device=llm.device)
     ended = torch.zeros(len(loop.last), dtype=torch.bool, device=llm.device)
-    tokens, distances, kept_pushes = [], [], []
+    tokens, distances, retentions = [], [], []
     for _ in range(sampling.max_tokens):
         _, once = loop.advance()
         edited = once.edited
         tokens.append(loop.last)
-        kept_pushes.append(edited.kept_push.masked_fill(ended, torch.nan))
+        retentions.append(torch.stack(edited.retention).masked_fill(ended, torch.nan))
         if meter is not None:
             distance = meter.distance(edited.final).to(llm.device)
             distances.append(distance.masked_fill(ended | edited.massive, torch.nan))
@@ -74,7 +79,8 @@ def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: Man
     ids = [_before_stop(row, llm.stop_ids) for row in written]
     texts = _continuations(llm, [row.prompt for row in rows], ids)
     far = _means(distances, len(rows))
-    return [WrittenText(*row) for row in zip(ids, texts, far, _means(kept_pushes, len(rows)), strict=True)]
+    kept = (_means([one[i] for one in retentions], len(rows)) for i in range(3))
+    return [WrittenText(*row) for row in zip(ids, texts, far, *kept, strict=True)]
 
 
 def _before_stop(tokens: list[int], stop_ids: frozenset[int]) -> list[int]:
