@@ -190,3 +190,12 @@ def file_digest(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_digest(path: Path) -> str:
+    """Return the sha256 of a safetensors file's numbers: what is said about them, as a title, may change; GlpError for a damaged one."""
+    tensor_header(path)
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + length)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@
     neurons/         the meta-neuron index
     runs/<name>/     config.json, train.csv, evals.csv of training runs
     reports/         what the commands measured, one JSON file each
+    sweeps/          cells/: texts of sweeps by content; runs/: sweeps with their settings, texts and scores
 
 Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from glp_core.checked.tensors import read_tensors
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
-from glp_core.files import Json, file_digest, read_json, read_object, write_json, write_tensors
+from glp_core.files import Json, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
 from glp_core.llm.sources import LlmSource, cache_folder
 from glp_core.prior.facts import GlpFacts
 from glp_core.reports import read_report
@@ -249,13 +250,20 @@ class Workspace:
         """Load one direction; raise GlpError when there is none of that name, or it is of another layer."""
         from glp_core.steering.directions import Direction
 
-        names = self.direction_names()
-        if name not in names:
-            raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")
-        direction = Direction.load(self.folder / "directions" / f"{name}.safetensors")
+        direction = Direction.load(self._direction_file(name))
         if direction.layer != self.layer:
             raise GlpError(f"{name} is of layer {direction.layer}, the workspace models layer {self.layer}.")
         return direction
+
+    def direction_digest(self, name: str) -> str:
+        """Return what tells a direction's numbers from all others; GlpError when it is not there or damaged."""
+        return tensors_digest(self._direction_file(name))[:DIGEST_LENGTH]
+
+    def _direction_file(self, name: str) -> Path:
+        names = self.direction_names()
+        if name not in names:
+            raise GlpError(f"No direction {name!r} in {self.name}: it has {', '.join(names) or 'none'}.")
+        return self.folder / "directions" / f"{name}.safetensors"
 
     def directions(self, names: Sequence[str] | None = None) -> "list[Direction]":
         """Load the directions of these names, or all; raise GlpError when there is none."""
@@ -290,6 +298,16 @@ class Workspace:
 
         return {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
 
+    def made_with(self) -> Json:
+        """Return all that decides which texts the workspace's model writes."""
+        from glp_core.devices import machine
+
+        on, walk = machine(self.device), (self.report("walk_tuning") or {}).get("chosen")
+        dtype = str(self.torch_dtype).removeprefix("torch.")
+        facts = {"llm": self.llm.to_json(), "layer": self.layer, "median_norm": self.median_norm, "dtype": dtype}
+        facts |= {"glp": self.glp_digest(), "walk": walk, "versions": versions()}
+        return facts | {"machine": {name: on[name] for name in ("cpu", "device")}}
+
     def report_path(self, name: str) -> Path:
         """Return where a report is kept; raise GlpError for a name that could not be written."""
         if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -304,6 +322,11 @@ class Workspace:
     def neurons(self) -> Path:
         """The folder of the meta-neuron index."""
         return self.folder / "neurons"
+
+    @property
+    def sweeps(self) -> Path:
+        """The folder of sweeps over steering strengths."""
+        return self.folder / "sweeps"
 
     @property
     def _slug(self) -> str:

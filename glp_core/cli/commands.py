@@ -30,6 +30,7 @@ ROOMS = {
         "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
         "tune-walk": "Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json.",
         "steer": "Steer 100 prefixes along every direction with every arm; write reports/steering_<direction>.json.",
+        "sweep-steering": "Write and measure a sweep that the Lab page exported, again or to its end; say what it finds.",
         "pareto": "Compare what steering arms trade of concept against fluency; write reports/pareto.json.",
         "strengths": "Find the strength to recommend along every direction, and its zones; write reports/strengths.json.",
         "first-press": "Choose the example that the Steering page opens with, by its measured effect.",

@@ -7,9 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from glp_core.chat_server import Server, clean
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import HeldOutFiring, HeldOutTokens, Neuron, SideEvidence, Snippet, StoredDocument
-from glp_core.neurons.description_server import Server, clean, describe_by_server, parse_answer, prompt, read_answers
+from glp_core.neurons.description_server import describe_by_server, parse_answer, prompt, read_answers
 from glp_core.neurons.descriptions import Description, HeldOutTraits, describe_automatically, describe_side, save_descriptions
 from glp_core.neurons.traits import Trait, TraitKind, in_words, traits
 

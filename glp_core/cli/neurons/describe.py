@@ -4,10 +4,11 @@ import argparse
 import os
 from dataclasses import replace
 
+from glp_core.chat_server import Server
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neurons.description_server import Server, describe_by_server
+from glp_core.neurons.description_server import describe_by_server
 from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 
 KEY = "GLP_DESCRIBE_KEY"

@@ -3,7 +3,7 @@
 Knows models, directions and projectors; knows no files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,6 +106,7 @@ def measure(
     seeds: Sequence[int] | None = None,
     meter: ManifoldMeter | None = None,
     progress: Progress = quiet,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Write and measure every prefix under every condition, in the order of `planned`.
 
@@ -113,6 +114,10 @@ def measure(
 
     Args:
         seeds: of each prefix's projection noise and choice of tokens; its number when None.
+        cancelled: asked before every token that is written.
+    Raises:
+        GlpError: there is nothing to measure, or as `generation.generate`.
+        Stopped: `cancelled` said yes.
     """
     if not prefixes or not planned:
         raise GlpError("There is nothing to measure: give at least one prefix and one arm.")
@@ -129,7 +134,7 @@ def measure(
         for prefix in range(len(prefixes))
     ]
     site = planned[0].direction.site(llm)
-    written = write_texts(site, rows, sampling, meter=meter, progress=progress)
+    written = write_texts(site, rows, sampling, meter=meter, progress=progress, cancelled=cancelled)
     cells: dict[int, list[WrittenText]] = {}
     for place, numbers in enumerate(order):
         texts = written[place * len(prefixes) : (place + 1) * len(prefixes)]

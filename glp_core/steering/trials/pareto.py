@@ -21,18 +21,20 @@ BEST = "_best"
 WORDS = {"raw": "raw steering", "glp": "the paper's projection"}
 
 
-class _Measured(NamedTuple):
-    """A number and its bootstrap draws."""
+class Measured(NamedTuple):
+    """A number and its bootstrap draws (k,)."""
 
     value: float
     draws: NDArray[np.float64]
 
     def json(self, name: str) -> Json:
+        """Return the number under a name, and its 95% interval."""
         low, high = percentiles(self.draws)
         return {name: round(self.value, 4), f"{name}_ci": [round(low, 4), round(high, 4)]}
 
-    def minus(self, other: "_Measured") -> "_Measured":
-        return _Measured(self.value - other.value, self.draws - other.draws)
+    def minus(self, other: "Measured") -> "Measured":
+        """Return the difference, paired draw by draw."""
+        return Measured(self.value - other.value, self.draws - other.draws)
 
     @property
     def verdict(self) -> str:
@@ -61,7 +63,7 @@ def pareto(reports: Mapping[str, Json]) -> Json:
     }
 
 
-def _direction(name: str, report: Json) -> tuple[Json, dict[str, _Measured]]:
+def _direction(name: str, report: Json) -> tuple[Json, dict[str, Measured]]:
     """Return a direction's entry, and the hypervolumes of its arms."""
     if "cells" not in report.get("texts", {}):
         raise GlpError(
@@ -69,23 +71,23 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, _Measured]]:
         )
     curves = Curves.from_json(report["texts"])
     weights = curves.draws()
-    volumes: dict[str, _Measured] = {}
-    gains: dict[str, _Measured] = {}
-    strict: dict[str, _Measured] = {}
-    worths: dict[str, _Measured] = {}
+    volumes: dict[str, Measured] = {}
+    gains: dict[str, Measured] = {}
+    strict: dict[str, Measured] = {}
+    worths: dict[str, Measured] = {}
     entry: Json = {"title": report["settings"].get("title", name), "n": curves.n, "arms": {}, "best": {}}
     for arm in curves.strengths:
         points, drawn = curves.points(arm), curves.points(arm, weights)
         if arm.endswith(BEST) or arm == PROMPTED:
             key = arm.removesuffix(BEST)
-            worths[key] = _Measured(float(points[0][0] * points[1][0]), drawn[0][:, 0] * drawn[1][:, 0])
+            worths[key] = Measured(float(points[0][0] * points[1][0]), drawn[0][:, 0] * drawn[1][:, 0])
             entry["best"][key] = _points(curves, arm)[0] | worths[key].json("worth") | _settings(report, arm)
             continue
-        volumes[arm] = _Measured(float(hypervolume(*points)), hypervolume(*drawn))
-        strict[arm] = _Measured(
+        volumes[arm] = Measured(float(hypervolume(*points)), hypervolume(*drawn))
+        strict[arm] = Measured(
             float(hypervolume(*curves.points(arm, strict=True))), hypervolume(*curves.points(arm, weights, strict=True))
         )
-        gains[arm] = _Measured(float(gain_at(*points)), gain_at(*drawn))
+        gains[arm] = Measured(float(gain_at(*points)), gain_at(*drawn))
         entry["arms"][arm] = {
             "points": _points(curves, arm),
             "frontier": on_frontier(points[0].tolist(), points[1].tolist()),
@@ -112,7 +114,7 @@ def _settings(report: Json, arm: str) -> Json:
     return {"settings": settings} if settings is not None else {}
 
 
-def _differences(measured: Mapping[str, Mapping[str, _Measured]]) -> Json:
+def _differences(measured: Mapping[str, Mapping[str, Measured]]) -> Json:
     """Return the differences of the compared arms in every measure; the verdict is on the first one."""
     differences: Json = {}
     for ours, theirs in COMPARED:
@@ -140,7 +142,7 @@ def _sentence(entry: Json) -> str:
     return f"The walk {', and '.join(parts)}." if parts else "The walk was not measured."
 
 
-def _summary(entries: Mapping[str, tuple[Json, dict[str, _Measured]]]) -> Json:
+def _summary(entries: Mapping[str, tuple[Json, dict[str, Measured]]]) -> Json:
     """Return means over directions and counts of verdicts."""
     arms = [arm for arm in next(iter(entries.values()))[1] if all(arm in volumes for _, volumes in entries.values())]
     means = {arm: _mean([volumes[arm] for _, volumes in entries.values()]) for arm in arms}
@@ -166,6 +168,6 @@ def _verdicts(differences: Sequence[Json | None]) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in ("ahead", "level", "behind")}
 
 
-def _mean(values: Sequence[_Measured]) -> _Measured:
+def _mean(values: Sequence[Measured]) -> Measured:
     """Return the mean over directions; draws are of the same prefixes, so they stay paired."""
-    return _Measured(float(np.mean([one.value for one in values])), np.mean([one.draws for one in values], axis=0))
+    return Measured(float(np.mean([one.value for one in values])), np.mean([one.draws for one in values], axis=0))

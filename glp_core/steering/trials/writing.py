@@ -4,7 +4,7 @@ A row's text is the one that `generation.generate` writes. Knows token ids; know
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,10 @@ from glp_core.progress import Progress, quiet
 from glp_core.steering.loop import Loop, Row
 
 ROWS_AT_ONCE = {"cpu": 128, "accelerator": 3072}
+
+
+class Stopped(Exception):
+    """Writing was stopped; what was not whole is not kept."""
 
 
 class WrittenText(NamedTuple):
@@ -44,27 +48,35 @@ def write_texts(
     *,
     meter: ManifoldMeter | None = None,
     progress: Progress = quiet,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[WrittenText]:
     """Write every row's text; rows that share a projector are quickest side by side.
 
+    Args:
+        cancelled: asked before every token.
     Raises:
         GlpError: as `generation.generate`.
+        Stopped: `cancelled` said yes.
     """
     size = batch_size(site.llm.device, **ROWS_AT_ONCE)
     texts: list[WrittenText] = []
     for first in range(0, len(rows), size):
-        texts += _write_batch(site, rows[first : first + size], sampling, meter)
+        texts += _write_batch(site, rows[first : first + size], sampling, meter, cancelled)
         progress(len(texts), len(rows), rows[len(texts) - 1].arm.name)
     return texts
 
 
 @torch.inference_mode()
-def _write_batch(site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None) -> list[WrittenText]:
+def _write_batch(
+    site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None, cancelled: Callable[[], bool]
+) -> list[WrittenText]:
     llm, loop = site.llm, Loop(site, rows, sampling, meter)
     stops = torch.tensor(sorted(llm.stop_ids), device=llm.device)
     ended = torch.zeros(len(loop.last), dtype=torch.bool, device=llm.device)
     tokens, distances, retentions = [], [], []
     for _ in range(sampling.max_tokens):
+        if cancelled():
+            raise Stopped
         _, once = loop.advance()
         edited = once.edited
         tokens.append(loop.last)

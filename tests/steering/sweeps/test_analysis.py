@@ -1,0 +1,110 @@
+"""What a sweep found, on texts whose numbers are set by hand: gains, fluency, bands, the verdict, pairs, and the words for them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from glp_core.stats import resample_counts
+from glp_core.steering.sweeps import words
+from glp_core.steering.sweeps.analysis import analyse
+from glp_core.steering.sweeps.cells import Cell, cells, texts
+from glp_core.steering.sweeps.config import Along, Scorer
+from glp_core.steering.sweeps.pairs import pairs
+from glp_core.steering.sweeps.runs import found_in, rows
+from glp_core.steering.sweeps.scores import Marks, question_name
+from glp_core.steering.sweeps.store import Entry
+
+PROMPTS = tuple(f"prompt {i}" for i in range(8))
+CONCEPT = {"unsteered": 0.2, "drawn": 0.2, "prompted": 0.5, "raw": 0.5, "walk": 0.9, "glp": 0.6, "wrong": 0.0, "random": 0.2}
+LIKELY = {
+    "unsteered": -1.0,
+    "drawn": -3.0,
+    "prompted": -1.0,
+    "raw": -2.0,
+    "walk": -1.5,
+    "glp": -2.0,
+    "wrong": -1.0,
+    "random": -1.0,
+}
+
+
+@pytest.fixture
+def config(small):
+    arms = ("raw", "walk", "glp", "wrong", "random", "prompted")
+    return small(
+        prompts=PROMPTS, arms=arms, directions=(Along("up", "upwards", (1.0, 2.0)),), noise_levels=(0.2, 0.5), seeds=(0, 1)
+    )
+
+
+def made(config, **without):
+    """Every text of a sweep; odd prompts show more of the concept, twice the strength is half as fluent."""
+    table = {}
+    for cell in cells(config):
+        table[cell] = {}
+        for text in texts(config, cell):
+            odd = config.prompts.index(text.prompt) % 2
+            likely = LIKELY[cell.arm] - (0.5 if cell.strength == 2.0 else 0.0)
+            concept = CONCEPT[cell.arm] + (0.1 * odd if cell.strength else 0.0)
+            table[cell][text] = Entry(
+                f"{cell.arm} {text.seed} sea", concept, likely, likely - 1, 0.5, 0.0, 1.0, 1.0, 1.0, 0.0, 2
+            )
+    return table
+
+
+def test_gain_and_fluency_are_those_of_the_definitions(config):
+    entry = analyse(config, made(config))["up"]
+    assert list(entry["series"]) == ["raw", "walk", "glp 0.2", "glp 0.5", "wrong", "random"] and entry["n"] == 8
+    raw, walk = (entry["series"][name]["points"] for name in ("raw", "walk"))
+    assert [point["strength"] for point in raw] == [1.0, 2.0]
+    assert raw[0]["gain"] == pytest.approx((0.55 - 0.2) / 0.8, abs=1e-4) and raw[0]["fluency"] == pytest.approx(0.5)
+    assert walk[1]["fluency"] == pytest.approx(0.5) and entry["prompted"]["gain"] == pytest.approx(0.3 / 0.8, abs=1e-4)
+    counts = resample_counts(8)
+    drawn = ((counts @ (np.arange(8) % 2 * 0.1 + 0.5) / 8) - 0.2) / 0.8
+    assert raw[0]["gain_ci"] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2e-3)
+    assert entry["series"]["walk"]["hypervolume"] == pytest.approx(0.75 * (0.95 - 0.2) / 0.8, abs=1e-3)
+    assert entry["differences"]["walk-raw"]["verdict"] == "ahead" and entry["differences"]["walk-glp"]["theirs"] == "glp 0.2"
+    assert (entry["best"]["series"], entry["best"]["strength"]) == ("walk", 1.0)
+    said = " ".join(words.found(entry))
+    assert "The walk gains 94% of the way to the concept at fluency 0.5 or more, more than raw steering with 44%" in said
+    assert "the wrong sign gains at most 0% and a random direction gains at most 6%, so the gain is the direction's own" in said
+    assert "Recommended: the walk at strength 1" in said and "Asking in words gains 38%" in said
+
+
+def test_cells_that_are_not_whole_and_sweeps_that_have_not_begun_are_left_out(config):
+    table = made(config)
+    half = {cell: dict(list(entries.items())[:3]) if cell.arm == "walk" else entries for cell, entries in table.items()}
+    entry = analyse(config, half)["up"]
+    assert "walk" not in entry["series"] and "walk-raw" not in entry["differences"]
+    assert analyse(config, {cell: entries for cell, entries in table.items() if cell.arm != "drawn"}) == {}
+    gone = {"text": "", "log_probability": math.nan, "asked_log_probability": math.nan, "concept": math.nan}
+    nothing = {
+        cell: {text: one._replace(**gone) for text, one in entries.items()} if cell.arm == "raw" else entries
+        for cell, entries in table.items()
+    }
+    assert "raw" not in analyse(config, nothing)["up"]["series"]
+
+
+def test_a_lexicon_and_a_server_score_in_place_of_the_probe(small, config):
+    table = made(config)
+    lexicon = small(**{name: getattr(config, name) for name in ("prompts", "arms", "directions", "noise_levels", "seeds")},
+                    scorer=Scorer("lexicon", ("sea",)))  # fmt: skip
+    assert analyse(lexicon, table)["up"]["series"]["raw"]["points"][0]["gain"] == 0, "unsteered texts hold the word too"
+    judged = {question_name(text, one): Marks(2.0, 1.0) for text, one in table[Cell("up", "walk", 1.0, None)].items()}
+    points = analyse(config, table, judged)["up"]["series"]["walk"]["points"]
+    assert points[0]["marks"] == {"concept": 2.0, "fluency": 1.0, "both": pytest.approx(4 / 3, abs=1e-3)}
+
+
+def test_pairs_are_equally_fluent_and_raw_has_its_best_text(config):
+    found = pairs(config, made(config), "up")
+    assert [pair.prompt for pair in found] == list(PROMPTS)
+    first = found[0]
+    assert (first.raw.strength, first.walk.strength) == (1.0, 2.0) and first.raw.fluency == pytest.approx(first.walk.fluency)
+    assert (first.raw.text, first.walk.text) == ("raw 0 sea", "walk 0 sea") and first.walk.concept > first.raw.concept
+
+
+def test_lines_of_texts_give_back_what_was_found(config):
+    table = made(config)
+    judged = {question_name(text, one): Marks(2.0, 1.0) for text, one in table[Cell("up", "raw", 2.0, None)].items()}
+    again, marks = found_in(list(rows(config, table, judged)))
+    assert again == table and set(marks) == set(judged) and analyse(config, again, marks) == analyse(config, table, judged)
