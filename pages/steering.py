@@ -24,7 +24,8 @@ How to read the numbers:
 - **log-probability**: mean under the unsteered model. It rewards repetition, so read it together with **repetition**, the share of
   tokens, and of pairs of tokens, that have occurred in the column before.
 - **concept**: the probability that the text shows the concept, by a probe on the unsteered model's reading of the whole text.
-- **kept push**: how much of the push is left along the direction after projection.
+- **kept push**: how much of the push is left along the direction after projection. *Did the prior undo my steering?* says it token by
+  token, with what the projection did aside, and writes controls to compare with.
 - **The line under the columns** calls a text broken when half of its tokens and a third of its pairs occurred before, or when the
   unsteered model gives it less than -5 nats a token. It is about these texts only: another prompt or seed may turn out differently.
 - **Strength** below 0 pushes away from the concept, which need not be its opposite: the direction was made to tell the concept from

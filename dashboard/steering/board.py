@@ -68,6 +68,9 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",
+        "opposite": f"{-request.strength:+.2g} × median norm, projected",
+        "random": f"{push}, projected",
+        "prompted": "no push, an instruction",
     }
     return subtitles[arm]
 
@@ -89,7 +92,7 @@ def _title(token: Step, surprise: float) -> str:
         lines[-1] += f" (before the edit {token.distance_before:.2f})"
     lines.append(f"surprise {surprise:.2f} nats")
     if not math.isnan(token.kept_push):
-        lines.append(f"kept {token.kept_push:.0%} of the push")
+        lines.append(f"kept {token.kept_push:.0%} of the push, cosine {token.cosine:.2f}, {token.correction:.2f} norms aside")
     return "\n".join(lines)
 
 

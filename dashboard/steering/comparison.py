@@ -75,6 +75,26 @@ class Column:
         return mean(token.kept_push for token in self.tokens)
 
     @property
+    def cosine(self) -> float:
+        """Mean cosine between the push and what the activation moved by in all; nan as kept_push."""
+        return mean(token.cosine for token in self.tokens)
+
+    @property
+    def correction(self) -> float:
+        """Mean length of what the projection did at right angles to the push, in median norms; nan as kept_push."""
+        return mean(token.correction for token in self.tokens)
+
+    @property
+    def distance_before(self) -> float:
+        """Mean manifold distance of the activations before the edit."""
+        return mean(token.distance_before for token in self.tokens)
+
+    @property
+    def distance_pushed(self) -> float:
+        """Mean manifold distance after the push, before the projection."""
+        return mean(token.distance_pushed for token in self.tokens)
+
+    @property
     def concept(self) -> float:
         """Probability that the text shows the concept; nan until the run has finished."""
         return self.reading.concept if self.reading else math.nan
@@ -113,9 +133,11 @@ class Comparison:
         return 1000 * median(token.seconds for token in tokens) if tokens else math.nan
 
 
-def collect(request: Request, events: Sequence[RunFacts | Step | CleanReading]) -> Comparison:
-    """Return the comparison that a job's events make up."""
-    comparison = Comparison(request, {arm: Column(arm) for arm in request.arms})
+def collect(
+    request: Request, events: Sequence[RunFacts | Step | CleanReading], arms: Sequence[str] | None = None
+) -> Comparison:
+    """Return the comparison that a job's events make up, of the request's arms or others."""
+    comparison = Comparison(request, {arm: Column(arm) for arm in (request.arms if arms is None else arms)})
     for event in events:
         if isinstance(event, RunFacts):
             comparison.band, comparison.prompt_tokens = event

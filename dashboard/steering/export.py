@@ -31,6 +31,9 @@ def as_json(comparison: Comparison, facts: Json) -> str:
             "distance": column.distance,
             "concept": column.concept,
             "kept_push": column.kept_push,
+            "cosine": column.cosine,
+            "correction": column.correction,
+            "distance_pushed": column.distance_pushed,
             "tokens": [_token(token) for token in column.tokens],
             "clean_log_probabilities": column.reading.log_probabilities if column.reading else None,
         }
@@ -68,6 +71,9 @@ def _token(token: Step) -> Json:
         "distance_before": token.distance_before,
         "distance": token.distance_after,
         "kept": token.kept_push,
+        "cosine": token.cosine,
+        "correction": token.correction,
+        "distance_pushed": token.distance_pushed,
         "seconds": token.seconds,
     }
 

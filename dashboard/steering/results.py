@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.service import missing, priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
-from dashboard.steering import board, export
+from dashboard.steering import board, export, undone
 from dashboard.steering.run import SteeringRun, error, keep
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
@@ -80,6 +80,7 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
                 missing.report(
                     "The reference that distances are measured against", workspace_facts.command("evaluate"), stage="evaluate"
                 )
+    undone.draw(run, comparison, colour)
 
 
 def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:

@@ -22,7 +22,7 @@ from glp_core.steering.direction_facts import DirectionFacts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from glp_core.prior.projection import Kind
+    from glp_core.prior.projection import Kind, Projector
     from glp_core.steering.generation import Arm, Step
 
 RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
@@ -63,14 +63,14 @@ def restore(params: Params, directions: Sequence[DirectionFacts]) -> None:
 def keep(run: SteeringRun) -> None:
     """Keep a finished run for whoever asks for the same: the texts of a request and a seed are always the same."""
     if run.job.state == "done":
-        small_results().put(run, *_made_from(run.request))
+        small_results().put(run, *made_from(run.request))
 
 
 def _finished(request: Request) -> SteeringRun | None:
-    return small_results().get(*_made_from(request))
+    return small_results().get(*made_from(request))
 
 
-def _made_from(request: Request) -> tuple[object, ...]:
+def made_from(request: Request) -> tuple[object, ...]:
     """Return what a run's texts depend on: the request, and when the files that it uses were written."""
     folder = workspace_facts.folder()
     priors_folder = next((one.folder for one in priors.listed() if one.name == request.prior), folder / "glp")
@@ -147,7 +147,7 @@ def work(request: Request) -> Work:
         yield RunFacts(meter.band() if meter else None, len(ids))
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
-        arms = _arms(request, direction.vector)
+        arms = arms_of(request, direction.vector)
         steps = generate(site, ids, arms, sampling, meter=meter, cancelled=cancelled, batch=resources.batch())
         with closing(steps):
             for step in steps:
@@ -163,24 +163,35 @@ def work(request: Request) -> Work:
     return run
 
 
-def _arms(request: Request, vector: Tensor) -> list[Arm]:
+def arms_of(request: Request, vector: Tensor) -> list[Arm]:
+    """Return the arms that a request compares, left to right; for jobs only."""
     from glp_core.prior.projection import make_projector
-    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm
 
-    workspace, glp = resources.workspace(), resources.prior(request.prior, request.layer)
-    if "gaussian" in request.arms and layers.of(request.layer) is not None:
-        raise GlpError(f"The Gaussian prior is of layer {workspace.layer}: choose that layer, or another projection.")
     projectors = {"raw": make_projector("none")}
     for name in request.arms[2:]:
-        kind = cast("Kind", name)
-        projectors[name] = make_projector(
-            kind,
-            glp=glp,
-            covariance=workspace.covariance() if kind == "gaussian" else None,
-            noise_level=request.noise_level,
-            steps=request.steps,
-            solver=request.solver,
-            walk=workspace.walk() if request.walk == TUNED else WalkSettings(request.walk_noise, request.pushes, request.hold),
-        )
+        projectors[name] = projector(request, cast("Kind", name))
     return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]
+
+
+def projector(request: Request, kind: Kind) -> Projector:
+    """Return a projector with a request's settings; for jobs only.
+
+    Raises:
+        GlpError: the Gaussian prior is asked for at another layer than its own, or there is none.
+    """
+    from glp_core.prior.projection import make_projector
+    from glp_core.prior.walk import WalkSettings
+
+    workspace, glp = resources.workspace(), resources.prior(request.prior, request.layer)
+    if kind == "gaussian" and layers.of(request.layer) is not None:
+        raise GlpError(f"The Gaussian prior is of layer {workspace.layer}: choose that layer, or another projection.")
+    return make_projector(
+        kind,
+        glp=glp,
+        covariance=workspace.covariance() if kind == "gaussian" else None,
+        noise_level=request.noise_level,
+        steps=request.steps,
+        solver=request.solver,
+        walk=workspace.walk() if request.walk == TUNED else WalkSettings(request.walk_noise, request.pushes, request.hold),
+    )

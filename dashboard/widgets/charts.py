@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 GREY, ORANGE, BLUE, GREEN, PURPLE = "#858B95", "#DD6B10", "#2F7FD1", "#2A9D6F", "#9A6BD0"
-BROWN, ROSE = "#9A7B3E", "#C2456E"
+BROWN, ROSE, TEAL, OLIVE = "#9A7B3E", "#C2456E", "#2E8FA3", "#7F8A2B"
 
 ARM_TITLES = {
     "unsteered": "Unsteered",
@@ -21,15 +21,18 @@ ARM_TITLES = {
     "norm": "Norm-restored",
     "gaussian": "Gaussian prior",
     "prompted": "Prompted",
+    "opposite": "Wrong sign",
+    "random": "Random direction",
 }
 """The arms of a comparison, as every page calls them."""
 ARM_COLOURS = {
     "unsteered": GREY, "raw": ORANGE, "walk": GREEN, "glp": BLUE, "norm": BROWN, "gaussian": PURPLE, "prompted": ROSE,
+    "opposite": TEAL, "random": OLIVE,
 }  # fmt: skip
 """The arms keep these colours on every page."""
 ARM_DASHES = {
     "unsteered": "dot", "raw": "dash", "walk": "solid", "glp": "longdashdot", "norm": "dashdot", "gaussian": "longdash",
-    "prompted": "3px,8px",
+    "prompted": "3px,8px", "opposite": "12px,3px,2px,3px", "random": "2px,4px,8px,4px",
 }  # fmt: skip
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 """For anything else that needs telling apart, in this order."""
