@@ -1,6 +1,5 @@
 """Write files so that a kill or a full disk never leaves half of one, and read them so that a damaged one is named; needs no torch."""
 
-import glob
 import hashlib
 import json
 import math
@@ -70,10 +69,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def _sweep(path: Path) -> None:
     """Remove what processes of this machine that are gone had begun to write in place of `path`."""
     prefix = f".{path.name}-{platform.node()}-"
-    for scratch in path.parent.glob(f"{glob.escape(prefix)}*-*"):
-        pid = scratch.name.removeprefix(prefix).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            scratch.unlink(missing_ok=True)
+    for name in os.listdir(path.parent):
+        pid = name.removeprefix(prefix).partition("-")[0]
+        if name.startswith(prefix) and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            (path.parent / name).unlink(missing_ok=True)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -190,6 +190,16 @@ def scaling_rows(r):
             yield Row(f"... rank correlation of loss and {words}", f"{interval(score, '.2f')}, n = {score['n']}")
 
 
+def accelerator_rows(r):
+    card = r["device"].split(" (")[0]
+    for row in r["rows"].values():
+        if "ms" in row:
+            beside = f", {row['times_faster']:.1f}x the plain network" if "times_faster" in row else ""
+            beside += f", one column {row['one_ms']:.1f} ms" if "one_ms" in row else ""
+            beside += f", reading the LLM's weights {row['read_ms']:.1f} ms" if "read_ms" in row else ""
+            yield Row(f"on an {card}: {row['what']}", f"{row['ms']:.1f} ms{beside}")
+
+
 def rounded(value, digits):
     """Return a number with so many digits that count, without an exponent."""
     return f"{float(f'{value:.{digits}g}'):,g}"
@@ -212,6 +222,7 @@ REPORTS = (
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),
     ("detection", "python -m glp_core detect", detection_rows),
+    ("accelerator", "python -m tests.bench.accelerator", accelerator_rows),
     ("scorecard", "python -m glp_core scorecard", scorecard_rows),
     ("scaling", "python -m glp_core scaling", scaling_rows),
 )

@@ -5,8 +5,10 @@ Knows tokens and layers; knows nothing of files, GLPs or steering.
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,7 +79,7 @@ class Llm:
         ids = {self.tokenizer.eos_token_id, end_of_text, *(listed if isinstance(listed, list) else [listed])}
         return frozenset(i for i in ids if i is not None)
 
-    @property
+    @cached_property
     def first_id(self) -> int:
         """The token put before every text: an attention sink, never edited, collected or scored."""
         tokenizer = self.tokenizer
@@ -111,14 +113,12 @@ class Llm:
 
     def pad(self, rows: Sequence[Sequence[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
         """Return ids and attention mask (rows, longest), padded on the right or left."""
-        length = max(len(row) for row in rows)
-        ids = torch.full((len(rows), length), self.first_id)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            where = slice(length - len(row), length) if left else slice(0, len(row))
-            ids[i, where] = torch.tensor(row)
-            mask[i, where] = 1
-        return ids.to(self.device), mask.to(self.device)
+        lengths = torch.tensor([len(row) for row in rows])[:, None]
+        places = torch.arange(int(lengths.max()))
+        real = places >= len(places) - lengths if left else places < lengths
+        ids = torch.full(real.shape, self.first_id)
+        ids[real] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
+        return ids.to(self.device), real.long().to(self.device)
 
     def long_rows(self, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
         """Return ids (documents, tokens) of the first texts that are long enough; GlpError when none is."""

@@ -113,9 +113,13 @@ def large_columns(bench: Bench) -> dict:
     if bench.device.type != "cuda" or torch.cuda.mem_get_info(bench.device)[0] < LARGE_NEEDS:
         return {"not_measured": f"needs a CUDA device with {LARGE_NEEDS / 1e9:.0f} GB free"}
     site, glp = large_site(bench), large_prior(bench)
-    read = weights_bytes(site.llm.model) / bandwidth(bench)
+    rate = bandwidth(bench)
+    read = 1000 * weights_bytes(site.llm.model) / rate
+    calls = make_projector("walk", glp=glp).settings.pushes
+    walk = read + 1000 * calls * sum(p.numel() * p.element_size() for p in glp.network.parameters()) / rate
     found = columns_row(bench, site, glp, tokens=24)
-    return found | {"read_ms": round(1000 * read, 3), "times_read": round(found["ms"] / (1000 * read), 2)}
+    found |= {"read_ms": round(read, 3), "times_read": round(found["ms"] / read, 2)}
+    return found | {"read_with_walk_ms": round(walk, 3), "times_read_with_walk": round(found["ms"] / walk, 2)}
 
 
 def large_site(bench: Bench) -> Site:
