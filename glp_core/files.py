@@ -142,9 +142,9 @@ def _header_of(path: Path, file: BinaryIO) -> TensorHeader:
     if len(start) < 8:
         raise GlpError(f"{path.name} has {size} bytes: it is no safetensors file. Copy it again.")
     (length,) = struct.unpack("<Q", start)
-    if start[:2] in PICKLES:
-        raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
     if length > min(LONGEST_HEADER, size):
+        if start[:2] in PICKLES:
+            raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
         raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
     try:
         tensors = json.loads(file.read(length), parse_constant=_refuse)

@@ -106,6 +106,8 @@ def _near(report: Json, direction: str, strength: float) -> str:
     if settings.get("direction") != direction or not rows:
         return ""
     measured = sorted({row["strength"] for row in rows if row["strength"] != 0})
+    if not measured:
+        return ""
     nearest = min(measured, key=lambda one: abs(one - strength))
     if abs(nearest - strength) > NEAR:
         return f"Measured along this direction at strengths {measured[0]:g} to {measured[-1]:g}, not here."

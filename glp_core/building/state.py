@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from glp_core.building.about import ABOUT
 from glp_core.checked.shapes import Limits, Many, OneOf, check
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
@@ -21,7 +20,7 @@ StageState = Literal["missing", "planned", "running", "done", "failed", "stopped
 STATES = ("missing", "planned", "running", "done", "failed", "stopped")
 SECONDS = Limits(float, 0, 1e12)
 STAGE = {
-    "name": OneOf(tuple(ABOUT)),
+    "name": str,
     "title": str,
     "page": str,
     "state?": OneOf(STATES),

@@ -1,7 +1,7 @@
 """Read safetensors through one checked reader: names, number formats and shapes before anything is allocated, then finite values."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +55,31 @@ def read_tensors(path: Path, wanted: Wanted, *, again: str = "Copy it again.", o
         if plain.get(name, "").startswith("float") and not torch.isfinite(tensor).all():
             raise GlpError(f"{path.name}: {name} holds values that are not finite. {again}")
     return TensorFile(tensors, header.metadata)
+
+
+def read_torch(path: Path, safe: Sequence[Any] = ()) -> Any:
+    """Return what a file of torch.save holds, plain tensors and what they stand in, on the CPU; nothing in it is run.
+
+    Args:
+        safe: classes and functions that may stand in it beside those of torch.
+    Raises:
+        GlpError: it is damaged, holds something else, or a tensor that claims more than the file has.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(list(safe)):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise GlpError(
+            f"{path.name} is no plain tensor file ({type(error).__name__}: {reason}). Files that would run code are not read."
+        ) from error
+    values = loaded.values() if isinstance(loaded, dict) else [loaded]
+    claimed = max((one.numel() * one.element_size() for one in values if isinstance(one, torch.Tensor)), default=0)
+    if claimed > path.stat().st_size:
+        raise GlpError(f"{path.name} has {path.stat().st_size:,} bytes and claims a tensor of {claimed:,}. Copy it again.")
+    return loaded
 
 
 def check_tensors(

@@ -66,7 +66,7 @@ class ActivationStore:
     @property
     def n_documents(self) -> int:
         """How many documents' plain text is here whole, those of a last shard that was cut left out."""
-        return sum(shard["documents"] for shard in self.manifest["shards"] if not shard.get("cut"))
+        return sum(shard.get("documents", 0) for shard in self.manifest["shards"] if not shard.get("cut"))
 
     @property
     def _shards(self) -> list[Json]:
@@ -80,7 +80,7 @@ class ActivationStore:
 
     def shards_of(self, documents: range) -> list[int]:
         """Return the numbers of the shards of plain text that begin with one of these documents."""
-        ends = list(accumulate(shard["documents"] for shard in self.manifest["shards"]))
+        ends = list(accumulate(shard.get("documents", 0) for shard in self.manifest["shards"]))
         return [i for i, first in enumerate([0, *ends[:-1]]) if first in documents]
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
+from glp_core.checked.tensors import read_torch
 from glp_core.errors import GlpError
 from glp_core.files import LARGEST_JSON, Json, replacing, write_tensors
 
@@ -88,11 +89,7 @@ def read_rep_statistics(path: Path) -> "dict[str, Tensor]":
     kinds = {type(np.dtype(name)) for name in ("float16", "float32", "float64")}
     rebuild = cast("Callable[..., Any]", np.zeros(1).__reduce__()[0])
     older = (rebuild, "numpy.core.multiarray._reconstruct")  # as NumPy 1 wrote it
-    try:
-        with torch.serialization.safe_globals([rebuild, older, np.ndarray, np.dtype, *kinds]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        raise GlpError(f"{path.name} is not a plain tensor file ({type(error).__name__}); it was not read further.") from error
+    loaded = read_torch(path, [rebuild, older, np.ndarray, np.dtype, *kinds])
     if not isinstance(loaded, dict):
         raise GlpError(f"{path} holds a {type(loaded).__name__}, wanted tensors mean and var by name.")
     values = {re.sub(WRAPPERS, "", str(name)): value for name, value in loaded.items()}

@@ -5,6 +5,7 @@ Knows bytes and lines; knows nothing of what stands in them.
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class TextFile:
                 yield stream
         except FileNotFoundError as error:
             raise GlpError(f"{self.path} is no longer there. Put it back, or name other texts for a new workspace.") from error
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise GlpError(f"{self.path} cannot be read on: {error}. Copy it again if it is damaged or cut off.") from error
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:

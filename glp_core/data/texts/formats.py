@@ -6,8 +6,8 @@ A place is what a file is read on from: decompressed bytes, in Parquet rows. Kno
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glp_core.data.texts.files import LONGEST_LINE, TextFile
@@ -27,6 +27,8 @@ FIRST_LOOK = 1 << 20
 """Bytes that say whether plain text has empty lines between its texts."""
 EMPTY_LINE = re.compile(rb"\S[ \t\r]*\n[ \t\r]*\n\s*\S")
 DELIMITERS = ",;\t"
+MOST_NAMES, LONGEST_NAME = 10, 40
+"""Of columns in a message."""
 
 
 def rows_of(file: TextFile, field: str, place: int = 0) -> Rows:
@@ -75,7 +77,7 @@ def _record(file: TextFile, place: int, line: bytes) -> dict[str, Any]:
 
 def _value(file: TextFile, place: int, record: dict[str, Any], field: str) -> str | None:
     if field not in record:
-        raise file.error(place, f"no {field!r}, only {', '.join(map(repr, record)) or 'nothing'}")
+        raise file.error(place, f"no {field!r}, only {listed(record) or 'nothing'}")
     value = record[field]
     if value is not None and not isinstance(value, str):
         raise file.error(place, f"{field!r} is {json.dumps(value)[:40]}, wanted a text")
@@ -216,7 +218,13 @@ def _is_number(text: str) -> bool:
 
 
 def _lacks(file: TextFile, field: str, names: Sequence[str]) -> GlpError:
-    return GlpError(f"{file.path} has no column {field!r}: it has {', '.join(map(repr, names)) or 'none'}.")
+    return GlpError(f"{file.path} has no column {field!r}: it has {listed(names) or 'none'}.")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message: the first of them, none of them long."""
+    first = [repr(name[:LONGEST_NAME]) for name in islice(names, MOST_NAMES + 1)]
+    return ", ".join([*first[:MOST_NAMES], "…"] if len(first) > MOST_NAMES else first)
 
 
 FORMATS: dict[str, Callable[[TextFile, str, int], Rows]] = {

@@ -140,7 +140,9 @@ def _chosen(columns: dict[str, bool], field: str | None, file: TextFile) -> str:
         if file.kind != ".txt":
             raise GlpError(f"{file.path} is empty: it has no column, and no text.")
         return ""
-    listed = f"it has {', '.join(map(repr, columns))}"
+    from glp_core.data.texts.formats import listed as named
+
+    listed = f"it has {named(columns)}"
     if field is not None:
         if field not in columns:
             raise GlpError(f"{file.path} has no {field!r}: {listed}.")

@@ -5,7 +5,6 @@ block N, and there is none for block 0 (https://github.com/ggml-org/llama.cpp, l
 embeddings first, as `output_hidden_states` has. Nothing in these files is ever run.
 """
 
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from glp_core.checked.tensors import read_torch
 from glp_core.errors import GlpError
 from glp_core.files import replacing, tensor_header
 from glp_core.steering.directions import Direction
@@ -140,11 +140,7 @@ def _control_vector(path: Path, layer: int) -> ForeignVector:
 
 
 def _persona_vector(path: Path, layer: int, n_layers: int) -> ForeignVector:
-    try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise GlpError(f"{path.name} holds no plain tensor: {reason}. Files that would run code are not read.") from error
+    rows = read_torch(path)
     if not isinstance(rows, Tensor) or rows.ndim not in (1, 2) or not rows.is_floating_point():
         raise GlpError(f"{path.name} holds no table of numbers, wanted a tensor (layers, width).")
     if rows.ndim == 1:
