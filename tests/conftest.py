@@ -18,8 +18,10 @@ SLOWEST = ("browser", "tests/building/test_whole_build.py", "tests/neurons/test_
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep tests of one file together on a worker, and those of the browser, which share a server; the slowest groups first."""
+def pytest_collection_modifyitems(config, items):
+    """Leave out nightly tests unless -m names them; keep a file's tests, and the browser's, on one worker, the slowest groups first."""
+    if "nightly" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if WORKER:
         for item in items:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
