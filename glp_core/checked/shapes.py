@@ -8,7 +8,7 @@ looked at. `object` takes anything.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 from glp_core.errors import GlpError
 
@@ -19,7 +19,6 @@ LARGEST_WHOLE = 2**63 - 1
 LONGEST_LIST = 1_000_000
 LONGEST_TEXT = 1_000_000
 LONGEST_SHOWN = 40
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Maybe:
     shape: Shape
 
 
-def check(value: Value, shape: Shape, where: str) -> Value:
+def check(value: object, shape: Shape, where: str) -> Any:
     """Return a value after checking its shape; `where` begins the message.
 
     Raises:

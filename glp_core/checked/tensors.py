@@ -1,9 +1,9 @@
 """Read safetensors through one checked reader: names, number formats and shapes before anything is allocated, then finite values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from glp_core.errors import GlpError
 from glp_core.files import Json, TensorHeader, tensor_header
@@ -57,7 +57,7 @@ def read_tensors(path: Path, wanted: Wanted, *, again: str = "Copy it again.", o
     return TensorFile(tensors, header.metadata)
 
 
-def read_torch(path: Path, safe: Sequence[Any] = ()) -> Any:
+def read_torch(path: Path, safe: Sequence[Callable[..., object] | tuple[Callable[..., object], str]] = ()) -> object:
     """Return what a file of torch.save holds, plain tensors and what they stand in, on the CPU; nothing in it is run.
 
     Args:
@@ -122,7 +122,7 @@ def _check_entry(what: str, entry: Json, words: list[str], known: dict[str, int]
     known.update({word: got for word, got in zip(dimensions, shape, strict=True) if not word.isdigit() and word != "any"})
 
 
-def metadata_json(header: TensorHeader, key: str, path: Path, *, again: str = "Copy it again.") -> Any:
+def metadata_json(header: TensorHeader, key: str, path: Path, *, again: str = "Copy it again.") -> object:
     """Return the JSON under a key of a file's metadata; raise GlpError when there is none."""
     try:
         return json.loads(header.metadata[key])
