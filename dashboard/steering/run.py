@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -138,21 +138,21 @@ def work(request: Request) -> Work:
     """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a CleanReading for each arm."""
 
     def run(cancelled: Cancelled) -> Generator[RunFacts | Step | CleanReading]:
-        from glp_core.steering.generation import Sampling, clean_reading, generate
+        from glp_core.steering.generation import Row, Sampling, clean_reading
 
         site, meter = resources.site(request.layer), resources.meter(request.layer)
         direction = resources.direction(request.direction)
         chat = [{"role": "user", "content": request.prompt}]
         ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
-        yield RunFacts(meter.band() if meter else None, len(ids))
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
-        arms = arms_of(request, direction.vector)
-        steps = generate(site, ids, arms, sampling, meter=meter, cancelled=cancelled, batch=resources.batch())
-        with closing(steps):
-            for step in steps:
-                written[step.arm].append(step.token)
-                yield step
+        rows = [Row(ids, arm, request.seed) for arm in arms_of(request, direction.vector)]
+        with resources.batch().writing(site, rows, sampling, meter) as writer:
+            yield RunFacts(meter.band() if meter else None, len(ids))  # whoever begins now joins before the first step
+            while writer.open and not cancelled():
+                for _, step in writer.next():
+                    written[step.arm].append(step.token)
+                    yield step
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
