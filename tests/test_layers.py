@@ -153,7 +153,7 @@ RANKS = {
         {"data", "reports"},
         {"steering", "training", "neuron_index"},
         {"workspace", "workspace_list"},
-        {"neurons"},
+        {"neurons", "serving"},
         {"evaluation"},
         {"building"},
         {"cli"},

@@ -35,6 +35,9 @@ ROOMS = {
         "strengths": "Find the strength to recommend along every direction, and its zones; write reports/strengths.json.",
         "first-press": "Choose the example that the Steering page opens with, by its measured effect.",
     },
+    "serving": {
+        "serve": "Answer OpenAI-style chat and completion requests with steered texts, streamed, on this machine.",
+    },
     "neurons": {
         "index": "Index what every meta-neuron responds to, in one pass over the corpus.",
         "probe": "Probe 113 concepts with single meta-neurons and three baselines; write reports/probing.json.",

@@ -1,0 +1,1 @@
+"""Steered texts over HTTP, for clients that speak OpenAI's API."""

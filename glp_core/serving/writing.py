@@ -1,0 +1,139 @@
+"""A request's texts written through the queue and the shared batch: the model side, which knows no network."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from glp_core.errors import GlpError
+from glp_core.jobs.job import Cancelled, Work
+from glp_core.prior.projection import Projector, make_projector
+from glp_core.prior.walk import WalkSettings
+from glp_core.serving.asked import Asked, BadParameter, Steering
+from glp_core.steering.edit import Arm
+from glp_core.steering.loop import Row
+from glp_core.steering.shared_batch import SharedBatch, Step
+
+if TYPE_CHECKING:
+    from glp_core.prior.distance import ManifoldMeter
+    from glp_core.prior.glp import GLP
+    from glp_core.steering.directions import Direction
+    from glp_core.workspace import Workspace
+
+KEPT_DIRECTIONS = 64
+
+
+class Begun(NamedTuple):
+    """First event: the prompts have been read."""
+
+    prompt_tokens: int
+
+
+class Piece(NamedTuple):
+    """What a step adds to one choice."""
+
+    choice: int
+    text: str
+    step: Step
+    finished: str | None
+    """stop or length, with the choice's last piece."""
+
+
+class Host:
+    """A workspace's models, ready to write."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.llm, self.glp = workspace.load_llm(), self._load_glp()
+        self.site, self.batch, self.meter = workspace.site(self.llm), SharedBatch(), self._meter()
+        self.direction = lru_cache(KEPT_DIRECTIONS)(self._direction)
+
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self.llm.title
+
+    def work(self, asked: Asked) -> Work:
+        """Return the job that writes what is asked for: it yields Begun, then a list of Pieces a step."""
+
+        def run(cancelled: Cancelled) -> Generator[Begun | list[Piece]]:
+            rows, choices = self._rows(asked), [_Choice(asked.stops, self.llm.stop_ids) for _ in range(asked.rows)]
+            with self.batch.writing(self.site, rows, asked.sampling, self.meter) as writer:
+                yield Begun(sum(len(row.prompt) for row in rows[:: asked.choices]))
+                while writer.open and not cancelled() and not all(choice.over for choice in choices):
+                    steps = [(row, step) for row, step in writer.next() if not choices[row].over]
+                    yield [Piece(row, choices[row].push(step), step, choices[row].reason) for row, step in steps]
+
+        return run
+
+    def _rows(self, asked: Asked) -> list[Row]:
+        arm, sampling = self._arm(asked.steering), asked.sampling
+        try:
+            chat = [self.llm.encode_chat(asked.messages)] if asked.form == "chat" else []
+        except GlpError as error:
+            raise BadParameter(str(error), "messages") from error
+        prompts = [*chat, *map(self.llm.encode, asked.prompts)]
+        return [Row(ids, arm, sampling.seed + n) for ids in prompts for n in range(asked.choices)]
+
+    def _arm(self, steering: Steering) -> Arm:
+        if not steering.direction:
+            return Arm("unsteered")
+        vector = self.direction(steering.direction).vector
+        return Arm(steering.projection, vector, steering.strength, self._projector(steering))
+
+    def _projector(self, steering: Steering) -> Projector:
+        kind, level = steering.projection, steering.noise_level
+        own = level is not None or steering.steps is not None
+        if kind == "walk":
+            chosen = WalkSettings(WalkSettings.noise_level if level is None else level, steering.steps or WalkSettings.pushes)
+            return make_projector(kind, glp=self.glp, walk=chosen if own else self.workspace.walk())
+        covariance = self.workspace.covariance() if kind == "gaussian" else None
+        return make_projector(
+            kind, glp=self.glp, covariance=covariance, noise_level=0.5 if level is None else level, steps=steering.steps or 20
+        )
+
+    def _direction(self, name: str) -> Direction:
+        try:
+            return self.workspace.direction(name)
+        except GlpError as error:
+            raise BadParameter(str(error), "direction", code="direction_not_found") from error
+
+    def _load_glp(self) -> GLP:
+        return self.workspace.load_glp()
+
+    def _meter(self) -> ManifoldMeter | None:
+        from glp_core.prior.distance import ManifoldMeter
+
+        reference = self.workspace.report("reference")
+        return ManifoldMeter(self.glp, reference) if reference else None
+
+
+@dataclass
+class _Choice:
+    """One text, and whether one of the stops has come; what may be the beginning of one is held back."""
+
+    stops: tuple[str, ...]
+    stop_ids: frozenset[int]
+    reason: str | None = None
+    """Why it is over."""
+    _held: str = field(default="")
+
+    @property
+    def over(self) -> bool:
+        return self.reason is not None
+
+    def push(self, step: Step) -> str:
+        """Return the text to hand out."""
+        text = self._held + step.text
+        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        if places:
+            self.reason, self._held = "stop", ""
+            return text[: min(places)]
+        if step.finished:
+            self.reason, self._held = ("stop" if step.token in self.stop_ids else "length"), ""
+            return text
+        held = max((n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]

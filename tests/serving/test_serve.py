@@ -1,0 +1,241 @@
+"""`serve` as a client of OpenAI's package sees it: texts are the core's, streamed or whole, alone or three at once; errors in its shape."""
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+import torch
+import uvicorn
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from glp_core.__main__ import main
+from glp_core.jobs.runner import JobRunner
+from glp_core.prior.projection import make_projector
+from glp_core.serving.app import make_app
+from glp_core.serving.writing import Host
+from glp_core.steering.generation import Arm, Sampling, generate
+from tests.support import pages, tiny
+
+NAME = "Tiny <b>LLM</b>"
+ASK = {"model": NAME, "messages": [{"role": "user", "content": "The cat"}], "max_tokens": 8, "temperature": 0}
+STEERED = {"direction": "up", "strength": 0.8, "projection": "walk"}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    workspace = pages.make_workspace(tmp_path_factory.mktemp("serve") / "workspace")
+    llm = tiny.make_tiny_llm()
+    llm.model.save_pretrained(workspace.folder / "llm")
+    llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    return Host(workspace)
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return JobRunner(context=torch.inference_mode, max_waiting=3)
+
+
+@pytest.fixture(scope="module")
+def address(host, runner):
+    app = make_app(host, runner, ["127.0.0.1"])
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=30) as client:
+        yield client
+
+
+def written(host, ids, arm=None, sampling=None):
+    """Return what the core writes, text and number of tokens."""
+    steps = list(generate(host.site, ids, [arm or Arm("plain")], sampling or Sampling(8), meter=host.meter))
+    return "".join(step.text for step in steps), len(steps)
+
+
+def steered(host, strength=0.8):
+    walk = make_projector("walk", glp=host.glp, walk=host.workspace.walk())
+    return Arm("walk", host.workspace.direction("up").vector, strength, walk)
+
+
+def test_a_chat_s_answer_is_the_core_s_text(client, host):
+    ids = host.llm.encode_chat(ASK["messages"])
+    answer = client.chat.completions.create(**ASK)
+    assert isinstance(answer, ChatCompletion) and answer.model == NAME
+    text, tokens = written(host, ids)
+    assert answer.choices[0].message.content == text and answer.choices[0].finish_reason in ("stop", "length")
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), tokens)
+
+
+def test_a_steered_answer_streams_in_pieces_that_are_the_whole(client, host):
+    ids = host.llm.encode_chat(ASK["messages"])
+    text, _ = written(host, ids, steered(host))
+    stream = client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}, extra_body=STEERED)
+    parts = list(stream)
+    assert all(isinstance(part, ChatCompletionChunk) for part in parts)
+    pieces = [part.choices[0].delta.content or "" for part in parts if part.choices]
+    assert "".join(pieces) == text != written(host, ids)[0] and len([p for p in pieces if p]) > 2
+    assert parts[0].choices[0].delta.role == "assistant" and parts[-2].choices[0].finish_reason in ("stop", "length")
+    assert parts[-1].usage.total_tokens == len(ids) + parts[-1].usage.completion_tokens
+    facts = parts[-2].choices[0].glp
+    assert facts["direction"] == "up" and facts["projection"] == "walk" and 0 < facts["distance"] < 100
+
+
+def test_three_at_once_get_what_each_gets_alone(client):
+    asks = [
+        ASK | {"extra_body": STEERED},
+        ASK | {"temperature": 0.9, "seed": 4, "max_tokens": 20},
+        ASK
+        | {
+            "messages": [{"role": "user", "content": "A longer question"}],
+            "extra_body": STEERED | {"projection": "glp"},
+        },
+    ]
+
+    def answer(ask):
+        parts = client.chat.completions.create(**ask, stream=True)
+        return "".join(part.choices[0].delta.content or "" for part in parts)
+
+    alone = [answer(ask) for ask in asks]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            assert list(pool.map(answer, asks)) == alone
+    assert len(set(alone)) == 3
+
+
+def test_texts_are_gone_on_with_each_prompt_and_choice_in_turn(client, host):
+    answer = client.completions.create(
+        model=NAME, prompt=["The cat", "He"], n=2, max_tokens=6, temperature=0.8, seed=3, logprobs=1
+    )
+    assert isinstance(answer, Completion) and [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    wanted = [
+        written(host, host.llm.encode(prompt), sampling=Sampling(6, 0.8, seed))[0]
+        for prompt in ("The cat", "He")
+        for seed in (3, 4)
+    ]
+    assert [choice.text for choice in answer.choices] == wanted
+    assert all(number <= 0 for number in answer.choices[0].logprobs.token_logprobs)
+
+
+def test_a_stop_text_ends_the_answer_and_is_not_in_it(client, host, monkeypatch):
+    monkeypatch.setattr(host.llm, "stop_ids", frozenset())
+    whole = client.completions.create(model=NAME, prompt="The cat", max_tokens=20, temperature=0).choices[0].text
+    stop = whole[5:8]
+    parts = list(
+        client.completions.create(model=NAME, prompt="The cat", max_tokens=20, temperature=0, stop=[stop], stream=True)
+    )
+    assert "".join(part.choices[0].text for part in parts) == whole[: whole.index(stop)]
+    assert parts[-1].choices[0].finish_reason == "stop"
+
+
+def test_the_model_and_its_directions_are_listed(client):
+    [model] = client.models.list().data
+    assert model.id == NAME and model.directions == ["positive", "up"]
+    assert client.models.retrieve(NAME).id == NAME
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words", "parameter"),
+    [
+        ({"model": "gpt-4"}, openai.NotFoundError, "There is no model 'gpt-4' here", "model"),
+        ({"extra_body": {"direction": "down"}}, openai.NotFoundError, "No direction 'down'.*it has positive, up", "direction"),
+        (
+            {"extra_body": STEERED | {"strength": "much"}},
+            openai.BadRequestError,
+            "strength is 'much', wanted a number",
+            "strength",
+        ),
+        ({"extra_body": STEERED | {"projection": "up"}}, openai.BadRequestError, "wanted none, walk, glp", "projection"),
+        ({"extra_body": {"strength": 1}}, openai.BadRequestError, "strength without a direction", "strength"),
+        ({"extra_body": {"strenght": 1}}, openai.BadRequestError, "'strenght' is not known", "strenght"),
+        ({"temperature": 3}, openai.BadRequestError, "temperature is 3, wanted a number from 0 to 2", "temperature"),
+        ({"top_p": 0.5}, openai.BadRequestError, "can do 1 only", "top_p"),
+        ({"messages": []}, openai.BadRequestError, "wanted a list of messages", "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, openai.BadRequestError, "wanted a role of system", "messages.0"),
+        ({"max_tokens": 400}, openai.BadRequestError, "reads at most", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_wrong_is_told_in_openai_s_shape(client, change, kind, words, parameter, stream):
+    with pytest.raises(kind, match=words) as caught:
+        client.chat.completions.create(**ASK | change, stream=stream)
+    assert caught.value.param == parameter and caught.value.type == "invalid_request_error"
+
+
+def plain(address, body, **headers):
+    """Send bytes as they are; return the status and the answer."""
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{address}/completions", body, {"Content-Type": "application/json"} | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "words"),
+    [
+        (b"{", {}, 400, "no JSON"),
+        (b"[" * 50_000, {}, 400, "no JSON"),
+        (b"[]", {}, 400, "must be a JSON object"),
+        (b'"' + b"x" * 1_100_000 + b'"', {}, 413, "larger than"),
+        (b"{}", {"Content-Type": "text/plain"}, 415, "wanted application/json"),
+        (b"{}", {"Host": "evil.example"}, 403, "--allow-host NAME"),
+    ],
+)
+def test_bodies_and_names_that_do_not_fit_are_refused(address, body, headers, status, words):
+    found, answer = plain(address, body, **headers)
+    assert found == status and words in answer["error"]["message"]
+
+
+def test_steering_that_breaks_the_model_ends_the_stream_with_an_error(client, monkeypatch, host):
+    monkeypatch.setattr(host.site.llm.model.lm_head.weight, "data", torch.full_like(host.llm.model.lm_head.weight, torch.nan))
+    with pytest.raises(openai.APIError, match="steering that is too strong"):
+        list(client.chat.completions.create(**ASK, stream=True))
+
+
+def test_who_goes_away_frees_the_rows(client, host, monkeypatch):
+    monkeypatch.setattr(host.llm, "stop_ids", frozenset())
+    stream = client.completions.create(model=NAME, prompt="The cat", max_tokens=240, stream=True)
+    next(iter(stream))
+    assert host.batch.rows == 1
+    stream.close()
+    until = time.monotonic() + 2
+    while host.batch.rows and time.monotonic() < until:
+        time.sleep(0.02)
+    assert host.batch.rows == 0
+
+
+def test_a_full_queue_is_told(client, host, runner, monkeypatch):
+    monkeypatch.setattr(host.llm, "stop_ids", frozenset())
+    ask = {"model": NAME, "prompt": ["The cat"] * 4, "n": 8, "max_tokens": 100}
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(client.completions.create, **ask) for _ in range(4)]
+        until = time.monotonic() + 5
+        while runner.load() != (1, 3) and time.monotonic() < until:
+            time.sleep(0.01)
+        with pytest.raises(openai.RateLimitError, match="3 requests are waiting"):
+            client.completions.create(**ask)
+    assert all(len(one.result().choices) == 32 for one in running)
+
+
+def test_it_listens_to_others_only_under_a_name_and_says_a_busy_port_at_once(capsys):
+    assert main(["serve", "--host", "0.0.0.0"]) == 1
+    assert "--allow-host NAME" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        assert main(["serve", "--port", str(busy.getsockname()[1])]) == 1
+    assert "Choose another with --port" in capsys.readouterr().err
