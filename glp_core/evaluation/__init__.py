@@ -1,1 +1,1 @@
-"""How good a prior is: fidelity, scorecard, detection, zones, scores of checkpoints, the scaling law over runs."""
+"""How good a prior is: fidelity, scorecard, detection, zones, the scaling law."""

@@ -1,1 +1,1 @@
-"""The index of meta-neurons: one pass over the corpus, what is kept of every neuron, and how it is read again."""
+"""The index of meta-neurons: a pass over the corpus, what is kept of each, how it is read."""

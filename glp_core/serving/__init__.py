@@ -1,1 +1,1 @@
-"""Steered texts over HTTP, for clients that speak OpenAI's API."""
+"""Steered texts over HTTP, for clients of OpenAI's API."""

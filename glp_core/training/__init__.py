@@ -1,1 +1,1 @@
-"""Training priors and sparse autoencoders: plan, loop, run folder, kept weights."""
+"""Training priors and sparse autoencoders: plan, loop, run folder."""

@@ -1,10 +1,12 @@
 """`serve` as a client of OpenAI's package sees it: texts are the core's, streamed or whole, alone or three at once; errors in its shape."""
 
 import json
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import openai
 import pytest
@@ -137,6 +139,13 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(client, host, monkeypatch)
     )
     assert "".join(part.choices[0].text for part in parts) == whole[: whole.index(stop)]
     assert parts[-1].choices[0].finish_reason == "stop"
+
+
+def test_the_client_of_the_document_gets_its_answer(address, capsys):
+    text = (Path(__file__).parents[2] / "glp_core/README.md").read_text()
+    [code] = re.findall(r"^```python client\n(.*?)^```$", text, re.M | re.S)
+    exec(code.replace("http://127.0.0.1:8601/v1", address).replace("positive-sentiment", "positive"), {})
+    assert capsys.readouterr().out
 
 
 def test_the_model_and_its_directions_are_listed(client):
