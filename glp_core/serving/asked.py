@@ -73,6 +73,8 @@ class Asked:
     choices: int
     """Texts for each prompt; their seeds follow one another."""
     sampling: Sampling
+    own_length: bool
+    """Whether the client said how many tokens; else there are fewer where no more fit."""
     stops: tuple[str, ...]
     """Texts that end an answer, and are not part of it."""
     steering: Steering
@@ -102,6 +104,7 @@ def read(body: object, form: Literal["chat", "text"]) -> Asked:
         prompts=_prompts(values) if form == "text" else (),
         messages=_messages(values) if form == "chat" else (),
         choices=values.whole("n", 1, 1, MOST_CHOICES),
+        own_length="max_tokens" in values or "max_completion_tokens" in values,
         sampling=_sampling(values, form),
         stops=_stops(values),
         steering=_steering(values),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from glp_core.steering.loop import Row
 from glp_core.steering.shared_batch import SharedBatch, Step
 
 if TYPE_CHECKING:
+    from glp_core.llm.decoding import Sampling
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
@@ -60,7 +61,7 @@ class Host:
 
         def run(cancelled: Cancelled) -> Generator[Begun | list[Piece]]:
             rows, choices = self._rows(asked), [_Choice(asked.stops, self.llm.stop_ids) for _ in range(asked.rows)]
-            with self.batch.writing(self.site, rows, asked.sampling, self.meter) as writer:
+            with self.batch.writing(self.site, rows, self._sampling(asked, rows), self.meter) as writer:
                 yield Begun(sum(len(row.prompt) for row in rows[:: asked.choices]))
                 while writer.open and not cancelled() and not all(choice.over for choice in choices):
                     steps = [(row, step) for row, step in writer.next() if not choices[row].over]
@@ -76,6 +77,12 @@ class Host:
             raise BadParameter(str(error), "messages") from error
         prompts = [*chat, *map(self.llm.encode, asked.prompts)]
         return [Row(ids, arm, sampling.seed + n) for ids in prompts for n in range(asked.choices)]
+
+    def _sampling(self, asked: Asked, rows: Sequence[Row]) -> Sampling:
+        if asked.own_length:
+            return asked.sampling
+        left = self.llm.context_length - max(len(row.prompt) for row in rows)
+        return replace(asked.sampling, max_tokens=max(1, min(asked.sampling.max_tokens, left)))
 
     def _arm(self, steering: Steering) -> Arm:
         if not steering.direction:
