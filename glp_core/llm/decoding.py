@@ -6,7 +6,7 @@ Knows token ids and a transformer; knows nothing of steering or GLPs.
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,10 +70,13 @@ def check_prompt(llm: Llm, prompt: Sequence[int], max_tokens: int) -> None:
 class Context:
     """Rows of text that the model has read so far: one key-value cache, and what each row may look at.
 
-    Prompts that rows share are read once. Of each prompt, all but the last token is read here; `feed` goes on with that one.
+    Prompts that rows share are read once, unless the rows' keys differ. Of each prompt, all but the last token is read here; `feed` goes on
+    with that one.
     """
 
-    def __init__(self, llm: Llm, prompts: Sequence[Sequence[int]], *, room: int = 0) -> None:
+    def __init__(
+        self, llm: Llm, prompts: Sequence[Sequence[int]], keys: Sequence[Hashable] | None = None, *, room: int = 0
+    ) -> None:
         self.llm = llm
         self._room = room
         """Tokens that are to be fed one by one; 0 where that is not known."""
@@ -83,8 +86,9 @@ class Context:
         self.cache = DynamicCache(config=llm.model.config)
         self._cache_name = cache_name(llm)
         shared = keeps_all(self.cache)
-        unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts)) if shared else [tuple(prompt) for prompt in prompts]
-        heads = [prompt[:-1] for prompt in unique]
+        named = _named(prompts, keys)
+        unique = list(dict.fromkeys(named)) if shared else named
+        heads = [prompt[:-1] for prompt, _ in unique]
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
         self.mask: Tensor | None = None
         if any(heads):
@@ -96,7 +100,7 @@ class Context:
             where = torch.arange(len(prompts), device=llm.device)
             if shared:
                 places = {prompt: place for place, prompt in enumerate(unique)}
-                where = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=llm.device)
+                where = torch.tensor([places[one] for one in named], device=llm.device)
                 for layer in self.cache.layers:
                     layer.batch_select_indices(where.to(layer.keys.device))
             self.mask = mask[where] if padded else None
@@ -199,6 +203,16 @@ class Context:
             **{self._cache_name: self.cache},
             **options,
         )
+
+
+def _named(prompts: Sequence[Sequence[int]], keys: Sequence[Hashable] | None) -> list[tuple[tuple[int, ...], Hashable]]:
+    return [(tuple(prompt), key) for prompt, key in zip(prompts, keys or [None] * len(prompts), strict=True)]
+
+
+def read_rows(llm: Llm, prompts: Sequence[Sequence[int]], keys: Sequence[Hashable] | None = None) -> list[int]:
+    """Return which rows' prompts a `Context` reads, in its order: the first of each that is shared."""
+    named = _named(prompts, keys)
+    return [named.index(one) for one in dict.fromkeys(named)] if shares_prompts(llm) else list(range(len(named)))
 
 
 def shares_prompts(llm: Llm) -> bool:

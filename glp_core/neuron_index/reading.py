@@ -76,6 +76,22 @@ def draw_noise(glp: GLP, reading: Reading) -> Tensor:
     return torch.randn(reading.draws, glp.d_input, generator=generator)
 
 
+@dataclass(frozen=True, eq=False)
+class NeuronFires:
+    """Whether a neuron is beyond a value: above one that is positive, below one that is negative."""
+
+    glp: GLP
+    reading: Reading
+    layer: int
+    neuron: int
+    beyond: float
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        """Return for activations (n, d) whether it fires (n,)."""
+        values = read_neurons(self.glp, acts, self.reading)[:, self.layer * self.glp.d_mlp + self.neuron]
+        return values > self.beyond if self.beyond >= 0 else values < self.beyond
+
+
 class NoiseAxis(NamedTuple):
     """One neuron on the same activations at several noise levels."""
 

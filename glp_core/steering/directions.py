@@ -5,6 +5,7 @@ A direction has a concept probe too: a logistic regression on a text's mean acti
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -101,3 +102,14 @@ class Direction:
             raise GlpError(f"{path.name}: the probe holds values that are not finite. {AGAIN}")
         vector, weight, bias = (tensors[name].float() for name in TENSORS)
         return Direction(name=path.stem, vector=vector, probe_weight=weight, probe_bias=float(bias), **facts)
+
+
+def stacked(parts: Sequence[tuple[Tensor, float]]) -> tuple[Tensor, float]:
+    """Return several pushes as one: the unit vector (d,) of their sum, and its strength, 0 where they cancel out.
+
+    Args:
+        parts: unit vectors (d,), each with its strength.
+    """
+    total = torch.stack([strength * vector.float() for vector, strength in parts]).sum(0)
+    strength = float(total.norm())
+    return (total / strength, strength) if strength > 1e-6 else (parts[0][0].float(), 0.0)

@@ -17,7 +17,9 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
 from glp_core.steering.retention import Retention, retention
+from glp_core.steering.where import GENERATED, Condition, Where
 
+BROKEN_PUSH = "The steered activations are not finite numbers: reduce the strength."
 NOISE_STREAM = 1_000_003
 """Added to a row's seed, so that its projection noise and its choice of tokens are drawn independently."""
 
@@ -37,6 +39,8 @@ class Arm:
     """In units of the layer's median activation norm; negative pushes away."""
     projector: Projector | None = None
     """How the edited activation is brought back, or none."""
+    where: Where = GENERATED
+    """Which tokens' activations are edited."""
 
     @property
     def edits(self) -> bool:
@@ -55,6 +59,8 @@ class EditEffect(NamedTuple):
     """Manifold distance after the push, before the projection."""
     retention: Retention
     """What the projection left of the push."""
+    edited: Tensor
+    """Whether there was an edit."""
 
 
 def check_arms(arms: Sequence[Arm], width: int, layer: int) -> None:
@@ -101,6 +107,18 @@ class EditedRow(NamedTuple):
     """Of the request that the row belongs to."""
     meter: ManifoldMeter | None = None
     """Measures its distances, when given."""
+    length: int = 1
+    """Tokens of its prompt."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Positions of the prompt that are edited; an empty span for none."""
+        return self.arm.where.span or (0, 0)
+
+    @property
+    def edits_prompt(self) -> bool:
+        """Whether any but the last token of its prompt is edited."""
+        return self.arm.edits and self.span[0] < self.length - 1 and self.span[1] > 1
 
 
 class SteeringEdit:
@@ -116,18 +134,25 @@ class SteeringEdit:
         self.vectors = torch.stack([*vectors, *[nothing] * spare]).to(device)
         pushes = [0.0 if arm.vector is None else arm.strength * site.median_norm for arm in arms]
         self.pushes = torch.tensor([*pushes, *[0.0] * spare], dtype=torch.float64).float().to(device)[:, None]
+        self.before_last = torch.tensor([row.length - 1 for row in rows] + [0] * spare, device=device)
+        self.at_last = torch.tensor([_acts_at_last(row) for row in rows] + [False] * spare, device=device)
+        self.later = torch.tensor([arm.where.generated for arm in arms] + [False] * spare, device=device)
+        self.conditions = _by_condition(rows, device)
         self.groups = _by_projector(rows, device)
         self.meters, self.measured_at = _by_meter(rows, self.n, device)
 
-    def start(self, first: Tensor) -> "OneEdit":
-        """Return the edit of one forward; `first` (rows,) marks rows at a text's first token, which is never edited."""
-        return OneEdit(self, self.edits & ~first)
+    def start(self, lengths: Tensor) -> "OneEdit":
+        """Return the edit of one forward; `lengths` (rows,) says how many tokens were read before: a text's first is never edited."""
+        acts = torch.where(lengths == self.before_last, self.at_last, self.later)
+        return OneEdit(self, self.edits & acts & (lengths > 0))
 
     def push(self, hidden: Tensor, free: Tensor) -> "Edited":
         """Push and project the last position of hidden (rows, tokens, d) in rows that are `free`."""
         clean = hidden[:, -1].float()
         massive = self.site.is_massive(clean)
         free = free & ~massive
+        for condition, where in self.conditions:
+            free[where] &= condition(clean[where])
         pushed = clean + self.pushes * self.vectors
         broken = ~torch.isfinite(pushed).all(-1)
         clean, pushed = (torch.where(broken[:, None], 0.0, acts) for acts in (clean, pushed))  # its neighbours go on
@@ -206,7 +231,8 @@ class OneEdit:
     def read(self) -> EditEffect:
         """Return what the edit did, on the CPU."""
         before, after, pushed = self._edit.distances(self.edited)
-        return EditEffect(before, after, pushed, Retention(*(one.cpu() for one in self.edited.retention)))
+        retention = Retention(*(one.cpu() for one in self.edited.retention))
+        return EditEffect(before, after, pushed, retention, self.edited.free.cpu())
 
 
 class _Group:
@@ -228,6 +254,17 @@ class _Group:
         drawn = torch.stack([torch.randn(draws, width, generator=generator) for generator in self._generators], dim=1)
         noise = drawn.to(device)[:, self._stream]
         return noise[0] if draws == 1 else noise
+
+
+def _acts_at_last(row: EditedRow) -> bool:
+    """Say whether the edit of the prompt's last token is wanted: new text begins there, and a span may end there."""
+    return row.arm.where.generated or row.arm.where.acts_at(row.length - 1)
+
+
+def _by_condition(rows: Sequence[EditedRow], device: torch.device) -> list[tuple[Condition, Tensor]]:
+    """Return each condition with its rows."""
+    conditions = dict.fromkeys(row.arm.where.only for row in rows if row.arm.where.only is not None)
+    return [(one, _filled_up([i for i, row in enumerate(rows) if row.arm.where.only is one], device)) for one in conditions]
 
 
 def _by_projector(rows: Sequence[EditedRow], device: torch.device) -> list[_Group]:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled
+from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled, read_rows
 from glp_core.llm.hooks import edit, layer_at
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
-from glp_core.steering.edit import Arm, EditedRow, NoiseStreams, OneEdit, SteeringEdit, check_arms
+from glp_core.steering.edit import BROKEN_PUSH, Arm, EditedRow, NoiseStreams, OneEdit, SteeringEdit, check_arms
+from glp_core.steering.prompt_edit import PromptEdit
 
-BROKEN_PUSH = "The steered activations are not finite numbers: reduce the strength."
 BROKEN_OUTPUT = "The model's output is not a number any more: steering that is too strong breaks it. Reduce the strength."
 
 
@@ -39,6 +39,7 @@ def check(site: Site, rows: Sequence[Row], sampling: Sampling) -> None:
     check_arms([row.arm for row in rows], site.llm.d_model, site.layer)
     for row in rows:
         check_prompt(site.llm, row.prompt, sampling.max_tokens)
+        row.arm.where.check(row.prompt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,30 @@ class Loop:
         check(site, rows, sampling)
         self.site, noise = site, NoiseStreams()
         self.lines = [
-            Line(row, sampling, EditedRow(row.arm, row.seed, noise, meter), torch.Generator().manual_seed(row.seed))
+            Line(
+                row,
+                sampling,
+                EditedRow(row.arm, row.seed, noise, meter, len(row.prompt)),
+                torch.Generator().manual_seed(row.seed),
+            )
             for row in rows
         ]
-        prompts = [list(rows[place].prompt) for place in _places(len(rows))]
         with torch.inference_mode():
-            self.context = Context(site.llm, prompts, room=sampling.max_tokens)
-            self.last = torch.tensor([prompt[-1] for prompt in prompts], device=site.llm.device)
+            self.context = self._read_prompts(sampling.max_tokens)
+            last = [rows[place].prompt[-1] for place in _places(len(rows))]
+            self.last = torch.tensor(last, device=site.llm.device)
             self._prepare()
+
+    def _read_prompts(self, room: int) -> Context:
+        """Read all but the last token of every prompt; those that are edited are not shared."""
+        llm, places = self.site.llm, _places(len(self.lines))
+        prompts = [list(self.lines[place].row.prompt) for place in places]
+        keys = [place if self.lines[place].edited.edits_prompt else None for place in places]
+        if not any(key is not None for key in keys):
+            return Context(llm, prompts, room=room)
+        read = [places[row] for row in read_rows(llm, prompts, keys)]
+        with edit(llm.model, {self.site.layer: PromptEdit(self.site, [self.lines[place].edited for place in read])}):
+            return Context(llm, prompts, keys, room=room)
 
     def join(self, other: "Loop") -> None:
         """Take over the lines of another loop of the same site, behind one's own; both must be able to (`Context.joins`)."""
@@ -115,7 +132,7 @@ class Loop:
     @torch.inference_mode()
     def advance_all(self) -> tuple[Tensor, OneEdit]:
         """Do what `advance` does, and go on where a row breaks; `problems` says which did."""
-        once = self._edit.start(self.context.lengths == 0)
+        once = self._edit.start(self.context.lengths)
         with edit(self.site.llm.model, {self.site.layer: once}):
             logits = self.context.feed(self.last[:, None], keep=1)[:, -1].float()
         self.last = self._choose(logits)

@@ -60,6 +60,8 @@ class Step(NamedTuple):
     """Between the push and what the activation moved by in all; nan as kept_push."""
     correction: float = math.nan
     """What the projection did at right angles to the push, in median norms; nan as kept_push."""
+    edited: bool = True
+    """Whether the activation that the token was chosen from was edited."""
 
 
 class _Written(NamedTuple):
@@ -132,7 +134,7 @@ class Writer:
         finished = stopped or self._steps == line.sampling.max_tokens - 1
         stream = self._streams[row]
         text = stream.flush() if stopped else stream.push(token, last=finished)
-        *distances, retention = written.effect
+        *distances, retention, edited = written.effect
         before, after, pushed = (float(values[place]) for values in distances)
         kept_push, cosine, correction = (float(values[place]) for values in retention)
         return Step(
@@ -149,6 +151,7 @@ class Writer:
             pushed,
             cosine,
             correction,
+            bool(edited[place]),
         )
 
 

@@ -178,14 +178,14 @@ def test_distances_and_kept_push_are_those_of_the_activations_before_and_after(t
 
 def test_an_edit_is_read_after_its_layer_has_run(tiny_llm, direction):
     steering = SteeringEdit(Site(tiny_llm, LAYER, NORM), [EditedRow(Arm("raw", direction, 1.0), 0, NoiseStreams())])
-    once = steering.start(torch.zeros(ROWS, dtype=torch.bool))
+    once = steering.start(torch.ones(ROWS, dtype=torch.long))
     with pytest.raises(RuntimeError, match="has not run"):
         once.read()
 
 
 def edit_once(llm, arm, hidden, *, first=False):
     steering = SteeringEdit(Site(llm, LAYER, NORM), [EditedRow(arm, 0, NoiseStreams())])
-    return steering.start(torch.full((ROWS,), first))(hidden)
+    return steering.start(torch.full((ROWS,), 0 if first else 5))(hidden)
 
 
 @pytest.mark.parametrize("kind", ["glp", "walk"])
