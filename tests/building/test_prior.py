@@ -7,6 +7,7 @@ from glp_core.building.prior import check_prior, install_from
 from glp_core.errors import GlpError
 from glp_core.files import read_object, write_json, write_tensors
 from glp_core.prior.checkpoint import load_glp, read_statistics, save_glp
+from tests.support.reference import write_released_folder
 from tests.support.tiny import WIDTH, tiny_glp
 
 
@@ -33,6 +34,17 @@ def test_it_is_the_same_glp_with_the_covariance_of_the_workspaces_own_activation
     assert facts.llm == "another" and torch.equal(before.velocity(z, 0.3), after.velocity(z, 0.3))
     assert torch.equal(read_statistics(tmp_path / "glp")["covariance"], torch.eye(WIDTH) * 3)
     assert torch.equal(read_statistics(tmp_path / "glp")["mean"], read_statistics(elsewhere)["mean"])
+
+
+@pytest.mark.parametrize(("multi", "statistics"), [(None, "broad"), (4, "layered")])
+def test_a_released_one_serves_its_layer_as_it_does_in_its_own_folder(multi, statistics, store, tmp_path):
+    released = write_released_folder(tmp_path / "released", d_input=WIDTH, multi=multi, statistics=statistics)
+    install_from(str(released), tmp_path / "glp", store, WIDTH, 3 if multi else 7)
+    layer = 3 if multi else None
+    before, after = load_glp(released), load_glp(tmp_path / "glp")
+    acts = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(before.velocity(acts, 0.3, layer=layer), after.velocity(acts, 0.3, layer=layer))
+    assert torch.equal(before.normalize(acts, layer=layer), after.normalize(acts, layer=layer))
 
 
 def test_what_an_other_format_left_goes(elsewhere, store, tmp_path):
