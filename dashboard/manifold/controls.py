@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.manifold import pareto
 from dashboard.manifold.measure import PARAMS
-from dashboard.service import neuron_directions, workspace_facts
+from dashboard.service import layers, neuron_directions, workspace_facts
 from dashboard.widgets import url
 from dashboard.widgets.texts import long_text
 from dashboard.widgets.url import Param
@@ -23,9 +23,12 @@ BOXES = {"text": TEXT_BOX, "own": OWN_BOX}
 
 def params() -> Mapping[str, Param]:
     """Return all parameters of the page by short name; the direction's options are the workspace's."""
-    titles, compared = [facts.title for facts in _directions()], workspace_facts.report("pareto")
-    along = {} if compared is None else {"along": pareto.param(compared)}
-    return PARAMS | along | ({"direction": url.choice(DIRECTION, "Direction", _first(titles), titles)} if titles else {})
+    found, compared = dict(PARAMS) | layers.params("manifold"), workspace_facts.report("pareto")
+    if compared is not None:
+        found["along"] = pareto.param(compared)
+    if titles := [facts.title for facts in _directions()]:
+        found["direction"] = url.choice(DIRECTION, "Direction", _first(titles), titles)
+    return found
 
 
 def _first(titles: Sequence[str]) -> str:

@@ -5,13 +5,13 @@ Results come back as plain numbers and texts; nothing is drawn here.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dashboard.service import resources, workspace_facts
+from dashboard.service import layers, resources, workspace_facts
 from dashboard.service.follow import Report
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
@@ -22,6 +22,8 @@ from glp_core.steering import strength_grid
 from glp_core.steering.strength_grid import Cell, Spread
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from glp_core.evaluation.measures import Measures
 
 VIEWS = ("Text", "Strength", "Map", "Evidence")
@@ -136,8 +138,12 @@ def measures() -> Measures:
     return resources.keep("measures", tuple(workspace_facts.written(folder / file) for file in files), load)
 
 
-def reference() -> Json:
-    """Return the measures' quantiles on real activations, or an empty dictionary."""
+def reference(layer: int | None = None) -> Json:
+    """Return the measures' quantiles on real activations, or an empty dictionary; at another layer, of the denoising error only."""
+    elsewhere = layers.of(layer)
+    if elsewhere is not None:
+        there = Reference(elsewhere.reference)
+        return {"error": {"n": there.n, "quantiles": there.quantiles(201)}}
     measured = (workspace_facts.report("measures") or {}).get("measures", {})
     distance = distance_reference()
     if distance is None or "error" not in measured:
@@ -164,14 +170,16 @@ def stale() -> bool:
     return report is not None and glp.n_layers > 0 and glp.about != report.get("glp")
 
 
-def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> MeasuredText:
-    """Measure a text's tokens."""
+def read_text(text: str, measure: str, layer: int | None, cancelled: Cancelled, report: Report) -> MeasuredText:
+    """Measure a text's tokens at the workspace's layer, or at another that its prior serves."""
     import torch
 
     from glp_core.evaluation.measures import QUICK, percentiles
 
-    ours, site = measures(), resources.site()
-    measured = reference().get(measure)
+    site, known = resources.site(layer), reference(layer)
+    measured, ours = known.get(measure), _measures_at(layer)
+    if measured is None and layers.of(layer) is not None:
+        raise GlpError(f"Layer {layer} is measured by the denoising error only: choose it, or layer {layers.own()}.")
     if measured is None:
         raise GlpError(f"The bank was not measured by {measure}. Measure it with `{workspace_facts.command('bank --keep')}`.")
     ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
@@ -182,21 +190,30 @@ def read_text(text: str, measure: str, cancelled: Cancelled, report: Report) -> 
     ordinary = [i for i in range(1, len(ids)) if not massive[i]]
     values, shares, errors = (torch.full((len(ids),), torch.nan) for _ in range(3))
     if measure == "likelihood":
-        estimate = ours.likelihood(acts[ordinary], cancelled=cancelled, progress=report)
+        estimate = measures().likelihood(acts[ordinary], cancelled=cancelled, progress=report)
         values[ordinary], errors[ordinary] = -estimate.value, estimate.error
     else:
-        values[ordinary] = ours.of(measure, acts[ordinary], cancelled=cancelled)
+        values[ordinary] = ours(measure, acts[ordinary], cancelled)
     shares[ordinary] = torch.from_numpy(percentiles(values[ordinary], measured)).float()
     others = {}
     for name in QUICK:
-        if name != measure and name in reference():
+        if name != measure and name in known:
             found_shares = torch.full((len(ids),), torch.nan)
-            found_shares[ordinary] = torch.from_numpy(percentiles(ours.of(name, acts[ordinary]), reference()[name])).float()
+            found_shares[ordinary] = torch.from_numpy(percentiles(ours(name, acts[ordinary], cancelled), known[name])).float()
             others[name] = found_shares.tolist()
     positions = [i for i in range(1, len(ids)) if massive[i]]
     n_real, quantiles = int(measured["n"]), list(measured["quantiles"])
     lists = (values.tolist(), shares.tolist(), errors.tolist())
     return MeasuredText(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
+
+
+def _measures_at(layer: int | None) -> Callable[[str, Tensor, Cancelled], Tensor]:
+    """Return what measures activations (n, d) by a measure's name, (n,)."""
+    meter = resources.meter(layer) if layers.of(layer) is not None else None
+    if meter is not None:
+        return lambda name, acts, cancelled: meter.distance(acts)
+    ours = measures()
+    return lambda name, acts, cancelled: ours.of(name, acts, cancelled=cancelled)
 
 
 def prompts(n: int) -> tuple[str, ...]:

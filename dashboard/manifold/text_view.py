@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.manifold import controls, figures, measure
 from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
-from dashboard.service import follow, workspace_facts
+from dashboard.service import follow, layers, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
 from dashboard.widgets.texts import long_text
@@ -27,10 +27,11 @@ def draw() -> list[File]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(MEASURES)
         st.selectbox("Measure", names, names.index(PARAMS["measure"].default), width=220, **PARAMS["measure"].bound)
+        layers.choose(controls.params().get("layer"))
         _example_texts()
     values = controls.values()
     name = MEASURES[values["measure"]]
-    reading = _reading(values["text"], name)
+    reading = _reading(values["text"], name, values.get("layer"))
     st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are nearer"))
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
     st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
@@ -49,10 +50,10 @@ def draw() -> list[File]:
     return [File("CSV: every token", "tokens.csv", starred.as_csv(table), "text/csv")]
 
 
-def _reading(text: str, name: str) -> MeasuredText:
+def _reading(text: str, name: str, layer: int | None) -> MeasuredText:
     """Return the measured text, from the kept results or by the model."""
-    made_from = ("manifold", str(workspace_facts.folder()), measure.glp_stamp(), text, name)
-    return follow.computed("measuring the text", partial(measure.read_text, text, name), *made_from, stop=True)
+    made_from = ("manifold", str(workspace_facts.folder()), measure.glp_stamp(), text, name, layer)
+    return follow.computed("measuring the text", partial(measure.read_text, text, name, layer), *made_from, stop=True)
 
 
 def _table(reading: MeasuredText, name: str) -> pd.DataFrame:

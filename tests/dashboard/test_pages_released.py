@@ -10,6 +10,7 @@ from dashboard.service import resources
 from glp_core.__main__ import main
 from glp_core.llm.sources import LlmSource
 from glp_core.neurons.planes import pca_plane
+from glp_core.prior.distance import ManifoldMeter
 from glp_core.training.publishing import export
 from glp_core.workspace import Workspace
 from tests.support import pages, tiny
@@ -94,6 +95,22 @@ def test_the_manifold_measures_a_text_and_a_push(shown):
     at = pages.open_page("manifold", manifold_view="Strength", manifold_prompts="3")
     at.button(key="manifold_run").click().run()
     assert not at.error and not at.exception
+
+
+def test_the_manifold_measures_a_text_at_another_layer_against_real_activations_there(shown):
+    if shown.report("layers") is None:
+        assert "manifold_layer" not in [box.key for box in pages.open_page("manifold").selectbox]
+        return
+    text = "The cat sat on the mat."
+    at = pages.open_page("manifold", manifold_text=text, manifold_layer="1")
+    assert not at.error and at.selectbox(key="manifold_layer").value == 1
+    site = resources.site(1)
+    acts = site.activations([site.llm.encode(text)])[0][1:].float()
+    own = ManifoldMeter(shown.load_glp(whole=True).at(1), shown.report("layers")["layers"]["1"]["reference"]).distance(acts)
+    table = at.dataframe[0].value
+    assert table.iloc[1:, 1].to_list() == pytest.approx(own.tolist(), rel=1e-4)
+    at = pages.open_page("manifold", manifold_text=text, manifold_layer="1", manifold_measure="displacement")
+    assert any("Layer 1 is measured by the denoising error only" in one.value for one in at.error)
 
 
 def test_steering_at_another_layer_of_the_prior_is_done_there_and_says_so(shown):
