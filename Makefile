@@ -1,4 +1,4 @@
-# make dashboard | test | lint | bench: each sets up what it needs in .venv first; the second time that takes no time.
+# make dashboard | test | nightly | lint | bench: each sets up what it needs in .venv first; the second time that takes no time.
 #
 # Variables: PYTHON (3.11 or newer), TORCH_INDEX (a package index to take torch from, for example one with CPU builds only),
 # PORT (of the dashboard), BROWSER=no (leave out browser tests), JOBS (tests at once, 2; 0: in one process, for a debugger),
@@ -23,7 +23,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dashboard test lint bench clean
+.PHONY: help setup dashboard test nightly lint bench clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,10 @@ else
 	@$(PY) -m dashboard.system_parts chromium
 	$(PYTEST) $(ARGS)
 endif
+
+nightly: $(VENV)/.ready $(VENV)/.tests ## Run the tests that take minutes, then a crowd of visitors
+	$(PY) -m pytest -m nightly $(ARGS)
+	$(PY) -m tests.load
 
 lint: $(VENV)/.ready $(VENV)/.tests ## Check style, format and types
 	$(PY) -m ruff check .

@@ -1,19 +1,13 @@
 """A real server with the demo workspace, and a headless browser to drive it. Slow by nature: keep these tests few."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from dashboard.system_parts import chromium
+from tests.support import serving
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -36,34 +30,9 @@ def server(tmp_path_factory):
 
 @contextmanager
 def running(script, log, environment):
-    """Run a server while the block runs; give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
-    command += ["--server.address=127.0.0.1", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_until_healthy(address, process, log)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _wait_until_healthy(address, process, log):
-    deadline = time.monotonic() + PATIENCE / 1000
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended: {log.read_text()[-2000:]}"
-        try:
-            if urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read() == b"ok":
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"no healthy server: {log.read_text()[-2000:]}")
+    """Run a server of a script while the block runs; give its address."""
+    with serving.running(serving.streamlit(script), "--server.port", log, environment, patience=PATIENCE / 1000) as server:
+        yield server.address
 
 
 @pytest.fixture(scope="session")
