@@ -21,6 +21,7 @@ def _link() -> list[url.Param]:
     """Return all that the page's link may hold."""
     return [
         *own_view.TEXTS,
+        own_view.FOUND,
         url.choice("concepts_part", "Part", PARTS["tasks"], list(PARTS.values())),
         url.choice("concepts_show", "Show as", "dots", ("dots", "table")),
         url.text("concepts_search", "Search", "", 100, empty=True),

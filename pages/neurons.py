@@ -34,7 +34,7 @@ HOW_TO_READ = """
 def draw() -> None:
     """Draw the page."""
     view = shared.view_in_url()
-    slot = frame.page_frame("Meta-neurons", QUESTIONS[view], shared.LINK)
+    slot = frame.page_frame("Meta-neurons", QUESTIONS[view], shared.link(workspace_facts.glp().n_layers))
     st.html(f"<style>{neuron_texts.STYLE}</style>")
     try:
         index = neurons.index()
@@ -44,7 +44,7 @@ def draw() -> None:
         return
     for words in index.problems:
         workspace_facts.note_damage(f"A part of the index is left out: {words}")
-    shared.remember_stars()
+    shared.remember_stars(index)
     _choice(view, index)
     files = []
     with frame.boxed_errors():

@@ -9,10 +9,10 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
-from dashboard.widgets import frame
+from dashboard.widgets import frame, url
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
-from dashboard.widgets.starred import neuron_name
+from dashboard.widgets.starred import neuron_name, parse_neuron
 from dashboard.widgets.texts import two_classes
 from glp_core.errors import GlpError
 
@@ -28,6 +28,8 @@ CHANCE = 0.5
 ENOUGH_TEXTS = 20
 """Texts of each kind from which on a missing effect says something."""
 TEXTS = two_classes.params()
+FOUND = url.parsed("found", "Found neuron", lambda words: neuron_name(*parse_neuron(words)))
+"""Which of the best neurons is shown."""
 
 
 def draw() -> None:
@@ -90,7 +92,9 @@ def verdict(concept: ConceptNeurons, n_neurons: int) -> str:
 def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
     st.markdown(verdict(concept, index.n_neurons))
     names = [neuron_name(one.layer, one.neuron) for one in concept.neurons]
-    asked = st.query_params.get("found", "")
+    asked = st.query_params.get(FOUND.key, "")
+    if asked not in ("", *names):
+        st.query_params.pop(FOUND.key)  # of other texts
     chosen = concept.neurons[names.index(asked) if asked in names else 0]
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -124,4 +128,4 @@ def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:
 
 
 def _choose_found(name: str) -> None:
-    st.query_params["found"] = name
+    st.query_params[FOUND.key] = name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import streamlit as st
 
 from dashboard.neurons import figures, shared
 from dashboard.service import neurons
-from dashboard.widgets import frame, neuron_texts, starred
+from dashboard.widgets import frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.numbers import value_words
@@ -103,17 +102,24 @@ def _filters(index: NeuronIndex, table: pd.DataFrame) -> tuple[list[int], np.nda
 
 def picked_tokens(n: int) -> list[int]:
     """Return the positions that the URL picks, of a text of n tokens."""
-    words = st.query_params.get("picked", "").split(",")
-    return sorted({int(word) for word in words if word.isascii() and word.isdigit() and int(word) < n})
+    words = [word for word in st.query_params.get("picked", "").split(",") if word.isascii() and word.isdigit()]
+    picked = sorted({int(word) for word in words})
+    if picked and picked[-1] >= n:
+        url.refuse(["picked"], f"The text has no token {picked[-1]}: its {n} tokens are counted from 0.")
+    return picked
 
 
 def _compared(index: NeuronIndex, neuron: NeuronId) -> NeuronId | None:
     """Return the second neuron of a comparison, when the URL names one."""
-    with suppress(GlpError):
-        second = starred.parse_neuron(st.query_params.get("compare", ""))
+    if "compare" not in st.query_params:
+        return None
+    try:
+        second = starred.parse_neuron(st.query_params["compare"])
         index.neuron(*second)
-        return second if second != neuron else None
-    return None
+    except GlpError as error:
+        url.refuse(["compare"], str(error))
+        return None
+    return second if second != neuron else None
 
 
 def _strip(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ import streamlit as st
 
 from dashboard.neurons import map_figure
 from dashboard.service import neurons
-from dashboard.widgets import frame, neuron_texts, url
+from dashboard.widgets import neuron_texts, url
 from dashboard.widgets import starred as lists
 from dashboard.widgets.neuron_rows import NeuronRow
 from dashboard.widgets.starred import NeuronId
@@ -28,8 +29,25 @@ if TYPE_CHECKING:
 VIEWS = {"text": "Over text", "unit": "One neuron", "map": "Map", "lists": "Lists"}
 CONTEXTS: dict[neuron_texts.Context, str] = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
+
+
+def _neuron_number(key: str, label: str) -> url.Param:
+    return url.Param(key, label, None, url.whole(key, label, 0, 0, 999_999).check)
+
+
+def _picked(words: str) -> str:
+    if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in words.split(",")):
+        raise GlpError(f"{url.shorten(words)} holds more than numbers with commas between them.")
+    return words
+
+
 LINK = [
     neurons.TEXT,
+    _neuron_number("layer", "Layer"),
+    _neuron_number("unit", "Neuron"),
+    url.parsed("stars", "Starred neurons", lambda words: lists.format_neurons(lists.parse_neurons(words))),
+    url.parsed("compare", "Compared neuron", lambda words: lists.neuron_name(*lists.parse_neuron(words))),
+    url.parsed("picked", "Picked tokens", _picked),
     url.choice("view", "View", "text", list(VIEWS)),
     url.switch("neurons_hide", "Hide", True),
     url.text("neurons_list", "Name of the list", "", 60, empty=True),
@@ -45,7 +63,7 @@ LINK = [
     url.choice("unit_context", "Context", CONTEXTS["snippet"], list(CONTEXTS.values())),
     url.choice("unit_nearest", "Nearest", "by write direction", ("by write direction", "by activation")),
 ]
-"""All that the page's link may hold, but for neurons and tokens, which depend on index and text."""
+"""All that the page's link may hold; which neurons and tokens there are depends on index and text, and is checked where they are shown."""
 FIRES_EVERYWHERE = 0.3
 """Neurons beyond a quarter of their own tail on more than this share of the corpus's tokens say little about one token."""
 EXAMPLES = {
@@ -71,7 +89,8 @@ def neuron_in_url() -> NeuronId | None:
         named = lists.parse_neuron(f"{layer or 0}/{neuron or 0}")
         neurons.index().neuron(*named)
     except GlpError as error:
-        frame.notice_box(f"In the link: {error}")
+        st.query_params["view"] = view_in_url()
+        url.refuse(["unit", "layer"], str(error))
         return None
     return named
 
@@ -162,8 +181,19 @@ def change_view() -> None:
     st.query_params["view"] = st.session_state["neurons_view"]
 
 
-def remember_stars() -> None:
-    """Keep the URL and the session's starred neurons the same; the URL wins."""
+def link(index_layers: int) -> list[url.Param]:
+    """Return all that the page's link may hold for an index of so many layers."""
+    layers = url.choice("neurons_layers", "Layers", "", [f"L{layer}" for layer in range(index_layers)])
+    return [*LINK, replace(layers, many=True)]
+
+
+def remember_stars(index: NeuronIndex) -> None:
+    """Keep the URL and the session's starred neurons the same; the URL wins, but for neurons that the index lacks."""
+    missing = [lists.neuron_name(*one) for one in starred() if one[0] >= index.n_layers or one[1] >= index.d_mlp]
+    if missing and "stars" in st.query_params:
+        there = [one for one in starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
+        keep_stars(lists.format_neurons(there))
+        url.note("stars", f"There is no neuron {', '.join(missing[:5])}: it is not on the list.")
     if "stars" in st.query_params:
         st.session_state["neurons_stars"] = lists.format_neurons(starred())
     elif st.session_state.get("neurons_stars"):

@@ -44,6 +44,8 @@ class Param:
     """Returns the value, from text or as a widget gives it, or raises GlpError."""
     longest: int = 0
     """Of a text: characters up to which the address holds it."""
+    many: bool = False
+    """Whether the address may hold several values, each of which is checked."""
 
     @property
     def bound(self) -> "Bound":
@@ -113,6 +115,18 @@ def text(key: str, label: str, default: str, longest: int, *, empty: bool = Fals
     return Param(key, label, default, check, longest)
 
 
+def parsed(key: str, label: str, parse: Callable[[str], str]) -> Param:
+    """Return a parameter for words that `parse` reads, writes out plainly, or refuses; none by default."""
+
+    def check(value: object) -> str:
+        try:
+            return parse(str(value)) if value else ""
+        except GlpError as error:
+            raise GlpError(f"{label}: {error}") from error
+
+    return Param(key, label, "", check)
+
+
 def _bounded(label: str, value: Any, low: float, high: float) -> float:
     try:
         as_float = float(value)
@@ -151,26 +165,58 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
         st.session_state[NOTES] = Notes(page, {})
     notes: dict[str, str] = st.session_state[NOTES].by_key
     changed = False
-    for param in params:
-        raw = st.query_params.get(param.key)
-        if raw is None:
+    known = {param.key: param for param in params}
+    for param in known.values():
+        given = st.query_params.get_all(param.key)
+        if not given:
             continue
         try:
-            fitting = param.check(raw)
+            fitting = [param.check(raw) for raw in (given if param.many else given[-1:])]
         except GlpError as error:
             with suppress(StreamlitAPIException):  # a widget holds it by now: what it got from the person is its own affair
                 del st.query_params[param.key]
-                notes[param.key] = f"In the link: {error} {param.label} {shorten(param.default)} is used instead."
+                notes[param.key] = f"In the link: {error} {_instead(param)}"
                 changed = True
             continue
         notes.pop(param.key, None)
-        if isinstance(fitting, int) and _in_address(fitting) != raw:
+        wanted = [
+            _in_address(one) if isinstance(one, int) else raw for one, raw in zip(fitting, given[-len(fitting) :], strict=True)
+        ]
+        if wanted != given:
             with suppress(StreamlitAPIException):
-                st.query_params[param.key] = _in_address(fitting)
+                st.query_params[param.key] = wanted if param.many else wanted[0]
                 changed = True
+    for key in _unknown(known):
+        with suppress(StreamlitAPIException):
+            del st.query_params[key]
+            notes[key] = f"In the link: {shorten(key)} is nothing that this page knows here. It is left out."
+            changed = True
     if changed:
         st.rerun()
     return list(notes.values())
+
+
+def _instead(param: Param) -> str:
+    return f"{param.label} {shorten(param.default)} is used instead." if param.default not in ("", None) else "It is left out."
+
+
+def _unknown(known: Mapping[str, Param]) -> list[str]:
+    """Return the address's parameters that begin as this page's do and are none of them."""
+    prefixes = {key.partition("_")[0] for key in known if "_" in key}
+    return [key for key in st.query_params if "_" in key and key.partition("_")[0] in prefixes and key not in known]
+
+
+def refuse(keys: Sequence[str], words: str) -> None:
+    """Take out of the address what only a page can tell to be wrong; the page runs once more and says so, as `read_link` does."""
+    for key in keys:
+        st.query_params.pop(key, None)
+    note(keys[0], f"{words} It is left out.")
+
+
+def note(key: str, words: str) -> None:
+    """Say of a parameter what is wrong with it, until it is set; the page runs once more."""
+    st.session_state[NOTES].by_key[key] = f"In the link: {words}"
+    st.rerun()
 
 
 def value(param: Param) -> Any:

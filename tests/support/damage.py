@@ -1,5 +1,6 @@
 """Damaged and hostile files for property-based tests: what a bad disk, a bad copy or a bad person makes of a good file."""
 
+import copy
 import json
 import math
 import struct
@@ -61,7 +62,7 @@ def damaged_value(draw, value):
     for _ in range(draw(st.integers(1, 2))):
         paths = list(places(value))
         path = paths[draw(place) % len(paths)]
-        new = draw(st.sampled_from(VALUES))
+        new = copy.deepcopy(draw(st.sampled_from(VALUES)))
         if not path:
             return new if draw(st.booleans()) else value
         home = value
