@@ -18,7 +18,8 @@ Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
 """Called by the work with what is done, what there is to do, and a few words."""
 
-LOOKS_A_SECOND = 9
+LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 36
+"""Of one page, and of all that follow a job: drawing takes time from the models, which many pages would use up."""
 QUEUE_PLACE = "queue_place"
 """Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
 PATIENCE = 2.0
@@ -49,13 +50,18 @@ def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = l
     """
     drawn = None
     _show_queue()
-    while not job.wait(1 / LOOKS_A_SECOND):
+    while not job.wait(1 / looks_a_second(resources.runner().load()[0])):
         now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
         if now != drawn:
             _show_queue()
             draw()
             drawn = now
     _show_queue()
+
+
+def looks_a_second(running: int) -> float:
+    """Return how often a page looks at its job while so many run."""
+    return min(LOOKS_A_SECOND, LOOKS_OF_ALL / max(1, running))
 
 
 def waiting_words(job: Job) -> str:

@@ -38,3 +38,8 @@ def test_a_run_goes_on_when_its_person_goes_to_another_page_only_where_that_was_
     time.sleep(0.2)  # without a look: it would count as one
     assert [job.state for job in jobs] == ["running", "stopped"]
     jobs[0].stop()
+
+
+def test_many_pages_look_less_often_than_one():
+    assert follow.looks_a_second(0) == follow.looks_a_second(1) == follow.looks_a_second(4) == 9
+    assert [n * follow.looks_a_second(n) for n in (8, 12)] == [36, 36]
