@@ -246,7 +246,7 @@ class Block:
             raise ImportError(f"{name} is above the slim core")
 sys.meta_path.insert(0, Block())
 """
-SLIM = {"llm", "prior", "errors", "files", "checked", "memory", "progress", "stats", "devices", "replay"}
+SLIM = {"llm", "prior", "errors", "jobs", "files", "checked", "memory", "progress", "stats", "devices", "replay"}
 
 
 def slim(code):

@@ -16,6 +16,7 @@ from torch import Tensor
 from glp_core.data.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.jobs.pause import pause
 from glp_core.prior.distance import ManifoldMeter, fixed_noise
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.likelihood import LogLikelihood, log_likelihood, velocity_of
@@ -88,7 +89,8 @@ class Measures:
         glp = self.meter.glp
         noise = fixed_noise(glp.d_input, SEED)
         parts = []
-        for part in acts.float().split(512):
+        for part in acts.float().split(128):
+            pause()
             moved = glp.project(part, NOISE_LEVEL, 20, noise=noise.expand_as(part), layer=self.meter.layer)
             parts.append((glp.normalize(moved) - glp.normalize(part)).square().mean(1).sqrt())
         return torch.cat(parts)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Literal
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pauses
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 Cancelled = Callable[[], bool]
@@ -85,9 +86,15 @@ class Job:
             raise self.error
         return self.events
 
-    def begin(self, context: contextvars.Context) -> None:
-        """Count as running, in a copy of these context variables, so that jobs that are taken in turn do not see one another's."""
+    def begin(self, context: contextvars.Context, pausing: Callable[[], object] | None) -> None:
+        """Count as running, in a copy of these context variables, so that jobs that are taken in turn do not see one another's.
+
+        Args:
+            pausing: what happens when the work pauses; None: it never does.
+        """
         self.state, self._began, self._context = "running", time.monotonic(), context.copy()
+        if pausing is not None:
+            pauses(self._context, pausing)
 
     def advance(self, cancelled: Cancelled) -> State | None:
         """Do its next step; return how it has ended, None while it goes on. For the worker thread, which calls `end` then."""

@@ -4,7 +4,7 @@ A job is a generator; what it yields is kept in `events`, so a page may look awa
 `cancelled` at every step: true after `stop`, and when nobody has looked at the job for `grace` seconds (a closed tab).
 
 Jobs that write rows of a shared decode batch run side by side, each taken in turn. Of all others one runs at a time; when it asks
-`cancelled` after a SLICE of time, the writing ones get a slice before it has its answer, so texts keep flowing beside long work.
+`cancelled` or calls `pause` after a SLICE of time, the writing ones get a slice before it goes on, so texts keep flowing beside long work.
 Plain Python: knows nothing of Streamlit, torch or models.
 """
 
@@ -135,7 +135,7 @@ class JobRunner:
                     self._running.append(job)
                     self._served[job.session] = next(self._turns)
                     self._forget_sessions()
-                    job.begin(self._outside)
+                    job.begin(self._outside, None if job.rows else self._pause)
 
     def _is_held_up(self, job: Job) -> bool:
         """Say whether a session's job waits for models that the server loads, for its own last one, or for long work."""
@@ -192,12 +192,17 @@ class JobRunner:
 
     def _asked(self, job: Job) -> bool:
         """Answer long work that asks whether it is cancelled; a slice of time for those that write comes first."""
-        if not self._pausing and time.monotonic() >= self._slice_ends:
-            self._pausing = True
-            try:
-                self._begin()
-                self._write()
-            finally:
-                self._pausing = False
-            self._slice_ends = time.monotonic() + SLICE
+        self._pause()
         return job.cancelled()
+
+    def _pause(self) -> None:
+        """Give those that write a slice of time if long work has had its own; it calls this in the middle of a step."""
+        if self._pausing or time.monotonic() < self._slice_ends:
+            return
+        self._pausing = True
+        try:
+            self._begin()
+            self._write()
+        finally:
+            self._pausing = False
+        self._slice_ends = time.monotonic() + SLICE

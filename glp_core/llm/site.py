@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glp_core.jobs.pause import is_shared, pause
 from glp_core.llm.batching import by_length, tokens_per_forward
 from glp_core.llm.model import Llm
 from glp_core.progress import Progress, quiet
 
 MASSIVE = 10.0
 """Tokens above this many median norms are attention sinks, not content."""
+TOKENS_BETWEEN_PAUSES = 256
+"""Read at once where others wait for the device: a tenth of a second on two cores."""
 
 
 def is_massive(acts: Tensor, median_norm: float) -> Tensor:
@@ -40,7 +43,9 @@ class Site:
         """Return each row's activations (tokens, d) in batches, float32 on the CPU."""
         read: list[Tensor] = [torch.empty(0)] * len(rows)
         done = 0
-        for places in by_length([len(row) for row in rows], tokens_per_forward(self.llm.device, self.llm.d_model)):
+        at_once = tokens_per_forward(self.llm.device, self.llm.d_model)
+        for places in by_length([len(row) for row in rows], min(at_once, TOKENS_BETWEEN_PAUSES) if is_shared() else at_once):
+            pause()
             for place, acts in zip(places, self.activations([rows[place] for place in places]), strict=True):
                 read[place] = acts.float().cpu()
             done += len(places)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.jobs.pause import pause
 from glp_core.prior.glp import GLP
 
 MOST_DRAWS = 64
@@ -51,7 +52,7 @@ class Reading:
 PAPER = Reading(sigma=0.1, draws=1)
 """As the paper reads them: sigma 0.1, one draw."""
 NOISE_FREE = Reading(sigma=0.2)
-ROWS_AT_ONCE = 2048
+ROWS_AT_ONCE, ROWS_BETWEEN_PAUSES = 2048, 128
 
 
 def read_neurons(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
@@ -63,6 +64,15 @@ def read_neurons(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
     for noise in draws:
         total.add_(glp.neurons(acts, sigma=reading.sigma, noise=noise.expand(acts.shape)).flatten(1))
     return total.div_(reading.draws)
+
+
+def read_in_parts(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
+    """Return what `read_neurons` does, on the CPU, part by part with a pause before each."""
+    parts = []
+    for part in acts.split(ROWS_BETWEEN_PAUSES):
+        pause()
+        parts.append(read_neurons(glp, part, reading).cpu())
+    return torch.cat(parts)
 
 
 def read_many(glp: GLP, acts: Tensor, reading: Reading) -> Tensor:
@@ -112,6 +122,7 @@ def noise_axis(
         free.append(glp.neurons(acts, sigma=sigma, noise=0)[:, layer, neuron].cpu().numpy())
         draws = []
         for seed in range(seeds):
+            pause()
             generator = torch.Generator().manual_seed(seed)
             draws.append(glp.neurons(acts, sigma=sigma, generator=generator)[:, layer, neuron].cpu().numpy())
         noisy.append(draws)

@@ -7,7 +7,7 @@ import numpy as np
 
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_neurons
+from glp_core.neuron_index.reading import Reading, read_in_parts
 from glp_core.prior.glp import GLP
 
 MOST_TOKENS = 512
@@ -113,7 +113,7 @@ def read_text(
         raise GlpError("The text has no tokens: type some words.")
     acts = site.activations([ids])[0][1:]
     massive = site.is_massive(acts).cpu().numpy()
-    values = read_neurons(glp, acts, reading).cpu().numpy()
+    values = read_in_parts(glp, acts, reading).numpy()
     values[massive] = np.nan
     if tail is None:
         tail = np.abs(np.nan_to_num(values)).max(0)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_neurons
+from glp_core.neuron_index.reading import Reading, read_in_parts
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 from glp_core.stats import Interval, auc_interval, auc_of_ranks, drawn_counts, percentiles
@@ -97,7 +97,7 @@ def find_neurons(
     unread = acts.isnan().any(1).nonzero()[:, 0].tolist()
     if unread:
         raise GlpError(f"{texts[unread[0]][:60]!r} has nothing but massive activations, which are not read: leave it out.")
-    neurons = torch.cat([read_neurons(glp, part, reading).cpu() for part in acts.split(512)]).numpy()
+    neurons = read_in_parts(glp, acts, reading).numpy()
     labels = np.repeat([1, 0], [len(positive), len(negative)])
     return rank_neurons(neurons, labels, texts, glp.d_mlp, k=k, folds=folds, permutations=permutations, seed=seed)
 
@@ -135,6 +135,7 @@ def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rn
     """Return the largest |AUC - 0.5| over neurons for each permutation of the labels."""
     best = []
     for first in range(0, permutations, PERMUTATIONS_AT_ONCE):
+        pause()
         shuffled = np.stack([rng.permutation(labels) for _ in range(min(PERMUTATIONS_AT_ONCE, permutations - first))])
         best.append(np.abs(auc_of_ranks(ranks, shuffled.astype(np.float32)) - 0.5).max(1))
     return np.concatenate(best)
@@ -160,6 +161,7 @@ def _held_out(
         fold[places] = np.arange(len(places)) % folds
     picked, scores = [], np.empty(len(labels))
     for i in range(folds):
+        pause()
         rest, held = fold != i, fold == i
         areas = auc_of_ranks(rankdata(neurons[rest], axis=0), labels[rest])
         best = np.argsort(-np.abs(areas - 0.5), kind="stable")[:combined]

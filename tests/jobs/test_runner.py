@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
+import torch
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import is_shared, pause
 from glp_core.jobs.runner import JobRunner
+from glp_core.llm.site import Site
+from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.steering.generation import Arm, Sampling, SharedBatch, generate
+from tests.support import tiny
 from tests.support.jobs import Gate, finished, opened
 
 
@@ -291,3 +297,46 @@ def test_whoever_asked_hears_of_every_event_and_of_the_end():
     assert finished(job) == "done"
     time.sleep(0.05)
     assert heard[-1] == (3, False)
+
+
+def test_texts_flow_beside_long_work_that_only_pauses():
+    runner, ready = JobRunner(), threading.Event()
+
+    def long(_cancelled):
+        until = time.monotonic() + 5
+        while not ready.is_set() and time.monotonic() < until:
+            time.sleep(0.01)
+            pause()
+        yield is_shared()
+
+    def writing(_cancelled):
+        yield is_shared()
+        ready.set()
+
+    slow, quick = runner.submit("a", long, grace=None), runner.submit("b", writing, grace=None, rows=1)
+    assert finished(slow) == "done" and ready.is_set()
+    assert slow.result() == [True] and quick.result() == [False] and not is_shared()
+
+
+def test_long_work_of_the_models_lets_texts_flow(tiny_llm, tiny_glp):
+    site = Site(tiny_llm, 2, 5.0)
+    runner, seen, batch = JobRunner(context=torch.inference_mode), [], SharedBatch()
+    texts = [f"The cat number {i} sat on the mat and looked at the rain." for i in range(400)]
+
+    def long(cancelled):
+        while len(seen) < 24 and not cancelled():
+            site.read([tiny_llm.encode(text) for text in texts])
+            likelihood = log_likelihood(velocity_of(tiny_glp), torch.randn(8, tiny.WIDTH), probes=2, cancelled=cancelled)
+            yield likelihood.value.isfinite().all()
+
+    def writing(cancelled):
+        steps = generate(site, tiny_llm.encode("The cat"), [Arm("plain")], Sampling(24), batch=batch, cancelled=cancelled)
+        for step in steps:
+            seen.append(step.token)
+            yield step.token
+
+    alone = [step.token for step in generate(site, tiny_llm.encode("The cat"), [Arm("plain")], Sampling(24))]
+    seen += [None] * (24 - len(alone))
+    jobs = [runner.submit("a", long, grace=None), runner.submit("b", writing, grace=None, rows=1)]
+    assert finished(jobs[1], 20) == "done" and jobs[1].result() == alone
+    assert finished(jobs[0], 20) == "done"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glp_core.devices import batch_size
+from glp_core.jobs.pause import pause
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
@@ -75,6 +76,7 @@ def _write_batch(
     ended = torch.zeros(len(loop.last), dtype=torch.bool, device=llm.device)
     tokens, distances, retentions = [], [], []
     for _ in range(sampling.max_tokens):
+        pause()
         if cancelled():
             raise Stopped
         _, once = loop.advance()
