@@ -30,6 +30,8 @@ How to read the numbers:
   unsteered model gives it less than -5 nats a token. It is about these texts only: another prompt or seed may turn out differently.
 - **Strength** below 0 pushes away from the concept, which need not be its opposite: the direction was made to tell the concept from
   everything else.
+- **Stack** adds directions: their pushes become one, which is then projected. **Where** lets the push act on all tokens, on some words of
+  the prompt only, or on those new tokens where a meta-neuron or a concept probe fires.
 - **Steps** (under More) are network calls for ab2, midpoint and radau (in threes); for euler they are steps of the released schedule,
   of which noise level 0.5 runs half.
 """

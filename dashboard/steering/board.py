@@ -34,6 +34,8 @@ display:flex;flex-direction:column;gap:.5rem}
 .glp-card .glp-strip{line-height:1.6}
 .glp-card .glp-strip span:has(> br:last-child) + span:has(> i:first-child + br:last-child) br{display:none}
 .glp-card .glp-facts{line-height:1.35;border-top:1px solid rgba(128,128,128,.25);padding-top:.4rem}
+.glp-prompt{margin-bottom:.7rem}
+.glp-prompt small{opacity:.75}
 .glp-caret{display:inline-block;width:.5em;height:1em;vertical-align:text-bottom;background:currentColor;opacity:.6}
 """
 
@@ -41,12 +43,21 @@ display:flex;flex-direction:column;gap:.5rem}
 def board(comparison: Comparison, colour: str, *, live: bool = False) -> str:
     """Return the HTML of the columns, tokens coloured by distance, surprise or none."""
     cards = "".join(_card(comparison, column, colour, live) for column in comparison.columns.values())
-    return f'<div class="glp-columns"><div class="glp-board">{cards}</div></div>'
+    return f'{pushed_prompt(comparison)}<div class="glp-columns"><div class="glp-board">{cards}</div></div>'
+
+
+def pushed_prompt(comparison: Comparison) -> str:
+    """Return the HTML of the prompt with the tokens outlined that the push acts on; nothing where it acts on new ones only."""
+    if comparison.span is None:
+        return ""
+    first, last = comparison.span
+    strip = frame.token_strip(comparison.prompt, None, scale=(0, 1), marked=range(max(1, first), last))
+    return f'<div class="glp-prompt"><small>Outlined tokens of the prompt are pushed:</small>{strip}</div>'
 
 
 def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> str:
     if column.tokens:
-        strip = _strip(column, colour)
+        strip = _strip(column, colour, depends=comparison.request.depends)
     else:
         strip = f'<div class="glp-strip" style="opacity:.6">{"…" if live else "No text."}</div>'
     edge = charts.ARM_COLOURS[column.arm]
@@ -59,7 +70,7 @@ def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> st
 
 def _subtitle(comparison: Comparison, arm: str) -> str:
     request = comparison.request
-    push = f"{request.strength:+.2g} × median norm"
+    push = request.push_words
     noise, walk = f"noise {request.noise_level:g}", request.walk_numbers
     subtitles = {
         "unsteered": "no push",
@@ -75,7 +86,7 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
     return subtitles[arm]
 
 
-def _strip(column: Column, colour: str) -> str:
+def _strip(column: Column, colour: str, *, depends: bool) -> str:
     surprise = column.surprise()
     distances = [token.distance_after for token in column.tokens]
     values = {"distance": distances, "surprise": surprise, "none": None}[colour]
@@ -83,6 +94,8 @@ def _strip(column: Column, colour: str) -> str:
     titles = [_title(token, nats) for token, nats in zip(column.tokens, surprise, strict=True)]
     massive = [i for i, distance in enumerate(distances) if math.isnan(distance)]
     marked = massive if len(massive) < len(distances) else []  # without a meter, no token has a distance
+    if depends and column.arm not in ("unsteered", "prompted"):
+        marked = [i for i, token in enumerate(column.tokens) if token.edited]
     return frame.token_strip([token.text for token in column.tokens], values, scale=scale, titles=titles, marked=marked)
 
 

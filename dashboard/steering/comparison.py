@@ -21,6 +21,10 @@ class RunFacts(NamedTuple):
     band: tuple[float, float] | None
     """Manifold distances between which 90% of real tokens lie; None without a reference."""
     prompt_tokens: int
+    prompt: Sequence[str] = ()
+    """The prompt's tokens, where some of them are pushed."""
+    span: tuple[int, int] | None = None
+    """Those that are: the first, and the one after the last."""
 
 
 class CleanReading(NamedTuple):
@@ -115,6 +119,9 @@ class Comparison:
     """By arm, left to right."""
     band: tuple[float, float] | None = None
     prompt_tokens: int = 0
+    prompt: Sequence[str] = ()
+    """The prompt's tokens, where some of them are pushed."""
+    span: tuple[int, int] | None = None
 
     @property
     def started(self) -> bool:
@@ -140,7 +147,7 @@ def collect(
     comparison = Comparison(request, {arm: Column(arm) for arm in (request.arms if arms is None else arms)})
     for event in events:
         if isinstance(event, RunFacts):
-            comparison.band, comparison.prompt_tokens = event
+            comparison.band, comparison.prompt_tokens, comparison.prompt, comparison.span = event
         elif isinstance(event, CleanReading):
             comparison.columns[event.arm].reading = event
         else:

@@ -1,14 +1,16 @@
 """The Steering page's controls, three lines of them; each widget's value is in the URL. Draws with Streamlit; computes nothing."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import isnan
 
 import streamlit as st
 
 from dashboard.service import layers, missing, neuron_directions, priors, resources, workspace_facts
-from dashboard.steering import examples, request, run, strength, track
+from dashboard.steering import examples, request, run, stack, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
+from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts
 
 CHANCE = 0.5
@@ -40,8 +42,14 @@ def controls(params: Params, directions: Sequence[DirectionFacts]) -> None:
         number("Temperature", 0.0, 2.0, params["temperature"].default, 0.1, width=width, **params["temperature"].bound)
         number("Seed", 0, examples.MOST_SEED, params["seed"].default, width=width, **params["seed"].bound)
         layers.choose(params.get("layer"))
+        title = request.widget_values(params)["direction"]
+        with st.popover("Stack", key="steering_stacked", help="Push along several directions at once."):
+            stack.draw(params["stack"], [one for one in directions if not neuron_directions.is_neuron(one.name)], str(title))
+        with st.popover("Where", key="steering_acts", help="Which tokens the push acts on."):
+            stack.draw_where(params)
         with st.popover("More", key="steering_more"):
             _more(params)
+    _unusual(params, directions)
     if (layer := _elsewhere(params)) is not None:
         home = params["layer"].default
         st.caption(
@@ -62,6 +70,18 @@ def without_directions() -> None:
     )
     st.code(workspace_facts.command("directions"), language="bash")
     missing.button("directions")
+
+
+def _unusual(params: Params, directions: Sequence[DirectionFacts]) -> None:
+    """Say in a line what is set under Stack and Where."""
+    values, titles = request.widget_values(params), {one.name: one.title for one in directions}
+    with suppress(GlpError):
+        on = [part for part in stack.read(str(values["stack"])) if part.on and part.name in titles]
+        words = [f"Also {', '.join(f'{titles[part.name]} {part.strength:+.1f}' for part in on)}."] if on else []
+        words += [f"The push acts on {values['where']}."] if values["where"] in (stack.ALL, stack.WORDS) else []
+        words += [f"The push acts {values['where']}."] if values["where"] in (stack.NEURON, stack.PROBE) else []
+        if words:
+            st.caption(frame.plain_markdown(" ".join(words)))
 
 
 def _mode(params: Params) -> None:

@@ -13,6 +13,7 @@ from streamlit.errors import StreamlitAPIException
 
 from dashboard.service import layers, priors, workspace_facts
 from dashboard.steering import examples
+from dashboard.steering import stack as stacks
 from dashboard.steering.examples import LONGEST_PROMPT, MOST_PUSHES, MOST_SEED, MOST_TOKENS
 from dashboard.widgets import url
 from glp_core.errors import GlpError
@@ -65,6 +66,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "stay": url.switch("steering_stay", "Go on when I leave the page", False),
         "prior": priors.param(),
         **layers.params("steering"),
+        **stacks.params(titles, [direction.name for direction in directions]),
     }
 
 
@@ -123,13 +125,49 @@ class Request:
     """TUNED or OWN_NUMBERS."""
     layer: int | None = None
     """Of the LLM, where the prior serves several; None: the workspace's own."""
+    stack: str = ""
+    """Directions that are pushed along too, as `stacks.read` takes them."""
+    where: str = stacks.GENERATED
+    """One of stacks.WHERE."""
+    span: str = ""
+    """Words of the prompt, where those are pushed."""
+    neuron: str = ""
+    """Layer/neuron, where a push depends on one."""
+    beyond: float = 0.5
+    """What it has to be beyond, in its tails."""
+    probe: str = ""
+    """File name of the direction whose probe a push depends on."""
+    probability: float = 0.5
+    """What the probe has to be above."""
+
+    @property
+    def others(self) -> list[stacks.Part]:
+        """Directions beside the first that are switched on."""
+        return [part for part in stacks.read(self.stack) if part.on and part.strength]
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is any push."""
+        return bool(self.strength or self.others)
+
+    @property
+    def push_words(self) -> str:
+        """The push, as a column's head says it."""
+        if not self.others:
+            return f"{self.strength:+.2g} × median norm"
+        return ", ".join([f"{self.strength:+.2g} {self.title.lower()}", *(part.words for part in self.others)])
+
+    @property
+    def depends(self) -> bool:
+        """Whether the push acts on some new tokens only."""
+        return self.where in (stacks.NEURON, stacks.PROBE)
 
     @property
     def walk_numbers(self) -> examples.Walk | None:
         """How the walk goes; None where only the run tells, by the length of its push."""
         rule = examples.walk_rule() if self.walk == TUNED else None
         own = examples.Walk(self.walk_noise, self.pushes, self.hold)
-        return own if rule is None else rule.at(self.direction, self.strength)
+        return own if rule is None else None if self.others else rule.at(self.direction, self.strength)
 
     @property
     def projected(self) -> str:
@@ -165,4 +203,6 @@ def checked(values: url.Values, params: Mapping[str, url.Param], directions: Seq
         )
     good = {name: param.check(values[name]) for name, param in params.items() if name not in WITHOUT_EFFECT}
     names = {direction.title: direction.name for direction in directions}
-    return Request(title=good["direction"], **good | {"direction": names[good["direction"]]})
+    if good["where"] == stacks.WORDS and not good["span"].strip():
+        raise GlpError("Say on which words of the prompt the push acts: copy them from the prompt, under Where.")
+    return Request(title=good["direction"], **good | {key: names[good[key]] for key in ("direction", "probe")})

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from dashboard.service import layers, priors, resources, workspace_facts
+from dashboard.service import layers, neurons, priors, resources, workspace_facts
 from dashboard.service.results import small_results
+from dashboard.steering import stack
 from dashboard.steering.comparison import CleanReading, Comparison, RunFacts, collect
 from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
+from dashboard.widgets import starred
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -20,10 +22,11 @@ from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from glp_core.llm.model import Llm
+    from glp_core.neuron_index.reading import NeuronFires
     from glp_core.prior.projection import Kind, Projector
     from glp_core.steering.generation import Arm, Step
+    from glp_core.steering.where import Where
 
 RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
 Params = Mapping[str, Param]
@@ -78,10 +81,14 @@ def made_from(request: Request) -> tuple[object, ...]:
         folder / "workspace.json",
         folder / "reports" / "walk_tuning.json",
         folder / "reports" / "layers.json",
-        folder / "directions" / f"{request.direction}.safetensors",
+        *(folder / "directions" / f"{name}.safetensors" for name in _directions(request)),
         priors_folder / "final.safetensors",
     )
     return "steering", folder, [file.stat().st_mtime if file.is_file() else None for file in files], request
+
+
+def _directions(request: Request) -> list[str]:
+    return [request.direction, request.probe, *(part.name for part in request.others)]
 
 
 def live() -> bool:
@@ -146,9 +153,11 @@ def work(request: Request) -> Work:
         ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
         written: dict[str, list[int]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
-        rows = [Row(ids, arm, request.seed) for arm in arms_of(request, direction.vector)]
+        rows = [Row(ids, arm, request.seed) for arm in arms_of(request, site.llm, ids)]
+        span = rows[1].arm.where.span
         with resources.batch().writing(site, rows, sampling, meter) as writer:
-            yield RunFacts(meter.band() if meter else None, len(ids))  # whoever begins now joins before the first step
+            # whoever begins now joins before the first step
+            yield RunFacts(meter.band() if meter else None, len(ids), site.llm.pieces(ids) if span else [], span)
             while writer.open and not cancelled():
                 for _, step in writer.next():
                     written[step.arm].append(step.token)
@@ -163,15 +172,56 @@ def work(request: Request) -> Work:
     return run
 
 
-def arms_of(request: Request, vector: Tensor) -> list[Arm]:
-    """Return the arms that a request compares, left to right; for jobs only."""
+def arms_of(request: Request, llm: Llm, ids: Sequence[int]) -> list[Arm]:
+    """Return the arms that a request compares after a prompt's ids, left to right; for jobs only.
+
+    Raises:
+        GlpError: the push cannot act where it is told to.
+    """
     from glp_core.prior.projection import make_projector
+    from glp_core.steering.directions import stacked
     from glp_core.steering.generation import Arm
 
+    vector, strength = resources.direction(request.direction).vector, request.strength
+    if request.others:
+        others = [(resources.direction(part.name).vector, part.strength) for part in request.others]
+        vector, strength = stacked([(vector, strength), *others])
+    where = _where(request, llm, ids)
     projectors = {"raw": make_projector("none")}
     for name in request.arms[2:]:
         projectors[name] = projector(request, cast("Kind", name))
-    return [Arm("unsteered"), *(Arm(name, vector, request.strength, projector) for name, projector in projectors.items())]
+    return [Arm("unsteered"), *(Arm(name, vector, strength, one, where) for name, one in projectors.items())]
+
+
+def _where(request: Request, llm: Llm, ids: Sequence[int]) -> Where:
+    from glp_core.steering.where import GENERATED, ProbeFires, Where, span_of
+
+    if request.where == stack.ALL:
+        return Where(span=(0, len(ids)))
+    if request.where == stack.WORDS:
+        return Where(generated=False, span=span_of(llm.pieces(ids), request.span, within=request.prompt))
+    if request.depends and layers.of(request.layer) is not None:
+        raise GlpError(
+            f"A push that depends on a neuron or a probe acts at layer {resources.workspace().layer}: choose that one."
+        )
+    if request.where == stack.NEURON:
+        return Where(only=_neuron(request))
+    if request.where == stack.PROBE:
+        probe = resources.direction(request.probe)
+        if probe.probe_bias != probe.probe_bias:  # nan
+            raise GlpError(f"{probe.title} has no concept probe: measure it on texts in the Lab, or choose another.")
+        return Where(only=ProbeFires(probe, request.probability))
+    return GENERATED
+
+
+def _neuron(request: Request) -> NeuronFires:
+    from glp_core.neuron_index.reading import NeuronFires
+
+    glp, index = resources.glp(), neurons.index()
+    layer, neuron = starred.parse_neuron(request.neuron)
+    if layer >= glp.n_layers or neuron >= glp.d_mlp:
+        raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {glp.n_layers - 1}, neurons to {glp.d_mlp - 1}.")
+    return NeuronFires(glp, index.reading, layer, neuron, request.beyond * float(index.tail[layer * glp.d_mlp + neuron]))
 
 
 def projector(request: Request, kind: Kind) -> Projector:

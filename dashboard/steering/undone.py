@@ -156,7 +156,9 @@ def _write(request: Request, cancelled: Cancelled, report: Callable[[int, int, s
     from glp_core.steering.trials.controls import control_rows
 
     site, direction = resources.site(request.layer), resources.direction(request.direction)
-    compared = arms_of(request, direction.vector)[2]
+    chat = [{"role": "user", "content": request.prompt}]
+    ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
+    compared = arms_of(request, site.llm, ids)[2]
     rows = control_rows(
         site.llm,
         request.prompt,

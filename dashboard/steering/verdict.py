@@ -47,7 +47,7 @@ def verdict(comparison: Comparison) -> Verdict | None:
         return Verdict(
             f"{_capital(' and '.join(empty))} ended at once, without a word: try another prompt.", _numbers(comparison)
         )
-    if comparison.request.strength == 0:
+    if not comparison.request.acts:
         return Verdict("Strength 0 pushes nowhere: the three texts are the same.", _numbers(comparison))
     return Verdict(_judgement(comparison, plain, raw, projected), _numbers(comparison))
 

@@ -49,14 +49,17 @@ class ProbeFires:
         return self.direction.concept(acts) > self.above
 
 
-def span_of(pieces: Sequence[str], words: str) -> tuple[int, int]:
-    """Return the span of tokens that words, as they stand in the joined pieces for the first time, touch.
+def span_of(pieces: Sequence[str], words: str, *, within: str = "") -> tuple[int, int]:
+    """Return the span of tokens that words touch where they first stand in the joined pieces.
 
+    Args:
+        within: where to look for them: a text that the pieces hold, and other things around it.
     Raises:
         GlpError: they do not stand there.
     """
-    words = words.strip()
-    start = "".join(pieces).find(words) if words else -1
+    words, text, within = words.strip(), "".join(pieces), within.strip()
+    before = max(0, text.rfind(within)) if within else 0
+    start = text.find(words, before, before + len(within) if within else None) if words else -1
     if start < 0:
         raise GlpError(f"{words[:60]!r} is not in the prompt: copy a part of it, letter by letter.")
     ends = [0]

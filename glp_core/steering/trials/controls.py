@@ -43,9 +43,9 @@ def control_rows(
         raise ValueError("an arm without a push has no controls")
     ids = llm.encode_chat([{"role": "user", "content": prompt}]) if chat else llm.encode(prompt)
     arms = [
-        Arm("opposite", arm.vector, -arm.strength, arm.projector),
-        Arm("random", random_direction(len(arm.vector), seed), arm.strength, arm.projector),
-        *(Arm(name, arm.vector, arm.strength, instead[name]) for name in ("norm", "gaussian") if name in instead),
+        Arm("opposite", arm.vector, -arm.strength, arm.projector, arm.where),
+        Arm("random", random_direction(len(arm.vector), seed), arm.strength, arm.projector, arm.where),
+        *(Arm(name, arm.vector, arm.strength, instead[name], arm.where) for name in ("norm", "gaussian") if name in instead),
     ]
     return [*(Row(ids, one, seed) for one in arms), Row(asked(llm, prompt, instruction, chat=chat), Arm("prompted"), seed)]
 
