@@ -4,7 +4,7 @@ import html
 
 import streamlit as st
 
-from dashboard.service import follow, missing, resources, workspace_facts, workspaces
+from dashboard.service import follow, machine, missing, resources, workspace_facts, workspaces
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
@@ -64,6 +64,9 @@ def _state() -> None:
         st.html(frame.facts([("Device", resources.device_title()), ("Models", "not loaded")]))
         frame.error_box(str(loading.error))
         return
-    st.html(frame.facts([("Device", resources.device_title()), ("Type", resources.number_type())]))
+    pairs = [("Device", resources.device_title()), ("Type", resources.number_type())]
+    if shared := machine.words():
+        pairs.append(("Machine", shared))
+    st.html(frame.facts(pairs))
     follow.keep_queue_place(st.empty())
     st.html('<div data-testid="models-ready"></div>')

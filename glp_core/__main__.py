@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
 from glp_core.memory import keep_freed_memory
+from glp_core.threads import give_way
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,5 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    give_way()
     keep_freed_memory()
     sys.exit(main())

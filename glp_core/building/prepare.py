@@ -77,8 +77,6 @@ def _known(
         return Subject(workspace, "", state.model["width"], state.model["chat"], glp=state.glp), Rates(**rates)
     tell(f"Loading {workspace.llm.label} and measuring this machine …")
     subject, llm = read_subject(workspace, replace(asked, glp=state.glp), tell)
-    for note in llm.notes:
-        tell(f"Note: {note}")
     return subject, costs.measure(llm, subject, sizes)
 
 

@@ -55,13 +55,15 @@ def run(args: argparse.Namespace) -> None:
 def _harder(
     listed: Sequence[Json], above: float, write: Callable[[Json, Sequence[float]], list[Outcome]], prefixes: Sequence[str]
 ) -> Json | None:
-    """Return the first candidate's push above a strength that breaks the raw text while the walked one holds, or None.
+    """Return a push above a strength that breaks the raw text while the walked one holds, or None.
 
-    A push that was found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
+    It is of the candidate that does so at the most strengths, and in their middle, so that other rounding does not turn it. What was
+    found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
     """
     strengths = [strength for strength in advice.HARDER if strength > above]
-    for one in listed:
-        for strength in advice.breaking(write(one, strengths)):
+    found = [(one, advice.steadiest(advice.breaking(write(one, strengths)))) for one in listed]
+    for one, breaking in sorted(found, key=lambda pair: len(pair[1]), reverse=True):
+        for strength in breaking:
             alone = write(one, [strength])
             if advice.breaking(alone):
                 return advice.example(one | {"strength": strength}, alone, prefixes)

@@ -188,6 +188,19 @@ def breaking(outcomes: Sequence[Outcome]) -> list[float]:
     return [strength for _, strength in sorted(gains, reverse=True)]
 
 
+def steadiest(strengths: Sequence[float]) -> list[float]:
+    """Order strengths that break the raw text alone: those whose neighbours in HARDER do so too come first.
+
+    Another machine's rounding changes a text as a small change of strength does: what survives the one is likely to survive the other.
+    """
+
+    def neighbours(strength: float) -> int:
+        place = HARDER.index(strength)
+        return sum(other in strengths for other in HARDER[max(0, place - 1) : place + 2])
+
+    return sorted(strengths, key=neighbours, reverse=True)
+
+
 def _holds(one: Outcome) -> bool:
     return holds(one.text, one.repetition, one.repeated_bigrams, one.log_probability)
 

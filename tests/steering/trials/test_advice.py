@@ -95,3 +95,8 @@ def test_a_harder_push_is_one_that_breaks_the_raw_text_alone_and_gains_the_conce
     assert advice.breaking(listed) == [1.0, 0.8]
     told = advice.example({"direction": "d", "prefix": 0, "strength": 1.0}, listed[5:7], ["a"])
     assert (told["prompt"], told["strength"], told["columns"]["walk"]["concept"]) == ("a", 1.0, 0.8)
+
+
+def test_a_push_that_is_harder_at_the_strengths_beside_it_too_comes_first():
+    assert advice.steadiest([2.0, 0.6, 1.2, 1.0, 0.8]) == [1.0, 0.8, 0.6, 1.2, 2.0]
+    assert advice.steadiest([]) == []
