@@ -6,6 +6,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from dashboard.lab import direction_view
+from dashboard.lab.sweeps import saved
+from dashboard.lab.sweeps import view as sweep
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 
@@ -21,6 +23,8 @@ class View(NamedTuple):
 
 VIEWS = {
     "Direction": View(direction_view.params, direction_view.draw),
+    "Sweep": View(sweep.params, sweep.draw),
+    "Saved runs": View(saved.params, saved.draw),
 }
 """Left to right; the first is shown where the address names none."""
 CHOSEN = url.choice("lab_view", "View", next(iter(VIEWS)), list(VIEWS))

@@ -199,3 +199,17 @@ def _check_disjoint(first: dict[str, int], second: dict[str, int]) -> None:
         more = f" and {len(both) - 1:,} more" if len(both) > 1 else ""
         lines = f"lines {first[both[0]]} and {second[both[0]]}"
         raise GlpError(f"Both labels are given to {both[0][:60]!r} ({lines}){more}. Take it out of one class.")
+
+
+def read_column(data: bytes, names: Sequence[str]) -> list[str]:
+    """Return the texts of the first of these columns that a table has, each once; GlpError when it has none of them."""
+    text = _decoded(data)
+    for name in names:
+        try:
+            cells = [_cell(row, name, line) for line, row in _rows(text, (name,))]
+        except GlpError:
+            if name == names[-1]:
+                raise
+            continue
+        return list(dict.fromkeys(cell for cell in cells if cell))
+    return []

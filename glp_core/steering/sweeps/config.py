@@ -13,13 +13,13 @@ from glp_core.files import Json
 from glp_core.steering.sweeps.checks import check_different, check_list, check_numbers, check_text, check_whole, refuse, short
 
 FORMAT = "glp-explorer sweep 1"
-Arm = Literal["raw", "walk", "glp", "norm", "gaussian", "wrong", "random", "prompted"]
+Arm = Literal["raw", "walk", "glp", "norm", "gaussian", "opposite", "random", "prompted"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
-"""wrong: against the direction; random: along a random direction of the same length; both walked, as controls. prompted: asked in words."""
-CONTROLS = ("wrong", "random", "prompted")
+"""opposite: against the direction; random: along a random one, as far; both walked, as controls. prompted: asked in words."""
+CONTROLS = ("opposite", "random", "prompted")
 LEVELLED = ("glp", "gaussian")
 """Arms that project at one noise level."""
-WALKED = ("walk", "wrong", "random")
+WALKED = ("walk", "opposite", "random")
 MOST_PROMPTS, LONGEST_PROMPT = 256, 4_000
 MOST_DIRECTIONS, MOST_STRENGTHS, MOST_LEVELS, MOST_SEEDS = 16, 32, 12, 16
 LARGEST_STRENGTH = 10.0
@@ -97,7 +97,7 @@ class SweepConfig:
 
     prompts: tuple[str, ...]
     directions: tuple[Along, ...]
-    arms: tuple[Arm, ...] = ("raw", "walk", "glp", "norm", "gaussian", "wrong", "random", "prompted")
+    arms: tuple[Arm, ...] = ("raw", "walk", "glp", "norm", "gaussian", "opposite", "random", "prompted")
     noise_levels: tuple[float, ...] = (0.5,)
     """Of the paper's projection and the Gaussian prior."""
     walk_levels: tuple[float, ...] = ()

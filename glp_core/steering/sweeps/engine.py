@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from glp_core.devices import batch_size
@@ -24,6 +23,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.sweeps.cells import DRAWN, PROMPTED, UNSTEERED, Cell, Text, count, key
 from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.store import Entry, SweepStore
+from glp_core.steering.trials.controls import random_direction
 from glp_core.steering.trials.outcomes import Condition, Outcome, measure
 from glp_core.steering.trials.writing import Stopped
 
@@ -53,8 +53,8 @@ class Bench:
         if not cell.strength:
             return Condition(direction, PROMPTED if cell.arm == PROMPTED else UNSTEERED)
         if cell.arm == "random":
-            direction = replace(direction, vector=random_vector(len(direction.vector)))
-        strength = -cell.strength if cell.arm == "wrong" else cell.strength
+            direction = replace(direction, vector=random_direction(len(direction.vector), seed=0))
+        strength = -cell.strength if cell.arm == "opposite" else cell.strength
         return Condition(direction, cell.arm, strength, self._projector(config, cell.arm, cell.noise_level))
 
     def _projector(self, config: SweepConfig, arm: str, level: float | None) -> Projector | None:
@@ -78,12 +78,6 @@ class Bench:
     @cached_property
     def _gaussians(self) -> dict[float, Projector]:
         return {}
-
-
-def random_vector(width: int) -> Tensor:
-    """Return the random unit vector (width,) that is the control of every direction."""
-    drawn = torch.randn(width, generator=torch.Generator().manual_seed(0))
-    return drawn / drawn.norm()
 
 
 class Batch(NamedTuple):

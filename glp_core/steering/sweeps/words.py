@@ -13,7 +13,7 @@ TITLES = {
     "glp": "The paper's projection",
     "norm": "Norm-restored steering",
     "gaussian": "The Gaussian prior",
-    "wrong": "The wrong sign",
+    "opposite": "The wrong sign",
     "random": "A random direction",
     "prompted": "Asking in words",
 }
@@ -59,7 +59,7 @@ def _controls(entry: Json) -> Iterator[str]:
     gains = {
         one["arm"]: max(point["gain"] for point in one["points"])
         for one in entry["series"].values()
-        if one["arm"] in ("wrong", "random")
+        if one["arm"] in ("opposite", "random")
     }
     if not gains:
         return

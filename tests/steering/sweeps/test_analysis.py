@@ -16,7 +16,7 @@ from glp_core.steering.sweeps.scores import Marks, question_name
 from glp_core.steering.sweeps.store import Entry
 
 PROMPTS = tuple(f"prompt {i}" for i in range(8))
-CONCEPT = {"unsteered": 0.2, "drawn": 0.2, "prompted": 0.5, "raw": 0.5, "walk": 0.9, "glp": 0.6, "wrong": 0.0, "random": 0.2}
+CONCEPT = {"unsteered": 0.2, "drawn": 0.2, "prompted": 0.5, "raw": 0.5, "walk": 0.9, "glp": 0.6, "opposite": 0.0, "random": 0.2}
 LIKELY = {
     "unsteered": -1.0,
     "drawn": -3.0,
@@ -24,14 +24,14 @@ LIKELY = {
     "raw": -2.0,
     "walk": -1.5,
     "glp": -2.0,
-    "wrong": -1.0,
+    "opposite": -1.0,
     "random": -1.0,
 }
 
 
 @pytest.fixture
 def config(small):
-    arms = ("raw", "walk", "glp", "wrong", "random", "prompted")
+    arms = ("raw", "walk", "glp", "opposite", "random", "prompted")
     return small(
         prompts=PROMPTS, arms=arms, directions=(Along("up", "upwards", (1.0, 2.0)),), noise_levels=(0.2, 0.5), seeds=(0, 1)
     )
@@ -54,7 +54,7 @@ def made(config, **without):
 
 def test_gain_and_fluency_are_those_of_the_definitions(config):
     entry = analyse(config, made(config))["up"]
-    assert list(entry["series"]) == ["raw", "walk", "glp 0.2", "glp 0.5", "wrong", "random"] and entry["n"] == 8
+    assert list(entry["series"]) == ["raw", "walk", "glp 0.2", "glp 0.5", "opposite", "random"] and entry["n"] == 8
     raw, walk = (entry["series"][name]["points"] for name in ("raw", "walk"))
     assert [point["strength"] for point in raw] == [1.0, 2.0]
     assert raw[0]["gain"] == pytest.approx((0.55 - 0.2) / 0.8, abs=1e-4) and raw[0]["fluency"] == pytest.approx(0.5)

@@ -1,0 +1,142 @@
+"""The Lab's view of saved runs: every sweep of the workspace, one opened or two compared; permalinks name them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.lab.sweeps import export, figures, results
+from dashboard.lab.sweeps.results import Shown
+from dashboard.lab.sweeps.view import RUN, run_name, saved
+from dashboard.service import missing, workspace_facts
+from dashboard.widgets import charts, frame, url
+from dashboard.widgets.frame import File
+from glp_core.files import Json
+from glp_core.steering.sweeps.config import SweepConfig
+from glp_core.steering.sweeps.runs import RunFacts, Runs
+
+OTHER = url.Param("lab_other", "Compare with", "", run_name)
+PICKED, WITH = "lab_saved_run", "lab_saved_other"
+
+
+def params() -> list[url.Param]:
+    """Return what the page's address may hold for this view, beside the run."""
+    return [OTHER]
+
+
+def draw() -> list[File]:
+    """Draw the saved runs, and the one or two that are chosen; return the files of the first."""
+    runs = Runs(workspace_facts.folder() / "sweeps")
+    listed = runs.listed()
+    if not listed:
+        st.info("There is no saved run yet. Every sweep is saved: begin one in the Sweep view.", icon=":material/science:")
+        return []
+    first, second = _choose(listed)
+    by_name = {one.id: one for one in listed}
+    if second is not None:
+        _compare(by_name[first], by_name[second])
+        return []
+    return _one(by_name[first])
+
+
+def _choose(listed: list[RunFacts]) -> tuple[str, str | None]:
+    """Draw the choice of one run, and of another to compare it with; the address holds both."""
+    names = [one.id for one in listed]
+    titles = {one.id: f"{one.title or one.id} · {one.begun} · {one.done:,} texts" for one in listed}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        there = url.value(RUN)
+        first = _pick("Run", names, titles, there if there in names else names[0], PICKED, RUN)
+        others = ["", *(name for name in names if name != first)]
+        there = url.value(OTHER)
+        second = _pick("Compare with", others, titles, there if there in others else "", WITH, OTHER)
+        if missing.on_this_machine_only():
+            with st.popover("Delete", icon=":material/delete:"):
+                st.caption("Settings, texts and scores of this run go. Texts that other sweeps share stay.")
+                st.button("Delete this run", key="lab_saved_delete", type="primary", on_click=_delete, args=(first,))
+    return first, second or None
+
+
+def _pick(label: str, names: list[str], titles: dict[str, str], there: str, key: str, param: url.Param) -> str:
+    return str(
+        st.selectbox(
+            label, names, names.index(there), format_func=lambda name: titles.get(name, "nothing"), width=420,
+            key=f"{key}_{there}", on_change=lambda: url.put(param, st.session_state[f"{key}_{there}"]),
+        )
+    )  # fmt: skip
+
+
+def _delete(run: str) -> None:
+    """Delete a run (in a callback)."""
+    if missing.on_this_machine_only():
+        Runs(workspace_facts.folder() / "sweeps").delete(run)
+        url.put(RUN, "")
+
+
+def _one(facts: RunFacts) -> list[File]:
+    shown = saved(facts.id)
+    config = shown.config
+    st.html(frame.facts([*_settings(config).items(), ("State", f"{facts.state}, {facts.done:,} of {facts.total:,} texts")]))
+    st.link_button(
+        "Open in the Sweep view", url.page_link("lab", {"lab_view": "Sweep", "lab_run": facts.id}), icon=":material/tune:"
+    )
+    results.draw(shown, key="lab_saved")
+    return export.files(facts, shown)
+
+
+def _settings(config: SweepConfig) -> dict[str, str]:
+    """Return a sweep's settings in words."""
+    made = config.made_with
+    return {
+        "Directions": ", ".join(f"{one.title} ({', '.join(f'{s:g}' for s in one.strengths)})" for one in config.directions),
+        "Arms": ", ".join(charts.ARM_TITLES[arm] for arm in config.arms),
+        "Noise levels": ", ".join(f"{level:g}" for level in config.noise_levels) or "none",
+        "Walk": ", ".join(f"{level:g}" for level in config.walk_levels) or "as tuned",
+        "Prompts": f"{len(config.prompts)}, beginning with {config.prompts[0][:60]!r}",
+        "Tokens, seeds, temperature": f"{config.tokens}, {len(config.seeds)}, {config.temperature:g}",
+        "Scorer": config.scorer.kind,
+        "Prior, number type": f"{made.get('glp')}, {made.get('dtype')}",
+    }
+
+
+def _compare(first: RunFacts, second: RunFacts) -> None:
+    """Draw two runs side by side: what differs in their settings, their curves, and each arm's numbers."""
+    shown = [saved(one.id) for one in (first, second)]
+    settings = [_settings(one.config) for one in shown]
+    differing = [name for name in settings[0] if settings[0][name] != settings[1][name]]
+    if differing:
+        table = pd.DataFrame([{"setting": name, "this": settings[0][name], "other": settings[1][name]} for name in differing])
+        st.dataframe(table, hide_index=True, alt="Settings that differ between the two runs")
+    else:
+        st.caption("Their settings are the same.")
+    for facts, one, place in zip((first, second), shown, st.columns(2, gap="medium"), strict=True):
+        with place:
+            frame.heading(frame.plain_markdown(facts.title or facts.id))
+            for name, entry in one.report.items():
+                key = f"lab_compare_{facts.id}_{name}"
+                frame.figure(figures.frontiers(entry), key=key, alt=f"Fluency against concept gained, {entry['title']}")
+    rows = compared(*shown)
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Hypervolume and gain at equal fluency of every arm in both runs")
+
+
+def compared(first: Shown, second: Shown) -> list[Json]:
+    """Return a row for every curve that both runs have: hypervolume and gain at equal fluency, with intervals."""
+    rows = []
+    for name in first.report.keys() & second.report.keys():
+        ours, theirs = (one.report[name]["series"] for one in (first, second))
+        for series in ours:
+            if series in theirs:
+                row: Json = {
+                    "direction": frame.visible(first.report[name]["title"]),
+                    "curve": figures.title(ours[series], levels=True),
+                }
+                for side, one in (("this", ours[series]), ("other", theirs[series])):
+                    row[f"hypervolume, {side}"] = _interval(one, "hypervolume")
+                    row[f"gain at equal fluency, {side}"] = _interval(one, "gain_at_equal_fluency")
+                rows.append(row)
+    return rows
+
+
+def _interval(one: Json, name: str) -> str:
+    low, high = one[f"{name}_ci"]
+    return f"{one[name]:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,168 @@
+"""The Lab's Sweep and Saved runs, on a tiny workspace of another model than the demo's: run, go on, open, compare, take along."""
+
+import json
+import time
+
+import pytest
+
+from dashboard.lab.sweeps import export, form, running, view
+from dashboard.service import missing, workspace_facts
+from glp_core.errors import GlpError
+from glp_core.steering.sweeps.cells import count
+from glp_core.steering.sweeps.config import Along, SweepConfig
+from glp_core.steering.sweeps.runs import Runs
+from tests.support import pages
+
+PROMPTS = ("The cat <b>sat</b>", "She said")
+BAD = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    folder = tmp_path / "workspace"
+    made = pages.make_workspace(folder)
+    pages.use_workspace(monkeypatch, folder)
+    monkeypatch.setattr(missing, "on_this_machine_only", lambda: True)
+    running.sweepings.clear()
+    yield made
+    for one in running.sweepings()._by_run.values():
+        one.stop()
+        one._thread.join(20)
+
+
+def small(**changes):
+    along = (Along("up", "upwards", (0.5, 1.0)),)
+    return SweepConfig(**{"prompts": PROMPTS, "directions": along, "arms": ("raw", "walk", "opposite"), "tokens": 4} | changes)
+
+
+def ended(folder, run):
+    deadline = time.monotonic() + 60
+    while (sweeping := running.sweepings().of(folder, run)) is None or sweeping.live:
+        assert time.monotonic() < deadline, "it does not end"
+        time.sleep(0.02)
+    return sweeping
+
+
+def written(workspace, **changes):
+    """Write a sweep as the page does; return its name."""
+    run = running.begin(small(**changes))
+    assert ended(workspace.folder.resolve(), run).facts.state == "done"
+    return run
+
+
+def test_the_form_runs_a_sweep_that_the_address_names_and_saves(workspace):
+    at = pages.open_page("lab", lab_view="Sweep")
+    at.text_input(key="lab_sweep_strengths").set_value("0.5, x")
+    at.run()
+    assert "no number" in at.error[0].value and at.button(key="lab_sweep_run").disabled
+    at.text_input(key="lab_sweep_strengths").set_value("0.5, 1")
+    at.number_input(key="lab_sweep_tokens").set_value(4)
+    at.text_area(key="lab_sweep_prompts").set_value("\n".join(PROMPTS))
+    at.button_group(key="lab_sweep_arms").set_value(["raw", "walk", "opposite"])
+    at.run()
+    assert any(f"{count(small())} texts" in caption.value for caption in at.caption), [one.value for one in at.caption]
+    at.button(key="lab_sweep_run").click().run()
+    run = "".join(at.query_params["lab_run"])
+    ended(workspace.folder.resolve(), run)
+    at.run()
+    assert not at.exception and not at.error
+    said = " ".join(one.value for one in at.markdown)
+    assert "Controls" in said and "hypervolume" in said
+    facts = Runs(workspace.sweeps).facts(run)
+    assert facts.state == "done" and facts.done == facts.total == count(small())
+    config = Runs(workspace.sweeps).config(run)
+    assert config.made_with["glp"] == workspace.glp_digest() and config.directions[0].digest == workspace.direction_digest(
+        config.directions[0].name
+    )
+
+
+@pytest.mark.parametrize(("run", "words"), [("../../etc", "wanted the name of a saved run"), ("not-there", "no run not-there")])
+def test_a_link_to_a_run_that_is_none_is_named(workspace, run, words):
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    shown = [one.value for one in (*at.error, *at.warning)]
+    assert any(words in one.replace("\\", "") for one in shown), shown
+
+
+def test_a_run_that_a_killed_server_left_goes_on_when_it_is_opened_and_a_stopped_one_does_not(workspace):
+    stamped = running.stamp(small())
+    runs = Runs(workspace.sweeps)
+    run = runs.begin(stamped, count(stamped))
+    runs.tell(runs.facts(run)._replace(state="stopped"))
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    assert running.sweepings().of(workspace.folder.resolve(), run) is None and "Stopped after 0 of" in at.warning[
+        0
+    ].value.replace("\\", "")
+    runs.tell(runs.facts(run)._replace(state="running"))
+    at.run()
+    assert ended(workspace.folder.resolve(), run).facts.state == "done" and runs.facts(run).done == count(stamped)
+
+
+def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
+    run = written(workspace)
+    monkeypatch.setattr(missing, "on_this_machine_only", lambda: False)
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    assert at.button(key="lab_sweep_run").disabled and any("hypervolume" in one.value for one in at.markdown)
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
+    assert not [one for one in at.button if one.key == "lab_saved_delete"]
+
+
+def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):
+    first, second = written(workspace), written(workspace, tokens=5, title=BAD)
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=second)
+    settings, curves = (one.value for one in at.dataframe[:2])
+    assert list(settings["setting"]) == ["Tokens, seeds, temperature"] and set(curves["curve"]) == {
+        "Raw steered", "Manifold walk", "Wrong sign"
+    }  # fmt: skip
+    assert len(at.get("plotly_chart")) == 2
+    at.button(key="lab_saved_delete").click().run()
+    assert [one.id for one in Runs(workspace.sweeps).listed()] == [second] and not at.exception
+
+
+def test_the_report_holds_all_texts_escaped_fetches_nothing_and_its_settings_run_again(workspace):
+    run = written(workspace, prompts=(*PROMPTS, BAD), title=BAD)
+    facts, shown = Runs(workspace.sweeps).facts(run), view.saved(run)
+    page = export.as_html(facts, shown)
+    head, _, body = page.partition("</head>")
+    assert "default-src 'none'" in head and BAD not in page and "&lt;script&gt;alert(1)" in body
+    assert 'src="http' not in page.replace("'", '"').split("<body>")[1] and "<link" not in body
+    texts = [text for cell, entries in shown.found.items() if cell.arm != "drawn" for text in entries]
+    assert body.count('class="glp-prompt"') >= len(texts)
+    again = form.read_upload("x.json", export.as_settings(shown).encode())
+    assert again == shown.config
+    files = {one.label: one.data for one in export.files(facts, shown)}
+    lines = [json.loads(line) for line in files["JSON lines: texts"]().splitlines()]
+    assert len(lines) == facts.total == len(export.as_table(shown))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wanted"),
+    [
+        ("a.txt", b"one\n\n two  words \none\n", ["one", "two words"]),
+        ("a.csv", b"text;label\na b;1\nc;0\n", ["a b", "c"]),
+        ("a.csv", b"label,prompt,text\n1,\"a,b\",x\n", ["a,b"]),
+        ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}\n', ["a", "b"]),
+    ],
+)  # fmt: skip
+def test_prompts_are_read_from_files(name, data, wanted):
+    assert form.read_upload(name, data) == wanted
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"words,label\na,1\n", "first line names the columns 'words'"),
+        (b'{"format": "glp-explorer sweep 1"', "no JSON"),
+        (b'{"format": "glp-explorer sweep 1", "prompts": []}', "directions"),
+        (b"prompt\n\n", "no prompts"),
+    ],
+)
+def test_files_that_are_none_are_named(data, words):
+    with pytest.raises(GlpError, match=words):
+        form.read_upload("a.csv", data)
+
+
+def test_a_workspace_without_directions_says_how_to_make_one(workspace):
+    for path in (workspace.folder / "directions").iterdir():
+        path.unlink()
+    at = pages.open_page("lab", lab_view="Sweep")
+    assert not at.exception and workspace_facts.folder() == workspace.folder.resolve()
