@@ -1,5 +1,13 @@
 """The one exception that a user can cause: what was got, what was wanted, and the way out."""
 
+LONGEST_BEGINNING, LONGEST_END = 1_000, 500
+"""Characters of a message: a damaged file may put anything into one."""
+
 
 class GlpError(ValueError):
-    """Report bad input; its message is fit to be shown to a person as it is."""
+    """Report bad input; its message is fit to be shown to a person as it is, so of a very long one the middle is left out."""
+
+    def __init__(self, words: str) -> None:
+        if len(words) > LONGEST_BEGINNING + LONGEST_END:
+            words = f"{words[:LONGEST_BEGINNING]} … {words[-LONGEST_END:]}"
+        super().__init__(words)

@@ -246,6 +246,8 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas raises several kinds of ValueError for text that is no table
         raise GlpError(f"{path} is not a table of comma-separated values ({type(error).__name__}).") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise GlpError(f"{path} has more cells in its rows than columns in its first line.")
     missing = [name for name in needed if name not in table]
     if missing:
         raise GlpError(f"{path} lacks the column(s) {', '.join(missing)}; wanted {', '.join(needed)}.")

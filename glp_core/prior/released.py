@@ -3,6 +3,7 @@
 Reads a configuration without torch; nothing that a file says is ever run.
 """
 
+import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,18 +13,25 @@ import yaml
 
 from glp_core.checked.tensors import read_torch
 from glp_core.errors import GlpError
-from glp_core.files import LARGEST_JSON, Json, replacing, write_tensors
+from glp_core.files import Json, replacing, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WRAPPERS = r"^(?:(?:module|_orig_mod|denoiser|model|normalizer)\.)*"
 """What training wrappers and the released classes put before the names of parameters and statistics."""
+LARGEST_YAML, MOST_BRACKETS = 1_000_000, 200
+"""Bytes, and opening brackets of a kind: the reader's time grows with the square of their depth."""
 STATISTICS = ("mean", "var", "covariance")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Reads a value that is tagged as an object of Python, such as a path, as the plain value under the tag."""
+    """Reads a value that is tagged as an object of Python, such as a path, as the plain value under the tag; knows no aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for more than any memory holds
+            raise yaml.YAMLError("it has aliases, which are not read")
+        return super().compose_node(parent, index)
 
 
 def _plain(loader: _PlainLoader, _suffix: str, node: yaml.Node) -> object:
@@ -42,12 +50,15 @@ def read_released(path: Path) -> Json:
         GlpError: it is damaged, or has no glp_kwargs.denoiser_config.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"it is larger than {LARGEST_JSON:,} bytes")
-        whole = yaml.load(path.read_text(), Loader=_PlainLoader)
+        if path.stat().st_size > LARGEST_YAML:
+            raise ValueError(f"it is larger than {LARGEST_YAML:,} bytes")
+        words = path.read_text(encoding="utf-8")
+        if max(words.count("["), words.count("{")) > MOST_BRACKETS:
+            raise ValueError(f"it has more than {MOST_BRACKETS} brackets")
+        whole = yaml.load(words, Loader=_PlainLoader)
         glp = whole["glp_kwargs"]
         denoiser = {str(name): _followed(value, whole) for name, value in dict(glp["denoiser_config"]).items()}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise GlpError(f"{path} has no glp_kwargs.denoiser_config: {error}.") from error
     name, told = _followed(whole.get("model_name"), whole), whole.get("about")
     about = ({"llm": name} if isinstance(name, str) and name else {}) | _layers(glp.get("tracedict_config"), whole)
@@ -128,7 +139,9 @@ def write_released(
         "about": facts.get("about", {}),
     }
     write_tensors(folder / "final.safetensors", {f"model.{name}": value for name, value in weights.items()})
+    stored = io.BytesIO()  # torch reports a full disk as no OSError
+    torch.save({name: value.cpu().clone() for name, value in statistics.items()}, stored)
     with replacing(folder / "rep_statistics.pt") as scratch:
-        torch.save({name: value.cpu().clone() for name, value in statistics.items()}, scratch)
+        scratch.write_bytes(stored.getvalue())
     with replacing(folder / "config.yaml") as scratch:  # last: with it the folder is one
         scratch.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
