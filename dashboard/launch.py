@@ -12,6 +12,8 @@ from pathlib import Path
 HOST = "127.0.0.1"
 LOCAL_NAMES = (HOST, "localhost", "::1")
 FIRST_PORT, PORTS_TRIED = 8501, 100
+LIMITS = {"runs-a-minute": "runs a minute", "tokens-a-day": "tokens a day"}
+"""Options that limit what one visitor may ask for; each sets the variable of its name, which the server reads."""
 APP = Path(__file__).resolve().parent / "server.py"
 
 
@@ -43,6 +45,21 @@ def wanted_port(words: str) -> int:
     return int(words)
 
 
+def wanted_limit(words: str) -> int:
+    """Read a limit; 0 for none."""
+    if not words.isdecimal() or len(words) > 15:
+        raise argparse.ArgumentTypeError(f"{words!r} is no limit: give a whole number, or 0 for none")
+    return int(words)
+
+
+def set_limits(args: argparse.Namespace) -> None:
+    """Put the limits that were given where the server reads them."""
+    for option in LIMITS:
+        name = option.replace("-", "_")
+        if (limit := getattr(args, name)) is not None:
+            os.environ[f"GLP_EXPLORER_{name.upper()}"] = str(limit)
+
+
 def serve(options: list[str]) -> None:
     """Run the server in this process until it is told to stop."""
     import click
@@ -68,6 +85,8 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--base-path", default="", metavar="PATH", help="path under which a proxy shows the dashboard, such as /glp"
     )
+    for option, what in LIMITS.items():
+        parser.add_argument(f"--{option}", type=wanted_limit, metavar="N", help=f"{what} of one visitor (default: no limit)")
     args, more = parser.parse_known_args()
     if args.host not in LOCAL_NAMES and not args.allow_host:
         parser.error(f"--host {args.host} opens the server to others: say by which name they call it, with --allow-host NAME.")
@@ -92,6 +111,7 @@ def main() -> None:
     for name in args.allow_host or [HOST]:
         sys.stderr.write(f"GLP Explorer: http://{name}:{port}{f'/{path}' if path else ''}  (Ctrl-C stops it)\n")
     sys.stderr.flush()
+    set_limits(args)
     os.chdir(APP.parents[1])  # where .streamlit/config.toml lies
     try:
         serve([*server_options(args, port), *more])

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import launch, system_parts
+from dashboard.service import resources
 from tests import readme
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,6 +268,18 @@ def test_the_server_is_opened_to_others_by_name_only(monkeypatch, capsys):
     options = launch.server_options(args, 8000)
     assert more == ["--logger.level=info"]
     assert {"--server.address=0.0.0.0", "--server.allowedHosts=box.example", "--server.baseUrlPath=glp"} < set(options)
+
+
+def test_limits_for_visitors_are_read_by_the_launcher_and_handed_to_the_server(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["launch", "--runs-a-minute", "5"])
+    monkeypatch.setenv("GLP_EXPLORER_RUNS_A_MINUTE", "")
+    monkeypatch.setenv("GLP_EXPLORER_TOKENS_A_DAY", "7")
+    launch.set_limits(launch.arguments()[0])
+    assert [os.environ[name] for name in resources.LIMIT_VARIABLES] == ["5", "7"]
+    monkeypatch.setattr(sys, "argv", ["launch", "--tokens-a-day", "many"])
+    with pytest.raises(SystemExit):
+        launch.arguments()
+    assert "'many' is no limit" in capsys.readouterr().err
 
 
 def wait_until_healthy(url, process, deadline):

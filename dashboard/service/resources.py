@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from dashboard.service.model_store import ModelStore
 from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
+from glp_core.jobs.limits import VisitorLimits
 from glp_core.jobs.runner import JobRunner
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
+LIMIT_VARIABLES = ("GLP_EXPLORER_RUNS_A_MINUTE", "GLP_EXPLORER_TOKENS_A_DAY")
+"""Environment variables: what one visitor may ask for; 0 or not set for no limit."""
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
@@ -112,14 +116,15 @@ def on_page(name: str) -> None:
     st.session_state.setdefault(WHEREABOUTS, _Whereabouts()).page = name
 
 
-def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False) -> Job:
+def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens: int = 0) -> Job:
     """Queue a job for this session, which runs on the session's workspace; it is given up when the session's tab is closed.
 
     Args:
         rows: of the shared decode batch that it writes; 0: it runs by itself.
         stays: go on when the person goes to another page; else the job is given up then.
+        tokens: that it may write, which count against what the visitor may ask for.
     Raises:
-        GlpError: the queue is full, or the session has a job waiting.
+        GlpError: the queue is full, the session has a job waiting, or the visitor has asked for all that the server lets one.
     """
     session, folder = session_id(), workspace_facts.folder()
     where = st.session_state.setdefault(WHEREABOUTS, _Whereabouts())
@@ -132,7 +137,31 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False) -> Job
     def alive() -> bool:
         return connected(session) and (stays or where.page == page)
 
-    return runner().submit(session, there, title=title, alive=alive, rows=rows)
+    with limits().taking(visitor(), tokens):
+        return runner().submit(session, there, title=title, alive=alive, rows=rows)
+
+
+@st.cache_resource(show_spinner=False)
+def limits() -> VisitorLimits:
+    """Return what one visitor may ask for, as whoever runs the server has set it."""
+    runs, tokens = map(_whole, LIMIT_VARIABLES)
+    return VisitorLimits(runs, tokens)
+
+
+def _whole(variable: str) -> int:
+    words = os.environ.get(variable, "").strip() or "0"
+    if not words.isdecimal() or len(words) > 15:
+        raise GlpError(f"{variable} is {words[:40]!r}, wanted a whole number, or 0 for no limit.")
+    return int(words)
+
+
+def visitor() -> str:
+    """Return what tells one visitor from another: the address that the browser came from, as the nearest proxy says it."""
+    address = st.context.ip_address or ""
+    said = st.context.headers.get("X-Forwarded-For", "").split(",")[-1].strip()
+    if said and (not address or ip_address(address).is_private):
+        return said[:64]
+    return address or session_id()
 
 
 def session_id() -> str:

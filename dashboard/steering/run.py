@@ -128,7 +128,8 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
 
 
 def _submit(request: Request, *, stays: bool) -> Job:
-    return resources.submit(work(request), title="steering", rows=len(request.arms), stays=stays)
+    columns = len(request.arms)
+    return resources.submit(work(request), title="steering", rows=columns, stays=stays, tokens=columns * request.max_tokens)
 
 
 def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:
