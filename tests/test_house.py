@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import launch, system_parts
-from dashboard.service import resources
+from dashboard.service.visitors import limits
 from tests import readme
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -275,7 +275,7 @@ def test_limits_for_visitors_are_read_by_the_launcher_and_handed_to_the_server(m
     monkeypatch.setenv("GLP_EXPLORER_RUNS_A_MINUTE", "")
     monkeypatch.setenv("GLP_EXPLORER_TOKENS_A_DAY", "7")
     launch.set_limits(launch.arguments()[0])
-    assert [os.environ[name] for name in resources.LIMIT_VARIABLES] == ["5", "7"]
+    assert [os.environ[name] for name in limits.VARIABLES] == ["5", "7"]
     monkeypatch.setattr(sys, "argv", ["launch", "--tokens-a-day", "many"])
     with pytest.raises(SystemExit):
         launch.arguments()

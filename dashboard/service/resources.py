@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,10 +21,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard.service import layers, neuron_directions, priors, workspace_facts
 from dashboard.service.model_store import ModelStore
+from dashboard.service.visitors import limits
 from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
-from glp_core.jobs.limits import VisitorLimits
 from glp_core.jobs.runner import JobRunner
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
-LIMIT_VARIABLES = ("GLP_EXPLORER_RUNS_A_MINUTE", "GLP_EXPLORER_TOKENS_A_DAY")
-"""Environment variables: what one visitor may ask for; 0 or not set for no limit."""
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
@@ -137,31 +134,8 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens
     def alive() -> bool:
         return connected(session) and (stays or where.page == page)
 
-    with limits().taking(visitor(), tokens):
+    with limits.limits().taking(limits.visitor() or session, tokens):
         return runner().submit(session, there, title=title, alive=alive, rows=rows)
-
-
-@st.cache_resource(show_spinner=False)
-def limits() -> VisitorLimits:
-    """Return what one visitor may ask for, as whoever runs the server has set it."""
-    runs, tokens = map(_whole, LIMIT_VARIABLES)
-    return VisitorLimits(runs, tokens)
-
-
-def _whole(variable: str) -> int:
-    words = os.environ.get(variable, "").strip() or "0"
-    if not words.isdecimal() or len(words) > 15:
-        raise GlpError(f"{variable} is {words[:40]!r}, wanted a whole number, or 0 for no limit.")
-    return int(words)
-
-
-def visitor() -> str:
-    """Return what tells one visitor from another: the address that the browser came from, as the nearest proxy says it."""
-    address = st.context.ip_address or ""
-    said = st.context.headers.get("X-Forwarded-For", "").split(",")[-1].strip()
-    if said and (not address or ip_address(address).is_private):
-        return said[:64]
-    return address or session_id()
 
 
 def session_id() -> str:

@@ -26,7 +26,6 @@ TEXTS = tuple(
 COMMANDS = {
     "train": ["train", *SMALL_RUN, "--activations", "6400", "--validation", "64", "--log-every", "20"],
     "index": ["index", "--sigma", "0.3", "--draws", "0"],
-    "bank": ["bank", "--n", "40"],
 }
 
 

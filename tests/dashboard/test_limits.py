@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dashboard.service import resources
+from dashboard.service.visitors import limits
 from glp_core.errors import GlpError
 from glp_core.jobs.limits import VisitorLimits
 from tests.support.pages import open_page
@@ -12,7 +12,7 @@ from tests.support.pages import open_page
 
 def test_a_run_beyond_the_limit_is_told_and_not_begun(llm, monkeypatch):
     kept = VisitorLimits(tokens_a_day=10)
-    monkeypatch.setattr(resources, "limits", lambda: kept)
+    monkeypatch.setattr(limits, "limits", lambda: kept)
     at = open_page("steering", steering_tokens="4").button(key="steering_start").click().run()
     said = re.sub(r"\\(.)", r"\1", at.error[0].value)
     assert "10 tokens a day for one visitor, and this run asks for 12" in said and not at.exception
@@ -22,7 +22,7 @@ def test_a_run_beyond_the_limit_is_told_and_not_begun(llm, monkeypatch):
 def test_a_variable_that_is_no_number_is_named(monkeypatch):
     monkeypatch.setenv("GLP_EXPLORER_TOKENS_A_DAY", "1e6")
     with pytest.raises(GlpError, match="GLP_EXPLORER_TOKENS_A_DAY is '1e6', wanted a whole number"):
-        resources._whole("GLP_EXPLORER_TOKENS_A_DAY")
+        limits._whole("GLP_EXPLORER_TOKENS_A_DAY")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_variable_that_is_no_number_is_named(monkeypatch):
         ("203.0.113.5", "198.51.100.1", "203.0.113.5"),  # from elsewhere: whoever asks may write any header
         ("10.0.0.2", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
         (None, "203.0.113.9", "203.0.113.9"),
-        (None, "", "no session"),
+        (None, "", ""),
     ],
 )
 def test_a_visitor_is_known_by_address_and_a_proxy_on_this_network_is_believed(monkeypatch, address, header, visitor):
@@ -39,5 +39,5 @@ def test_a_visitor_is_known_by_address_and_a_proxy_on_this_network_is_believed(m
         ip_address = address
         headers = {"X-Forwarded-For": header} if header else {}
 
-    monkeypatch.setattr(resources.st, "context", Context)
-    assert resources.visitor() == visitor
+    monkeypatch.setattr(limits.st, "context", Context)
+    assert limits.visitor() == visitor
