@@ -157,12 +157,15 @@ def work(request: Request) -> Work:
         rows = [Row(ids, arm, request.seed) for arm in arms_of(request, site.llm, ids)]
         span = rows[1].arm.where.span
         with resources.batch().writing(site, rows, sampling, meter) as writer:
-            # whoever begins now joins before the first step
-            yield RunFacts(meter.band() if meter else None, len(ids), site.llm.pieces(ids) if span else [], span)
+            facts = RunFacts(meter.band() if meter else None, len(ids), site.llm.pieces(ids) if span else [], span)
+            yield facts  # whoever begins now joins before the first step
             while writer.open and not cancelled():
-                for _, step in writer.next():
+                steps = writer.next()
+                for _, step in steps:
                     written[step.arm].append(step.token)
                     yield step
+                if not steps:
+                    yield facts
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads

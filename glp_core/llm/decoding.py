@@ -6,7 +6,7 @@ Knows token ids and a transformer; knows nothing of steering or GLPs.
 import inspect
 import math
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from glp_core.llm.fixed_step import FixedStep
 from glp_core.llm.hooks import edit
 from glp_core.llm.joining import Read, choose_rows, join, keeps_all
 from glp_core.llm.model import Llm
+from glp_core.replay import RECORDERS
 
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a
@@ -75,7 +76,13 @@ class Context:
     """
 
     def __init__(
-        self, llm: Llm, prompts: Sequence[Sequence[int]], keys: Sequence[Hashable] | None = None, *, room: int = 0
+        self,
+        llm: Llm,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[Hashable] | None = None,
+        *,
+        room: int = 0,
+        at_once: int | None = None,
     ) -> None:
         self.llm = llm
         self._room = room
@@ -85,29 +92,44 @@ class Context:
         """Gives the fixed step to the next who wants it."""
         self.cache = DynamicCache(config=llm.model.config)
         self._cache_name = cache_name(llm)
-        shared = keeps_all(self.cache)
-        named = _named(prompts, keys)
-        unique = list(dict.fromkeys(named)) if shared else named
-        heads = [prompt[:-1] for prompt, _ in unique]
-        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
         self.mask: Tensor | None = None
-        if any(heads):
-            ids, mask = llm.pad(heads, left=True)
-            positions = (mask.cumsum(-1) - 1).clamp_min(0)
-            padded = bool((mask == 0).any())
-            # without the head: its logits are not wanted, and on every row's last token alone it is slow
-            self._forward(self.llm.model.base_model, ids, positions, mask if padded else None)
-            where = torch.arange(len(prompts), device=llm.device)
-            if shared:
-                places = {prompt: place for place, prompt in enumerate(unique)}
-                where = torch.tensor([places[one] for one in named], device=llm.device)
-                for layer in self.cache.layers:
-                    layer.batch_select_indices(where.to(layer.keys.device))
-            self.mask = mask[where] if padded else None
-        self.lengths = lengths
+        self.lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], device=llm.device)
         """Tokens that each row has read."""
-        self.columns = max(len(head) for head in heads)
+        self.columns = max(len(prompt) - 1 for prompt in prompts)
         """Tokens that the longest has read."""
+        self.reading = True
+        """Whether `read_on` has to be called: prompts longer than `at_once` tokens are read in parts, where rows can share them."""
+        self._parts = self._read(_named(prompts, keys), at_once)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Read the next part of the prompts."""
+        self.reading = next(self._parts, False)
+
+    def _read(self, named: Sequence[tuple[tuple[int, ...], Hashable]], at_once: int | None) -> Iterator[bool]:
+        """Read prompts but for their last tokens, in parts; yield between two of them."""
+        shared = keeps_all(self.cache)
+        unique = list(dict.fromkeys(named)) if shared else list(named)
+        heads = [prompt[:-1] for prompt, _ in unique]
+        if not any(heads):
+            return
+        ids, mask = self.llm.pad(heads, left=True)
+        positions = (mask.cumsum(-1) - 1).clamp_min(0)
+        padded = bool((mask == 0).any())
+        width = ids.shape[1] if padded or not shared or at_once is None else max(1, at_once // len(ids))
+        for first in range(0, ids.shape[1], width):
+            if first:
+                yield True
+            part = slice(first, first + width)
+            # without the head: its logits are not wanted, and on every row's last token alone it is slow
+            self._forward(self.llm.model.base_model, ids[:, part], positions[:, part], mask if padded else None)
+        where = torch.arange(len(named), device=self.llm.device)
+        if shared:
+            places = {prompt: place for place, prompt in enumerate(unique)}
+            where = torch.tensor([places[one] for one in named], device=self.llm.device)
+            for layer in self.cache.layers:
+                layer.batch_select_indices(where.to(layer.keys.device))
+        self.mask = mask[where] if padded else None
 
     @property
     def joins(self) -> bool:
@@ -116,8 +138,9 @@ class Context:
 
     @property
     def recorded(self) -> bool:
-        """Whether steps are replayed on fixed buffers, whose rows stay the same."""
-        return self._fixed is not None
+        """Whether steps are, or may yet be, replayed on fixed buffers, whose rows stay the same."""
+        may = self._room > 0 and self.lengths.device.type in RECORDERS and not self.llm.fixed_steps.failures
+        return self._fixed is not None or may
 
     def join(self, other: "Context") -> None:
         """Take over another context's rows, which it must not go on with, behind one's own."""

@@ -56,7 +56,15 @@ class Line:
 class Loop:
     """Rows of text that grow by a token a step."""
 
-    def __init__(self, site: Site, rows: Sequence[Row], sampling: Sampling, meter: ManifoldMeter | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        meter: ManifoldMeter | None = None,
+        *,
+        at_once: int | None = None,
+    ) -> None:
         check(site, rows, sampling)
         self.site, noise = site, NoiseStreams()
         self.lines = [
@@ -69,18 +77,23 @@ class Loop:
             for row in rows
         ]
         with torch.inference_mode():
-            self.context = self._read_prompts(sampling.max_tokens)
+            self.context = self._read_prompts(sampling.max_tokens, at_once)
             last = [rows[place].prompt[-1] for place in _places(len(rows))]
             self.last = torch.tensor(last, device=site.llm.device)
             self._prepare()
 
-    def _read_prompts(self, room: int) -> Context:
+    @torch.inference_mode()
+    def read_on(self) -> None:
+        """Read the next part of the prompts, while `context.reading`: of long ones `at_once` tokens, those that are edited whole."""
+        self.context.read_on()
+
+    def _read_prompts(self, room: int, at_once: int | None) -> Context:
         """Read all but the last token of every prompt; those that are edited are not shared."""
         llm, places = self.site.llm, _places(len(self.lines))
         prompts = [list(self.lines[place].row.prompt) for place in places]
         keys = [place if self.lines[place].edited.edits_prompt else None for place in places]
         if not any(key is not None for key in keys):
-            return Context(llm, prompts, room=room)
+            return Context(llm, prompts, room=room, at_once=at_once)
         read = [places[row] for row in read_rows(llm, prompts, keys)]
         with edit(llm.model, {self.site.layer: PromptEdit(self.site, [self.lines[place].edited for place in read])}):
             return Context(llm, prompts, keys, room=room)

@@ -27,6 +27,8 @@ MOST_ROWS = 64
 """Of one loop."""
 SHORT = 512
 """Tokens up to which rows of any length share a loop; beyond, no more than half of what a loop holds may be padding."""
+READ_AT_ONCE = 256
+"""Tokens of a prompt that are read between two steps of the others, on a CPU."""
 RECORDED_LOOPS = 3
 """Loops that an accelerator replays: so many one after another take as long as one that it has to be told step by step."""
 
@@ -89,12 +91,17 @@ class Writer:
         self._error: Exception | None = None
 
     def next(self) -> list[tuple[int, Step]]:
-        """Return one more token of every open row, with the row's number.
+        """Return one more token of every open row, with the row's number; nothing while a part of a long prompt was read instead.
 
         Raises:
             GlpError: steering so strong that the model breaks.
         """
         with self._batch.lock:
+            if self.reading:
+                self.loop.read_on()
+                if not self.reading:
+                    self._batch.join(self)
+                return []
             if not self._ready and self._error is None:
                 self._batch.step(self.loop)
             if not self._ready and self._error is not None:
@@ -102,6 +109,11 @@ class Writer:
             steps = self._ready.popleft()
         self.open -= {row for row, step in steps if step.finished}
         return steps
+
+    @property
+    def reading(self) -> bool:
+        """Whether its prompt is still being read."""
+        return self.loop.context.reading
 
     @property
     def writing(self) -> list[Line]:
@@ -169,8 +181,11 @@ class SharedBatch:
         Raises:
             GlpError: an empty or too long prompt, a bad strength or direction.
         """
+        at_once = READ_AT_ONCE if site.llm.device.type == "cpu" else None
         with self.lock:
-            writer = self._joined(Writer(self, Loop(site, rows, sampling, meter)))
+            writer = Writer(self, Loop(site, rows, sampling, meter, at_once=at_once))
+            if not writer.reading:
+                self.join(writer)
         try:
             yield writer
         finally:
@@ -200,14 +215,13 @@ class SharedBatch:
                 writer.take(written, places, seconds)
         self._part(loop)
 
-    def _joined(self, writer: Writer) -> Writer:
+    def join(self, writer: Writer) -> None:
         """Let a new request's rows into a loop that they fit, or leave them in their own."""
         host = next((loop for loop in self._loops() if self._fit(loop, writer.loop)), None)
         if host is not None:
             host.join(writer.loop)
             writer.loop = host
         self._writers.append(writer)
-        return writer
 
     def _part(self, loop: Loop) -> None:
         """Let go of requests that write no more, and of their rows where that makes a loop smaller."""

@@ -351,7 +351,7 @@ def test_what_a_user_can_get_wrong_is_said(tiny_llm, direction, change, words):
         list(generate(Site(tiny_llm, change.get("layer", LAYER), NORM), ids, change.get("arms", [arm]), GREEDY))
 
 
-@pytest.mark.parametrize("opposite", [{"max_tokens": 0}, {"temperature": math.nan}, {"temperature": -1.0}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"temperature": math.nan}, {"temperature": -1.0}, {"seed": -1}])
 def test_sampling_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(GlpError, match="wanted"):
         Sampling(**wrong)

@@ -127,6 +127,26 @@ def test_a_short_text_beside_a_long_one_takes_no_more_steps_than_its_own(tiny_ll
     assert batch.rows == 0
 
 
+def test_a_long_prompt_is_read_in_parts_between_the_steps_of_others(tiny_llm, monkeypatch):
+    monkeypatch.setattr(tiny_llm, "stop_ids", frozenset())
+    site, batch = Site(tiny_llm, LAYER, NORM), SharedBatch()
+    ids = tiny_llm.encode("The cat sat on the mat. " * 12)
+    whole = tiny_llm.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=9, eos_token_id=None)[
+        0, len(ids) :
+    ].tolist()
+    monkeypatch.setattr(shared_batch, "READ_AT_ONCE", 20)
+    beside = generate(site, tiny_llm.encode("He"), [Arm("beside")], Sampling(30), batch=batch)
+    next(beside)
+    rows = [Row(ids, Arm(name)) for name in ("a", "b")]
+    with batch.writing(site, rows, Sampling(9), None) as writer:
+        turns = [(len(writer.next()), next(beside).step) for _ in range(12)]
+        assert [n for n, _ in turns[: len(ids) // 20]] == [0] * (len(ids) // 20) and turns[-1] == (2, 12)
+        written = [
+            step.token for steps in iter(lambda: writer.next() if writer.open else None, None) for row, step in steps if row
+        ]
+    assert whole[-len(written) :] == written
+
+
 def test_who_leaves_takes_the_rows_along(tiny_llm, requests):
     alone = repr(seen(opened(tiny_llm, requests, 0)))
     batch = SharedBatch()
