@@ -78,7 +78,7 @@ SHAPES: dict[str, Shape] = {
         "harder?": Maybe({**_PRESS, "columns": {"raw": {"repetition": SHARE}, "walk": {"repetition": SHARE}}}),
     },
     "walk_tuning": {
-        "chosen": {"short": _WALK, "long": _WALK, "border": Limits(float, 0, 1e6)},
+        "chosen": Maybe({"short": _WALK, "long": _WALK, "border": Limits(float, 0, 1e6)}),
         "lengths?": {"*": Limits(float, 0, 1e6)},
     },
     "probing": {
