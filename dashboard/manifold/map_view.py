@@ -11,6 +11,7 @@ from dashboard.manifold.measure import PARAMS, PLANES, STEPS
 from dashboard.service import follow, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
+from dashboard.widgets.webgl_figure import webgl_figure
 
 
 def draw() -> list[File]:
@@ -28,7 +29,8 @@ def draw() -> list[File]:
     request = MapRequest(values["plane"], values["steps"], direction, values["strength"], text)
     made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
     plane = follow.computed("laying out activations", partial(map_plane.plane, request), *made_from, stop=True)
-    frame.figure(figures.plane(plane), key="manifold_map", alt="Real and other activations on a plane")
+    points = _table(plane)
+    webgl_figure(figures.plane(plane), points, key="manifold_map", alt="Real and other activations on a plane")
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in plane.tests.items()]
     st.caption(
         "The figure opens on nearly all points; a double click shows those far outside too. Hover over a point for its token."
@@ -36,9 +38,14 @@ def draw() -> list[File]:
     st.markdown(
         "How well can they be told from real ones? Accuracy, where 0.5 is chance, with 95% intervals:\n" + "\n".join(rows)
     )
+    return [File("CSV: all points", "map.csv", starred.as_csv(points), "text/csv")]
+
+
+def _table(plane: measure.MapPlane) -> pd.DataFrame:
+    """Return all points, each with its kind and its text."""
     tables = [pd.DataFrame(plane.real, columns=["x", "y"]).assign(kind="real", text=plane.contexts)]
     tables += [
         pd.DataFrame(points, columns=["x", "y"]).assign(kind=kind, text=plane.texts.get(kind, ""))
         for kind, points in plane.others.items()
     ]
-    return [File("CSV: all points", "map.csv", starred.as_csv(pd.concat(tables)), "text/csv")]
+    return pd.concat(tables, ignore_index=True)

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.neurons import map_figure, shared
 from dashboard.service import follow, missing, neurons, resources, results, workspace_facts
 from dashboard.widgets import frame as components
-from dashboard.widgets import starred
+from dashboard.widgets import starred, webgl_figure
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name
 
@@ -55,8 +55,9 @@ def draw(index: NeuronIndex) -> list[components.File]:
     chart = map_figure.map_figure(frame, colouring if colouring in shared.COLOURINGS else "layer", matches, regions)
     count = f"{len(frame):,} neurons" if matches is None else f"{len(matches):,} of {len(frame):,} neurons match"
     st.caption(f"Click a point to open its neuron, drag to move the map; its toolbar has lasso and zoom. {count}, {made}.")
-    event = components.figure(
+    event = webgl_figure.webgl_figure(
         chart,
+        frame[["layer", "unit", "x", "y", "description"]].rename(columns={"unit": "neuron"}),
         key="map_figure",
         alt=f"Map of {len(frame):,} neurons",
         on_select=_clicked,
@@ -145,7 +146,7 @@ def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) ->
 
 def _clicked() -> None:
     """Open the neuron of a click; a lasso's neurons are listed when the page runs."""
-    members = _selected(st.session_state["map_figure"])
+    members = _selected(st.session_state[webgl_figure.key_of("map_figure")])
     if len(members) == 1:
         shared.open_neuron(*members[0])
 

@@ -6,6 +6,7 @@ Reads CSV with commas, semicolons or tabs, JSON (a list of objects) and JSON lin
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def _rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
 
 def _csv_rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_CELL)
-    header = text.split("\n", 1)[0]
+    header = re.split(r"\r\n|\n|\r", text, maxsplit=1)[0]
     names: list[str] = []
     for delimiter in DELIMITERS:
         names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
