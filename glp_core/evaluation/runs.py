@@ -243,7 +243,7 @@ def _table(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pd
         if len(file.readline(LONGEST_HEADER + 1)) > LONGEST_HEADER:
             raise GlpError(f"{path} has a first line of more than {LONGEST_HEADER:,} bytes: is it a training log?")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=str)
     except (ValueError, OSError) as error:  # pandas raises several kinds of ValueError for text that is no table
         raise GlpError(f"{path} is not a table of comma-separated values ({type(error).__name__}).") from error
     if not isinstance(table.index, pd.RangeIndex):
