@@ -96,17 +96,16 @@ def draw(param: url.Param, directions: Sequence[DirectionFacts], first: str) -> 
     titles = {one.name: one.title for one in directions if one.title != first}
     parts = [part for part in _held(param) if part.name in titles]
     _put(param, parts)
-    st.session_state.setdefault(NAMES, [part.name for part in parts])
+    # at every run, since a browser that has the popover closed makes the widgets only when it is opened
+    st.session_state[NAMES] = [part.name for part in parts]
     for part in parts:
-        st.session_state.setdefault(_slider(part.name), part.strength)
-        st.session_state.setdefault(_switch(part.name), part.on)
+        st.session_state[_slider(part.name)], st.session_state[_switch(part.name)] = part.strength, part.on
     words = "Their pushes are added up to one, which is then projected. Concept is still read for the first direction."
-    st.session_state[NAMES] = [name for name in st.session_state[NAMES] if name in titles]
     st.multiselect(
         "Also push along", list(titles), format_func=titles.__getitem__, max_selections=MOST, key=NAMES, help=words,
         on_change=_changed, args=(param,), placeholder="Add a direction",
     )  # fmt: skip
-    for name in st.session_state[NAMES]:
+    for name in (part.name for part in parts):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.toggle("On", key=_switch(name), label_visibility="collapsed", on_change=_changed, args=(param,))
             st.slider(
@@ -132,9 +131,6 @@ def _switch(name: str) -> str:
 def _held(param: url.Param) -> tuple[Part, ...]:
     """Return the stack of the address, or of the session where a change of page has emptied the address."""
     text = st.query_params.get(param.key, st.session_state.get(param.key, ""))
-    if text != st.session_state.get(param.key):  # a link: its values go into the widgets
-        for key in [key for key in st.session_state if str(key).startswith("steering_stack_")]:
-            del st.session_state[key]
     with suppress(GlpError):
         return read(param.check(text))
     return ()

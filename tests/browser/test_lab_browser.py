@@ -1,0 +1,68 @@
+"""The Lab in a real browser: a table of 40 texts becomes a direction, which is stacked and pushed at some words of the prompt."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.browser.conftest import check_headings, running
+from tests.support import pages, tiny
+
+pytestmark = pytest.mark.browser
+
+TABLE = "text,label\n" + "".join(f"the cat sat on mat {i},animal\nrain fell on the film {i},cinema\n" for i in range(20))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of a dashboard over a tiny workspace, in which directions can be kept."""
+    home = tmp_path_factory.mktemp("home")
+    workspace, llm = pages.make_workspace(home / "mine"), tiny.make_tiny_llm()
+    llm.model.save_pretrained(workspace.folder / "llm")
+    llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    alone = {"GLP_EXPLORER_CACHE": str(home / "cache"), "GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    with running("dashboard/server.py", home / "log.txt", {"GLP_EXPLORER_WORKSPACE": str(workspace.folder)} | alone) as address:
+        yield address
+
+
+def upload(page, text):
+    page.locator("input[type=file]").set_input_files({"name": "texts.csv", "mimeType": "text/csv", "buffer": text.encode()})
+
+
+def test_a_table_becomes_a_direction_that_is_stacked_and_pushed_at_words_of_the_prompt(open_page):
+    page = open_page("lab")
+    page.get_by_text("Upload a table instead").click()
+    upload(page, "text,label\nhi, there,1\nbye,0\n")
+    page.get_by_text("Line 2 has another number of cells").wait_for()
+    assert page.get_by_role("button", name="Make it").is_disabled()
+    page.get_by_role("button", name="Remove texts.csv").click()
+    upload(page, TABLE)
+    page.get_by_text("'cinema': 20 texts").click()
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text("It tells the texts apart.").wait_for()
+    page.get_by_text("Plus means 'cinema': 20 texts").wait_for()
+    check_headings(page)
+    page.get_by_label("Name", exact=True).fill("Cinema")
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_text("Kept as Cinema.").wait_for()
+
+    page = open_page(
+        "steering?steering_direction=Cinema&steering_strength=1&steering_tokens=6&steering_prompt=the+cat+sat+on+the+mat"
+    )
+    page.get_by_role("button", name="Stack", exact=True).click()
+    page.get_by_role("combobox", name="Also push along").click()
+    page.get_by_role("option", name="upwards").click()
+    page.get_by_text("Also upwards +0.5.").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Where", exact=True).click()
+    page.get_by_text("words of the prompt", exact=True).click()
+    page.get_by_role("textbox", name="Words of the prompt").fill("cat sat")
+    page.keyboard.press("Tab")
+    page.get_by_text("The push acts on words of the prompt.").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".st-key-steering_start button").click()
+    page.wait_for_selector("[data-run=done]")
+    outlined = "".join(page.locator(".glp-prompt .glp-mark").all_inner_texts())
+    assert "cat" in outlined and "mat" not in outlined
+    assert "+1 cinema, +0.5 up" in page.locator("[data-run] [data-arm=raw] h2").inner_text()
+    held = parse_qs(urlsplit(page.url).query)
+    assert (held["steering_stack"], held["steering_span"]) == (["up:0.5"], ["cat sat"])
