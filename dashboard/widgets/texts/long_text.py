@@ -1,7 +1,7 @@
 """A box for a text that the page's address holds while it is short, and the session whatever its length."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import streamlit as st
 
@@ -11,7 +11,15 @@ LONGEST_KEPT = 200_000
 """Characters of a text that survives a change of page."""
 
 
-def text_area(param: url.Param, label: str, *, key: str, on_change: Callable[[], None] | None = None, **look: Any) -> str:
+def text_area(
+    param: url.Param,
+    label: str,
+    *,
+    key: str,
+    on_change: Callable[[], None] | None = None,
+    height: int | None = None,
+    label_visibility: Literal["visible", "hidden", "collapsed"] = "visible",
+) -> str:
     """Draw a box whose text the address holds while it is short; return its text, whatever its length.
 
     No limit cuts or swallows a paste (Streamlit's `max_chars` ignores a longer one in silence, and binding would put megabytes into the
@@ -35,7 +43,7 @@ def text_area(param: url.Param, label: str, *, key: str, on_change: Callable[[],
         if on_change is not None:
             on_change()
 
-    return st.text_area(label, key=key, on_change=changed, **look)
+    return st.text_area(label, key=key, on_change=changed, height=height, label_visibility=label_visibility)
 
 
 def set_text(param: url.Param, words: str, *, key: str) -> None:
