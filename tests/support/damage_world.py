@@ -43,12 +43,18 @@ from glp_core.reports import read_report
 from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.labelled_texts import read_labelled_texts
+from glp_core.steering.sweeps.cells import Cell
+from glp_core.steering.sweeps.config import Along, SweepConfig
+from glp_core.steering.sweeps.runs import RunFacts, Runs, found_in, rows
+from glp_core.steering.sweeps.store import NUMBERS, Entry
+from glp_core.steering.sweeps.store import _entries as stored_entries
 from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.run_folder import RunFolder
 from glp_core.training.sae import Sae, load_sae, save_sae
 from glp_core.workspace import DEMO, Workspace
 from tests.support import pages, run_fakes, tiny
 
+RUN = "a-run"
 TEXTS = [f"{i}: the cat saw rain {i * i} times, and the film was seen again by number {i % 5}." for i in range(14)]
 REPORTS = (
     *(
@@ -81,6 +87,7 @@ def make(folder):
     _training(folder)
     _foreign(folder, workspace)
     _texts(folder / "texts")
+    _sweep(folder / "sweeps")
     stages = [{"name": "bank", "title": "bank", "page": "Manifold", "state": "done", "percent": 100, "seconds": 2.0}]
     write_json(folder / "build.json", {"name": "Tiny", "effort": "quick", "state": "done", "stages": stages})
     write_json(folder / "prefixes.json", TEXTS[:4])
@@ -188,6 +195,17 @@ def _texts(folder):
     pd.DataFrame({"text": TEXTS, "id": range(len(TEXTS))}).to_parquet(folder / "a.parquet", index=False)
     (folder / "labelled.csv").write_text(CSV)
     (folder / "labelled.json").write_text(json.dumps([{"text": "a", "label": 1}, {"text": "b", "label": 0}]))
+
+
+def _sweep(folder):
+    runs, config = Runs(folder), SweepConfig(prompts=("A", "B"), directions=(Along("up", "upwards", (0.5,)),), tokens=5)
+    entry = Entry("more", *[0.5] * len(NUMBERS), 5).to_json()
+    lines = [Cell("up", arm, 0.5, None)._asdict() | {"seed": 0, "prompt": "A"} | entry for arm in ("raw", "walk")]
+    runs.begin(config, 2)
+    runs.save(RUN, [line | {"marks": {"concept": 1.0, "fluency": 2.0}} for line in lines], {"summary": {}})
+    shutil.move(folder / "runs" / runs.listed()[0].id / "config.json", folder / "runs" / RUN / "config.json")
+    runs.tell(RunFacts(RUN, "up", "done", "2026-01-01 10:00", 2, 2, 1.5))
+    write_json(folder / "cells" / "one.json", {"texts": {"a": entry}})
 
 
 # how each is read, and used as pages and commands use it
@@ -372,6 +390,14 @@ USES = {
 """Name of a report to what pages draw of it."""
 
 
+def use_sweep(folder):
+    runs = Runs(folder / "sweeps")
+    assert [f"{one.done:,} of {one.total:,} in {one.seconds:.0f}" for one in runs.listed()] != None
+    found, judged = found_in(runs.texts(RUN))
+    assert all(0 <= mark.both <= 2 for mark in judged.values()) and all(isinstance(one, Cell) for one in found)
+    list(rows(runs.config(RUN), found, judged))
+
+
 def use_build(folder):
     assert 0 <= BuildState.read(folder).percent <= 100
 
@@ -422,6 +448,11 @@ READERS = {
     },
     **{name: (labelled_reader(name), [f"texts/{name}"]) for name in ("labelled.csv", "labelled.json")},
     **{f"report {name}": (report_reader(name), [f"reports/{name}.json"]) for name in (*REPORTS, "layers")},
+    "sweep": (
+        use_sweep,
+        [*[f"sweeps/runs/{RUN}/{name}" for name in ("config.json", "state.json")], *[f"sweeps/runs/{RUN}/texts.jsonl"] * 2],
+    ),
+    "cells of sweeps": (lambda folder: stored_entries(folder / "sweeps" / "cells" / "one.json"), ["sweeps/cells/one.json"]),
     "build.json": (use_build, ["build.json"]),
     "list of workspaces": (use_list, ["cache/workspaces.json"]),
     "marks in texts": (lambda folder: _stored_states(folder / "marks.json", 2), ["marks.json"]),
