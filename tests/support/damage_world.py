@@ -392,7 +392,7 @@ USES = {
 
 def use_sweep(folder):
     runs = Runs(folder / "sweeps")
-    assert [f"{one.done:,} of {one.total:,} in {one.seconds:.0f}" for one in runs.listed()] != None
+    assert all(f"{one.done:,} of {one.total:,} in {one.seconds:.0f}" for one in runs.listed())
     found, judged = found_in(runs.texts(RUN))
     assert all(0 <= mark.both <= 2 for mark in judged.values()) and all(isinstance(one, Cell) for one in found)
     list(rows(runs.config(RUN), found, judged))

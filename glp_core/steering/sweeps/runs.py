@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from glp_core.checked.shapes import Limits, Maybe, check
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, replacing, write_json
 from glp_core.steering.sweeps.cells import Cell, Text, digest
@@ -27,6 +28,17 @@ from glp_core.steering.sweeps.store import NUMBERS, Entry
 State = Literal["running", "stopped", "done", "failed"]
 STATES: tuple[State, ...] = ("running", "stopped", "done", "failed")
 ID = re.compile(r"[a-z0-9-]{1,80}", re.ASCII)
+FACTS = {"seconds": Limits(float, 0, 1e12), **dict.fromkeys(("done", "total"), Limits(int, 0, 10**12))}
+_MARK = Limits(float, 0, 2)
+LINE = {
+    **dict.fromkeys(("direction", "arm", "prompt", "text"), str),
+    "strength": Limits(float, -100, 100),
+    "noise_level": Maybe(Limits(float, 0, 1)),
+    **dict.fromkeys(("seed", "tokens"), Limits(int, 0, 2**63 - 1)),
+    **{f"{name}?": Maybe(float) for name in NUMBERS},
+    "marks?": Maybe({"concept": _MARK, "fluency": _MARK}),
+}
+"""A line of texts.jsonl."""
 LARGEST_TEXTS = 400_000_000
 """Bytes of a run's texts."""
 COLUMNS = ("direction", "arm", "strength", "noise_level", "seed", "prompt", "text", "score", *NUMBERS, "marks")
@@ -77,7 +89,7 @@ class Runs:
     def facts(self, run: str) -> RunFacts:
         """Return how far a run is; GlpError when it is not there, or damaged."""
         try:
-            value = read_object(self.path(run) / "state.json")
+            value = check(read_object(self.path(run) / "state.json"), FACTS, "state.json")
             state = value["state"]
             if state not in STATES:
                 raise ValueError(f"state {state!r}")
@@ -158,7 +170,7 @@ def read_texts(path: Path) -> list[Json]:
     listed = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            value = json.loads(line)
+            value = check(json.loads(line), LINE, "a line")
             Entry.from_json(value), Cell(*(value[name] for name in Cell._fields)), Text(value["prompt"], value["seed"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
