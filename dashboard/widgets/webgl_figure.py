@@ -1,7 +1,6 @@
 """Figures drawn by WebGL, which a browser may take away at any time: drawn again the first time, a table of the points from then on."""
 
 from functools import partial
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -32,7 +31,7 @@ def key_of(key: str) -> str:
     return f"{key}_again" if _lost(key) else key
 
 
-def webgl_figure(drawn: go.Figure, table: pd.DataFrame, *, key: str, alt: str, **options: Any) -> Any:
+def webgl_figure(drawn: go.Figure, table: pd.DataFrame, *, key: str, alt: str, **options: object) -> object:
     """Draw a figure as `frame.figure` does and return its event; draw it again, later its table, where the browser loses it.
 
     Args:
