@@ -29,7 +29,7 @@ class NeuronRow:
 
 
 _HTML = """
-<div class="rows" role="listbox"></div>
+<div class="rows" role="listbox" aria-label="Neurons"></div>
 """
 
 _CSS = """
