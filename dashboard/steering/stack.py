@@ -69,15 +69,15 @@ def params(titles: Sequence[str], names: Sequence[str]) -> dict[str, url.Param]:
         names: of the directions that can be stacked.
     """
 
-    def check(value: object) -> str:
-        parts = read(str(value))
+    def check(words: str) -> str:
+        parts = read(words)
         gone = [part.name for part in parts if part.name not in names]
         if gone:
             raise GlpError(f"The stack names {url.shorten(gone[0])}, which is no direction of this workspace.")
         return write(parts)
 
     return {
-        "stack": url.Param("steering_stack", "Stack", "", check),
+        "stack": url.parsed("steering_stack", "Stack", check),
         "where": url.choice("steering_where", "Push acts on", GENERATED, WHERE),
         "span": url.text("steering_span", "Words of the prompt", "", 400, empty=True),
         "neuron": url.text("steering_neuron", "Meta-neuron", "0/0", 20),

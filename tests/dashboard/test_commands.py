@@ -24,8 +24,17 @@ def texts(path):
         if isinstance(target, ast.Name)
     }
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("command")]
-    words = [node.args[0].value if isinstance(node.args[0], ast.Constant) else constants[node.args[0].id] for node in calls]
+    words = [filled(node.args[0], constants) for node in calls]
     return words, [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def filled(words, constants):
+    """Return words as text: a constant by its name, 1 for what is put in at run time."""
+    if isinstance(words, ast.Constant):
+        return words.value
+    if isinstance(words, ast.Name):
+        return constants[words.id]
+    return "".join(one.value if isinstance(one, ast.Constant) else "1" for one in words.values)
 
 
 COMMANDS = sorted({words for path in FILES for words in texts(path)[0]})

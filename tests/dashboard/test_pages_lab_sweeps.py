@@ -76,7 +76,7 @@ def test_the_form_runs_a_sweep_that_the_address_names_and_saves(workspace):
     )
 
 
-@pytest.mark.parametrize(("run", "words"), [("../../etc", "wanted the name of a saved run"), ("not-there", "no run not-there")])
+@pytest.mark.parametrize(("run", "words"), [("../../etc", "no saved run"), ("not-there", "no saved run")])
 def test_a_link_to_a_run_that_is_none_is_named(workspace, run, words):
     at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
     shown = [one.value for one in (*at.error, *at.warning)]

@@ -62,7 +62,7 @@ def test_stored_maps_read_back_by_kind(tmp_path):
     table = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "x": [0.5, 1.5], "y": [2.0, 3.0]})
     save_maps(tmp_path, {"writes": table}, UmapConfig(seed=7), glp_digest="0123")
     index = NeuronIndex.__new__(NeuronIndex)
-    index.folder = tmp_path
+    index.folder, index.facts = tmp_path, {"n_layers": 2, "d_mlp": 5}
     pd.testing.assert_frame_equal(index.map("writes"), table, check_dtype=False)
     assert index.map("concepts") is None
     assert index.map_facts["seed"] == 7 and index.map_facts["glp_digest"] == "0123" and "writes" in index.map_facts["kinds"]

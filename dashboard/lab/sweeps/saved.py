@@ -15,7 +15,7 @@ from glp_core.files import Json
 from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.runs import RunFacts, Runs
 
-OTHER = url.Param("lab_other", "Compare with", "", run_name)
+OTHER = url.parsed("lab_other", "Compare with", run_name)
 PICKED, WITH = "lab_saved_run", "lab_saved_other"
 
 

@@ -25,14 +25,14 @@ EVERY = 2.0
 """Seconds between two looks at a sweep that runs."""
 
 
-def run_name(value: object) -> str:
-    """Return the name of a run, or nothing; GlpError for what is none."""
-    if not isinstance(value, str) or not (value == "" or ID.fullmatch(value)):
-        raise GlpError(f"Run is {url.shorten(value)}, wanted the name of a saved run.")
-    return value
+def run_name(name: str) -> str:
+    """Return the name of a saved run; GlpError for what is none."""
+    if not ID.fullmatch(name) or not Runs(workspace_facts.folder() / "sweeps").path(name).exists():
+        raise GlpError(f"there is no saved run {url.shorten(name)}.")
+    return name
 
 
-RUN = url.Param("lab_run", "Run", "", run_name)
+RUN = url.parsed("lab_run", "Run", run_name)
 
 
 def params() -> list[url.Param]:
