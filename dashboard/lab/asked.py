@@ -126,12 +126,15 @@ class FromFile:
 
     def make(self, progress: Progress) -> Result:
         """Read the vector, and measure it."""
-        from glp_core.steering.origins.foreign import as_direction, read_foreign
+        from glp_core.steering.origins.foreign import as_direction, own_direction, read_foreign
 
         workspace, llm = resources.workspace(), resources.llm()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"file{Path(self.file).suffix.lower()}"
             path.write_bytes(self.data)
+            own = own_direction(path, name=NAME, title=NAME, layer=workspace.layer, width=llm.d_model)
+            if own is not None:
+                return _on_texts(own, self.texts, self.fit, progress)
             foreign = read_foreign(path, layer=workspace.layer, n_layers=llm.n_layers, latent=self.latent)
         found = as_direction(
             foreign._replace(words=foreign.words.replace(path.name, self.file)),

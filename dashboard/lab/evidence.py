@@ -28,7 +28,11 @@ HOVER = 90
 
 def draw(result: Result) -> None:
     """Draw the evidence for a direction."""
-    if result.evidence is None:
+    if result.evidence is None and not math.isnan(result.direction.auroc):
+        st.markdown(
+            f"**Measured elsewhere**: AUROC {result.direction.auroc:.2f}, as its file says. Measure it on texts of your own."
+        )
+    elif result.evidence is None:
         st.markdown("**Not measured on texts.** Switch on *Measure it on texts* for an AUROC and a concept probe.")
     else:
         verdict(result.evidence)

@@ -37,17 +37,11 @@ CARDS = (
         {},
     ),
     Card(
-        "steering",
-        "Steer a conversation",
-        "The same push on an answer in a chat, with the norm-restored baseline as a fourth column.",
-        ":material/forum:",
-        {
-            "steering_mode": "chat",
-            "steering_prompt": "What should I cook for dinner tonight?",
-            "steering_direction": "Formal",
-            "steering_strength": "0.4",
-            "steering_extra": "norm-restored",
-        },
+        "lab",
+        "Make a direction of your own",
+        "From texts, two instructions, a neuron or a file, with the evidence that it is one; then steer along it.",
+        ":material/science:",
+        {},
     ),
     Card(
         "neurons",

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+import torch
 
 from glp_core.__main__ import main
 from glp_core.cli.steering import steer
@@ -126,5 +127,13 @@ def test_a_direction_is_made_of_texts_of_instructions_and_of_a_neuron_and_one_fr
     back = workspace.direction("back")
     assert back.vector @ workspace.direction("own").vector == pytest.approx(1, abs=1e-5)
     assert back.n_train == 0 and back.n_test == 24 and back.about["source"] == "file" and back.probe_auroc > 0.9
+    assert run("export-direction", "own", "--to", str(tmp_path / "own.safetensors")) == 0
+    told = json.loads((tmp_path / "own.json").read_text())
+    assert told["layer"] == workspace.layer and "counted from 0" in told["layer_numbering"] and told["about"] == about
+    assert run("import-direction", str(tmp_path / "own.safetensors"), "--name", "again") == 0
+    again, own = workspace.direction("again"), workspace.direction("own")
+    assert torch.equal(again.vector, own.vector) and torch.equal(again.probe_weight, own.probe_weight)
+    assert (again.auroc, again.probe_bias, again.title) == (own.auroc, own.probe_bias, "again")
+    assert run("export-direction", "own", "--to", str(tmp_path / "own.txt")) == 1
     assert run("direction", "--name", "x") == 1 and "Say what to make it from" in capsys.readouterr().err
     assert run("direction", "--name", "x", "--system", "a") == 1 and "Give both" in capsys.readouterr().err

@@ -7,6 +7,7 @@ embeddings first, as `output_hidden_states` has. Nothing in these files is ever 
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,24 @@ def read_foreign(path: Path, *, layer: int, n_layers: int, latent: int | None = 
     if foreign.vector.ndim != 1 or not torch.isfinite(foreign.vector).all() or not foreign.vector.norm() > 0:
         raise GlpError(f"{path.name}: {foreign.words} is no finite vector other than zero.")
     return foreign
+
+
+def own_direction(path: Path, *, name: str, title: str, layer: int, width: int) -> Direction | None:
+    """Return a direction that `export-direction` or the Lab wrote, with its probe and evidence; None for another kind of file.
+
+    Args:
+        title: to show, in the place of its own.
+    Raises:
+        GlpError: the file is damaged, or of another layer or model.
+    """
+    if not path.is_file() or path.suffix != ".safetensors" or "direction" not in tensor_header(path).metadata:
+        return None
+    found = Direction.load(path)
+    if found.layer != layer or found.vector.shape != (width,):
+        raise GlpError(
+            f"{path.name} is of block {found.layer} and width {len(found.vector):,}, wanted block {layer} and width {width:,}."
+        )
+    return replace(found, name=name, title=title)
 
 
 def as_direction(found: ForeignVector, *, name: str, title: str, layer: int, median_norm: float, width: int) -> Direction:
