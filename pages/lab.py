@@ -17,6 +17,16 @@ HELP = """
 - **A chance verdict** does not say that there is no such concept in the model: it may be read at another layer, in longer texts, or from
   more of them.
 - A high AUROC does not promise that pushing works. That is what Steering, and the sweep, are for.
+
+**A sweep** writes every prompt under every arm at every strength, noise level and seed, and reads each text back with the unsteered model.
+
+- **Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: where a token's log-probability lies between broken
+  text (0: less likely than 95% of the model's own draws) and unsteered text (1), times the share of new words that is left.
+  **Hypervolume**: the area under an arm's curve. Intervals are 95% over prompts, the same prompts for all arms.
+- **Wrong sign** and **random direction** are walked as the walk is: what they gain is not the direction's. **Prompted** asks in words.
+- **The setting to use** is the point of greatest gain times fluency; with few prompts its neighbours may be as good.
+- A sweep goes on when you leave the page, and every text is kept as it comes: after Stop, or after the server's end, Run writes only the
+  others. Every sweep is a saved run, whose link opens it, and whose settings run it again: `python -m glp_core sweep-steering run.json`.
 """
 
 slot = frame.page_frame("Lab", "Does the prior buy concept at equal fluency, and where should I set it?", views.params())

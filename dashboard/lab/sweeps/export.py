@@ -15,7 +15,8 @@ from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame, starred
 from dashboard.widgets.frame import File
 from glp_core.files import Json
-from glp_core.steering.sweeps.cells import DRAWN
+from glp_core.steering.sweeps.cells import DRAWN, PROMPTED, UNSTEERED
+from glp_core.steering.sweeps.config import ARMS
 from glp_core.steering.sweeps.runs import COLUMNS, RunFacts, as_line, rows
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
@@ -91,7 +92,7 @@ def _head(facts: RunFacts, shown: Shown) -> str:
     llm = made.get("llm")
     listed = [
         ("Directions", ", ".join(one.title for one in config.directions)),
-        ("Prompts", f"{len(config.prompts)}, {len(config.seeds)} seeds"),
+        ("Prompts, seeds", f"{len(config.prompts)}, {len(config.seeds)}"),
         ("Texts", f"at most {config.tokens} tokens, temperature {config.temperature:g}"),
         ("Concept scored by", scorers[config.scorer.kind]),
         ("Language model", str(llm.get("title") or llm.get("name")) if isinstance(llm, dict) else ""),
@@ -116,7 +117,9 @@ def _direction(shown: Shown, name: str, entry: Json) -> str:
         said = _safe(results.pair_words(found)).replace("**", "")
         parts.append(f"<h3>Equally fluent: raw against the walk</h3><p>{said}</p>{results.pairs_html(found)}")
     parts.append("<h3>All texts</h3><p>A click on a point of the figure opens its texts.</p>")
-    for cell, entries in shown.found.items():
+    order = [UNSTEERED, PROMPTED, DRAWN, *ARMS]
+    for cell in sorted(shown.found, key=lambda cell: (order.index(cell.arm), cell.noise_level or 0.0, cell.strength)):
+        entries = shown.found[cell]
         if cell.direction == name and cell.arm != DRAWN:
             boxes = "".join(results.box(shown, text, entries, f"seed {text.seed}") for text in entries)
             called = f"{charts.ARM_TITLES[cell.arm]}, strength {cell.strength:g}" + (

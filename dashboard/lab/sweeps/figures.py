@@ -17,6 +17,8 @@ SYMBOLS = {
 HEIGHT, DRAWN = 470, (620.0, 380.0)
 """Of the figure in pixels; width and height of the drawing in it, about, for its labels."""
 CONTROLS = ("opposite", "random")
+BARRED = ("raw", "walk")
+"""Arms whose intervals of gain are drawn; hover tells all."""
 
 
 def frontiers(entry: Json) -> go.Figure:
@@ -71,16 +73,17 @@ def _curve(figure: go.Figure, name: str, one: Json, taken: list[labels.Box], *, 
             "array": [p["gain_ci"][1] - p["gain"] for p in points],
             "arrayminus": [p["gain"] - p["gain_ci"][0] for p in points],
             "thickness": 0.7, "width": 0,
-        } if arm not in CONTROLS else None,
+        } if arm in BARRED else None,
         mode="lines+markers+text",
         name=called,
         legendgroup=name,
         line={"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm], "width": 2.5 if arm == "walk" else 1.5},
         marker={"symbol": SYMBOLS[arm], "size": 9},
+        unselected={"marker": {"opacity": 1}, "textfont": {"color": charts.GREY}},
         text=[label.text for label in placed],
         textposition=[label.place for label in placed],
         customdata=[[name, p["strength"], *p["gain_ci"], *p["fluency_ci"]] for p in points],
-        hovertemplate=f"{charts.plain(called)}, strength %{{customdata[1]:g}}"
+        hovertemplate=f"{charts.plain(called)}, strength %{{customdata[1]}}"
         "<br>gain %{x:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}]"
         "<br>fluency %{y:.2f} [%{customdata[4]:.2f}, %{customdata[5]:.2f}]<extra></extra>",
     )  # fmt: skip
@@ -89,7 +92,8 @@ def _curve(figure: go.Figure, name: str, one: Json, taken: list[labels.Box], *, 
 def _prompted(figure: go.Figure, point: Json) -> None:
     figure.add_scatter(
         x=[point["gain"]], y=[point["fluency"]], mode="markers", name=charts.ARM_TITLES["prompted"],
-        marker={"symbol": "star", "size": 14, "color": charts.ARM_COLOURS["prompted"]}, customdata=[["prompted", 0.0]],
+        marker={"symbol": "star", "size": 14, "color": charts.ARM_COLOURS["prompted"]},
+        unselected={"marker": {"opacity": 1}}, customdata=[["prompted", 0.0]],
         hovertemplate="Asked for in words<br>gain %{x:.2f}, fluency %{y:.2f}<extra></extra>",
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from glp_core.steering.sweeps.store import SweepStore, written
 
 KEY = "lab_sweep_"
 FILLED, UPLOAD = "lab_sweep_filled", "lab_sweep_upload"
-STRENGTHS = (0.3, 0.6, 0.9, 1.2, 1.6)
+STRENGTHS = (0.15, 0.3, 0.5, 0.8, 1.2)
 PROMPTS = 8
 OWN_PROMPTS = (
     "I went out last night, and",
@@ -182,8 +182,10 @@ def _joined(numbers: tuple[float, ...]) -> str:
 
 
 def _default(directions: list[DirectionFacts]) -> SweepConfig:
-    """Return a sweep that runs at once: a few prompts along one direction, every arm."""
-    first = next((one for one in directions if "sentiment" in one.title.lower()), directions[0])
+    """Return a sweep that runs at once: a few prompts along the direction that Steering opens with, every arm."""
+    press = (workspace_facts.report("first_press") or {}).get("direction")
+    sentiment = next((one for one in directions if "sentiment" in one.title.lower()), directions[0])
+    first = next((one for one in directions if one.name == press), sentiment)
     try:
         prompts = tuple(workspace_facts.read().prefixes("validation_prefixes")[:PROMPTS])
     except GlpError:

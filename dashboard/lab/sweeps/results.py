@@ -66,7 +66,9 @@ def draw(shown: Shown, *, key: str) -> None:
         if best is not None:
             st.link_button("Open the setting in Steering", steering_link(shown.config, name, best), icon=":material/tune:")
         seeds = f", {entry['seeds']} seeds each" if entry["seeds"] > 1 else ""
-        st.caption(f"{entry['n']} prompts{seeds}. Bars and bands are 95% over prompts; click a point for its texts.")
+        st.caption(
+            f"{entry['n']} prompts{seeds}. Bands, and bars of raw and walk, are 95% over prompts. Click a point for its texts."
+        )
     chosen = clicked(event)
     if chosen is not None:
         _texts(shown, name, *chosen)

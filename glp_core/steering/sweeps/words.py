@@ -86,5 +86,5 @@ def _best(entry: Json) -> Iterator[str]:
 
 
 def _interval(one: Json, name: str) -> str:
-    low, high = one[f"{name}_ci"]
-    return f"{one[name]:+.2f} [{low:+.2f}, {high:+.2f}]"
+    value, low, high = (round(number, 2) + 0.0 for number in (one[name], *one[f"{name}_ci"]))  # + 0.0: no minus before nothing
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
