@@ -51,6 +51,8 @@ class Job:
         self._grace, self._alive, self._news = grace, alive, news
         self._seen = time.monotonic()
         self._began = 0.0
+        self.given_up = False
+        """Whether it was stopped because nobody looked any more."""
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._context = contextvars.Context()
@@ -72,6 +74,7 @@ class Job:
     def cancelled(self) -> bool:
         """Say whether it should end: stopped, or nobody looks any more."""
         if self._grace is not None and time.monotonic() - self._seen > self._grace and not self._alive():
+            self.given_up = self.given_up or not self._stop.is_set()
             self._stop.set()
         return self._stop.is_set()
 

@@ -36,8 +36,9 @@ def test_a_run_goes_on_when_its_person_goes_to_another_page_only_where_that_was_
     assert [job.state for job in jobs] == ["running"] * 2
     resources.on_page("neurons")
     time.sleep(0.2)  # without a look: it would count as one
-    assert [job.state for job in jobs] == ["running", "stopped"]
+    assert [job.state for job in jobs] == ["running", "stopped"] and [job.given_up for job in jobs] == [False, True]
     jobs[0].stop()
+    assert finished(jobs[0]) == "stopped" and not jobs[0].given_up
 
 
 def test_many_pages_look_less_often_than_one():
