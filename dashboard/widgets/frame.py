@@ -220,6 +220,8 @@ def token_html(token: str) -> str:
 
 def visible(words: str) -> str:
     """Replace control, format, bidirectional and unassigned characters by visible signs; newlines stay."""
+    if words.replace("\n", "").isprintable():  # most texts, and many a second
+        return words
     return "".join(_sign(c) for c in words)
 
 
