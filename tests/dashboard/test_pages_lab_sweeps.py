@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from dashboard.lab.sweeps import export, form, running, view
+from dashboard.lab.sweeps import export, form, results, running, view
 from dashboard.service import missing, workspace_facts
+from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.steering.sweeps.cells import count
 from glp_core.steering.sweeps.config import Along, SweepConfig
@@ -104,6 +105,16 @@ def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
     assert at.button(key="lab_sweep_run").disabled and any("hypervolume" in one.value for one in at.markdown)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
     assert not [one for one in at.button if one.key == "lab_saved_delete"]
+
+
+@pytest.mark.parametrize(("arm", "level"), [("walk", 0.2), ("glp", 0.3), ("raw", None)])
+def test_steering_takes_a_recommended_setting(workspace, monkeypatch, arm, level):
+    monkeypatch.setattr(url, "page_link", lambda page, values: values)
+    values = results.steering_link(small(), "up", {"arm": arm, "noise_level": level, "strength": 0.7})
+    at = pages.open_page("steering", **{name: str(value) for name, value in values.items()})
+    assert not at.warning and not at.error
+    assert at.slider(key="steering_strength").value == 0.7 and at.selectbox(key="steering_direction").value == "upwards"
+    assert at.text_area(key="steering_prompt").value == PROMPTS[0]
 
 
 def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):

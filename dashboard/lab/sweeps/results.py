@@ -181,6 +181,7 @@ def steering_link(config: SweepConfig, direction: str, best: Json) -> str:
     projection = {"walk": "walk", "glp": "paper's projection", "norm": "norm-restored", "gaussian": "Gaussian prior"}
     values: dict[str, object] = {
         "steering_prompt": text.prompt,
+        "steering_mode": "continue",
         "steering_direction": along.title,
         "steering_strength": best["strength"],
         "steering_tokens": config.tokens,
