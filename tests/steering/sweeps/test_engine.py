@@ -114,7 +114,7 @@ def test_a_direction_that_is_not_there_is_named(bench, small, tmp_path):
 
 def test_a_killed_sweep_goes_on_and_its_rerun_writes_the_same_texts(sweep_workspace, small, tmp_path, capsys):
     strengths = tuple(round(0.05 * i, 2) for i in range(1, 13))
-    config = small(tokens=4, directions=(Along("up", "upwards", strengths),), arms=("raw", "walk"), made_with={"glp": "aa"})
+    config = small(tokens=12, directions=(Along("up", "upwards", strengths),), arms=("raw", "walk"), made_with={"glp": "aa"})
     write_json(tmp_path / "sweep.json", config.to_json())
     command = [sys.executable, "-m", "glp_core", "sweep-steering", str(tmp_path / "sweep.json"), "--device", "cpu"]
     command += ["--workspace", str(sweep_workspace.folder)]
@@ -123,7 +123,7 @@ def test_a_killed_sweep_goes_on_and_its_rerun_writes_the_same_texts(sweep_worksp
     kept = sweep_workspace.sweeps / "cells"
     try:
         deadline = time.monotonic() + 90
-        while len(list(kept.glob("*/*.json"))) < 3:
+        while len(list(kept.glob("*/*.json"))) < 1:
             assert process.poll() is None and time.monotonic() < deadline, "it ended, or wrote nothing"
             time.sleep(0.02)
     finally:
