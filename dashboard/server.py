@@ -64,8 +64,9 @@ class Doorkeeper(BaseHTTPMiddleware):
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Begin to load the models, for which nobody waits; at the end, stop the builds that pages have started."""
-    from dashboard.service import making, resources  # not before Streamlit's runtime is there
+    from dashboard.service import machine, making, resources  # not before Streamlit's runtime is there
 
+    machine.watch()
     resources.warm_up()
     yield
     making.makings().end()
