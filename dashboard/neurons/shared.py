@@ -193,7 +193,7 @@ def remember_stars(index: NeuronIndex) -> None:
     if missing and "stars" in st.query_params:
         there = [one for one in starred() if one[0] < index.n_layers and one[1] < index.d_mlp]
         keep_stars(lists.format_neurons(there))
-        url.note("stars", f"There is no neuron {', '.join(missing[:5])}: it is not on the list.")
+        url.note("missing stars", f"There is no neuron {', '.join(missing[:5])}: it is not on the list.")
     if "stars" in st.query_params:
         st.session_state["neurons_stars"] = lists.format_neurons(starred())
     elif st.session_state.get("neurons_stars"):

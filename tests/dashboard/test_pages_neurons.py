@@ -245,3 +245,19 @@ def test_waiting_hands_on_the_result_and_the_error(fakes):
     assert not at.exception
     assert [element.value for element in at.markdown] == ["sum", "too hot"]
     assert follow.PATIENCE > 0
+
+
+def test_stars_tokens_and_comparisons_that_are_not_there_are_named_and_leave_the_address(fakes):
+    at = open_page(view="map", stars="1/3,9/9", map_seed="x", map_legend="1")
+    said = "\n".join(warning.value for warning in at.warning).replace("\\", "")
+    for words in (
+        "There is no neuron 9/9: it is not on the list.",
+        "Seed is 'x'",
+        "'map_legend' is nothing that this page knows",
+    ):
+        assert words in said
+    assert at.query_params["stars"] == "1/3" and not {"map_seed", "map_legend"} & set(at.query_params)
+    at = open_page(picked="4,9999", compare="7/7")
+    said = "\n".join(warning.value for warning in at.warning).replace("\\", "")
+    assert "The text has no token 9999" in said and "There is no neuron 7/7" in said and not at.exception
+    assert not {"picked", "compare"} & set(at.query_params)
