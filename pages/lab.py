@@ -26,7 +26,7 @@ HELP = """
 - **Wrong sign** and **random direction** are walked as the walk is: what they gain is not the direction's. **Prompted** asks in words.
 - **The setting to use** is the point of greatest gain times fluency; with few prompts its neighbours may be as good.
 - A sweep goes on when you leave the page, and every text is kept as it comes: after Stop, or after the server's end, Run writes only the
-  others. Every sweep is a saved run, whose link opens it, and whose settings run it again: `python -m glp_core sweep-steering run.json`.
+  others. Every sweep is a saved run, whose link opens it, and whose settings `sweep-steering` runs again, in a terminal.
 """
 
 slot = frame.page_frame("Lab", "Does the prior buy concept at equal fluency, and where should I set it?", views.params())
