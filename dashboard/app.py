@@ -10,7 +10,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
 import streamlit as st  # noqa: E402
 
 from dashboard import sidebar  # noqa: E402
-from dashboard.service import resources, workspace_facts, workspaces  # noqa: E402
+from dashboard.service import follow, resources, workspace_facts, workspaces  # noqa: E402
 from dashboard.steering import board  # noqa: E402
 from dashboard.widgets import frame  # noqa: E402
 
@@ -75,3 +75,4 @@ finally:
     if words := workspace_facts.damage():
         with left_out:
             frame.notice_box("\n".join(words))
+    follow.show_queue()  # a job may have ended since the sidebar was drawn

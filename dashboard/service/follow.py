@@ -32,10 +32,11 @@ def keep_queue_place(place: DeltaGenerator | None) -> None:
     None: there is no such place (any more).
     """
     st.session_state[QUEUE_PLACE] = place
-    _show_queue()
+    show_queue()
 
 
-def _show_queue() -> None:
+def show_queue() -> None:
+    """Show in the sidebar how many jobs the device has now."""
     if st.session_state.get(QUEUE_PLACE) is not None:
         running, waiting = resources.runner().load()
         words = "free" if not running + waiting else f"{running} running" + (f", {waiting} waiting" if waiting else "")
@@ -49,14 +50,14 @@ def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = l
         news: returns what `draw` shows beside the job's state, its number of events, its place in the queue and the models' loading.
     """
     drawn = None
-    _show_queue()
+    show_queue()
     while not job.wait(1 / looks_a_second(resources.runner().load()[0])):
         now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
         if now != drawn:
-            _show_queue()
+            show_queue()
             draw()
             drawn = now
-    _show_queue()
+    show_queue()
 
 
 def looks_a_second(running: int) -> float:
