@@ -15,7 +15,7 @@ def test_the_manifold_page_measures_the_example_text(open_page):
 
 
 def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
-    page = open_page("manifold?manifold_view=Strength&manifold_prompts=20")
+    page = open_page("manifold?manifold_view=Strength&manifold_prompts=100")
     page.get_by_text("press Run").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
     assert page.locator(".st-key-manifold_stop button").is_disabled()

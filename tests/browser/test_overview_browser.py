@@ -3,12 +3,15 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import PATIENCE, check_headings
 
 pytestmark = pytest.mark.browser
 
 NUMBERS = re.compile(r"[\d.]+")
+STREAMLITS_OPACITY = "0.6"
+"""Of captions, before the page's own style is there."""
 
 
 def luminance(colour):
@@ -52,7 +55,7 @@ def test_the_name_of_the_overview_is_an_address_and_its_story_is_true(open_page)
 def test_captions_and_the_primary_button_can_be_read(open_page, dark):
     page = open_page("manifold", dark=dark)
     caption = page.get_by_test_id("stCaptionContainer").filter(has_text="This judges activations").first
-    caption.wait_for()
+    expect(caption).not_to_have_css("opacity", STREAMLITS_OPACITY)
     back = page.get_by_test_id("stApp").evaluate("node => getComputedStyle(node).backgroundColor")
     opacity = float(caption.evaluate("node => getComputedStyle(node).opacity"))
     front = caption.locator("p").first.evaluate("node => getComputedStyle(node).color")
