@@ -64,6 +64,8 @@ class Doorkeeper(BaseHTTPMiddleware):
 @asynccontextmanager
 async def lifespan(_app: st.App) -> AsyncIterator[None]:
     """Begin to load the models, for which nobody waits; at the end, stop the builds that pages have started."""
+    import transformers  # noqa: F401 - before there are threads: two that import it first get a package that lacks its names
+
     from dashboard.service import machine, making, resources  # not before Streamlit's runtime is there
 
     machine.watch()

@@ -3,10 +3,10 @@
 Gradients are averaged, so that all processes make the same step; the first one writes. Knows tensors; knows nothing of GLPs.
 """
 
+import importlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -21,8 +21,6 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    words: Any = field(default=None, repr=False)
-    """Process group for words between processes (on the CPU, so that none of them waits for a device)."""
 
     @classmethod
     def join(cls, device: torch.device) -> "Ranks":
@@ -30,10 +28,11 @@ class Ranks:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
+        # imported after the group, this module's default arguments would keep the group for good
+        importlib.import_module("torch.distributed.nn.functional")
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        words = dist.new_group(backend="gloo") if device.type == "cuda" else None
-        return cls(dist.get_rank(), size, words)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), size)
 
     @property
     def first(self) -> bool:
@@ -71,8 +70,8 @@ class Ranks:
         """Return whether any process says so; all of them must ask."""
         if self.size == 1:
             return here
-        said = torch.tensor(float(here))
-        self._reduce(said, self.words)
+        said = torch.tensor(float(here))  # on the CPU, so that no process waits for a device
+        self._reduce(said)
         return bool(said > 0)
 
     def wait(self) -> None:
@@ -80,10 +79,15 @@ class Ranks:
         self.any(False)
 
     @staticmethod
-    def _reduce(tensor: Tensor, group: Any = None) -> None:
+    def _reduce(tensor: Tensor) -> None:
         try:
-            dist.all_reduce(tensor, group=group)
-        except RuntimeError as error:  # gloo and NCCL tell a lost peer so
+            dist.all_reduce(tensor)
+        except RuntimeError:  # gloo and NCCL tell a lost peer so
+            lost = True
+        else:
+            lost = False
+        if lost:
+            dist.destroy_process_group()  # gloo's threads must end before Python does, and the error's frames would keep them
             raise GlpError(
                 "Another process of this run has ended. Start the same command again: it goes on from the saved state."
-            ) from error
+            )
