@@ -1,6 +1,7 @@
 """Make a direction of your own, from labelled texts, two system prompts or a meta-neuron, with the evidence for it; store it."""
 
 import argparse
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,11 @@ def store(workspace: Workspace, made: Made | Direction) -> None:
     stamped = replace(direction, about={**direction.about, "made_by": workspace.stamp()})
     path = stamped.save(workspace.folder / "directions")
     if not isinstance(made, Made):
-        say(f"{path}: {direction.how}. Not measured on texts.")
+        known = not math.isnan(direction.auroc)
+        found = (
+            f"AUROC {direction.auroc:.3f} on {direction.n_test} texts, as its file says" if known else "Not measured on texts"
+        )
+        say(f"{path}: {direction.how}. {found}.")
         return
     auroc = made.evidence.auroc
     words = f"AUROC {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}] on {direction.n_test} texts that it was not made from"
