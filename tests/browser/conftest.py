@@ -4,6 +4,7 @@ import os
 from contextlib import contextmanager
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from dashboard.system_parts import chromium
 from tests.support import serving
@@ -37,12 +38,10 @@ def running(script, log, environment):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium; the test is skipped where none is installed (`make test` installs it)."""
-    api = pytest.importorskip("playwright.sync_api")
+    """Headless Chromium, which `make test` installs."""
     path = os.environ.get("GLP_EXPLORER_CHROMIUM") or chromium()
-    if path is None:
-        pytest.skip("no Chromium found")
-    with api.sync_playwright() as playwright:
+    assert path, "No Chromium was found: install one, name it in GLP_EXPLORER_CHROMIUM, or run `make test BROWSER=no`."
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield launched
         launched.close()
