@@ -33,6 +33,13 @@ ABOUT = {
     ),
     "directions": About("directions to steer along", "Steering", (), ("collect",), of_prior=False),
     "index": About("the index of meta-neurons", "Meta-neurons", ("neurons/index.json",), ("prior", "collect")),
+    "sae": About("a sparse autoencoder to compare with", "Concepts", ("@sae",), ("collect",), supply=True, of_prior=False),
+    "probing": About(
+        "113 concepts probed",
+        "Concepts",
+        ("reports/probing.json", "neurons/concepts.safetensors", "neurons/task_scores.parquet"),
+        ("prior", "sae"),
+    ),
     "bank": About(
         "real activations to compare with", "Manifold", ("bank/bank.json", "reports/measures.json"), ("evaluate", "collect")
     ),
@@ -42,13 +49,6 @@ ABOUT = {
         "Steering",
         ("reports/strengths.json", "reports/first_press.json"),
         ("evaluate", "directions"),
-    ),
-    "sae": About("a sparse autoencoder to compare with", "Concepts", ("@sae",), ("collect",), supply=True, of_prior=False),
-    "probing": About(
-        "113 concepts probed",
-        "Concepts",
-        ("reports/probing.json", "neurons/concepts.safetensors", "neurons/task_scores.parquet"),
-        ("prior", "sae"),
     ),
     "map": About("maps of the meta-neurons", "Meta-neurons", ("neurons/maps.json",), ("index", "probing")),
     "detection": About(
