@@ -1,8 +1,10 @@
 """The neuron pages in a real browser over the demo workspace; no test depends on particular neurons."""
 
+import contextlib
 import re
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from tests.browser.conftest import PATIENCE
 
@@ -27,6 +29,17 @@ def wait_for_url(page, *parts):
     page.wait_for_url(lambda url: all(re.search(part, url) for part in parts), timeout=PATIENCE)
 
 
+def unfolded_text(page, number):
+    """Unfold a text and return it; again when the page was drawn anew under the click, which folds it."""
+    text = page.locator(".glp-texts details[open] p")
+    for patience in (3_000, 10_000, PATIENCE):
+        page.wait_for_selector("[data-test-script-state=notRunning]")
+        page.locator(".glp-texts summary").nth(number).click()
+        with contextlib.suppress(TimeoutError):
+            return text.inner_text(timeout=patience)
+    raise AssertionError("The text stays folded.")
+
+
 def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     page = open_page("neurons")
     wait_for_neurons(page)
@@ -42,8 +55,7 @@ def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     page.get_by_role("button", name="Open neuron").click()
     heading = page.get_by_role("heading", name=f"L{name[1]} / {name[2]}")
     heading.wait_for()
-    page.locator(".glp-texts summary").nth(1).click()
-    assert page.locator(".glp-texts details[open] p").inner_text().strip()
+    assert unfolded_text(page, 1).strip()
     page.get_by_role("link", name="Steer with this neuron").click()
     page.get_by_role("heading", name="Steering").wait_for()
     page.get_by_text("Write direction of a meta-neuron").wait_for()
