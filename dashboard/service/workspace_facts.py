@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
@@ -83,13 +84,22 @@ def glp() -> GlpFacts:
 
 
 def report(name: str) -> Json | None:
-    """Return what a command measured (reports/<name>.json), or None when it has not been run, or is damaged, which is told."""
+    """Return what a command measured (reports/<name>.json), or None when it has not been run, or is damaged, which is told.
+
+    A file is read once for all, until it is written again: change nothing in what is returned.
+    """
     path = folder() / "reports" / f"{name}.json"
+    stamp = written(path)
     try:
-        return read_report(path) if path.is_file() else None
+        return _report(path, stamp) if stamp else None
     except GlpError as error:
         note_damage(f"A report is left out: {error}")
         return None
+
+
+@lru_cache(maxsize=64)
+def _report(path: Path, _written: int) -> Json:
+    return read_report(path)
 
 
 def directions() -> list[DirectionFacts]:
