@@ -132,14 +132,16 @@ def _measured(request: Sweep) -> Cells:
 
 def _follow(run: SweepRun) -> None:
     """Draw a sweep while it runs; keep what it measured, also when the person leaves."""
-    bar, slot = st.empty(), st.empty()
+    bar, slot, drawn = st.empty(), st.empty(), set[int]()
 
     def show() -> None:
         cells = _measured(run.request)
         counted = f"{len(cells)} of {TOTAL} points, {len(run.request.prompts)} prompts each"
         bar.progress(min(1.0, len(cells) / TOTAL), text=waiting_words(run.job) if run.job.state == "waiting" else counted)
-        with slot.container():
-            frame.figure(_figure(cells), key=f"manifold_sweep_{len(cells)}", alt=ALT)
+        if len(cells) not in drawn:  # it may be only its place in the queue that is new
+            drawn.add(len(cells))
+            with slot.container():
+                frame.figure(_figure(cells), key=f"manifold_sweep_{len(cells)}", alt=ALT)
 
     try:
         follow(run.job, show)
