@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -134,6 +135,26 @@ def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     assert names == list(measure.ARMS.values())
     assert "No zones" in said(at)
     assert f"python -m glp_core zones --workspace {workspace.folder}" in said(at)
+
+
+def test_a_sweep_is_drawn_while_its_place_in_the_queue_changes(workspace):
+    gates = [threading.Event(), threading.Event()]
+
+    def held(gate):
+        yield gate.wait(20)
+
+    others = [
+        resources.runner().submit(f"visitor {i}", lambda _cancelled, gate=gate: held(gate), alive=lambda: True)
+        for i, gate in enumerate(gates)
+    ]
+    at = open_page(manifold_view="Strength", manifold_own="the cat sat\nthe rain fell in town")
+    waits = [threading.Timer(seconds, gate.set) for seconds, gate in zip((0.5, 1.0), gates, strict=True)]
+    for wait in waits:
+        wait.start()
+    at.button(key="manifold_run").click().run()
+    assert all(other.state == "done" for other in others)
+    assert not at.exception
+    assert at.button(key="manifold_run").label == "Measured"
 
 
 def test_a_running_sweep_can_be_stopped_and_not_be_started():
