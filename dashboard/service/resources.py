@@ -191,9 +191,19 @@ def _hand_back() -> None:
     """Give the memory of what was let go back to the device."""
     import torch
 
-    gc.collect()
+    _set_apart()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _set_apart() -> None:
+    """Collect garbage, and leave what is there now, packages and models, out of later collections.
+
+    Streamlit collects after every run of a page; with torch and a language model loaded that takes .1 to .3 s, in which no token is written.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def keep(kind: str, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
@@ -211,6 +221,7 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
             yield "llm"
             _glp(folder)
             _meter(folder)
+            _set_apart()
             yield "glp"
 
     return runner().submit("", work, title="loading the models", grace=None)

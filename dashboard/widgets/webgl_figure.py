@@ -12,12 +12,20 @@ REDRAWN = 1
 """Times that a figure is drawn again; a browser that loses it once more has no room for it."""
 
 _JS = """
-export default function ({ setTriggerValue }) {
+export default function ({ data, setTriggerValue }) {
+  const chart = `.st-key-${data}`
+  const tell = () => setTriggerValue("lost", Date.now())
   const lost = (event) => {
     const canvas = event.target
     // a chart that is taken off the page lets go of its context too
-    setTimeout(() => { if (canvas.isConnected) setTriggerValue("lost", Date.now()) }, 200)
+    setTimeout(() => { if (canvas.isConnected && canvas.closest(chart)) tell() }, 200)
   }
+  const lostBefore = [...document.querySelectorAll(`${chart} .js-plotly-plot`)].some((drawn) => {
+    let gone = false
+    drawn._fullLayout?._glcanvas?.each((layer) => { gone ||= layer.regl?._gl.isContextLost() })
+    return gone
+  })
+  if (lostBefore) tell()
   document.addEventListener("webglcontextlost", lost, true)
   return () => document.removeEventListener("webglcontextlost", lost, true)
 }
@@ -43,7 +51,7 @@ def webgl_figure(drawn: go.Figure, table: pd.DataFrame, *, key: str, alt: str, *
         st.dataframe(starred.safe_cells(table), hide_index=True, height=420, alt=alt)
         return None
     event = frame.figure(drawn, key=key_of(key), alt=alt, **options)
-    _watch(key=f"{key}_watch", on_lost_change=partial(_count, key), height=1)
+    _watch(key=f"{key}_watch", data=key_of(key), on_lost_change=partial(_count, key), height=1)
     return event
 
 

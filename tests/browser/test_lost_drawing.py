@@ -27,3 +27,28 @@ def test_a_lost_chart_is_drawn_again_and_then_shown_as_a_table(open_page):
     page.get_by_role("button", name="Draw it again").click()
     page.wait_for_function(DRAWN)
     assert page.get_by_text("The browser has lost this drawing twice").count() == 0
+
+
+LOST_AT_ONCE = """() => {
+  const original = HTMLCanvasElement.prototype.getContext
+  const given = new Set()
+  HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+    const context = original.call(this, kind, ...more)
+    if (context && kind.startsWith("webgl") && !given.has(this) && given.size < 3) {
+      given.add(this)
+      setTimeout(() => context.getExtension("WEBGL_lose_context").loseContext(), 0)
+    }
+    return context
+  }
+}"""
+"""Takes the first chart's three contexts away as soon as its script is done with them."""
+
+
+def test_a_chart_that_is_lost_before_anybody_watches_is_drawn_again(open_page):
+    page = open_page("scaling")
+    page.evaluate(f"({LOST_AT_ONCE})()")
+    page.get_by_role("link", name="Meta-neurons").first.click()
+    page.get_by_role("radio", name="Map").click()
+    page.locator("[class*=_again] .js-plotly-plot").wait_for()
+    page.wait_for_function(DRAWN)
+    assert page.get_by_text("The browser has lost this drawing twice").count() == 0
