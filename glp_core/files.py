@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import struct
 import tempfile
@@ -47,9 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         GlpError: the disk is full or not writable.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _sweep(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-{platform.node()}-{os.getpid()}-", dir=path.parent)
         os.close(handle)
         scratch = Path(name)
@@ -59,6 +60,13 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a failure to write `path` in the block as a GlpError: the disk is full or not writable."""
+    try:
+        yield
     except OSError as error:
         raise GlpError(
             f"Could not write {path}: {error.strerror or error}. Nothing half-written is left; free some space or choose another "
@@ -66,13 +74,12 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
 
 
-def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that are gone had begun to write in place of `path`."""
-    prefix = f".{path.name}-{platform.node()}-"
-    for name in os.listdir(path.parent):
-        pid = name.removeprefix(prefix).partition("-")[0]
-        if name.startswith(prefix) and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            (path.parent / name).unlink(missing_ok=True)
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are gone had begun to write in a folder."""
+    begun = re.compile(rf"\..+-{re.escape(platform.node())}-(\d{{1,9}})-[a-z0-9_]{{8}}", re.DOTALL)
+    for name in os.listdir(folder):
+        if (match := begun.fullmatch(name)) and not psutil.pid_exists(int(match[1])):
+            (folder / name).unlink(missing_ok=True)
 
 
 def copy_file(source: Path, target: Path) -> None:

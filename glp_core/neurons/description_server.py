@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glp_core.chat_server import Server, ask_patiently, clean, object_in
 from glp_core.errors import GlpError
-from glp_core.files import Json
+from glp_core.files import Json, writing
 from glp_core.neuron_index.neuron_data import Neuron, Snippet
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
@@ -62,10 +62,17 @@ def describe_by_server(
         if answer:
             number = layer * index.d_mlp + neuron
             answers[number] = answer | {"model": server.model}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"unit": number} | answers[number]) + "\n")
+            _append(path, json.dumps({"unit": number} | answers[number]))
         progress(done + 1, len(todo), "neurons described" if answer else "no usable answer")
     return answers
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line, on a line of its own where a kill cut the last one off."""
+    with writing(path), path.open("a+b") as file:
+        file.seek(max(0, file.tell() - 1))
+        start = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(start + line.encode() + b"\n")
 
 
 def read_answers(path: Path) -> dict[int, Json]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from glp_core.checked.shapes import check
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_object, replacing, write_json, write_tensors
+from glp_core.files import Json, read_object, replacing, write_json, write_tensors, writing
 
 AGAIN = "Remove it: the run begins anew."
 STATE = {"step": "whole", "seconds": "number", "losses?": "number n"}
@@ -90,7 +90,7 @@ class RunFolder:
     def _append(self, name: str, columns: Sequence[str], row: Sequence[object]) -> None:
         path = self.path / name
         new = not path.is_file() or path.stat().st_size == 0
-        with path.open("a", newline="") as file:
+        with writing(path), path.open("a", newline="") as file:
             writer = csv.writer(file)
             writer.writerows([columns, row] if new else [row])
 

@@ -231,18 +231,6 @@ def test_train_refuses_what_it_cannot_do(collected, capsys, more, words):
     assert words in capsys.readouterr().err
 
 
-def test_a_real_ctrl_c_saves_the_state(collected):
-    command = [sys.executable, "-m", "glp_core", "train", *collected.at, *SMALL_RUN]
-    command += ["--activations", "64000000", "--log-every", "5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    lines = iter(process.stderr.readline, "")
-    assert any(line.startswith("train  ") for line in lines)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
-    assert "Stopped at step" in said and "goes on from there" in said and "Traceback" not in said
-
-
 def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, capsys):
     common = ["train", *collected.at, *SMALL_RUN, "--activations", "640", "--validation", "64"]
     assert main([*common, "--run", "streamed", "--stream", "--buffer", "640", "--install"]) == 0

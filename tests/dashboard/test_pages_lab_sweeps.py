@@ -1,6 +1,8 @@
 """The Lab's Sweep and Saved runs, on a tiny workspace of another model than the demo's: run, go on, open, compare, take along."""
 
+import errno
 import json
+import os
 import time
 
 import pytest
@@ -115,6 +117,26 @@ def test_steering_takes_a_recommended_setting(workspace, monkeypatch, arm, level
     assert not at.warning and not at.error
     assert at.slider(key="steering_strength").value == 0.7 and at.selectbox(key="steering_direction").value == "upwards"
     assert at.text_area(key="steering_prompt").value == PROMPTS[0]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sweep_that_fills_the_disk_says_so_and_goes_on_when_there_is_room(workspace, monkeypatch):
+    replace, kept = os.replace, []
+
+    def full(scratch, path):
+        if kept:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        kept.extend([path] if "cells" in str(path) else [])
+        replace(scratch, path)
+
+    monkeypatch.setattr(os, "replace", full)
+    run = running.begin(small())
+    stopped = ended(workspace.folder.resolve(), run).facts
+    assert stopped.state == "failed" and "No space left on device" in stopped.error
+    monkeypatch.setattr(os, "replace", replace)
+    running.sweepings().start(workspace.folder.resolve(), run)
+    assert ended(workspace.folder.resolve(), run).facts.state == "done"
+    assert len(Runs(workspace.sweeps).texts(run)) == count(small())
 
 
 def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):

@@ -282,9 +282,8 @@ def test_an_interrupted_run_asks_only_for_what_is_missing(serve, tmp_path):
     ask(endpoint, path, [(0, 1), (0, 2)])
     with path.open("a") as file:
         file.write('{"neuron": 3, "explan')  # a kill in the middle of a line
-    path.write_text(path.read_text() + "\n")
     found, _ = ask(endpoint, path, [(0, 1), (0, 2), (0, 3)])
-    assert set(found) == {1, 2, 3} and len(seen) == 3
+    assert set(found) == set(read_answers(path)) == {1, 2, 3} and len(seen) == 3
 
 
 def test_requests_keep_to_the_rate(serve, tmp_path):

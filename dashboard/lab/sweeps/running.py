@@ -93,8 +93,7 @@ class Sweeping:
             error = f"{type(problem).__name__}: {problem}"
             logger.exception("sweep %r failed", self.run)
         finally:
-            self._keep()
-            self._tell(state, error)
+            self._keep(state, error)
 
     def _write(self) -> None:
         """Write what is missing, batch by batch."""
@@ -167,8 +166,8 @@ class Sweeping:
     def _marked(self, done: int, total: int) -> None:
         self.words = f"{done} of {total} texts are marked by {self.config.scorer.model}"
 
-    def _keep(self) -> None:
-        """Keep the texts that are there and what they say, beside the run's settings."""
+    def _keep(self, state: str, error: str) -> None:
+        """Keep the texts that are there and what they say, beside the run's settings, and how it ended."""
         from glp_core.steering.sweeps.analysis import analyse
 
         try:
@@ -176,6 +175,11 @@ class Sweeping:
             self._runs.save(self.run, rows(self.config, found, judged), analyse(self.config, found, judged))
         except GlpError as problem:
             logger.warning("sweep %r could not be saved: %s", self.run, problem)
+            state, error = "failed", error or str(problem)
+        try:
+            self._tell(state, error)
+        except GlpError as problem:  # the disk is full: the run still says running, and whoever opens it goes on with it
+            logger.warning("sweep %r could not say how it ended: %s", self.run, problem)
 
 
 def _bench(config: SweepConfig) -> Bench:

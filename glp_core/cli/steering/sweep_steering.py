@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
-from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.sweeps.analysis import analyse
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", type=Path, metavar="FILE", help=about)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace, config = open_workspace(args), SweepConfig.from_json(read_json(args.config))
     theirs = read_texts(args.compare) if args.compare else []
@@ -58,7 +57,9 @@ def run(args: argparse.Namespace) -> None:
         shared, same = same_texts(lines, theirs)
         say(f"{same:,} of {shared:,} texts are the same, letter by letter, as in {args.compare}")
     if stop.asked:
-        raise GlpError("Stopped before its end. The same command goes on.")
+        say("Stopped before its end. The same command goes on.")
+        return 130
+    return 0
 
 
 def stamped(workspace: Workspace, config: SweepConfig) -> tuple[list[str], SweepConfig]:

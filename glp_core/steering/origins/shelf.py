@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glp_core.errors import GlpError
+from glp_core.files import writing
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
 from glp_core.steering.directions import Direction
 
@@ -69,9 +70,10 @@ class Shelf:
         path = self._path(name)
         if not path.is_file():
             raise GlpError(f"There is no direction {name!r} any more.")
-        self._removed.mkdir(exist_ok=True)
-        path.touch()
-        path.replace(self._removed / path.name)
+        with writing(path):
+            self._removed.mkdir(exist_ok=True)
+            path.touch()
+            path.replace(self._removed / path.name)
         for old in sorted(self._removed.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)[:-KEPT_REMOVED]:
             old.unlink(missing_ok=True)
 
@@ -83,7 +85,8 @@ class Shelf:
         if self._path(name).exists():
             raise GlpError(f"Another direction has taken the place of {name!r}: delete or rename it first.")
         self.check_title(DirectionFacts.read(kept).title)
-        kept.replace(self._path(name))
+        with writing(self._path(name)):
+            kept.replace(self._path(name))
 
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):

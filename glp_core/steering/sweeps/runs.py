@@ -79,6 +79,7 @@ class Runs:
         run = f"{words or 'sweep'}-{digest(json.dumps(config.to_json(), sort_keys=True))[:8]}"
         if not (self.path(run) / "config.json").is_file():
             write_json(self.path(run) / "config.json", config.to_json())
+        if not (self.path(run) / "state.json").is_file():
             self.tell(RunFacts(run, config.title, "running", datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), 0, total, 0.0))
         return run
 

@@ -1,0 +1,219 @@
+"""Commands killed, stopped with TERM or out of disk at a moment drawn by chance: nothing is damaged, and the rerun ends the same."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from glp_core.files import tensor_header, write_json
+from glp_core.workspace import Workspace
+from tests.cli.conftest import SMALL_RUN
+from tests.support import lab_acts, pages
+from tests.support.mortal import FATES, Ward
+
+SEED = int(os.environ.get("GLP_TEST_SEED", time.time_ns() % 10**6))
+"""Of the moments; a failure names it."""
+COLLECT = ["collect", "--llm", "LLM", "--layer", "1", "--dtype", "float32", "--activations", "1400"]
+TRAIN = ["train", *SMALL_RUN, "--activations", "640", "--validation", "64", "--log-every", "2"]
+STEER = ["--tokens", "3", "--limit", "2", "--strengths", "0.5", "1.5"]
+PROBE = ["probe", "--train", "16", "--validation", "12", "--test", "16"]
+NEW = {"collect": COLLECT, "collect --chat": [*COLLECT, "--chat", "0.2"]}
+"""Commands that begin with nothing."""
+FAST = {
+    "collect": COLLECT,
+    "train": [*TRAIN, "--run", "new", "--keep-weights", "--install"],
+    "index": ["index", "--sigma", "0.3", "--draws", "0", "--documents", "128"],
+    "sweep-steering": ["sweep-steering", "HOME/sweep.json"],
+    "lab": ["lab"],
+}
+COMMANDS = (
+    NEW
+    | FAST
+    | {
+        "train --stream": [*TRAIN, "--run", "streamed", "--stream", "--buffer", "640"],
+        "sae": ["sae", "--expansion", "2", "--k", "4", "--activations", "8192"],
+        "sweep": ["sweep", "--sizes", "small", "--activations", "4096", "--dtype", "float32"],
+        "export": ["export", "--to", "HOME/released"],
+        "install": ["install", "HOME/released"],
+        "probe --part": [*PROBE, "--part", "1/1"],
+        "probe": PROBE,
+        "map": ["map", "--neighbours", "5"],
+        "describe": ["describe"],
+        "bank": ["bank", "--activations", "60", "--reference", "50"],
+        "evaluate": ["evaluate", "--activations", "50", "--samples", "40", "--documents", "2", "--tokens", "6"],
+        "solvers": ["solvers"],
+        "detect": ["detect", "--activations", "50", "--likelihood", "0"],
+        "scorecard": ["scorecard", "--samples", "200", "--tested", "100", "--documents", "4", "--tokens", "12"],
+        "directions": ["directions"],
+        "tune-walk": ["tune-walk", *STEER, "--forms", "raw", "glp 0.25", "walk 0.25 x 4*", "walk 0.1 x 8"],
+        "steer": ["steer", *STEER, "--documents", "1"],
+        "strengths": ["strengths", *STEER],
+        "pareto": ["pareto"],
+    }
+)
+NEEDS = {
+    "install": ["export"],
+    "probe": ["sae", "index"],
+    "map": ["sae", "index", "probe"],
+    "describe": ["index"],
+    "detect": ["bank"],
+    "scorecard": ["sae"],
+    "pareto": ["steer"],
+}
+"""Command to those that come before it."""
+UNLIKE = {"seconds", "made_by", "begun", "versions"}
+"""What two runs of a command say differently: when they were, and how long they took."""
+
+
+@pytest.fixture(scope="module")
+def ward():
+    ward = Ward()
+    yield ward
+    ward.close()
+
+
+@pytest.fixture(scope="module")
+def start(ward, llm_folder, tmp_path_factory):
+    """A workspace with all that a command may need, and a function that runs one by its name in a copy of it."""
+    first = tmp_path_factory.mktemp("first")
+
+    def run(home, words, *fate):
+        known = {"LLM": str(llm_folder)}
+        return ward.run(home, [known.get(word, word.replace("HOME", str(home))) for word in words], *fate)
+
+    for words in (COLLECT, [*TRAIN, "--install"], COMMANDS["evaluate"]):
+        ended = run(first, words)
+        assert ended.status == 0, ended.said
+    workspace = Workspace.open(first / "ws")
+    for one in (pages.direction("up", "upwards", 1), pages.direction("positive", "positive sentiment", 2)):
+        replace(one, layer=1, median_norm=workspace.median_norm).save(workspace.folder / "directions")
+    for name in ("prefixes", "validation_prefixes"):
+        write_json(workspace.folder / f"{name}.json", [f"the {word} of {name}" for word in ("cat", "rain", "film", "mind")])
+    write_json(first / "sweep.json", replace(lab_acts.SWEEP, arms=("raw", "walk"), prompts=("The cat", "A film")).to_json())
+
+    def fresh(name, home):
+        home.mkdir() if name in NEW else shutil.copytree(first, home)
+        for before in NEEDS.get(name, ()):
+            ended = run(home, COMMANDS[before])
+            assert ended.status == 0, ended.said
+        return home
+
+    def go_on(home, name):
+        return run(home, ["collect", *COMMANDS[name][7:]])
+
+    return SimpleNamespace(fresh=fresh, go_on=go_on, run=lambda home, name, *fate: run(home, COMMANDS[name], *fate))
+
+
+def made(home):
+    """Return what is in a folder's files, by path, without what differs between two runs."""
+    paths = sorted(path for path in home.rglob("*") if path.is_file())
+    return {str(path.relative_to(home)): _content(path) for path in paths}
+
+
+def _content(path):
+    if path.suffix == ".json":
+        return _alike(json.loads(path.read_text()))
+    if path.suffix == ".csv":
+        return [{key: value for key, value in row.items() if key not in UNLIKE} for row in csv.DictReader(path.open())]
+    if path.suffix == ".safetensors":
+        metadata = {
+            key: _alike(json.loads(word)) if word[:1] == "{" else word for key, word in tensor_header(path).metadata.items()
+        }
+        return metadata, _tensors(path)
+    return path.read_bytes()
+
+
+def _tensors(path):
+    raw, listed = path.read_bytes(), tensor_header(path).tensors
+    body = raw[8 + int.from_bytes(raw[:8], "little") :]
+    kinds = {
+        name: (entry["dtype"], entry["shape"], entry["data_offsets"]) for name, entry in listed.items() if name not in UNLIKE
+    }
+    return {name: (kind, shape, body[start:end]) for name, (kind, shape, (start, end)) in kinds.items()}
+
+
+def _alike(value):
+    if isinstance(value, dict):
+        return {key: _alike(one) for key, one in value.items() if key not in UNLIKE}
+    return [_alike(one) for one in value] if isinstance(value, list) else value
+
+
+def damaged(home):
+    """Return the files under final names that are not whole."""
+    readers = {".json": lambda path: json.loads(path.read_text()), ".safetensors": tensor_header, ".parquet": pq.read_metadata}
+    bad = []
+    for path in home.rglob("*"):
+        if path.is_file() and path.suffix in readers and not path.name.startswith("."):
+            try:
+                readers[path.suffix](path)
+            except Exception as error:
+                bad.append(f"{path}: {error}")
+    return bad
+
+
+def scratch(home):
+    """Return what is left of files that were being written."""
+    hidden = [path for path in home.rglob(".*") if path.name not in (".build.lock", ".removed")]
+    return [str(path.relative_to(home)) for path in [*hidden, *(home / "tmp").glob("*")]]
+
+
+def meet(start, home, name, fate, at):
+    """Let a command meet its fate, and check what it left and said; return how it ended."""
+    before = scratch(home)
+    ended = start.run(home, name, fate, at)
+    where = f"{name}, {fate} at change {at}, GLP_TEST_SEED={SEED}:\n{ended.said}"
+    assert not damaged(home), where
+    if fate == "killed":
+        assert ended.status == -9, where
+        return
+    left = [path for path in scratch(home) if path not in before]
+    assert "Traceback" not in ended.said and not left, f"{left} {where}"
+    if fate == "full" and ended.status:
+        assert ended.status == 1 and "No space left on device" in ended.said and "ree some space" in ended.said, where
+    elif ended.status:
+        assert ended.status == 130 and "topp" in ended.said, where
+
+
+def check(start, tmp_path, name, rng, fates):
+    """Let a command meet fates one after another at moments drawn by chance, then end; compare with one that was left alone."""
+    whole = start.run(start.fresh(name, tmp_path / "whole"), name)
+    assert whole.status == 0, whole.said
+    home = start.fresh(name, tmp_path / "home")
+    points = [rng.randint(1, whole.changes) for _ in fates]
+    for fate, at in zip(fates, points, strict=True):
+        meet(start, home, name, fate, at)
+    ended = start.run(home, name)
+    if "is a workspace already: leave --llm out" in ended.said:  # it was killed after its last change
+        assert name in NEW
+        ended = start.go_on(home, name)
+    where = f"{name}, {list(zip(fates, points, strict=True))}, GLP_TEST_SEED={SEED}:\n{ended.said}"
+    assert ended.status == 0 and not scratch(home), f"{scratch(home)} {where}"
+    ours, theirs = made(home), made(tmp_path / "whole")
+    unlike = [path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)]
+    assert not unlike, f"{unlike} {where}"
+
+
+def chosen(rng, name, n):
+    """Return fates drawn by chance; nobody sends TERM to a page's act."""
+    return rng.choices(FATES if name != "lab" else ("killed", "full"), k=n)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_whatever_ends_a_command_the_same_command_goes_on_to_the_same_files(start, tmp_path, name):
+    rng = random.Random(f"{SEED} {name}")
+    check(start, tmp_path, name, rng, rng.sample(FATES, 3) if name == "train" else chosen(rng, name, 2))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_whatever_ends_any_command_again_and_again_the_same_command_goes_on_to_the_same_files(start, tmp_path, name, number):
+    rng = random.Random(f"{SEED} {name} {number}")
+    check(start, tmp_path, name, rng, chosen(rng, name, 4))
