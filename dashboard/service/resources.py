@@ -199,7 +199,7 @@ def _hand_back() -> None:
 def _set_apart() -> None:
     """Collect garbage, and leave what is there now, packages and models, out of later collections.
 
-    Streamlit collects after every run of a page; with torch and a language model loaded that takes .1 to .3 s, in which no token is written.
+    Streamlit collects after every run of a page; with torch and a language model loaded that takes .1 to .3 s, and no token comes.
     """
     gc.unfreeze()
     gc.collect()
