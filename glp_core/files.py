@@ -50,8 +50,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-{platform.node()}-{os.getpid()}-", dir=path.parent)
+        sweep(path.parent)
+        handle, name = tempfile.mkstemp(prefix=scratch_prefix(path.name), dir=path.parent)
         os.close(handle)
         scratch = Path(name)
         try:
@@ -74,12 +74,20 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are gone had begun to write in a folder."""
-    begun = re.compile(rf"\..+-{re.escape(platform.node())}-(\d{{1,9}})-[a-z0-9_]{{8}}", re.DOTALL)
-    for name in os.listdir(folder):
-        if (match := begun.fullmatch(name)) and not psutil.pid_exists(int(match[1])):
-            (folder / name).unlink(missing_ok=True)
+def scratch_prefix(name: str) -> str:
+    """Return how the name of a scratch file or folder begins that this process makes with `tempfile`, so that `sweep` knows it."""
+    return f".{name}-{platform.node()}-{os.getpid()}-"
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what processes of this machine that are gone had begun to write in a folder: all of it, or that in place of `name`."""
+    begun = re.compile(rf"\.{re.escape(name) or '.+'}-{re.escape(platform.node())}-(\d{{1,9}})-[a-z0-9_]{{8}}", re.DOTALL)
+    for one in os.scandir(folder):
+        if (match := begun.fullmatch(one.name)) and not psutil.pid_exists(int(match[1])):
+            if one.is_dir(follow_symlinks=False):
+                shutil.rmtree(one, ignore_errors=True)
+            else:
+                Path(one).unlink(missing_ok=True)
 
 
 def copy_file(source: Path, target: Path) -> None:

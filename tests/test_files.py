@@ -1,10 +1,12 @@
 """Reading what a workspace holds: damaged and hostile files are named in one sentence, facts about them left out."""
 
 import json
+import os
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from glp_core.errors import GlpError
-from glp_core.files import LARGEST_JSON, read_json, read_object, replacing, tensor_header, write_json
+from glp_core.files import LARGEST_JSON, read_json, read_object, replacing, scratch_prefix, sweep, tensor_header, write_json
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.facts import GlpFacts
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
@@ -59,6 +61,18 @@ def test_what_a_killed_writer_left_is_swept_by_the_next_and_a_living_one_s_stays
         write_json(tmp_path / "other.json", ["other"])
         assert set(tmp_path.iterdir()) == {tmp_path / "other.json", living}
     assert path.read_text() == "mine"
+
+
+def test_folders_of_the_dead_are_swept_too_and_of_a_shared_place_only_those_of_one_name(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in ("model", "layout"):
+        (tmp_path / scratch_prefix(name).replace(f"-{os.getpid()}-", f"-{dead.pid}-a1b2c3_4") / "part").mkdir(parents=True)
+    mine = Path(tempfile.mkdtemp(prefix=scratch_prefix("model"), dir=tmp_path))
+    sweep(tmp_path, "layout")
+    assert len(list(tmp_path.iterdir())) == 2
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def write_header(path, header):

@@ -15,13 +15,13 @@ from glp_core.data.shards import DocumentKind, ShardWriter
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json, write_json, write_tensors
-from glp_core.llm.batching import ACCELERATOR_WIDTH
+from glp_core.llm.batching import ACCELERATOR_WIDTH, texts_kept_together
 from glp_core.llm.model import Llm
 from glp_core.llm.site import MASSIVE
 from glp_core.progress import Progress, quiet
 
 DOCUMENTS_PER_SHARD = 256
-"""Documents of plain text; a whole number of shards is a block of the index."""
+"""Documents of plain text, fewer of a large model on the CPU; a whole number of shards is a block of the index."""
 CONVERSATIONS_PER_SHARD = 128
 SHARDS_PER_GROUP = {"text": 64, "chat": 32}
 """Shards whose documents are read together on an accelerator, where large batches of rows of like length are fastest; wider models
@@ -35,10 +35,14 @@ ALL = range(sys.maxsize)
 
 def documents_per_group(llm: Llm, shard: int | None = None, kind: str = "text") -> int:
     """Return how many documents are read together, given how many a shard has."""
-    shard = shard or DOCUMENTS_PER_SHARD
+    shard = shard or _per_shard(llm, DOCUMENTS_PER_SHARD)
     if llm.device.type == "cpu":
         return shard
     return shard * max(1, SHARDS_PER_GROUP[kind] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, llm.d_model))
+
+
+def _per_shard(llm: Llm, documents: int) -> int:
+    return texts_kept_together(documents, llm.device, llm.model.num_parameters())
 
 
 def bytes_stored(llm: Llm, n_activations: int) -> int:
@@ -140,7 +144,7 @@ class _Collector:
         def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return text_rows(self.llm, part, first, tokens)
 
-        shard, span = DOCUMENTS_PER_SHARD, span or ALL
+        shard, span = _per_shard(self.llm, DOCUMENTS_PER_SHARD), span or ALL
         group = self._group(shard, "text")
         return DocumentKind(listed, prefix, documents, span, shard, group, rows, parts=False, ahead=self._ahead)
 
@@ -148,7 +152,7 @@ class _Collector:
         def rows(part: Sequence[Document], first: int) -> list[TextRow]:
             return conversations(self.llm, part, first)
 
-        shard = CONVERSATIONS_PER_SHARD
+        shard = _per_shard(self.llm, CONVERSATIONS_PER_SHARD)
         group = self._group(shard, "chat")
         return DocumentKind(listed, prefix, documents, ALL, shard, group, rows, parts=True, ahead=False)
 

@@ -18,12 +18,13 @@ from glp_core.checked.tensors import check_tensors, read_tensors
 from glp_core.data.corpus import Split, Task, task_rows
 from glp_core.errors import GlpError
 from glp_core.files import write_tensors
-from glp_core.llm.batching import by_length, tokens_per_forward
+from glp_core.llm.batching import by_length, texts_kept_together, tokens_per_forward
 from glp_core.llm.hooks import layer_at, record
 from glp_core.llm.site import Site
 from glp_core.progress import Progress, quiet
 
-TEXTS_PER_PART = 2048
+TEXTS_PER_PART = {"cpu": 256, "accelerator": 2048}
+"""Texts of a file; a large model on the CPU takes fewer."""
 PART = {"layer": "float n d", "mlp": "float n m", "keys": "whole n"}
 AGAIN = "Remove it, and run the same command again."
 
@@ -101,9 +102,10 @@ def collect_probe_activations(
     texts = _distinct(rows)
     todo = texts[~texts["key"].isin(have.row)]
     total = len(texts)
-    for start in range(0, len(todo), TEXTS_PER_PART):
-        part = todo.iloc[start : start + TEXTS_PER_PART]
-        _write_part(site, part, folder, have.n_parts + start // TEXTS_PER_PART, max_tokens)
+    size = _per_part(site)
+    for start in range(0, len(todo), size):
+        part = todo.iloc[start : start + size]
+        _write_part(site, part, folder, have.n_parts + start // size, max_tokens)
         progress(total - len(todo) + start + len(part), total, "texts")
     return ProbeActivations(folder) if len(todo) else have
 
@@ -117,15 +119,22 @@ def collect_probe_share(
         GlpError: the folder holds parts of other texts.
     """
     texts = _distinct(rows)
-    numbers = range(share - 1, -(-len(texts) // TEXTS_PER_PART), n_shares)
+    size = _per_part(site)
+    numbers = range(share - 1, -(-len(texts) // size), n_shares)
     for done, number in enumerate(numbers, start=1):
-        part = texts.iloc[number * TEXTS_PER_PART : (number + 1) * TEXTS_PER_PART]
+        part = texts.iloc[number * size : (number + 1) * size]
         path = _part_path(folder, number)
         if not path.is_file():
             _write_part(site, part, folder, number, max_tokens)
         elif read_tensors(path, PART, again=AGAIN).tensors["keys"].tolist() != part["key"].tolist():
             raise GlpError(f"{path} holds other texts. Choose another --activations folder for these counts of rows.")
         progress(done, len(numbers), "parts of the texts")
+
+
+def _per_part(site: Site) -> int:
+    device = site.llm.device
+    n = TEXTS_PER_PART["cpu" if device.type == "cpu" else "accelerator"]
+    return texts_kept_together(n, device, site.llm.model.num_parameters())
 
 
 def _distinct(rows: pd.DataFrame) -> pd.DataFrame:

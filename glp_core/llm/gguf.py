@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from glp_core.errors import GlpError
+from glp_core.files import scratch_prefix, sweep
 from glp_core.llm.sources import LlmSource, cache_folder, wheel_file
 
 
@@ -37,7 +38,8 @@ def converted_gguf(source: LlmSource) -> Path:
     scratch = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        sweep(target.parent)
+        scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(target.name), dir=target.parent))
         with no_progress_bars():
             _convert(gguf, scratch)
         os.replace(scratch, target)

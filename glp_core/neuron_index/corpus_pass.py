@@ -1,12 +1,14 @@
 """One pass over the corpus for the index of meta-neurons: documents in, statistics of every neuron out, in parts that can be merged.
 
-A part is a range of blocks of documents. Its state is saved about once a minute, and a killed pass goes on from there. Activations
-come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the same index.
+A part is a range of blocks of documents. Its state is saved about once a minute, wherever in a block that is, and a killed pass goes on
+from there. Activations come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the
+same index.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +33,10 @@ from glp_core.progress import Progress, quiet
 TOKENS_PER_CHUNK = 2048
 TOKENS_PER_CHUNK_ON_DEVICE = 16384
 """On an accelerator, where small batches wait for their launches."""
-STATE = {"first": Limits(int, 0, 10**9), "last": Limits(int, 0, 10**9), "done": Limits(int, 0, 10**9)}
+COUNT = Limits(int, 0, 10**9)
+STATE = {"first": COUNT, "last": COUNT, "done": COUNT, "begun?": (COUNT, COUNT)}
+"""Of a part: begun is how many chunks of the next block are read, and the tokens of such a chunk."""
+HOW_FAR = ("done", "begun")
 SECONDS_BETWEEN_SAVES = 60.0
 SAME_TEXT = 300
 """Documents that agree in this many characters, case and spaces aside, count as one text in lists."""
@@ -43,8 +48,11 @@ class Source(Protocol):
     facts: Json
     """What identifies them: LLM, layer, number format."""
 
-    def chunks(self, block: int) -> Iterator[Chunk]:
-        """Yield the documents of a block."""
+    chunk: int
+    """Tokens that are read at once."""
+
+    def chunks(self, block: int, tokens: int, skip: int = 0) -> Iterator[Chunk]:
+        """Yield the documents of a block, some `tokens` of them at a time, without the first `skip` such chunks."""
         ...
 
 
@@ -78,23 +86,23 @@ class StoreSource:
 
     def __init__(self, store: ActivationStore, listed: np.ndarray, device: torch.device | str = "cpu") -> None:
         """Read `store`, in chunks of a size for neurons that are read on `device`."""
-        self.store, self.listed, self.device = store, listed, torch.device(device)
+        self.store, self.listed, self.chunk = store, listed, chunk_tokens(torch.device(device))
         self.facts = {key: store.manifest[key] for key in ("llm", "layer", "dtype")}
         whole, rest = divmod(store.n_documents, DOCUMENTS_PER_BLOCK)
         self.blocks = whole + (rest > 0 and store.n_documents == len(listed))
 
-    def chunks(self, block: int) -> Iterator[Chunk]:
+    def chunks(self, block: int, tokens: int, skip: int = 0) -> Iterator[Chunk]:
         first = block * DOCUMENTS_PER_BLOCK
-        for shard in self.store.shards_of(range(first, first + DOCUMENTS_PER_BLOCK)):
-            yield from self._chunks_of(shard)
+        shards = self.store.shards_of(range(first, first + DOCUMENTS_PER_BLOCK))
+        return islice((chunk for shard in shards for chunk in self._chunks_of(shard, tokens)), skip, None)
 
-    def _chunks_of(self, shard: int) -> Iterator[Chunk]:
+    def _chunks_of(self, shard: int, most: int) -> Iterator[Chunk]:
         rows = self.store.rows(shard)
         numbers = rows["documents"].numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         ends = np.append(starts[1:], len(numbers))
         massive = self.store.manifest["shards"][shard]["massive_left_out"]
-        first, most = 0, chunk_tokens(self.device)
+        first = 0
         while first < len(starts):
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + most, side="right")))
             span = slice(int(starts[first]), int(ends[last - 1]))
@@ -116,16 +124,16 @@ class TextSource:
 
     def __init__(self, site: Site, documents: Documents, listed: np.ndarray) -> None:
         """Read the first documents, as many as `listed` is long."""
-        self.site, self.documents, self.listed = site, documents, listed
+        self.site, self.documents, self.listed, self.chunk = site, documents, listed, chunk_tokens(site.llm.device)
         self.facts = {"llm": site.llm.title, "layer": site.layer, "dtype": str(site.llm.dtype).removeprefix("torch.")}
         self.blocks = -(-len(listed) // DOCUMENTS_PER_BLOCK)
 
-    def chunks(self, block: int) -> Iterator[Chunk]:
+    def chunks(self, block: int, tokens: int, skip: int = 0) -> Iterator[Chunk]:
         first = block * DOCUMENTS_PER_BLOCK
         texts = self.documents[first : min(len(self.listed), first + DOCUMENTS_PER_BLOCK)]
         rows = [(first + i, self.site.llm.encode(d.text, max_tokens=TOKENS_PER_DOCUMENT)) for i, d in enumerate(texts)]
         rows = [row for row in rows if len(row[1]) > 1]
-        for places in by_length([len(ids) for _, ids in rows], chunk_tokens(self.site.llm.device)):
+        for places in islice(by_length([len(ids) for _, ids in rows], tokens), skip, None):
             batch = [rows[place] for place in places]
             yield self._chunk(batch, self.site.activations([ids for _, ids in batch]))
 
@@ -159,8 +167,7 @@ def index_part(
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> NeuronStatistics | None:
-    """Pass over `blocks`, with the state in `path`; go on where an earlier call stopped. Return None when cancelled,
-    which is looked for between blocks.
+    """Pass over `blocks`, with the state in `path`; go on where an earlier call stopped. Return None when cancelled.
 
     Args:
         identity: what the index is made of besides reading and source, for example the checkpoint's digest.
@@ -174,20 +181,20 @@ def index_part(
         "first": blocks.start,
         "last": blocks.stop,
     }
-    statistics, done = _open_state(path, subject, glp)
+    statistics, how_far = _open_state(path, subject, glp)
+    done, (skip, tokens) = how_far["done"], how_far.get("begun", (0, source.chunk))
     saved = time.monotonic()
     for block in range(blocks.start + done, blocks.stop):
-        if cancelled():
-            _save(statistics, path, subject, done)
-            return None
-        for chunk in source.chunks(block):
+        for read, chunk in enumerate(source.chunks(block, tokens, skip), start=skip):
+            if (stop := cancelled()) or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                _save(statistics, path, subject | {"done": done, "begun": [read, tokens]})
+                saved = time.monotonic()
+            if stop:
+                return None
             statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
-        done += 1
+        done, skip, tokens = done + 1, 0, source.chunk
         progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_BLOCK} documents, {statistics.n_tokens:,} tokens")
-        if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and done < len(blocks):
-            _save(statistics, path, subject, done)
-            saved = time.monotonic()
-    _save(statistics, path, subject, done)
+    _save(statistics, path, subject | {"done": done})
     return statistics
 
 
@@ -205,7 +212,7 @@ def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tu
             )
         if state["first"] != end:
             raise GlpError(f"{path.name} starts at block {state['first']}, wanted {end}: a part is missing or there twice.")
-        subject = {key: value for key, value in state.items() if key not in ("first", "last", "done")}
+        subject = {key: value for key, value in state.items() if key not in ("first", "last", *HOW_FAR)}
         if whole is not None and subject != facts:
             raise GlpError(f"{path.name} was made of something else than the parts before it: {subject} against {facts}.")
         statistics, _ = NeuronStatistics.load(path, device)
@@ -225,16 +232,17 @@ def read_state(path: Path) -> Json:
     return check(state, STATE, f"{path} is no part of an index ({AGAIN})")
 
 
-def _save(statistics: NeuronStatistics, path: Path, subject: Json, done: int) -> None:
-    statistics.save(path, {"state": json.dumps(subject | {"done": done})})
+def _save(statistics: NeuronStatistics, path: Path, state: Json) -> None:
+    statistics.save(path, {"state": json.dumps(state)})
 
 
-def _open_state(path: Path, subject: Json, glp: GLP) -> tuple[NeuronStatistics, int]:
+def _open_state(path: Path, subject: Json, glp: GLP) -> tuple[NeuronStatistics, Json]:
+    """Return the statistics so far, and how far that is."""
     if not path.is_file():
-        return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), 0
+        return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), {"done": 0}
     state = read_state(path)
-    got = {key: value for key, value in state.items() if key != "done"}
+    got = {key: value for key, value in state.items() if key not in HOW_FAR}
     if got != json.loads(json.dumps(subject)):
         differing = sorted(key for key in subject.keys() | got.keys() if subject.get(key) != got.get(key))
         raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
-    return NeuronStatistics.load(path, glp.device)[0], state["done"]
+    return NeuronStatistics.load(path, glp.device)[0], state

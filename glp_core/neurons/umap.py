@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+from glp_core.files import scratch_prefix, sweep
 from glp_core.progress import Progress, quiet
 
 Floats = NDArray[np.float32]
 FEWEST = 10
+SCRATCH = "glp-umap"
+"""Begins the name of the folder that the two processes share, among all temporary ones."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def run_umap(
     """
     if len(rows) < max(FEWEST, config.neighbours + 1):
         raise GlpError(f"Got {len(rows)} points for {config.neighbours} neighbours: wanted more points, or fewer neighbours.")
-    with tempfile.TemporaryDirectory(prefix="glp-umap-") as scratch:
+    sweep(Path(tempfile.gettempdir()), SCRATCH)
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix(SCRATCH)) as scratch:
         folder = Path(scratch)
         np.save(folder / "rows.npy", rows.astype(np.float32))
         if others is not None and len(others):

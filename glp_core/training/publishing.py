@@ -13,6 +13,8 @@ LOGS = ("train.csv", "checks.csv", "evals.csv", "evals.json")
 """What a run writes beside its weights: its log, checks of its store, scores of its checkpoints and how they were measured."""
 GLP_FILES = ("statistics.safetensors", "final.safetensors", "config.json")
 
+EXPORTED = ("final.safetensors", "rep_statistics.pt", "config.yaml", "README.md")
+
 
 def publish(folder: Path, target: Path) -> None:
     """Copy a run's configuration and logs into `target`, a folder of the workspace's runs; nothing before there is a log.
@@ -46,13 +48,18 @@ def export(folder: Path, target: Path, *, llm: str = "") -> None:
     Raises:
         GlpError: there is no GLP, or `target` holds something else.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not (target / "config.yaml").is_file():
+    if target.exists() and not (target / "config.yaml").is_file() and not _only_exported(target):
         raise GlpError(f"{target} holds something else: give a new folder, or one that an earlier export made.")
     facts, weights = GlpFacts.read(folder), read_glp(folder, dtype=None).network.state_dict()
     statistics = {name: value for name, value in read_statistics(folder).items() if name in ("mean", "var")}
     write_released(target, stored_facts(folder), weights, statistics, llm=llm or facts.llm, layers=facts.layers)
     with replacing(target / "README.md") as scratch:
         scratch.write_text(model_card(GlpFacts.read(target)))
+
+
+def _only_exported(target: Path) -> bool:
+    """Say whether a folder holds nothing, or only what an export that was killed had written."""
+    return target.is_dir() and all(path.name.removeprefix(".").startswith(EXPORTED) for path in target.iterdir())
 
 
 def model_card(facts: GlpFacts) -> str:

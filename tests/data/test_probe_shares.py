@@ -12,7 +12,7 @@ from tests.data.test_store import TRAIN, contents
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(probe_activations, "TEXTS_PER_PART", 7)
+    monkeypatch.setattr(probe_activations, "TEXTS_PER_PART", {"cpu": 7})
 
 
 @pytest.fixture

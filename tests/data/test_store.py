@@ -16,6 +16,7 @@ from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
 from glp_core.data.moments import Moments
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
+from glp_core.llm import batching
 from glp_core.llm.site import is_massive
 from glp_core.workspace import Workspace
 from tests.support.tiny import WIDTH, make_tiny_llm, tiny_model
@@ -145,6 +146,18 @@ def test_more_can_be_collected_later(tiny_llm, tmp_path):
     more = gather(tiny_llm, tmp_path / "a")
     assert few.n_activations < more.n_activations
     assert contents(tmp_path / "a") == contents(gather(tiny_llm, tmp_path / "b").folder)
+
+
+def test_shards_of_a_large_model_on_the_cpu_hold_fewer_documents(tiny_llm, tmp_path, monkeypatch):
+    whole = gather(tiny_llm, tmp_path / "whole")
+    monkeypatch.setattr(batching, "SMALL_MODEL", tiny_llm.model.num_parameters() // 2)
+    halves = gather(tiny_llm, tmp_path / "halves")
+    assert {shard["documents"] for shard in halves.manifest["shards"][:-1]} == {4}
+    every = [torch.cat([store.acts(i) for i in range(len(store.shards))]) for store in (whole, halves)]
+    torch.testing.assert_close(*every)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    sizes = [batching.texts_kept_together(256, device, 8_000_000_000) for device in (cpu, cuda)]
+    assert sizes == [4, 256]
 
 
 @pytest.mark.parametrize("what", ["shard", "statistics"])

@@ -1,5 +1,6 @@
 """The index of meta-neurons against a brute-force scan of the same texts, whatever way its parts came to be."""
 
+import itertools
 import random
 from types import SimpleNamespace
 
@@ -202,6 +203,20 @@ def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, m
     same(NeuronStatistics.load(path)[0], NeuronStatistics.load(whole)[0])
     with pytest.raises(GlpError, match="reading differ"):
         index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 8])
+def test_a_pass_that_is_stopped_within_a_block_reads_no_chunk_of_it_twice(source, whole, tiny_glp, tmp_path, monkeypatch, at):
+    path, asked, added = tmp_path / "part.safetensors", itertools.count(), []
+    add = NeuronStatistics.add
+    monkeypatch.setattr(NeuronStatistics, "add", lambda self, *what: added.append(what) or add(self, *what))
+    assert index_part(tiny_glp, READING, source, range(4), path, identity={}, cancelled=lambda: next(asked) == at) is None
+    assert len(added) == at
+    monkeypatch.setattr(source, "chunk", 10**6)  # as on another device
+    index_part(tiny_glp, READING, source, range(4), path, identity={})
+    assert NeuronStatistics.load(path)[0].n_tokens == NeuronStatistics.load(whole)[0].n_tokens
+    documents = [number for _, chunk in added for number in chunk.documents]
+    assert len(documents) == len(set(documents))
 
 
 def heavy_tailed(n_tokens=3000, n_neurons=8, seed=0):

@@ -144,7 +144,7 @@ def test_last_token_activations_are_those_of_each_text_alone(tiny_llm, tmp_path)
 
 
 def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch):
-    monkeypatch.setattr("glp_core.data.probe_activations.TEXTS_PER_PART", 2)
+    monkeypatch.setattr("glp_core.data.probe_activations.TEXTS_PER_PART", {"cpu": 2})
     rows = pd.DataFrame({"text": ["one cat", "two cats", "three", "one cat", "five"], "rank": [0, 0, 1, 0, 1]})
     rows["key"] = [digest(t) for t in rows["text"]]
 

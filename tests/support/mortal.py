@@ -154,7 +154,7 @@ def load():
 
     for name in MODULES.values():
         importlib.import_module(name)
-    conversations.ANSWER_TOKENS, corpus_pass.SECONDS_BETWEEN_SAVES, probe_activations.TEXTS_PER_PART = 4, 0.0, 16
+    conversations.ANSWER_TOKENS, corpus_pass.SECONDS_BETWEEN_SAVES, probe_activations.TEXTS_PER_PART = 4, 0.0, {"cpu": 16}
     engine.TEXTS_AT_ONCE = dict.fromkeys(engine.TEXTS_AT_ONCE, 4)
     Trainer.run.__kwdefaults__["save_every"] = 0.0
     with tempfile.TemporaryDirectory() as folder:
