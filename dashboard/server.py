@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, not the repository
@@ -20,6 +21,8 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed  # noqa: E402
+
+from dashboard.widgets.url import WORKSPACE  # noqa: E402
 
 POLICY = {
     "default-src": "'self'",
@@ -46,7 +49,10 @@ CLOSED = "/_stcore/metrics"
 
 
 class Doorkeeper(BaseHTTPMiddleware):
-    """Refuses names that the server was not told (Streamlit does so for websockets only) and closed paths; adds HEADERS to every answer."""
+    """Refuses names that the server was not told (Streamlit does so for websockets only) and closed paths; adds HEADERS to every answer.
+
+    A page that is opened from another one, in a new tab too, is on the same workspace.
+    """
 
     async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         if not is_host_allowed(request.headers.get("host")):
@@ -56,9 +62,20 @@ class Doorkeeper(BaseHTTPMiddleware):
             return PlainTextResponse(words, status_code=403, headers=HEADERS)
         if request.url.path.endswith(CLOSED):
             return PlainTextResponse("Closed.\n", status_code=404, headers=HEADERS)
-        response = await call_next(request)
+        if (missing := _lost_workspace(request)) and request.headers.get("sec-fetch-dest") == "document":
+            response: Response = RedirectResponse(f"?{urlencode([*request.query_params.multi_items(), (WORKSPACE, missing)])}")
+        else:
+            response = await call_next(request)
         response.headers.update(HEADERS)
         return response
+
+
+def _lost_workspace(request: Request) -> str:
+    """Return the workspace that a page of this server was on and its link does not name: those of the menu at the top name none."""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    if came_from.netloc != request.headers.get("host") or WORKSPACE in request.query_params:
+        return ""
+    return dict(parse_qsl(came_from.query)).get(WORKSPACE, "")
 
 
 @asynccontextmanager

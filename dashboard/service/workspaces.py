@@ -17,7 +17,7 @@ from glp_core.workspace import DEMO
 FOLDERS_VARIABLE = "GLP_EXPLORER_WORKSPACES"
 """Environment variable: more workspaces, or folders of workspaces, separated as in PATH."""
 NAME, PROBLEM = "workspace_name", "workspace_problem"
-"""Session keys: the name in links, empty for the workspace to begin with; what was wrong with the link's name, and on which page."""
+"""Session keys: the name in links, empty where the link named none; what was wrong with the link's name, and on which page."""
 CARRIED = (
     "steering_prompt",
     "steering_mode",
@@ -62,9 +62,9 @@ def choose(page: str) -> None:
     if asked not in (None, st.session_state.get(NAME)):
         _check(asked, page)
     if NAME not in st.session_state:
-        folder = listed().get(asked or "", workspace_facts.default())
-        st.session_state[NAME] = "" if folder == workspace_facts.default() else asked
-        workspace_facts.show(folder)
+        folder = listed().get(asked or "")
+        st.session_state[NAME] = "" if folder is None else asked
+        workspace_facts.show(folder or workspace_facts.default())
     name = st.session_state[NAME]
     if st.query_params.get(url.WORKSPACE, "") == name:
         return
@@ -102,9 +102,8 @@ def links(page: str) -> dict[str, str]:
     """Return, for every other workspace by name, the address of a page there, with the texts of this session."""
     held = {key: st.session_state.get(key, st.query_params.get(key)) for key in CARRIED}
     carried = {key: value for key, value in held.items() if value is not None}
-    first = workspace_facts.default()
     return {
-        name: url.address(page, carried if folder == first else carried | {url.WORKSPACE: name})
+        name: url.address(page, carried | {url.WORKSPACE: name})
         for name, folder in listed().items()
         if folder != workspace_facts.folder()
     }

@@ -76,15 +76,17 @@ def test_links_between_pages_and_share_keep_the_workspace(two):
 
 
 def test_the_workspace_to_begin_with_needs_no_name_in_links(two):
-    at = open_page("overview", workspace="mine")
+    at = open_page("overview")
     assert "workspace" not in at.query_params and not any("workspace" in query for query in queries(at))
+    at = open_page("overview", workspace="mine")
+    assert all(query["workspace"] == ["mine"] for query in queries(at))
 
 
 def test_the_switch_leads_to_the_same_page_elsewhere_and_takes_texts_along(two):
     at = open_page("steering", workspace="other", steering_prompt="Rain fell", steering_direction="sideways")
     links = switch(at)
     assert list(links) == ["demo", "mine"]
-    assert parse_qs(urlsplit(links["mine"]).query) == {"steering_prompt": ["Rain fell"]}
+    assert parse_qs(urlsplit(links["mine"]).query) == {"steering_prompt": ["Rain fell"], "workspace": ["mine"]}
     assert urlsplit(links["mine"]).path.endswith("/steering")
     back = parse_qs(urlsplit(switch(open_page("steering"))["other"]).query)
     assert back["workspace"] == ["other"] and "steering_direction" not in back
