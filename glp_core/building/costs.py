@@ -20,6 +20,7 @@ from glp_core.files import Json
 from glp_core.llm.decoding import Context
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
+from glp_core.memory import gigabytes
 from glp_core.prior.network import DenoiserConfig, Network
 
 TOKENS = 55
@@ -164,6 +165,6 @@ def check_disk(needed: int, folder: Path) -> None:
         free = shutil.disk_usage(there).free
         if free < needed + BYTES_SPARE:
             raise GlpError(
-                f"{needed / 1e9:.1f} GB are needed in {place}, {free / 1e9:.1f} GB are free. Free some space, or choose another "
-                "place: --workspace for the workspace, $GLP_EXPLORER_CACHE for the activations."
+                f"{gigabytes(needed)} are needed in {place}, with {gigabytes(BYTES_SPARE)} to spare; {gigabytes(free)} are free. "
+                "Free some space, or choose another place: --workspace for the workspace, $GLP_EXPLORER_CACHE for the activations."
             )

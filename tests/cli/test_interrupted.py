@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ from glp_core.files import tensor_header, write_json
 from glp_core.workspace import Workspace
 from tests.cli.conftest import SMALL_RUN
 from tests.support import lab_acts, pages
-from tests.support.mortal import FATES, Ward
+from tests.support.mortal import APART, DISK, FATES, Ward
+from tests.support.tiny import tiny_model, tiny_tokenizer
 
 SEED = int(os.environ.get("GLP_TEST_SEED", time.time_ns() % 10**6))
 """Of the moments; a failure names it."""
@@ -24,7 +26,8 @@ COLLECT = ["collect", "--llm", "LLM", "--layer", "1", "--dtype", "float32", "--a
 TRAIN = ["train", *SMALL_RUN, "--activations", "640", "--validation", "64", "--log-every", "2"]
 STEER = ["--tokens", "3", "--limit", "2", "--strengths", "0.5", "1.5"]
 PROBE = ["probe", "--train", "16", "--validation", "12", "--test", "16"]
-NEW = {"collect": COLLECT, "collect --chat": [*COLLECT, "--chat", "0.2"]}
+BUILD = ["build", "--llm", "HOME/gpt2", "--device", "cpu"]
+NEW = {"collect": COLLECT, "collect --chat": [*COLLECT, "--chat", "0.2"], "build": BUILD}
 """Commands that begin with nothing."""
 FAST = {
     "collect": COLLECT,
@@ -71,7 +74,7 @@ NEEDS = {
     "pareto": ["steer"],
 }
 """Command to those that come before it."""
-UNLIKE = {"seconds", "made_by", "begun", "versions"}
+UNLIKE = {"seconds", "made_by", "begun", "versions", "flops_per_second"}
 """What two runs of a command say differently: when they were, and how long they took."""
 
 
@@ -87,7 +90,7 @@ def start(ward, llm_folder, tmp_path_factory):
     """A workspace with all that a command may need, and a function that runs one by its name in a copy of it."""
     first = tmp_path_factory.mktemp("first")
 
-    def run(home, words, *fate):
+    def run(home, words, *fate, ward=ward):
         known = {"LLM": str(llm_folder)}
         return ward.run(home, [known.get(word, word.replace("HOME", str(home))) for word in words], *fate)
 
@@ -103,29 +106,38 @@ def start(ward, llm_folder, tmp_path_factory):
 
     def fresh(name, home):
         home.mkdir() if name in NEW else shutil.copytree(first, home)
+        if name == "build":
+            tiny_model("gpt2").save_pretrained(home / "gpt2")
+            tiny_tokenizer().save_pretrained(home / "gpt2")
+            things = ("cat", "film", "rain", "mat", "mind", "model")
+            write_json(home / "ws" / "prefixes.json", [f"The {thing} that we saw was" for thing in things * 2])
         for before in NEEDS.get(name, ()):
             ended = run(home, COMMANDS[before])
             assert ended.status == 0, ended.said
         return home
 
-    def once_more(home, name, *fate):
-        ended = run(home, COMMANDS[name], *fate)
+    def once_more(home, name, *fate, **where):
+        ended = run(home, COMMANDS[name], *fate, **where)
         if "is a workspace already: leave --llm out" not in ended.said:
             return ended
-        return run(home, ["collect", *COMMANDS[name][7:]], *fate)  # all but a scratch file was done: as the message says
+        return run(
+            home, ["collect", *COMMANDS[name][7:]], *fate, **where
+        )  # all but a scratch file was done: as the message says
 
     return SimpleNamespace(fresh=fresh, run=once_more)
 
 
-def made(home):
-    """Return what is in a folder's files, by path, without what differs between two runs."""
+def made(home, called):
+    """Return what is in a folder's files, by path, without what differs between two runs; commands knew the folder as `called`."""
     paths = sorted(path for path in home.rglob("*") if path.is_file())
-    return {str(path.relative_to(home)): _content(path) for path in paths}
+    return {str(path.relative_to(home)): _content(path, str(called)) for path in paths}
 
 
-def _content(path):
+def _content(path, home):
+    if path.name == "build.json":
+        return {one["name"]: one["state"] for one in json.loads(path.read_text())["stages"]}
     if path.suffix == ".json":
-        return _alike(json.loads(path.read_text()))
+        return _alike(json.loads(path.read_text().replace(home, "HOME")))
     if path.suffix == ".csv":
         return [{key: value for key, value in row.items() if key not in UNLIKE} for row in csv.DictReader(path.open())]
     if path.suffix == ".safetensors":
@@ -187,6 +199,12 @@ def meet(start, home, name, fate, at):
         assert ended.status == 130 and "topp" in ended.said, where
 
 
+def differing(home, whole, called=None):
+    """Return the files of two folders that are not the same."""
+    ours, theirs = made(home, called or home), made(whole, whole)
+    return [path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)]
+
+
 def check(start, tmp_path, name, rng, fates):
     """Let a command meet fates one after another at moments drawn by chance, then end; compare with one that was left alone."""
     whole = start.run(start.fresh(name, tmp_path / "whole"), name)
@@ -198,8 +216,7 @@ def check(start, tmp_path, name, rng, fates):
     ended = start.run(home, name)
     where = f"{name}, {list(zip(fates, points, strict=True))}, GLP_TEST_SEED={SEED}:\n{ended.said}"
     assert ended.status == 0 and not scratch(home), f"{scratch(home)} {where}"
-    ours, theirs = made(home), made(tmp_path / "whole")
-    unlike = [path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)]
+    unlike = differing(home, tmp_path / "whole")
     assert not unlike, f"{unlike} {where}"
 
 
@@ -220,3 +237,43 @@ def test_whatever_ends_a_command_the_same_command_goes_on_to_the_same_files(star
 def test_whatever_ends_any_command_again_and_again_the_same_command_goes_on_to_the_same_files(start, tmp_path, name, number):
     rng = random.Random(f"{SEED} {name} {number}")
     check(start, tmp_path, name, rng, chosen(rng, name, 4))
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    """A small disk that only the commands' processes see, and a ward there."""
+    if subprocess.run([*APART, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a disk may not be mounted here")
+    place = tmp_path_factory.mktemp("disk")
+    ward = Ward(place)
+    yield SimpleNamespace(ward=ward, place=place)
+    ward.close()
+
+
+def used(folder):
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("pareto", "install")])
+def test_a_disk_that_is_really_full_damages_nothing(start, small_disk, tmp_path, name):
+    rng = random.Random(f"{SEED} {name} disk")
+    before = start.fresh(name, tmp_path / "whole")
+    had = used(before)
+    assert start.run(before, name).status == 0
+    ward, home = small_disk.ward, small_disk.place / tmp_path.name
+    ward.resize(small_disk.place, DISK)
+    seen = start.fresh(name, ward.seen(home))
+    room = rng.randrange(4096, max(8192, used(before) - had))
+    ward.resize(small_disk.place, shutil.disk_usage(seen).used + room)
+    ended = start.run(home, name, ward=ward)
+    where = f"{name}, {room} bytes free, GLP_TEST_SEED={SEED}:\n{ended.said}"
+    left, bad = scratch(seen), damaged(seen)
+    ward.resize(small_disk.place, DISK)
+    again = start.run(home, name, ward=ward)
+    unlike = differing(seen, before, home)
+    shutil.rmtree(seen)
+    assert "Traceback" not in ended.said and not left and not bad, f"{left} {bad} {where}"
+    told = "No space left on device" in ended.said or "are needed in" in ended.said
+    assert ended.status == 0 or (ended.status == 1 and told and "ree some space" in ended.said), where
+    assert again.status == 0 and not unlike, f"{unlike} {where}\n{again.said}"

@@ -9,6 +9,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 FATES = ("killed", "stopped", "full")
+APART = ("unshare", "--user", "--map-root-user", "--mount")
+"""Runs a command that may mount what nobody else sees."""
+DISK = 300_000_000
+"""Bytes of a disk of their own, unless it is resized."""
 
 
 class Ended(NamedTuple):
@@ -37,12 +42,23 @@ class Ended(NamedTuple):
 class Ward:
     """Runs commands in forks of one process that has loaded what they need."""
 
-    def __init__(self):
+    def __init__(self, disk=None):
+        """Begin; `disk`: a folder that is a small disk of its own, as only these processes see it."""
         line = [sys.executable, "-m", "tests.support.mortal"]
+        if disk:
+            line = [*APART, "sh", "-c", f'mount -t tmpfs -o size={DISK} tmpfs "$0" && exec "$@"', str(disk), *line]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
             line, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    def resize(self, disk, size):
+        """Let the disk have as many bytes."""
+        assert self.run(disk, ["resize", size]).status == 0
+
+    def seen(self, path):
+        """Return where a file on that disk is seen from outside."""
+        return Path(f"/proc/{self._process.pid}/root{path}")
 
     def run(self, home, words, fate="", at=0):
         """Run a command whose workspace, cache and scratch files are in `home`; `fate` meets it at its change number `at`."""
@@ -59,28 +75,31 @@ class Ward:
 
 def serve():
     """Fork for every line of stdin, and answer with how the fork ended."""
-    sys.stdout.flush()
+    place = Path(tempfile.mkdtemp(prefix="ward-"))
+    told, counted = place / "said", place / "changes"
     for line in sys.stdin:
         home, words, fate, at = json.loads(line)
+        if words[0] == "resize":
+            status = subprocess.run(["mount", "-o", f"remount,size={words[1]}", home], check=False).returncode
+            print(json.dumps([status, 0, ""]), flush=True)
+            continue
         Path(home, "tmp").mkdir(parents=True, exist_ok=True)
-        told, counted = Path(home, "said"), Path(home, "changes")
         counted.write_bytes(b"")
         child = os.fork()
         if not child:
-            live(home, words, fate, at)
+            live(home, words, Watch(home, fate, at, counted), told)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        ended = [status, counted.stat().st_size, told.read_text(errors="replace")]
-        told.unlink(), counted.unlink()
-        print(json.dumps(ended), flush=True)
+        print(json.dumps([status, counted.stat().st_size, told.read_text(errors="replace")]), flush=True)
+    shutil.rmtree(place)
 
 
-def live(home, words, fate, at):
-    """Run a command as this process, and end it."""
+def live(home, words, watch, told):
+    """Run a command as this process, and end it; what it says on stderr goes to a file."""
     status = 70
     try:
-        os.dup2(os.open(f"{home}/said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.environ |= {"GLP_EXPLORER_CACHE": f"{home}/cache", "TMPDIR": f"{home}/tmp"}
-        sys.addaudithook(Watch(home, fate, at))
+        sys.addaudithook(watch)
         from glp_core.__main__ import main
         from tests.support import lab_acts
 
@@ -98,17 +117,17 @@ def live(home, words, fate, at):
 class Watch:
     """Counts changes to files in a folder, and lets a fate meet the process at one of them."""
 
-    def __init__(self, home, fate, at):
+    def __init__(self, home, fate, at, counted):
+        """Watch `home`; the file `counted` has a byte for every change, whatever the process's end."""
         self.home, self.fate, self.at = home + os.sep, fate, at
-        self._apart = (f"{home}/said", f"{home}/changes")
         self._numbers, self._busy = itertools.count(1), False
-        self._tally = os.open(f"{home}/changes", os.O_WRONLY | os.O_APPEND)
+        self._tally = os.open(counted, os.O_WRONLY | os.O_APPEND)
 
     def __call__(self, event, args):
         if event not in CHANGES or self._busy or (event == "open" and not args[2] & WRITING) or isinstance(args[0], int):
             return
         path = os.fsdecode(args[0])
-        if not path.startswith(self.home) or path in self._apart:
+        if not path.startswith(self.home):
             return
         os.write(self._tally, b".")
         number = next(self._numbers)
@@ -144,6 +163,7 @@ def load():
     tiny_build.shrink()
     import importlib
 
+    from glp_core.building import costs
     from glp_core.cli.commands import MODULES
     from glp_core.data import conversations, probe_activations
     from glp_core.llm import loading  # noqa: F401 - commands load it late
@@ -155,6 +175,7 @@ def load():
     for name in MODULES.values():
         importlib.import_module(name)
     conversations.ANSWER_TOKENS, corpus_pass.SECONDS_BETWEEN_SAVES, probe_activations.TEXTS_PER_PART = 4, 0.0, {"cpu": 16}
+    costs.BYTES_SPARE = 0
     engine.TEXTS_AT_ONCE = dict.fromkeys(engine.TEXTS_AT_ONCE, 4)
     Trainer.run.__kwdefaults__["save_every"] = 0.0
     with tempfile.TemporaryDirectory() as folder:
