@@ -11,6 +11,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -37,6 +38,7 @@ NUMBER_BYTES = {
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
 }
 """Bytes of a number in each format of safetensors that is read here."""
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
 """How pickles begin, zipped or plain."""
 
@@ -53,12 +55,36 @@ def replacing(path: Path) -> Iterator[Path]:
         sweep(path.parent)
         handle, name = tempfile.mkstemp(prefix=scratch_prefix(path.name), dir=path.parent)
         os.close(handle)
-        scratch = Path(name)
+        scratch, waiting = Path(name), _waiting.get()
         try:
             yield scratch
             os.chmod(scratch, 0o644)
-            os.replace(scratch, path)
-        finally:
+            if waiting is None:
+                os.replace(scratch, path)
+            else:
+                waiting.append((scratch, path))
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let what this thread replaces in the block take its places at the block's end: a disk that fills on the way mixes no old and new.
+
+    For files that say something only together, as weights and their statistics; what is written is not to be read in the block.
+    A kill between two renames is the one moment that is left: the next run of the command mends it.
+    """
+    waiting: list[tuple[Path, Path]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for scratch, path in waiting:
+            with writing(path):
+                os.replace(scratch, path)
+    finally:
+        _waiting.reset(token)
+        for scratch, _ in waiting:
             scratch.unlink(missing_ok=True)
 
 

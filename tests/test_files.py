@@ -14,7 +14,17 @@ import torch
 from safetensors.torch import save_file
 
 from glp_core.errors import GlpError
-from glp_core.files import LARGEST_JSON, read_json, read_object, replacing, scratch_prefix, sweep, tensor_header, write_json
+from glp_core.files import (
+    LARGEST_JSON,
+    read_json,
+    read_object,
+    replacing,
+    scratch_prefix,
+    sweep,
+    tensor_header,
+    together,
+    write_json,
+)
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.facts import GlpFacts
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
@@ -61,6 +71,20 @@ def test_what_a_killed_writer_left_is_swept_by_the_next_and_a_living_one_s_stays
         write_json(tmp_path / "other.json", ["other"])
         assert set(tmp_path.iterdir()) == {tmp_path / "other.json", living}
     assert path.read_text() == "mine"
+
+
+def test_files_that_belong_together_take_their_places_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "weights.json", tmp_path / "statistics.json"
+    with together():
+        write_json(first, 1)
+        write_json(second, 1)
+        assert not first.exists()
+    with pytest.raises(GlpError, match="second"), together():
+        write_json(first, 2)
+        with replacing(second):
+            raise GlpError("the second one")
+    write_json(tmp_path / "other.json", 3)
+    assert [read_json(path) for path in (first, second)] == [1, 1] and len(list(tmp_path.iterdir())) == 3
 
 
 def test_folders_of_the_dead_are_swept_too_and_of_a_shared_place_only_those_of_one_name(tmp_path):

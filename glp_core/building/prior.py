@@ -1,10 +1,9 @@
 """Make a GLP from elsewhere, ours or a released one, the prior of a workspace: checked first, and with what its folder may lack."""
 
-import shutil
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import replacing, write_tensors
+from glp_core.files import copy_file, together, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
 from glp_core.prior.facts import GlpFacts
 
@@ -44,11 +43,11 @@ def install_from(where: str, target: Path, activations: Path, width: int, layer:
     read_glp(folder)  # a damaged one is not installed
     statistics = read_statistics(folder)
     statistics.setdefault("covariance", read_statistics(activations)["covariance"])
-    write_tensors(target / "statistics.safetensors", statistics)
-    for name in (*CONFIGURATIONS, "final.safetensors"):
-        if (folder / name).is_file():
-            with replacing(target / name) as scratch:
-                shutil.copyfile(folder / name, scratch)
-        else:
-            (target / name).unlink(missing_ok=True)
+    there = [name for name in (*CONFIGURATIONS, "final.safetensors") if (folder / name).is_file()]
+    with together():
+        write_tensors(target / "statistics.safetensors", statistics)
+        for name in there:
+            copy_file(folder / name, target / name)
+    for name in {*CONFIGURATIONS} - {*there}:
+        (target / name).unlink(missing_ok=True)
     return facts

@@ -16,7 +16,7 @@ from glp_core.checked.tensors import read_tensors
 from glp_core.data.corpus import Document
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_object, write_json, write_tensors
+from glp_core.files import Json, read_object, together, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 
@@ -61,8 +61,9 @@ class Bank:
     def save(self, folder: Path) -> None:
         """Write both files."""
         tensors = {"acts": self.acts.half(), "documents": self.documents}
-        write_tensors(folder / "bank.safetensors", tensors | ({} if self.plane is None else {"plane": self.plane}))
-        write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
+        with together():
+            write_tensors(folder / "bank.safetensors", tensors | ({} if self.plane is None else {"plane": self.plane}))
+            write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
 
 
 def make_bank(store: ActivationStore, llm: Llm, texts: Sequence[Document], n: int) -> Bank:

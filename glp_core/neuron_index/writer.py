@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glp_core.data.corpus import Documents
 from glp_core.data.store import TOKENS_PER_DOCUMENT
-from glp_core.files import Json, write_json, write_tensors
+from glp_core.files import Json, together, write_json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.neuron_index.distributions import distributions
 from glp_core.neuron_index.format import (
@@ -72,12 +72,13 @@ def finish(
     reach = reach_for(statistics.n_neurons)
     tables |= _compact(statistics, tables, numbers, lengths, reach)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "units.safetensors", {name: _short(name, _tensor(value)) for name, value in tables.items()})
-    write_tensors(folder / "texts.safetensors", {name: _tensor(value) for name, value in texts.items()})
     counted = {"tokens": statistics.n_tokens, "documents": statistics.n_documents, "massive_left_out": statistics.n_massive}
     shape = {"n_layers": glp.n_layers, "d_mlp": glp.d_mlp, "quantiles": QUANTILES, "interval_edges": INTERVAL_EDGES}
     facts = facts | counted | shape | {"reading": reading.to_json(), "format": FORMAT, "reach": reach}
-    write_json(folder / "index.json", {"facts": facts, "sources": sources, "pieces": pieces})
+    with together():
+        write_tensors(folder / "units.safetensors", {name: _short(name, _tensor(value)) for name, value in tables.items()})
+        write_tensors(folder / "texts.safetensors", {name: _tensor(value) for name, value in texts.items()})
+        write_json(folder / "index.json", {"facts": facts, "sources": sources, "pieces": pieces})
     progress(steps, steps, "written")
 
 

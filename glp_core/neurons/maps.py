@@ -11,7 +11,7 @@ import torch
 
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import replacing, write_json
+from glp_core.files import replacing, together, write_json
 from glp_core.neurons.umap import UmapConfig, run_umap
 from glp_core.progress import Progress, quiet
 
@@ -67,7 +67,8 @@ def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: UmapConfig, *
     """Write maps by kind, with their parameters and the digest of their GLP."""
     whole = pd.concat([table.assign(kind=kind) for kind, table in maps.items()], ignore_index=True)
     whole = whole.astype({"layer": "int16", "unit": "int32", "x": "float32", "y": "float32"})
-    with replacing(folder / "maps.parquet") as scratch:
-        whole.to_parquet(scratch, index=False)
     facts = {"kinds": {kind: KINDS[kind] for kind in maps}, "method": "UMAP (umap-learn)", "glp_digest": glp_digest}
-    write_json(folder / "maps.json", asdict(config) | facts)
+    with together():
+        with replacing(folder / "maps.parquet") as scratch:
+            whole.to_parquet(scratch, index=False)
+        write_json(folder / "maps.json", asdict(config) | facts)

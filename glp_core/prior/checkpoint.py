@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, tensor_header, write_json, write_tensors
+from glp_core.files import Json, tensor_header, together, write_json, write_tensors
 from glp_core.prior.facts import stored_facts
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
@@ -90,9 +90,10 @@ def save_glp(glp: GLP, folder: Path, *, checkpoint: str = "final", about: Json, 
     statistics = {"mean": glp.normalizer.mean.squeeze(0), "var": glp.normalizer.var.squeeze(0)}
     if covariance is not None:
         statistics["covariance"] = covariance
-    write_json(folder / "config.json", {"denoiser": asdict(glp.config), "about": about})
-    write_tensors(folder / "statistics.safetensors", statistics)
-    write_tensors(folder / f"{checkpoint}.safetensors", glp.network.state_dict())
+    with together():
+        write_json(folder / "config.json", {"denoiser": asdict(glp.config), "about": about})
+        write_tensors(folder / "statistics.safetensors", statistics)
+        write_tensors(folder / f"{checkpoint}.safetensors", glp.network.state_dict())
 
 
 def save_fitted_steps(folder: Path, steps: Sequence[TwoCalls], checkpoint: str = "final", *, layer: int | None = None) -> None:

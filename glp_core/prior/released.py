@@ -13,7 +13,7 @@ import yaml
 
 from glp_core.checked.tensors import read_torch
 from glp_core.errors import GlpError
-from glp_core.files import Json, replacing, write_tensors
+from glp_core.files import Json, replacing, together, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,10 +138,11 @@ def write_released(
         },
         "about": facts.get("about", {}),
     }
-    write_tensors(folder / "final.safetensors", {f"model.{name}": value for name, value in weights.items()})
     stored = io.BytesIO()  # torch reports a full disk as no OSError
     torch.save({name: value.cpu().clone() for name, value in statistics.items()}, stored)
-    with replacing(folder / "rep_statistics.pt") as scratch:
-        scratch.write_bytes(stored.getvalue())
-    with replacing(folder / "config.yaml") as scratch:  # last: with it the folder is one
-        scratch.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+    with together():
+        write_tensors(folder / "final.safetensors", {f"model.{name}": value for name, value in weights.items()})
+        with replacing(folder / "rep_statistics.pt") as scratch:
+            scratch.write_bytes(stored.getvalue())
+        with replacing(folder / "config.yaml") as scratch:  # last: with it the folder is one
+            scratch.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))

@@ -8,7 +8,7 @@ import torch
 from glp_core.checked.shapes import check
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, write_json, write_tensors
+from glp_core.files import Json, together, write_json, write_tensors
 from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.facts import stored_facts
 
@@ -46,6 +46,7 @@ def keep_final(folder: Path, target: Path) -> None:
     path = folder / "final.safetensors"
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in read_tensors(path, {}).tensors.items()}
     config, statistics = stored_facts(folder), read_statistics(folder)
-    write_tensors(target / "statistics.safetensors", {name: statistics[name] for name in ("mean", "var")})
-    write_tensors(target / "final.safetensors", weights)
-    write_json(target / "config.json", {name: config[name] for name in ("denoiser", "about")})
+    with together():
+        write_tensors(target / "statistics.safetensors", {name: statistics[name] for name in ("mean", "var")})
+        write_tensors(target / "final.safetensors", weights)
+        write_json(target / "config.json", {name: config[name] for name in ("denoiser", "about")})

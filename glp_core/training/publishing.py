@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import copy_file, read_json, replacing, write_json
+from glp_core.files import copy_file, read_json, replacing, together, write_json
 from glp_core.prior.checkpoint import read_glp, read_statistics
 from glp_core.prior.facts import GlpFacts, stored_facts
 from glp_core.prior.released import write_released
@@ -36,8 +36,9 @@ def publish(folder: Path, target: Path) -> None:
 
 def install(folder: Path, target: Path) -> None:
     """Copy a finished run's final GLP into `target`, the workspace's glp folder."""
-    for name in GLP_FILES:
-        copy_file(folder / name, target / name)
+    with together():
+        for name in GLP_FILES:
+            copy_file(folder / name, target / name)
 
 
 def export(folder: Path, target: Path, *, llm: str = "") -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, copy_file, file_digest, write_json, write_tensors
+from glp_core.files import Json, copy_file, file_digest, together, write_json, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
 from glp_core.prior.facts import stored_facts
 from glp_core.prior.glp import GLP
@@ -86,6 +86,7 @@ def blend(further: Path, where: str | Path, share: float, out: Path) -> None:
     blended = {name: (share * new[name].double() + (1 - share) * old[name].double()).to(new[name].dtype) for name in new}
     facts = {"share": share, "further": file_digest(path), "start": start.facts["sha256"]}
     about = {name: value for name, value in about.items() if name != "validation_loss"}
-    write_tensors(out / "final.safetensors", blended)
-    copy_file(further / "statistics.safetensors", out / "statistics.safetensors")
-    write_json(out / "config.json", {"denoiser": stored_facts(further)["denoiser"], "about": about | {"blend": facts}})
+    with together():
+        write_tensors(out / "final.safetensors", blended)
+        copy_file(further / "statistics.safetensors", out / "statistics.safetensors")
+        write_json(out / "config.json", {"denoiser": stored_facts(further)["denoiser"], "about": about | {"blend": facts}})

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -182,15 +183,29 @@ def scratch(home):
     return [str(path.relative_to(home)) for path in [*hidden, *(home / "tmp").glob("*")]]
 
 
-def meet(start, home, name, fate, at):
-    """Let a command meet its fate, and check what it left and said; return how it ended."""
-    before = scratch(home)
+BELONGING = (r"ws/glp/[^.]", r"ws/neurons/(units|texts|index)\.", r"ws/neurons/maps\.", r"released/[^.]")
+"""Files that say something only together."""
+
+
+def mixed(ours, before, whole):
+    """Return which of the files that belong together are neither all as they were before nor all new."""
+    groups = (
+        [{path: one for path, one in files.items() if re.match(kind, path)} for files in (ours, before, whole)]
+        for kind in BELONGING
+    )
+    return [sorted(now) for now, then, new in groups if now not in (then, new)]
+
+
+def meet(start, home, name, fate, at, whole):
+    """Let a command meet its fate, and check what it left and said; `whole` is where it was left alone."""
+    before, files = scratch(home), made(home, home)
     ended = start.run(home, name, fate, at)
     where = f"{name}, {fate} at change {at}, GLP_TEST_SEED={SEED}:\n{ended.said}"
     assert not damaged(home), where
     if fate == "killed":
         assert ended.status == (-9 if ended.changes == at else 0), where  # there may be less to do than there was
         return
+    assert fate != "full" or not mixed(made(home, home), files, made(whole, whole)), where
     left = [path for path in scratch(home) if path not in before]
     assert "Traceback" not in ended.said and not left, f"{left} {where}"
     if fate == "full" and ended.status:
@@ -212,7 +227,7 @@ def check(start, tmp_path, name, rng, fates):
     home = start.fresh(name, tmp_path / "home")
     points = [rng.randint(1, whole.changes) for _ in fates]
     for fate, at in zip(fates, points, strict=True):
-        meet(start, home, name, fate, at)
+        meet(start, home, name, fate, at, tmp_path / "whole")
     ended = start.run(home, name)
     where = f"{name}, {list(zip(fates, points, strict=True))}, GLP_TEST_SEED={SEED}:\n{ended.said}"
     assert ended.status == 0 and not scratch(home), f"{scratch(home)} {where}"

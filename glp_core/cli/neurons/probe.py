@@ -14,7 +14,7 @@ from torch import Tensor
 from glp_core.cli.console import add_numbers, add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
-from glp_core.files import replacing, write_tensors
+from glp_core.files import replacing, together, write_tensors
 from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index.reading import PAPER, Reading, read_many
 from glp_core.neurons.probing import (
@@ -85,9 +85,10 @@ def run(args: argparse.Namespace) -> int:
         "titles": TITLES,
         "sae": sae_facts,
     }
-    _save_scores(workspace, every, rows, results["glp"])
-    _save_concepts(workspace, sets["glp"], every, rows)
-    workspace.save_report("probing", report)
+    with together():
+        _save_scores(workspace, every, rows, results["glp"])
+        _save_concepts(workspace, sets["glp"], every, rows)
+        workspace.save_report("probing", report)
     means = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in report["mean_auc"].items())
     low, high = report["paired_difference_ci"]
     say(f"Mean test AUC over {len(every)} tasks: {means}.")
