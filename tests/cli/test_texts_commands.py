@@ -107,6 +107,10 @@ def test_what_they_take_on_the_disk_is_told_before_the_work(here, monkeypatch, c
     assert "All 700 of them are there." in capsys.readouterr().err
 
 
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):
     monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, others, progress: pca_plane(rows, others))
     assert here.run("collect", *here.new, "--activations", 700) == 0
@@ -116,6 +120,11 @@ def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):
     index = NeuronIndex.open(Workspace.open("ws").neurons)
     assert index.facts["corpus"] == f"{here.texts} [text]"
     assert index.facts["documents"] == 120 - len(held_out(Workspace.open("ws").texts))
+    described = Workspace.open("ws").neurons / "descriptions.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("glp_core.cli.neurons.index.describe_automatically", interrupted)
+        assert described.is_file() and here.run("index", "--sigma", 0.3, "--draws", 0) == 130
+    assert not described.exists(), "no descriptions of another index stay beside a new one"
     assert here.run("evaluate", "--activations", 50, "--samples", 20, "--documents", 2, "--tokens", 6) == 0
     store = store_of()
     assert here.run("index", "--sigma", 0.3, "--draws", 0, "--store", store.folder, "--documents", 100, "--fresh") == 1

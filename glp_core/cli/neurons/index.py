@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         "median_norm": workspace.median_norm,
     }
     finish(whole, glp, llm, reading, corpus, workspace.neurons, facts=facts, progress=reporter("finish"))
+    (workspace.neurons / "descriptions.json").unlink(missing_ok=True)  # of an earlier index, should this end before its own
     index = NeuronIndex.open(workspace.neurons)
     save_descriptions(workspace.neurons, describe_automatically(index, progress=reporter("describe")))
     size = sum(p.stat().st_size for p in workspace.neurons.iterdir()) / 1e6
