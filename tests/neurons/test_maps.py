@@ -1,6 +1,7 @@
 """Maps: made in a child process, the same for the same seed, neighbours kept together, stopped at once."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,24 @@ import pytest
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.maps import features, save_maps
-from glp_core.neurons.planes import EPOCHS
+from glp_core.neurons.planes import EPOCHS, umap_plane
 from glp_core.neurons.umap import UmapConfig, run_umap
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Three well-separated clusters of 20 points each (60, 8)."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((3, 8)) * 6
+    return (np.repeat(centres, 20, axis=0) + rng.standard_normal((60, 8)) * 0.3).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def laid_out(clusters):
+    """One real UMAP for all tests that look at one: the clusters' plane, the same rows placed on it again, what was told meanwhile."""
+    steps = []
+    plane = umap_plane(clusters, {"same": clusters}, neighbours=8, progress=lambda *step: steps.append(step))
+    return SimpleNamespace(plane=plane, steps=steps)
 
 
 def test_clusters_stay_together_and_progress_is_told(laid_out):
@@ -22,6 +39,15 @@ def test_clusters_stay_together_and_progress_is_told(laid_out):
     apart = min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert apart > inside
     assert {total for _, total, _ in laid_out.steps} == {EPOCHS} and len(laid_out.steps) > 2
+
+
+def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped(clusters, laid_out):
+    assert laid_out.plane.others["same"] == pytest.approx(laid_out.plane.real, abs=1e-4)
+    assert any("placing the others" in words for _, _, words in laid_out.steps)
+    with pytest.raises(GlpError, match="Stopped"):
+        umap_plane(clusters, {}, neighbours=10, cancelled=lambda: True)
+    with pytest.raises(GlpError, match="more points"):
+        umap_plane(clusters[:5], {}, neighbours=10)
 
 
 def test_a_map_is_stopped_at_once_and_bad_input_refused(clusters):

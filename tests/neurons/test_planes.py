@@ -1,10 +1,10 @@
-"""Planes of activations: principal components against a singular value decomposition, UMAP's transform against its fit."""
+"""Planes of activations: principal components against a singular value decomposition, rows placed among known ones."""
 
 import numpy as np
 import pytest
 
 from glp_core.errors import GlpError
-from glp_core.neurons.planes import pca_plane, place_among, umap_plane
+from glp_core.neurons.planes import pca_plane, place_among
 
 
 def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_rows():
@@ -16,15 +16,6 @@ def test_the_plane_is_that_of_the_largest_singular_values_and_the_same_for_all_r
     assert plane.others["same"] == pytest.approx(plane.real[:10], abs=1e-4)
     with pytest.raises(GlpError, match="at least 3"):
         pca_plane(rows[:2], {})
-
-
-def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped(clusters, laid_out):
-    assert laid_out.plane.others["same"] == pytest.approx(laid_out.plane.real, abs=1e-4)
-    assert any("placing the others" in words for _, _, words in laid_out.steps)
-    with pytest.raises(GlpError, match="Stopped"):
-        umap_plane(clusters, {}, neighbours=10, cancelled=lambda: True)
-    with pytest.raises(GlpError, match="more points"):
-        umap_plane(clusters[:5], {}, neighbours=10)
 
 
 def test_rows_are_placed_on_a_stored_plane_where_they_are_known_and_near_their_like_where_not():

@@ -1,8 +1,10 @@
 """Helpers for page tests: a small real workspace in a folder, with a tiny LLM in the place of the one from the wheel."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -18,6 +20,9 @@ from tests.support import tiny
 
 ENTRY = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 SECONDS = 60
+
+# the test driver reads what every installed package says of itself for each page that it opens, a fifth of a second; it stays the same
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 def open_page(name, **query):
