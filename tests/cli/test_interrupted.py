@@ -33,7 +33,7 @@ NEW = {"collect": COLLECT, "collect --chat": [*COLLECT, "--chat", "0.2"], "build
 FAST = {
     "collect": COLLECT,
     "train": [*TRAIN, "--run", "new", "--keep-weights", "--install"],
-    "index": ["index", "--sigma", "0.3", "--draws", "0", "--documents", "128"],
+    "index": ["index", "--sigma", "0.3", "--draws", "0", "--documents", "64"],
     "sweep-steering": ["sweep-steering", "HOME/sweep.json"],
     "lab": ["lab"],
 }
