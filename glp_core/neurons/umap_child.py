@@ -4,12 +4,14 @@ Reads config.json; writes layout.npy, and others_layout.npy where there are othe
 several a second, so that the parent can show progress and stop it.
 """
 
+import functools
 import json
 import re
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -45,11 +47,22 @@ class _Progress:
             self.say(self.line)
 
 
+def _keep_compiled() -> None:
+    """Let numba keep all that it compiles for UMAP: only the first child compiles, for ten seconds and more."""
+    import numba
+
+    def keeping(compiler: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.wraps(compiler)(lambda *args, **options: compiler(*args, **options | {"cache": True}))
+
+    numba.jit, numba.njit = keeping(numba.jit), keeping(numba.njit)
+
+
 def main(folder: Path) -> None:
     """Lay out the rows in `folder`."""
     progress = _Progress(sys.stdout)
     sys.stdout = progress
     progress.say("0 loading UMAP")
+    _keep_compiled()
     from umap import UMAP
 
     config = json.loads((folder / "config.json").read_text())

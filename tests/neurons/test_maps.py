@@ -1,5 +1,6 @@
 """Maps: made in a child process, the same for the same seed, neighbours kept together, stopped at once."""
 
+import resource
 import time
 from types import SimpleNamespace
 
@@ -48,6 +49,12 @@ def test_umap_puts_training_rows_where_the_fit_put_them_and_can_be_stopped(clust
         umap_plane(clusters, {}, neighbours=10, cancelled=lambda: True)
     with pytest.raises(GlpError, match="more points"):
         umap_plane(clusters[:5], {}, neighbours=10)
+
+
+def test_what_one_child_compiled_the_next_one_finds(clusters, laid_out):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    run_umap(clusters, UmapConfig(neighbours=8))
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 8, "compiling takes ten seconds and more"
 
 
 def test_a_map_is_stopped_at_once_and_bad_input_refused(clusters):
