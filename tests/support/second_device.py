@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
-from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from glp_core.replay import RECORDERS
@@ -60,6 +59,26 @@ class SecondTensor(Tensor):
             return _run(func, args, kwargs or {})
 
 
+def _leaves(value) -> Iterator[object]:
+    """Yield what stands in nested tuples, lists and dicts: torch's tree functions are slow for so few."""
+    if isinstance(value, tuple | list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _changed(value, kind: type, change: Callable):
+    """Return nested tuples, lists and dicts with every `kind` in them changed."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _changed(part, kind, change) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_changed(part, kind, change) for part in value))
+    return type(value)(_changed(part, kind, change) for part in value) if type(value) in (tuple, list) else value
+
+
 def _on_second(device) -> bool:
     return device is not None and torch.device(device).type == NAME
 
@@ -67,7 +86,7 @@ def _on_second(device) -> bool:
 def _run(func, args, kwargs):
     """Run an operation that has at least one tensor of the second device among its arguments."""
     name = func.__name__.split(".")[0]
-    flat, _ = tree_flatten((args, kwargs))
+    flat = list(_leaves((args, kwargs)))
     seconds = [x for x in flat if isinstance(x, SecondTensor)]
     others = [x for x in flat if isinstance(x, Tensor) and not isinstance(x, SecondTensor) and x.ndim > 0]
     if others:
@@ -89,13 +108,13 @@ def _run(func, args, kwargs):
     if _tape is not None and (name in DECIDING or not stays or (others and name in CROSSING)):
         raise RuntimeError(f"operation not permitted when stream is capturing: {name}")
     outer = {id(x.inner): x for x in seconds}
-    args, kwargs = tree_map_only(SecondTensor, lambda x: x.inner, (args, kwargs))
+    args, kwargs = _changed((args, kwargs), SecondTensor, lambda x: x.inner)
     result = func(*args, **kwargs)
     if _tape is not None:
         _tape.append((func, args, kwargs, result))
     if not stays:
         return result
-    return tree_map_only(Tensor, lambda x: outer.get(id(x)) if id(x) in outer else SecondTensor(x), result)
+    return _changed(result, Tensor, lambda x: outer.get(id(x)) if id(x) in outer else SecondTensor(x))
 
 
 class _Mode(TorchFunctionMode):
@@ -110,7 +129,7 @@ class _Mode(TorchFunctionMode):
         if func is Tensor.tolist and isinstance(args[0], SecondTensor):
             return args[0].inner.tolist()
         if func is F.scaled_dot_product_attention and isinstance(args[0], SecondTensor):
-            plain = tree_map_only(SecondTensor, lambda x: x.inner, (args, kwargs))
+            plain = _changed((args, kwargs), SecondTensor, lambda x: x.inner)
             result = func(*plain[0], **plain[1])
             if _tape is not None:
                 _tape.append((func, *plain, result))
@@ -207,7 +226,7 @@ def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
 
     def replay() -> None:
         for func, args, kwargs, result in tape:
-            olds, news = (tree_flatten(x)[0] for x in (result, func(*args, **kwargs)))
+            olds, news = (_leaves(x) for x in (result, func(*args, **kwargs)))
             for old, new in zip(olds, news, strict=True):
                 if isinstance(old, Tensor) and new is not old:
                     old.copy_(new)
