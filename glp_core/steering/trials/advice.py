@@ -100,11 +100,11 @@ class Effect(NamedTuple):
     prefix: int
 
 
-def effects(steered: Mapping[str, Curves]) -> list[Effect]:
-    """Return the effect of every text whose unsteered one shows little of the concept, greatest first."""
+def effects(steered: Mapping[str, Curves], *, below: float = PLAIN_CONCEPT) -> list[Effect]:
+    """Return the effect of every text whose unsteered one shows less of the concept than `below`, greatest first."""
     listed = []
     for name, curves in steered.items():
-        plain = curves.plain.concept < PLAIN_CONCEPT
+        plain = curves.plain.concept < below
         for strength in curves.strengths.get("walk", []):
             if ("raw", strength) not in curves.cells:
                 continue
@@ -127,10 +127,11 @@ def _plain_means(curves: Curves) -> tuple[Numbers, Numbers]:
 def candidates(steered: Mapping[str, Curves]) -> list[Json]:
     """Return the texts of greatest effect, at most one for each direction and prefix, to be looked at again at full length.
 
+    Where every unsteered text shows its concept, those of texts that show it are better than none.
     Each holds what its worth is measured by: likelihood and repetition of unsteered texts, and the likelihood of broken ones.
     """
     chosen: dict[tuple[str, int], Effect] = {}
-    for one in effects(steered):
+    for one in effects(steered) or effects(steered, below=math.inf):
         chosen.setdefault((one.direction, one.prefix), one)
     listed = []
     for one in list(chosen.values())[:CANDIDATES]:

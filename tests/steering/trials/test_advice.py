@@ -70,6 +70,8 @@ def test_the_first_example_is_plain_unsteered_broken_raw_and_full_of_the_concept
         ]
     chosen = advice.candidates({"d": Curves.of(listed)})
     assert [one["prefix"] for one in chosen] == [1, 0, 3], "prefix 2 shows the concept by itself"
+    only = [one for one in listed if one.prefix == 2 or one.arm == "drawn"]
+    assert len(advice.candidates({"d": Curves.of(only)})) == 1, "better than none"
     again = [(one, [o for o in listed if o.prefix == one["prefix"] and o.arm != "drawn"]) for one in chosen]
     again[0][1][2] = outcome(1, "walk", 1.0, 0.2)  # written at full length it lost the concept
     press = advice.first_press(again, ["a", "b", "c", "d"])
