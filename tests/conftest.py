@@ -13,7 +13,14 @@ import pytest  # noqa: E402
 from glp_core.workspace import DEMO, Workspace  # noqa: E402
 from tests.support import tiny  # noqa: E402
 
-SLOWEST = ("browser", "tests/building/test_whole_build.py", "tests/neurons/test_maps.py", "tests/training/test_ranks.py")
+SLOWEST = (
+    "browser",
+    "tests/building/test_whole_build.py",
+    "tests/test_second_device.py",
+    "tests/training/test_ranks.py",
+    "tests/test_tour.py",
+    "tests/neurons/test_maps.py",
+)
 """Groups of tests that take longest: they begin first, so that no worker is left alone with one at the end."""
 
 
