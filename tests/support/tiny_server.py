@@ -9,6 +9,9 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+
+from dashboard.server import Doorkeeper  # noqa: E402
 
 
 @asynccontextmanager
@@ -21,4 +24,4 @@ async def lifespan(served):
         yield
 
 
-app = st.App(ROOT / "dashboard" / "app.py", lifespan=lifespan)
+app = st.App(ROOT / "dashboard" / "app.py", lifespan=lifespan, middleware=[Middleware(Doorkeeper)])
