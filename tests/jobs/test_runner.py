@@ -139,9 +139,9 @@ def test_a_closed_tab_frees_the_worker_within_two_seconds():
 
 def test_a_job_that_somebody_looks_at_is_not_given_up():
     runner, gate = JobRunner(), Gate()
-    job = runner.submit("a", gate, grace=0.1)
+    job = runner.submit("a", gate, grace=0.6)
     for _ in range(12):
-        assert not job.wait(0.03)
+        assert not job.wait(0.07)
     gate.open.set()
     assert finished(job) == "done"
 
