@@ -62,7 +62,7 @@ class Doorkeeper(BaseHTTPMiddleware):
             return PlainTextResponse(words, status_code=403, headers=HEADERS)
         if request.url.path.endswith(CLOSED):
             return PlainTextResponse("Closed.\n", status_code=404, headers=HEADERS)
-        if (missing := _lost_workspace(request)) and request.headers.get("sec-fetch-dest") == "document":
+        if missing := _lost_workspace(request):
             response: Response = RedirectResponse(f"?{urlencode([*request.query_params.multi_items(), (WORKSPACE, missing)])}")
         else:
             response = await call_next(request)
@@ -72,8 +72,8 @@ class Doorkeeper(BaseHTTPMiddleware):
 
 def _lost_workspace(request: Request) -> str:
     """Return the workspace that a page of this server was on and its link does not name: those of the menu at the top name none."""
-    came_from = urlsplit(request.headers.get("referer", ""))
-    if came_from.netloc != request.headers.get("host") or WORKSPACE in request.query_params:
+    came_from, is_page = urlsplit(request.headers.get("referer", "")), request.headers.get("sec-fetch-dest") == "document"
+    if not is_page or came_from.netloc != request.headers.get("host") or WORKSPACE in request.query_params:
         return ""
     return dict(parse_qsl(came_from.query)).get(WORKSPACE, "")
 

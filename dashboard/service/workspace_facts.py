@@ -98,7 +98,7 @@ def report(name: str) -> Json | None:
 
 
 @lru_cache(maxsize=64)
-def _report(path: Path, _written: int) -> Json:
+def _report(path: Path, _written: float) -> Json:
     return read_report(path)
 
 

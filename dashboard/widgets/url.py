@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.state.session_state_proxy import get_session_state
 
 from glp_core.errors import GlpError
 
@@ -173,8 +174,8 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
         try:
             fitting = [param.check(raw) for raw in (given if param.many else given[-1:])]
         except GlpError as error:
-            with suppress(StreamlitAPIException):  # a widget holds it by now: what it got from the person is its own affair
-                del st.query_params[param.key]
+            if not _given_by_hand(param.key, given):
+                _take_out(param)
                 notes[param.key] = f"In the link: {error} {_instead(param)}"
                 changed = True
             continue
@@ -194,6 +195,20 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
     if changed:
         st.rerun()
     return list(notes.values())
+
+
+def _given_by_hand(key: str, given: Sequence[str]) -> bool:
+    """Say whether the address holds what a person gave the widget: that is the page's own affair."""
+    held = st.session_state.get(key)
+    return [_in_address(one) for one in (held if isinstance(held, list | tuple) else [held])] == list(given)
+
+
+def _take_out(param: Param) -> None:
+    """Take a parameter out of the address, also where a widget holds it: a browser brings old addresses back to a page in use."""
+    with get_session_state().query_params() as held:  # `del st.query_params[...]` refuses what a widget holds
+        held.remove_param(param.key)
+    if param.key in st.session_state:
+        st.session_state[param.key] = param.default
 
 
 def _instead(param: Param) -> str:

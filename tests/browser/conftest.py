@@ -1,23 +1,11 @@
 """A real server with the demo workspace, and a headless browser to drive it. Slow by nature: keep these tests few."""
 
-import os
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from dashboard.system_parts import chromium
-from tests.support import serving
+from tests.support import chromium, serving
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE = 90_000
 """Milliseconds to wait for a marker: CI machines have two cores."""
 
@@ -38,13 +26,9 @@ def running(script, log, environment):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium, which `make test` installs."""
-    path = os.environ.get("GLP_EXPLORER_CHROMIUM") or chromium()
-    assert path, "No Chromium was found: install one, name it in GLP_EXPLORER_CHROMIUM, or run `make test BROWSER=no`."
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield launched
-        launched.close()
+    """Headless Chromium."""
+    with chromium.launched() as one:
+        yield one
 
 
 @pytest.fixture

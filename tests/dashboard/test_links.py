@@ -73,3 +73,24 @@ def test_every_widget_whose_value_the_address_holds_is_declared_by_its_page(llm,
 def test_of_a_parameter_that_is_there_twice_the_last_is_used_and_stays(llm):
     at = open_page("steering", steering_seed=["5", "7"])
     assert at.number_input(key="steering_seed").value == 7 and at.query_params["steering_seed"] == "7"
+
+
+def test_an_address_that_comes_back_to_a_page_in_use_is_read_as_a_new_one_is(llm, workspace):
+    at = pages.open_page("steering")
+    at.number_input(key="steering_seed").set_value(5).run()
+    at.query_params["steering_seed"] = "1e999"  # as the browser's back button does
+    at.run()
+    assert not at.exception
+    assert "steering_seed" not in at.query_params
+    assert at.number_input(key="steering_seed").value == 0
+    assert "Seed is '1e999', wanted a number" in told(at)
+
+
+def test_what_a_person_types_stays_though_the_address_may_not_hold_it(llm, workspace):
+    at = pages.open_page("steering")
+    typed = "x" * 6000
+    at.text_area(key="steering_prompt").set_value(typed).run()
+    at.query_params["steering_prompt"] = typed
+    at.run()
+    assert not at.exception
+    assert at.text_area(key="steering_prompt").value == typed

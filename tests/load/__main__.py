@@ -16,6 +16,7 @@ from pathlib import Path
 
 from glp_core.workspace import DEMO
 from tests.load import scenes, wander
+from tests.load.wanderer import Diary
 from tests.support import serving
 
 USUAL = ("alone", "crowd", "fairness", "memory", "beside")
@@ -66,7 +67,7 @@ def wandered(folder, args) -> Iterator[scenes.Row]:
     copy = shutil.copytree(DEMO, folder / "demo")
     own = {"GLP_EXPLORER_WORKSPACE": str(copy), "GLP_EXPLORER_CACHE": str(folder / "cache")}
     with started(folder / "wander.log", **own) as server:
-        diary = wander.Diary(folder / "met.txt")
+        diary = Diary(folder / "met.txt")
         memory = wander.wander(server, diary, args.browsers, args.minutes, folder / "timeline.txt")
         yield from wander.rows(diary, memory, args.browsers, args.minutes)
     with started(folder / "replay.log", **own) as server:

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.load import scenes
-from tests.load.__main__ import PATIENCE
-from tests.support import serving
+from tests.load.__main__ import started
 
 pytestmark = pytest.mark.nightly
 
@@ -12,8 +11,7 @@ pytestmark = pytest.mark.nightly
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    with serving.running(["-m", "dashboard.launch"], "--port", log, {}, patience=PATIENCE) as one:
-        serving.wait_until(lambda: serving.load(one)["models"] == "done", one, log, PATIENCE)
+    with started(log) as one:
         yield one
     assert "Traceback" not in log.read_text()
 
