@@ -139,6 +139,8 @@ def test_two_people_at_once_each_get_their_own_solo_result(open_page):
     for page, name in zip(pages, names, strict=True):
         page.locator(".st-key-steering_direction input").click()
         page.get_by_role("option", name=name, exact=True).click()
+        page.wait_for_timeout(300)  # the page is drawn anew: a direction brings the strength that holds along it
+        page.wait_for_selector("[data-test-script-state=notRunning]")
         steer(page)
         alone.append(texts(page))
     assert alone[0]["raw"] != alone[1]["raw"] and alone[0]["unsteered"] == alone[1]["unsteered"]

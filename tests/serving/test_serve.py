@@ -233,11 +233,13 @@ def test_who_goes_away_frees_the_rows(client, host, monkeypatch):
 def test_a_full_queue_is_told(client, host, runner, monkeypatch):
     monkeypatch.setattr(host.llm, "stop_ids", frozenset())
     ask = {"model": NAME, "prompt": ["The cat"] * 4, "n": 8, "max_tokens": 100}
+    running = []
     with ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(client.completions.create, **ask) for _ in range(4)]
-        until = time.monotonic() + 5
-        while runner.load() != (1, 3) and time.monotonic() < until:
-            time.sleep(0.01)
+        for waiting in range(4):  # the first one begins before the others come: four at once would be one too many
+            running.append(pool.submit(client.completions.create, **ask))
+            until = time.monotonic() + 5
+            while runner.load() != (1, waiting) and time.monotonic() < until:
+                time.sleep(0.001)
         with pytest.raises(openai.RateLimitError, match="3 requests are waiting"):
             client.completions.create(**ask)
     assert all(len(one.result().choices) == 32 for one in running)
