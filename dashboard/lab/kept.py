@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from glp_core.steering.origins.shelf import Shelf
 
 NEWS, PROBLEM, REMOVED = "lab_news", "lab_problem", "lab_removed"
-CHOSEN = "lab_chosen"
+CHOSEN, NEW_NAME = "lab_chosen", "lab_rename_"
 LONGEST_TITLE = 60
 OTHERS_LOOK_ON = "Directions are kept on the machine itself. Take the file, or ask whoever runs this dashboard."
 
@@ -121,11 +121,11 @@ def _one(directions: list[DirectionFacts]) -> None:
         steer_link(chosen.title)
         _files(chosen)
         with st.popover("Rename", icon=":material/edit:", disabled=not here):
-            new = st.text_input("New name", chosen.title, max_chars=LONGEST_TITLE, key=f"lab_rename_{chosen.name}")
-            st.button("Rename", key="lab_rename", on_click=_act, args=(lambda shelf: _rename(shelf, chosen, new),))
+            st.text_input("New name", chosen.title, max_chars=LONGEST_TITLE, key=f"{NEW_NAME}{chosen.name}")
+            st.button("Rename", key="lab_rename", on_click=_act, args=(_rename,))
         st.button(
             "Delete", icon=":material/delete:", key="lab_delete", disabled=not here, help=None if here else OTHERS_LOOK_ON,
-            on_click=_act, args=(lambda shelf: _remove(shelf, chosen),),
+            on_click=_act, args=(_remove,),
         )  # fmt: skip
 
 
@@ -135,13 +135,21 @@ def steer_link(title: str) -> None:
     st.page_link("../pages/steering.py", label="Steer along it", icon=":material/tune:", query_params=query)
 
 
-def _rename(shelf: Shelf, chosen: DirectionFacts, title: str) -> str:
+def _chosen(shelf: Shelf) -> DirectionFacts:
+    """Return the direction that is chosen now: a press may come before the page is drawn with the last choice."""
+    return next(one for one in shelf.facts() if one.title == st.session_state[CHOSEN])
+
+
+def _rename(shelf: Shelf) -> str:
+    chosen = _chosen(shelf)
+    title = st.session_state.get(f"{NEW_NAME}{chosen.name}", chosen.title)
     shelf.rename(chosen.name, title)
     st.session_state[CHOSEN] = " ".join(title.split())
     return f"{chosen.title} is called {' '.join(title.split())} now; links to it under its old name open another direction."
 
 
-def _remove(shelf: Shelf, chosen: DirectionFacts) -> str:
+def _remove(shelf: Shelf) -> str:
+    chosen = _chosen(shelf)
     shelf.remove(chosen.name)
     st.session_state[REMOVED] = chosen
     return ""

@@ -123,13 +123,21 @@ def test_a_vector_from_a_file_is_measured_on_texts(workspace, llm, tmp_path):
 def test_a_direction_is_renamed_deleted_and_brought_back(workspace, llm):
     at = pages.open_page("lab")
     at.selectbox(key="lab_chosen").set_value("upwards").run()
-    at.text_input(key="lab_rename_up").set_value("Up & away").run()
+    at.text_input(key="lab_rename_up").set_value("Up & away")  # and pressed before the page is drawn with it
     at.button("lab_rename").click().run()
     assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment", "Up & away"]
     at.button("lab_delete").click().run()
     assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment"] and "Up & away is deleted" in said(at)
     at.button("lab_undo").click().run()
     assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment", "Up & away"] and "Up & away is back" in said(at)
+
+
+def test_the_direction_that_is_chosen_is_deleted_though_the_page_is_not_drawn_with_it_yet(workspace, llm):
+    at = pages.open_page("lab")
+    assert at.selectbox(key="lab_chosen").value == "positive sentiment"
+    at.selectbox(key="lab_chosen").set_value("upwards")
+    at.button("lab_delete").click().run()
+    assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment"]
 
 
 def test_where_others_look_on_nothing_is_written(workspace, llm, monkeypatch):

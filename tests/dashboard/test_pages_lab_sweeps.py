@@ -64,6 +64,7 @@ def test_the_form_runs_a_sweep_that_the_address_names_and_saves(workspace):
     at.button_group(key="lab_sweep_arms").set_value(["raw", "walk", "opposite"])
     at.run()
     assert any(f"{count(small())} texts" in caption.value for caption in at.caption), [one.value for one in at.caption]
+    at.number_input(key="lab_sweep_tokens").set_value(3)  # and pressed before the page is drawn with it
     at.button(key="lab_sweep_run").click().run()
     run = "".join(at.query_params["lab_run"])
     ended(workspace.folder.resolve(), run)
@@ -74,6 +75,7 @@ def test_the_form_runs_a_sweep_that_the_address_names_and_saves(workspace):
     facts = Runs(workspace.sweeps).facts(run)
     assert facts.state == "done" and facts.done == facts.total == count(small())
     config = Runs(workspace.sweeps).config(run)
+    assert config.tokens == 3
     assert config.made_with["glp"] == workspace.glp_digest() and config.directions[0].digest == workspace.direction_digest(
         config.directions[0].name
     )

@@ -41,7 +41,7 @@ def draw(run: SweepConfig | None) -> SweepConfig | None:
     """Draw the form; return what it asks for, None when that does not fit (which is said)."""
     directions = workspace_facts.directions()
     _fill(run or st.session_state.get(FILLED) or _default(directions))
-    titles = {one.name: one.title for one in directions}
+    titles = _titles(directions)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.multiselect(
             "Directions", list(titles), format_func=lambda name: titles.get(name, name), key=f"{KEY}along", width=330
@@ -74,6 +74,15 @@ def draw(run: SweepConfig | None) -> SweepConfig | None:
         st.session_state[FILLED] = config
         return config
     return None
+
+
+def asked() -> SweepConfig:
+    """Return what the form asks for now, also in a callback; GlpError when that does not fit."""
+    return _config(_titles(workspace_facts.directions()))
+
+
+def _titles(directions: list[DirectionFacts]) -> dict[str, str]:
+    return {one.name: one.title for one in directions}
 
 
 def _server() -> None:

@@ -99,17 +99,17 @@ def _buttons(asked: SweepConfig | None, live: Sweeping | None, here: bool) -> No
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Running" if live else "Run", type="primary", icon=":material/play_arrow:", key="lab_sweep_run", help=why,
-            disabled=why is not None or live is not None, on_click=_start, args=(asked,),
+            disabled=why is not None or live is not None, on_click=_start,
         )  # fmt: skip
         st.button("Stop", icon=":material/stop:", key="lab_sweep_stop", disabled=live is None, on_click=_stop, args=(live,))
         st.caption(words)
 
 
-def _start(asked: SweepConfig) -> None:
-    """Begin the sweep that the form asks for (in a callback)."""
+def _start() -> None:
+    """Begin the sweep that the form asks for (in a callback, which may come before the page is drawn with the last change)."""
     try:
         if missing.on_this_machine_only():
-            url.put(RUN, running.begin(asked))
+            url.put(RUN, running.begin(form.asked()))
     except GlpError as error:
         st.session_state[PROBLEM] = str(error)
 
