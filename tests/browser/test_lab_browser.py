@@ -35,6 +35,7 @@ def test_a_table_becomes_a_direction_that_is_stacked_and_pushed_at_words_of_the_
     page.get_by_text("Line 2 has another number of cells").wait_for()
     assert page.get_by_role("button", name="Make it").is_disabled()
     page.get_by_role("button", name="Remove texts.csv").click()
+    page.get_by_text("Line 2 has another number of cells").wait_for(state="hidden")
     upload(page, TABLE)
     page.get_by_text("'cinema': 20 texts").click()
     page.get_by_role("button", name="Make it").click()
