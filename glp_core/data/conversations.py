@@ -10,7 +10,7 @@ import torch
 
 from glp_core.data.corpus import Document
 from glp_core.data.readings import PARTS, TextRow
-from glp_core.llm.decoding import Context, Sampling, choose
+from glp_core.llm.decoding import Context, Sampling, choose, draw
 from glp_core.llm.model import Llm
 
 TURN_TOKENS = (8, 96)
@@ -68,8 +68,7 @@ def answers(
     max_tokens = max_tokens or ANSWER_TOKENS
     context = Context(llm, prompts)
     device = llm.device
-    draws = [torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
-    uniform = torch.stack(draws).to(device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     temperature = torch.tensor(temperatures, device=device)[:, None]
     stops = torch.tensor(sorted(llm.stop_ids), device=device)
     last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
@@ -77,7 +76,8 @@ def answers(
     written = []
     for step in range(max_tokens):
         logits = context.feed(last[:, None], keep=1)[:, -1]
-        last = choose(logits.float() / temperature, Sampling(temperature=1.0), uniform[:, step])
+        noise = torch.stack([draw(generator, logits.shape[-1]) for generator in generators])
+        last = choose(logits.float() / temperature, Sampling(temperature=1.0), noise)
         written.append(last)
         going &= ~torch.isin(last, stops)
         if step % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 and not going.any():

@@ -27,6 +27,8 @@ ROWS = 4
 row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one."""
 
 
+BLOCK = 256
+"""Neighbours in the vocabulary that are drawn as one, then among each other: much less noise than a number for each token."""
 ALIKE = 0.2
 """Logits that differ by less than this share of the largest may come from rounding."""
 
@@ -293,14 +295,23 @@ def _last_logits(llm: Llm, row: Sequence[int]) -> Tensor:
     return llm.model(input_ids=torch.tensor([row], device=llm.device), use_cache=False).logits[0, -1].float()
 
 
-def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
-    """Return a token for each row of logits (rows, vocabulary), by inverting the distribution at uniform (rows,) in [0, 1).
+def draw(generator: torch.Generator, vocabulary: int) -> Tensor:
+    """Return the noise in [0, 1) that one row's token is chosen by: a number for each block of the vocabulary and each place in one."""
+    return torch.rand(BLOCK + -(-vocabulary // BLOCK), generator=generator, dtype=torch.float64)
 
-    Rows do not influence each other, and the same numbers choose the same tokens on every device.
+
+def choose(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+    """Return a token for each row of logits (rows, vocabulary), sampled by a row of `draw` each.
+
+    A block of neighbours in the vocabulary is drawn by its share, then a token of it by its own: the one whose exponential time at the
+    rate of its share is the shortest (the Gumbel-max trick, https://arxiv.org/abs/1411.0030). A rounding of the logits so changes a
+    token as seldom as it is small; inverting the distribution's running sum, it would move the bounds of every token.
+    Rows do not influence each other, and the same noise chooses the same tokens on every device.
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits.double() / sampling.temperature).softmax(-1)
-    cumulative = probabilities.cumsum(-1)
-    index = torch.searchsorted(cumulative, uniform.to(probabilities)[:, None] * cumulative[:, -1:], right=True)
-    return index.clamp_max(probabilities.shape[-1] - 1)[:, 0]
+    shares = (logits.float() / sampling.temperature).softmax(-1)
+    blocks = pad(shares, (0, -shares.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    times = -noise.to(logits.device).log()
+    block = (blocks.sum(-1) / times[:, BLOCK:]).argmax(-1)
+    return block * BLOCK + (blocks[torch.arange(len(block), device=block.device), block] / times[:, :BLOCK]).argmax(-1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, filled, read_rows
+from glp_core.llm.decoding import Context, Sampling, check_prompt, choose, draw, filled, read_rows
 from glp_core.llm.hooks import edit, layer_at
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
@@ -164,9 +164,9 @@ class Loop:
         """Return every row's next token."""
         tokens = logits.argmax(-1)
         for places in self._warm.values():
-            drawn = [torch.rand(1, generator=self.lines[place].generator, dtype=torch.float64) for place in places]
+            noise = torch.stack([draw(self.lines[place].generator, logits.shape[-1]) for place in places])
             where = torch.tensor(places, device=logits.device)
-            tokens[where] = choose(logits[where], self.lines[places[0]].sampling, torch.cat(drawn))
+            tokens[where] = choose(logits[where], self.lines[places[0]].sampling, noise)
         return tokens
 
 

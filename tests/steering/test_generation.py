@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from glp_core.errors import GlpError
-from glp_core.llm.decoding import ROWS, Context, choose, filled
+from glp_core.llm.decoding import ROWS, Context, choose, draw, filled
 from glp_core.llm.site import MASSIVE, Site
 from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter, make_reference
@@ -281,24 +282,44 @@ def test_prompts_that_rows_share_are_read_once(tiny_llm):
     assert lengths == [(1, 3)]
 
 
-def test_a_point_chooses_the_token_in_whose_share_it_lies():
-    logits, everything = torch.tensor([[0.3, 0.2, 0.5]]).log(), Sampling(1, temperature=1.0)
-    points = (0.0, 0.29, 0.31, 0.49, 0.51, 0.99)
-    assert [int(choose(logits, everything, torch.tensor([p]))) for p in points] == [0, 0, 1, 1, 2, 2]
+def drawn(logits, sampling, n, seed=0):
+    """Return how often each token was chosen, as shares of n."""
+    generator, vocabulary = torch.Generator().manual_seed(seed), logits.shape[-1]
+    noise = torch.stack([draw(generator, vocabulary) for _ in range(n)])
+    return choose(logits.expand(n, vocabulary), sampling, noise).bincount(minlength=vocabulary).double() / n
 
 
 def test_temperature_sharpens_as_softmax_does():
-    logits = torch.tensor([[0.0, 1.0]])
-    sampling = Sampling(1, temperature=0.5)
-    share = float(torch.tensor([0.0, 2.0]).softmax(-1)[0])
-    assert [int(choose(logits, sampling, torch.tensor([share + d]))) for d in (-0.01, 0.01)] == [0, 1]
+    shares = drawn(torch.tensor([0.0, 1.0]), Sampling(1, temperature=0.5), 20_000)
+    torch.testing.assert_close(shares, torch.tensor([0.0, 2.0]).double().softmax(-1), atol=0.012, rtol=0)
 
 
 def test_sampled_tokens_follow_the_distribution():
-    probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = choose(probabilities.log().expand(20_000, 4), Sampling(1, temperature=1.0), uniform)
-    torch.testing.assert_close(drawn.bincount(minlength=4) / 20_000, probabilities, atol=0.012, rtol=0)
+    probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    shares = drawn(probabilities.log(), Sampling(1, temperature=1.0), 20_000)
+    torch.testing.assert_close(shares, probabilities, atol=0.012, rtol=0)
+
+
+def test_tokens_of_a_large_vocabulary_follow_the_distribution():
+    """700 tokens are three blocks, the last one not full; the masked ones are never chosen."""
+    logits = torch.randn(700, generator=torch.Generator().manual_seed(1)) * 2
+    logits[::7] = -torch.inf
+    n = 30_000
+    expected = logits.double().softmax(-1) * n
+    seen = drawn(logits, Sampling(1, temperature=1.0), n) * n
+    assert (seen[::7] == 0).all()
+    common = expected > 5
+    assert chisquare([*seen[common], seen[~common].sum()], [*expected[common], expected[~common].sum()]).pvalue > 1e-4
+
+
+def test_a_rounding_of_the_logits_does_not_change_a_sampled_text():
+    """What else is in the batch moves a row's log-probabilities by about 1e-5 in float32."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(1_000, 20_000, generator=generator) * 3
+    noise = torch.stack([draw(generator, 20_000) for _ in range(1_000)])
+    sampling = Sampling(1, temperature=1.0)
+    rounded = logits + 1e-5 * torch.rand(logits.shape, generator=generator)
+    torch.testing.assert_close(choose(logits, sampling, noise), choose(rounded, sampling, noise))
 
 
 def test_text_is_held_back_until_a_character_is_whole(tiny_llm):
