@@ -51,7 +51,8 @@ def walks() -> dict[str, list[WalkSettings]]:
         "walk": [
             *(WalkSettings(level, 8) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
             *(WalkSettings(level, 16) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
-            *(WalkSettings(level, 4) for level in (0.15, 0.35)),
+            *(WalkSettings(level, 4) for level in (0.05, 0.15, 0.35)),
+            WalkSettings(0.1, 2),
             WalkSettings(0.15, 32),
             *(WalkSettings(0.25, pushes) for pushes in (1, 2)),
         ],
