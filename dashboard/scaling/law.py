@@ -7,6 +7,8 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -16,7 +18,7 @@ import streamlit as st
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import FitPoints, Run, fit_points, points, read_run, read_runs
+from glp_core.evaluation.runs import FitPoints, Run, fit_points, log_age, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.stats import Interval, spearman
 
@@ -106,15 +108,27 @@ def shown(own: Own) -> Shown:
     """Read the workspace's runs, and one's own where any are named; GlpError only for the workspace's."""
     home = workspace_facts.folder() / "runs"
     left_out: list[str] = []
-    shipped = read_runs(home, left_out) if any(home.glob("*/train.csv")) else []
+    shipped = read_runs(home, left_out, _read) if any(home.glob("*/train.csv")) else []
     for words in left_out:
         workspace_facts.note_damage(words)
     folder = offered().get(own.folder)
     try:
-        runs = _told_as(own.folder, folder, read_runs) if folder else []
+        runs = _told_as(own.folder, folder, lambda folder: read_runs(folder, read=_read)) if folder else []
         return Shown(shipped, [*runs, *([_uploaded(own.files)] if own.files else [])], "")
     except GlpError as error:
         return Shown(shipped, [], str(error))
+
+
+def _read(folder: Path) -> Run:
+    """Read a run; its files again only when one of them has been written."""
+    files = (folder / name for name in RUN_FILES)
+    run = _read_as_of(folder, tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+    return replace(run, age=log_age(folder))
+
+
+@lru_cache(maxsize=128)
+def _read_as_of(folder: Path, _written: tuple[int, ...]) -> Run:
+    return read_run(folder)
 
 
 def _told_as(name: str, folder: Path, read: Callable[[Path], Result]) -> Result:

@@ -9,7 +9,7 @@ did itself; read here, what the weights had seen before is added. Knows nothing 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -123,22 +123,28 @@ def read_run(folder: Path) -> Run:
     if planned and isinstance(train.get("batch"), int) and 0 < train["batch"] <= planned:
         planned = planned // train["batch"] * train["batch"]
     planned = planned + _seen_before(config) if planned else None
-    age = max(0.0, time.time() - path.stat().st_mtime)
-    return Run(folder.name, folder, _shape(train), int(planned) if planned else None, log, checkpoints, age, _measured(folder))
+    planned = int(planned) if planned else None
+    return Run(folder.name, folder, _shape(train), planned, log, checkpoints, log_age(folder), _measured(folder))
 
 
-def read_runs(folder: Path, left_out: list[str] | None = None) -> list[Run]:
+def log_age(folder: Path) -> float:
+    """Return the seconds since a run's log was last written."""
+    return max(0.0, time.time() - (folder / "train.csv").stat().st_mtime)
+
+
+def read_runs(folder: Path, left_out: list[str] | None = None, read: Callable[[Path], Run] = read_run) -> list[Run]:
     """Read every run in a folder (or the one that it is), largest last.
 
     Args:
         left_out: takes what is wrong with runs that cannot be read; None: the first such run is an error.
+        read: what reads one.
     Raises:
         GlpError: no such folder, no run in it, too many, or one that cannot be read.
     """
     if not folder.is_dir():
         raise GlpError(f"There is no folder {folder}.")
     if (folder / "train.csv").is_file():
-        return [read_run(folder)]
+        return [read(folder)]
     folders = sorted(path.parent for path in folder.glob("*/train.csv"))
     if not folders:
         raise GlpError(f"No run in {folder}: wanted <run>/train.csv and <run>/config.json (or run.json).")
@@ -147,7 +153,7 @@ def read_runs(folder: Path, left_out: list[str] | None = None) -> list[Run]:
     runs = []
     for one in folders:
         try:
-            runs.append(read_run(one))
+            runs.append(read(one))
         except GlpError as error:
             if left_out is None:
                 raise

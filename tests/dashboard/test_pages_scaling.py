@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pytest
 from dashboard.scaling import law, view
 from dashboard.service import resources, workspace_facts
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import read_runs
+from glp_core.evaluation.runs import read_run, read_runs
 from glp_core.evaluation.scaling_law import fit_law
 from glp_core.jobs.runner import JobRunner
 from tests.support import pages
@@ -248,6 +249,28 @@ def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
     assert text.count("\n") == 17
     assert "'=cmd" in text
     assert ",=cmd" not in text
+
+
+def test_a_log_is_read_once_until_it_is_written_again(workspace, monkeypatch):
+    folder, read = write_run(workspace / "runs", planned=10**9), []
+    monkeypatch.setattr(law, "read_run", lambda folder: read.append(folder) or read_run(folder))
+    before = [law.shown(law.Own()).runs[0] for _ in range(3)][-1]
+    assert len(read) == 1 and before.running
+    lines = (folder / "train.csv").read_text().splitlines()
+    (folder / "train.csv").write_text("\n".join(lines[:-6]) + "\n")
+    os.utime(folder / "train.csv", (0, 0))  # were it written within a tick of the clock, it would look as before
+    after = law.shown(law.Own()).runs[0]
+    assert len(after.log) == len(before.log) - 6
+    (folder / "evals.csv").unlink()
+    assert "frechet" in after.checkpoints and "frechet" not in law.shown(law.Own()).runs[0].checkpoints
+
+
+def test_a_run_that_nobody_writes_any_more_stops_running(workspace, monkeypatch):
+    write_run(workspace / "runs", planned=10**9)
+    assert law.shown(law.Own()).running
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert not law.shown(law.Own()).running
 
 
 def test_a_shared_law_is_refitted_when_a_log_grows(workspace):
