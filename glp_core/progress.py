@@ -1,6 +1,7 @@
 """How long work tells how far it is: a function that the caller gives and the worker calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is to do, and a few words."""
@@ -8,3 +9,12 @@ Progress = Callable[[int, int, str], None]
 
 def quiet(_done: int, _total: int, _words: str) -> None:
     """Report nothing."""
+
+
+def stages(progress: Progress, sizes: Sequence[int]) -> list[Progress]:
+    """Return a progress for each stage of a work, which reports how far the whole is; `sizes`: what each stage has to do."""
+
+    def after(before: int) -> Progress:
+        return lambda done, _size, words: progress(before + done, sum(sizes), words)
+
+    return [after(before) for before in accumulate(sizes[:-1], initial=0)]

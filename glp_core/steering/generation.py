@@ -16,6 +16,7 @@ from glp_core.llm.hooks import layer_at, record
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
+from glp_core.progress import Progress, quiet
 from glp_core.steering.edit import Arm
 from glp_core.steering.loop import Row, check
 from glp_core.steering.shared_batch import SharedBatch, Step
@@ -97,7 +98,7 @@ def clean_reading(
 
 
 def read_texts(
-    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], *, progress: Progress = quiet
 ) -> tuple[list[list[float]], Tensor]:
     """Do what `clean_reading` does for continuations with prompts of their own."""
     layer_at(site.llm.model, site.layer)
@@ -113,6 +114,7 @@ def read_texts(
         read, mean = _read_batch(site, prompts[part], continuations[part])
         log_probabilities += read
         means.append(mean)
+        progress(len(log_probabilities), len(continuations), "reading")
     return log_probabilities, torch.cat(means)
 
 

@@ -15,7 +15,7 @@ from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.projection import Projector
-from glp_core.progress import Progress, quiet
+from glp_core.progress import Progress, quiet, stages
 from glp_core.stats import repeated_share
 from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
@@ -134,12 +134,13 @@ def measure(
         for prefix in range(len(prefixes))
     ]
     site = planned[0].direction.site(llm)
-    written = write_texts(site, rows, sampling, meter=meter, progress=progress, cancelled=cancelled)
+    texts = len(planned) * len(prefixes)
+    writing, *reading = stages(progress, (len(rows), texts, texts))
+    written = write_texts(site, rows, sampling, meter=meter, progress=writing, cancelled=cancelled)
     cells: dict[int, list[WrittenText]] = {}
     for place, numbers in enumerate(order):
-        texts = written[place * len(prefixes) : (place + 1) * len(prefixes)]
-        cells |= dict.fromkeys(numbers, texts)
-    return _read_back(site, planned, prompts, [cells[number] for number in range(len(planned))])
+        cells |= dict.fromkeys(numbers, written[place * len(prefixes) : (place + 1) * len(prefixes)])
+    return _read_back(site, planned, prompts, [cells[number] for number in range(len(planned))], reading)
 
 
 def own_texts(
@@ -191,13 +192,17 @@ def _projector_ranks(planned: Sequence[Condition]) -> list[int]:
 
 
 def _read_back(
-    site: Site, planned: Sequence[Condition], prompts: _Prompts, cells: Sequence[Sequence[WrittenText]]
+    site: Site,
+    planned: Sequence[Condition],
+    prompts: _Prompts,
+    cells: Sequence[Sequence[WrittenText]],
+    progress: Sequence[Progress],
 ) -> list[Outcome]:
-    """Read every text with the unsteered model, after its prefix and after the instruction too."""
+    """Read every text with the unsteered model, after its prefix and after the instruction too, each with a progress."""
     n = len(prompts.plain)
     ids = [text.tokens for cell in cells for text in cell]
-    plain, means = read_texts(site, prompts.plain * len(planned), ids)
-    asked = _likelihoods(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids)
+    plain, means = read_texts(site, prompts.plain * len(planned), ids, progress=progress[0])
+    asked = _likelihoods(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids, progress[1])
     outcomes = []
     for number, (condition, cell) in enumerate(zip(planned, cells, strict=True)):
         concepts = condition.direction.concept(means[number * n : (number + 1) * n]).tolist()
@@ -224,10 +229,12 @@ def _read_back(
     return outcomes
 
 
-def _likelihoods(site: Site, prompts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]) -> list[list[float]]:
+def _likelihoods(
+    site: Site, prompts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]], progress: Progress
+) -> list[list[float]]:
     """Return the log-probabilities of texts' tokens; texts after one prompt are read side by side, so that it is read once."""
     order = sorted(range(len(ids)), key=lambda row: tuple(prompts[row]))
-    read, _ = read_texts(site, [prompts[row] for row in order], [ids[row] for row in order])
+    read, _ = read_texts(site, [prompts[row] for row in order], [ids[row] for row in order], progress=progress)
     return [values for _, values in sorted(zip(order, read, strict=True))]
 
 

@@ -99,6 +99,15 @@ def test_nothing_to_measure_is_refused(tiny_llm, direction):
         measure(tiny_llm, conditions(direction, {"raw": None}), [])
 
 
+def test_progress_counts_texts_as_they_are_written_and_as_they_are_read_both_ways(tiny_llm, direction):
+    told = []
+    planned = conditions(direction, {"raw": None}, (0.5, 1.5))
+    measure(tiny_llm, planned, PREFIXES, sampling=Sampling(3), progress=lambda *one: told.append(one))
+    done, total, words = zip(*told, strict=True)
+    assert set(total) == {3 * 3 * len(PREFIXES)} == {done[-1]}
+    assert list(done) == sorted(set(done)) and words[-1] == "reading" and words[0] != "reading"
+
+
 def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction, monkeypatch):
     from glp_core.steering.trials import outcomes
 
