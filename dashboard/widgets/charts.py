@@ -94,25 +94,21 @@ def layout(
     legend: bool = True,
 ) -> go.Figure:
     """Give a figure the common look: axis titles with units, little margin, legend above, hover per point; return it."""
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 28 if legend else 8, "b": 8},
-        xaxis={"title": x, "type": "log" if log_x else None, "zeroline": False, "automargin": True},
-        yaxis={"title": y, "type": "log" if log_y else None, "zeroline": False, "automargin": True},
-        showlegend=legend,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "title": None},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        modebar={"bgcolor": "rgba(0,0,0,0)"},
-        hoverlabel={"namelength": -1},
-    )
+    look = figure.layout  # set one by one: update_layout and update_xaxes take three times as long
+    look.height, look.showlegend = height, legend
+    look.margin = {"l": 8, "r": 8, "t": 28 if legend else 8, "b": 8}
+    for axis, title, log in ((look.xaxis, x, log_x), (look.yaxis, y, log_y)):
+        axis.title, axis.type, axis.zeroline, axis.automargin = title, "log" if log else None, False, True
+    look.legend = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
+    look.paper_bgcolor = look.plot_bgcolor = look.modebar.bgcolor = "rgba(0,0,0,0)"
+    look.hoverlabel.namelength = -1
     return figure
 
 
 def write_in(figure: go.Figure, ink: str) -> None:
     """Write a figure's axes and notes in a colour, but for notes that have one of their own."""
-    figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
-    figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.tickfont.color = axis.title.font.color = ink
     for note in figure.layout.annotations:
         note.font.color = note.font.color or ink
 
