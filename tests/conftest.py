@@ -24,8 +24,12 @@ SLOWEST = (
 """Groups of tests that take longest: they begin first, so that no worker is left alone with one at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out nightly tests unless -m names them; for workers, put the slowest groups first."""
+    """Mark the browser's tests; leave out nightly ones unless -m names them; for workers, put the slowest groups first."""
+    for item in items:
+        if _group(item.nodeid) == "browser":
+            item.add_marker(pytest.mark.browser)
     if "nightly" not in config.option.markexpr:
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if WORKER:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.conftest import PATIENCE
 
-pytestmark = [pytest.mark.browser, pytest.mark.nightly]
+pytestmark = pytest.mark.nightly
 
 VIEWS = {
     "overview": "Readable neurons",

@@ -7,8 +7,6 @@ import pytest
 from tests.browser.conftest import check_headings, running
 from tests.support import pages, tiny
 
-pytestmark = pytest.mark.browser
-
 TABLE = "text,label\n" + "".join(f"the cat sat on mat {i},animal\nrain fell on the film {i},cinema\n" for i in range(20))
 
 

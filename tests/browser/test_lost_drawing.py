@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.nightly]
+pytestmark = pytest.mark.nightly
 
 LOSE = """() => {
   const held = [...document.querySelectorAll(".js-plotly-plot canvas")]

@@ -1,10 +1,6 @@
 """The Manifold page in a real browser over the demo workspace: a text is measured, a sweep runs, the reports are drawn."""
 
-import pytest
-
 from tests.browser.conftest import check_headings
-
-pytestmark = pytest.mark.browser
 
 
 def test_the_manifold_page_measures_the_example_text(open_page):

@@ -3,12 +3,9 @@
 import contextlib
 import re
 
-import pytest
 from playwright.sync_api import TimeoutError
 
 from tests.browser.conftest import PATIENCE
-
-pytestmark = pytest.mark.browser
 
 HOSTILE = 'A <img src=x onerror="document.title=1"> and </style><b>bold</b> \u202eabc\u202c\u200f **x** $y$ 👩\u200d🚀 end'
 TOKEN = "button[data-position='{}']"

@@ -7,8 +7,6 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PATIENCE, check_headings
 
-pytestmark = pytest.mark.browser
-
 NUMBERS = re.compile(r"[\d.]+")
 STREAMLITS_OPACITY = "0.6"
 """Of captions, before the page's own style is there."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cable import Cable
 
-pytestmark = [pytest.mark.browser, pytest.mark.nightly]
+pytestmark = pytest.mark.nightly
 
 AWAY = 70
 WATCH = """() => {

@@ -1,11 +1,7 @@
 """Scaling in a real browser: the law is drawn, the link keeps the axes."""
 
-import pytest
-
 from dashboard.service import priors
 from tests.browser.conftest import check_headings
-
-pytestmark = pytest.mark.browser
 
 
 def test_the_law_is_drawn_and_a_click_on_a_checkpoint_shows_its_numbers(open_page):

@@ -6,10 +6,6 @@ import time
 import urllib.request
 from urllib.parse import urlencode
 
-import pytest
-
-pytestmark = pytest.mark.browser
-
 RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
 TOKENS = ".glp-card[data-arm={}] .glp-strip span[title]"
 ARMS = ("unsteered", "raw", "walk")

@@ -7,8 +7,6 @@ import pytest
 from tests.browser.conftest import PATIENCE, running
 from tests.support import pages, tiny
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
