@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -51,8 +51,7 @@ DIGEST_LENGTH = 16
 DTYPES = ("auto", "bfloat16", "float32")
 
 
-@cache
-def versions() -> Json:
+def versions() -> dict[str, str]:
     """Return the versions of what decides numbers."""
     packages = ("torch", "transformers", "numpy")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}

@@ -137,7 +137,11 @@ def steer_link(title: str) -> None:
 
 def _chosen(shelf: Shelf) -> DirectionFacts:
     """Return the direction that is chosen now: a press may come before the page is drawn with the last choice."""
-    return next(one for one in shelf.facts() if one.title == st.session_state[CHOSEN])
+    title = st.session_state[CHOSEN]
+    chosen = next((one for one in shelf.facts() if one.title == title), None)
+    if chosen is None:
+        raise GlpError(f"There is no direction {title!r} any more: it was deleted or has another name now.")
+    return chosen
 
 
 def _rename(shelf: Shelf) -> str:

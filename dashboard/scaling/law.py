@@ -121,13 +121,12 @@ def shown(own: Own) -> Shown:
 
 def _read(folder: Path) -> Run:
     """Read a run; its files again only when one of them has been written."""
-    files = (folder / name for name in RUN_FILES)
-    run = _read_as_of(folder, tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
+    run = _read_as_of(folder, tuple(workspace_facts.written(folder / name) for name in RUN_FILES))
     return replace(run, age=log_age(folder))
 
 
 @lru_cache(maxsize=128)
-def _read_as_of(folder: Path, _written: tuple[int, ...]) -> Run:
+def _read_as_of(folder: Path, _written: tuple[float, ...]) -> Run:
     return read_run(folder)
 
 

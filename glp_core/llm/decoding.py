@@ -25,8 +25,6 @@ from glp_core.replay import RECORDERS
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a
 row's numbers independent of how many rows run beside it. In bfloat16 four rows cost as much as one."""
-
-
 BLOCK = 256
 """Neighbours in the vocabulary that are drawn as one, then among each other: much less noise than a number for each token."""
 ALIKE = 0.2
@@ -312,6 +310,6 @@ def choose(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
         return logits.argmax(-1)
     shares = (logits.float() / sampling.temperature).softmax(-1)
     blocks = pad(shares, (0, -shares.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
-    times = -noise.to(logits.device).log()
+    times = -noise.log().float().to(logits.device)
     block = (blocks.sum(-1) / times[:, BLOCK:]).argmax(-1)
     return block * BLOCK + (blocks[torch.arange(len(block), device=block.device), block] / times[:, :BLOCK]).argmax(-1)

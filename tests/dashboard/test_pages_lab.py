@@ -140,6 +140,16 @@ def test_the_direction_that_is_chosen_is_deleted_though_the_page_is_not_drawn_wi
     assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment"]
 
 
+@pytest.mark.parametrize("button", ["lab_delete", "lab_rename"])
+def test_a_direction_that_another_session_took_away_is_told(workspace, llm, button):
+    at = pages.open_page("lab")
+    at.selectbox(key="lab_chosen").set_value("upwards").run()
+    (workspace.folder / "directions" / "up.safetensors").unlink()
+    at.button(button).click().run()
+    assert not at.exception and "There is no direction 'upwards' any more" in said(at).replace("\\", "")
+    assert list(at.dataframe[0].value["Direction"]) == ["positive sentiment"]
+
+
 def test_where_others_look_on_nothing_is_written(workspace, llm, monkeypatch):
     monkeypatch.setattr(missing, "on_this_machine_only", lambda: False)
     at = pages.open_page("lab", lab_from="meta-neuron", lab_neuron="1/7")
