@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
+from glp_core.llm.model import token_log_probabilities
 from glp_core.llm.site import Site, is_massive
 from glp_core.prior import flow
 from glp_core.prior.gaussian import GaussianPrior
@@ -118,9 +118,8 @@ def document_losses(site: Site, ids: Tensor, replace: Replace | None, *, seed: i
         noise = torch.randn(*rows.shape, site.llm.d_model, generator=generator)
         edits = {} if replace is None else {site.layer: replacing_edit(site, replace, noise)}
         with edit(site.llm.model, edits):
-            logits = site.llm.model(input_ids=rows, use_cache=False).logits[:, :-1].float()
-        token_losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
-        losses.append(token_losses.view(len(rows), -1).mean(1))
+            logits = site.llm.model(input_ids=rows, use_cache=False).logits
+        losses.append(-token_log_probabilities(logits, rows).mean(1))
     return torch.cat(losses).double().cpu()
 
 

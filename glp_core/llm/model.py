@@ -149,6 +149,17 @@ class Llm:
         return [acts[layer][i, : len(row)] for i, row in enumerate(rows)]
 
 
+def token_log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return the log-probability of every token after the first (rows, t - 1), for logits (rows, t, vocabulary) of ids (rows, t).
+
+    On the CPU row by row: one row's logits stay in its cache, those of all do not.
+    """
+    before = logits[:, :-1]
+    chosen = before.gather(-1, ids[:, 1:, None])[..., 0].float()
+    rows = before.split(1) if before.device.type == "cpu" else [before]
+    return chosen - torch.cat([row.float().logsumexp(-1) for row in rows])
+
+
 def _notes(llm: Llm) -> Iterator[str]:
     tokenizer = llm.tokenizer
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:

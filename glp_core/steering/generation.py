@@ -13,7 +13,7 @@ from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Context, Sampling, check_prompt, shares_prompts
 from glp_core.llm.hooks import layer_at, record
-from glp_core.llm.model import Llm
+from glp_core.llm.model import Llm, token_log_probabilities
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.progress import Progress, quiet
@@ -130,8 +130,7 @@ def _read_batch(
             acts = seen[site.layer]
         else:
             logits, acts = _read_whole(llm, prompts, continuations, lambda: seen[site.layer])
-    logits = logits[:, :-1]
-    chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float() - logits.float().logsumexp(-1)
+    chosen = token_log_probabilities(logits, ids)
     lengths = [len(continuation) for continuation in continuations]
     log_probabilities = [row[:n] for row, n in zip(chosen.tolist(), lengths, strict=True)]
     present = torch.arange(ids.shape[1] - 1, device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]

@@ -13,7 +13,7 @@ from glp_core import GlpError
 from glp_core.devices import native_dtype
 from glp_core.llm.gguf import converted_gguf
 from glp_core.llm.loading import load_llm
-from glp_core.llm.model import Llm
+from glp_core.llm.model import Llm, token_log_probabilities
 from glp_core.llm.sources import SMOLLM2, LlmSource, check_shards, wheel_file
 from tests.support.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
 
@@ -282,3 +282,12 @@ def test_loading_draws_nothing_on_the_terminal(folder):
     code = f"from glp_core.llm.loading import *; load_llm(LlmSource('folder', {str(folder)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_log_probabilities_of_tokens_are_torch_s_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    logits, ids = torch.randn(3, 7, 50, generator=generator) * 5, torch.randint(50, (3, 7), generator=generator)
+    wanted = -torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    torch.testing.assert_close(token_log_probabilities(logits, ids), wanted.view(3, 6))
+    halves = token_log_probabilities(logits.bfloat16(), ids)
+    torch.testing.assert_close(halves, token_log_probabilities(logits.bfloat16().float(), ids))

@@ -11,6 +11,7 @@ from torch import Tensor
 from glp_core.devices import batch_size
 from glp_core.files import Json
 from glp_core.llm.hooks import edit
+from glp_core.llm.model import token_log_probabilities
 from glp_core.llm.site import Site
 from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
@@ -105,6 +106,5 @@ def _side_by_side(planned: Sequence[Condition], size: int) -> Iterator[list[int]
 def _losses(site: Site, ids: Tensor, apply: _Edit | None) -> Tensor:
     """Return each row's mean next-token loss (rows,)."""
     with edit(site.llm.model, {} if apply is None else {site.layer: apply}):
-        logits = site.llm.model(input_ids=ids, use_cache=False).logits[:, :-1]
-    chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float()
-    return (logits.float().logsumexp(-1) - chosen).mean(1)
+        logits = site.llm.model(input_ids=ids, use_cache=False).logits
+    return -token_log_probabilities(logits, ids).mean(1)
