@@ -14,7 +14,7 @@ def quiet(_done: int, _total: int, _words: str) -> None:
 def stages(progress: Progress, sizes: Sequence[int]) -> list[Progress]:
     """Return a progress for each stage of a work, which reports how far the whole is; `sizes`: what each stage has to do."""
 
-    def after(before: int) -> Progress:
-        return lambda done, _size, words: progress(before + done, sum(sizes), words)
+    def after(before: int, size: int) -> Progress:
+        return lambda done, of, words: progress(before + done * size // max(1, of), sum(sizes), words)
 
-    return [after(before) for before in accumulate(sizes[:-1], initial=0)]
+    return [after(before, size) for before, size in zip(accumulate(sizes, initial=0), sizes, strict=False)]

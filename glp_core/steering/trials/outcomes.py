@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
@@ -201,8 +202,8 @@ def _read_back(
     """Read every text with the unsteered model, after its prefix and after the instruction too, each with a progress."""
     n = len(prompts.plain)
     ids = [text.tokens for cell in cells for text in cell]
-    plain, means = read_texts(site, prompts.plain * len(planned), ids, progress=progress[0])
-    asked = _likelihoods(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids, progress[1])
+    plain, means = _read(site, prompts.plain * len(planned), ids, progress[0])
+    asked, _ = _read(site, [row for condition in planned for row in prompts.asked(condition.direction)], ids, progress[1])
     outcomes = []
     for number, (condition, cell) in enumerate(zip(planned, cells, strict=True)):
         concepts = condition.direction.concept(means[number * n : (number + 1) * n]).tolist()
@@ -229,13 +230,16 @@ def _read_back(
     return outcomes
 
 
-def _likelihoods(
-    site: Site, prompts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]], progress: Progress
-) -> list[list[float]]:
-    """Return the log-probabilities of texts' tokens; texts after one prompt are read side by side, so that it is read once."""
-    order = sorted(range(len(ids)), key=lambda row: tuple(prompts[row]))
-    read, _ = read_texts(site, [prompts[row] for row in order], [ids[row] for row in order], progress=progress)
-    return [values for _, values in sorted(zip(order, read, strict=True))]
+def _read(
+    site: Site, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], progress: Progress
+) -> tuple[list[list[float]], Tensor]:
+    """Do what `read_texts` does, reading equal texts once and those after one prompt side by side, so that it is read once."""
+    rows = [(tuple(prompt), tuple(text)) for prompt, text in zip(prompts, texts, strict=True)]
+    distinct = sorted(set(rows))
+    read, means = read_texts(site, [prompt for prompt, _ in distinct], [text for _, text in distinct], progress=progress)
+    places = {row: place for place, row in enumerate(distinct)}
+    order = [places[row] for row in rows]
+    return [read[place] for place in order], means[order]
 
 
 def _mean(numbers: Sequence[float]) -> float:

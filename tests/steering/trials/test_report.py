@@ -108,11 +108,14 @@ def test_progress_counts_texts_as_they_are_written_and_as_they_are_read_both_way
     assert list(done) == sorted(set(done)) and words[-1] == "reading" and words[0] != "reading"
 
 
-def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction, monkeypatch):
+def test_unsteered_texts_are_written_and_read_once_for_all_directions(tiny_llm, direction, monkeypatch):
     from glp_core.steering.trials import outcomes
 
-    written = []
-    write = outcomes.write_texts
+    written, reads = [], []
+    write, read = outcomes.write_texts, outcomes.read_texts
+    monkeypatch.setattr(
+        outcomes, "read_texts", lambda site, *rows, **k: reads.append([*zip(*rows, strict=True)]) or read(site, *rows, **k)
+    )
     monkeypatch.setattr(
         outcomes, "write_texts", lambda site, rows, *a, **k: written.append(len(rows)) or write(site, rows, *a, **k)
     )
@@ -120,6 +123,7 @@ def test_unsteered_texts_are_written_once_for_all_directions(tiny_llm, direction
     planned = [one for d in (direction, other) for one in conditions(d, {"raw": None}, (1.0,))]
     made = measure(tiny_llm, planned, PREFIXES, sampling=Sampling(4))
     assert written == [3 * len(PREFIXES)]
+    assert len(reads) == 2 and all(len(rows) <= written[0] and len(rows) == len(set(rows)) for rows in reads)
     assert [(one.direction, one.arm, one.prefix) for one in made] == [
         (c.direction.name, c.arm, prefix) for c in planned for prefix in range(len(PREFIXES))
     ]
