@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.lab.asked import Asked, Fit, FromFile, FromInstructions, FromNeuron, FromTexts
 from dashboard.service import neuron_directions, workspace_facts
-from dashboard.widgets import starred, url
+from dashboard.widgets import frame, starred, url
 from dashboard.widgets.texts import long_text, two_classes
 from dashboard.widgets.texts.two_classes import TwoClasses
 from glp_core.errors import GlpError
@@ -21,6 +21,8 @@ SHOWN_QUESTIONS = 16
 """Questions that the box begins with."""
 LONGEST_INSTRUCTION = 1_000
 VECTOR_FILES = ("gguf", "pt", "safetensors")
+LARGEST_FILE = 5
+"""MB."""
 BOXES = two_classes.params("lab_")
 SYSTEM = url.text(
     "lab_system", "Instruction", "You are a cheerful optimist. Always see the bright side of everything.", LONGEST_INSTRUCTION
@@ -80,9 +82,9 @@ def file(fit: Fit) -> Asked | None:
         f"A control vector (GGUF, of repeng or llama.cpp), persona vectors (.pt, a row a layer) or an SAE's decoder (safetensors, of "
         f"sparsify or SAELens). Taken is what is meant for the output of block {layer}, counted from 0. Nothing in the file is run."
     )
-    uploaded = st.file_uploader("File", VECTOR_FILES, key="lab_file", help=words)
+    uploaded = st.file_uploader("File", VECTOR_FILES, key="lab_file", max_upload_size=LARGEST_FILE, help=words)
     command = workspace_facts.command("import-direction FILE --name NAME")
-    st.caption(f"Files of over 5 MB, such as whole SAEs: `{command}`")
+    st.caption(f"Files of over {LARGEST_FILE} MB, such as whole SAEs: `{command}`")
     if uploaded is None:
         return None
     latent = None
@@ -91,6 +93,7 @@ def file(fit: Fit) -> Asked | None:
             st.number_input("Latent, counted from 0", 0, 10_000_000, LATENT.default, width=190, **LATENT.bound)
         )
     data = uploaded.getvalue()
+    frame.check_size(len(data), LARGEST_FILE)
     return FromFile(uploaded.name, hashlib.sha256(data).hexdigest(), data, latent, _to_measure_on(), fit)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.service import workspace_facts
-from dashboard.widgets import url
+from dashboard.widgets import frame, url
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import FitPoints, Run, fit_points, log_age, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
@@ -58,6 +58,8 @@ RUNS_VARIABLE = "GLP_EXPLORER_RUNS"
 """Environment variable by which whoever runs the dashboard names the folder whose runs its visitors may look at."""
 RUN_FILES = ("train.csv", "config.json", "run.json", "evals.csv", "evals.json")
 """What an uploaded run may consist of."""
+LARGEST_UPLOAD = 5
+"""MB of one of them."""
 
 PARAMS = {
     "x": url.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
@@ -156,7 +158,8 @@ def _uploaded(files: Sequence[Uploaded]) -> Run:
         for file in files:
             if file.name not in RUN_FILES:
                 raise GlpError(f"{url.shorten(file.name)} is no file of a run, wanted {', '.join(RUN_FILES)}.")
-            (folder / file.name).write_bytes(file.getvalue())
+            frame.check_size(len(data := file.getvalue()), LARGEST_UPLOAD)
+            (folder / file.name).write_bytes(data)
         return _told_as("the upload", folder, read_run)
 
 

@@ -45,7 +45,9 @@ def controls() -> Own:
             words = "The camera at the figure saves"
             st.segmented_control(words, ("png", "svg"), default="png", required=True, key="scaling_camera")
         with st.popover("Own runs"):
-            own = Own(_offered_folder(), st.file_uploader("Files of one run", ["csv", "json"], accept_multiple_files=True))
+            folder, most = _offered_folder(), law.LARGEST_UPLOAD
+            files = st.file_uploader("Files of one run", ["csv", "json"], accept_multiple_files=True, max_upload_size=most)
+            own = Own(folder, files)
             st.markdown(FORMAT)
     return own
 

@@ -106,6 +106,12 @@ def download(files: Sequence[File], *, key: str) -> None:
             )
 
 
+def check_size(size: int, most: int) -> None:
+    """Raise GlpError when an upload has more bytes than `most` MB of 2**20, as its uploader counts them too."""
+    if size > most << 20:
+        raise GlpError(f"The file has {size:,} bytes, wanted at most {most << 20:,} ({most} MB).")
+
+
 def how_to_read(words: str) -> None:
     """Draw the folded "How to read this" with our own Markdown (never a model's text)."""
     with st.expander("How to read this", icon=":material/help:"):

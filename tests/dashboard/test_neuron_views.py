@@ -214,8 +214,8 @@ def test_texts_are_read_from_boxes_and_files():
     assert two_classes.texts_of(" a \n\nb\na\n") == ["a", "b"]
     data = 'label,Text\n1,"yes, ""quoted"""\n0,no\n1,\n0,never\n'.encode("utf-8-sig")
     assert two_classes.texts_of_file(data).of() == (['yes, "quoted"'], ["no", "never"])
-    with pytest.raises(GlpError, match="wanted at most 2,000,000"):
-        two_classes.texts_of_file(b"x" * (two_classes.LARGEST_UPLOAD + 1))
+    with pytest.raises(GlpError, match=r"wanted at most 2,097,152 \(2 MB\)"):
+        two_classes.texts_of_file(b"x" * ((2 << 20) + 1))
 
 
 def test_texts_that_do_not_make_a_concept_are_refused():

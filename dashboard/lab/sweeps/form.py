@@ -12,6 +12,7 @@ import streamlit as st
 from dashboard.lab.sweeps import running
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import charts, frame
+from dashboard.widgets.texts.two_classes import LARGEST_UPLOAD
 from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.origins.labelled_texts import read_column
@@ -31,7 +32,6 @@ OWN_PROMPTS = (
     "The report begins with",
 )
 """Where the workspace has no prefixes."""
-LARGEST_UPLOAD = 2_000_000
 SCORERS = {"the direction's probe": "probe", "words": "lexicon", "a server": "server"}
 CPU_RATE, ACCELERATOR_RATE = 3e10, 6e12
 """Bytes of weights times tokens a second, about, before a sweep of the workspace has been timed."""
@@ -109,6 +109,7 @@ def _prompts() -> None:
         right.file_uploader(
             "A table with a column prompt or text, plain text, or a sweep's config.json",
             type=["csv", "tsv", "json", "jsonl", "txt"], key=UPLOAD, on_change=_uploaded,
+            max_upload_size=LARGEST_UPLOAD,
         )  # fmt: skip
         if problem := st.session_state.get(f"{UPLOAD}_problem"):
             with right:
@@ -122,8 +123,7 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        if file.size > LARGEST_UPLOAD:
-            raise GlpError(f"The file has {file.size:,} bytes, wanted at most {LARGEST_UPLOAD:,}.")
+        frame.check_size(file.size, LARGEST_UPLOAD)
         read = read_upload(file.name, file.getvalue())
         if isinstance(read, SweepConfig):
             refill(read)

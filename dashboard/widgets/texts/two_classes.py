@@ -12,8 +12,8 @@ from glp_core.steering.origins.labelled_texts import LabelledTexts, read_labelle
 
 FILES = ("csv", "tsv", "json", "jsonl")
 """Endings of tables that can be uploaded."""
-LARGEST_UPLOAD = 2_000_000
-"""Bytes."""
+LARGEST_UPLOAD = 2
+"""MB of a table of texts."""
 LONGEST_TEXT = 2_000
 """Characters of one text."""
 FITS_URL = 3_000
@@ -120,7 +120,7 @@ NO_FILE = TwoClasses([], [])
 def upload(*, key: str) -> TwoClasses | None:
     """Draw the folded upload of a table; return its texts, NO_FILE without one, and None when it cannot be read, which is said."""
     with st.expander("Upload a table instead (columns text and label; not part of the link)"):
-        file = st.file_uploader("Table", FILES, key=f"{key}_csv", label_visibility="collapsed")
+        file = st.file_uploader("Table", FILES, key=f"{key}_csv", max_upload_size=LARGEST_UPLOAD, label_visibility="collapsed")
         if file is None:
             return NO_FILE
         try:
@@ -145,6 +145,5 @@ def texts_of(box: str) -> list[str]:
 
 def texts_of_file(data: bytes) -> LabelledTexts:
     """Return the texts of an uploaded table; GlpError when it is too large or cannot be read."""
-    if len(data) > LARGEST_UPLOAD:
-        raise GlpError(f"The file has {len(data):,} bytes, wanted at most {LARGEST_UPLOAD:,}. Upload fewer texts.")
+    frame.check_size(len(data), LARGEST_UPLOAD)
     return read_labelled_texts(data)
