@@ -16,9 +16,14 @@ VARIABLE = "GLP_EXPLORER_DEVICE"
 """Environment variable: the device of the dashboard, and of commands that are given no --device."""
 NAMES = "auto, cpu, cuda, cuda:N or mps"
 
+LOCAL_RANK = "LOCAL_RANK"
+"""Environment variable in which torchrun tells a process its number on its machine."""
+
 
 def choose_device(name: str | None = None) -> torch.device:
     """Return the device of that name; None stands for $GLP_EXPLORER_DEVICE, auto when it is not set.
+
+    Where torchrun started several processes on a machine, each takes a card of its own: the one of its number there.
 
     Args:
         name: auto (an accelerator that is there, else the CPU), cpu, cuda, cuda:N or mps.
@@ -27,7 +32,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     name = (name or os.environ.get(VARIABLE) or "auto").strip().lower()
     if name == "auto":
-        return torch.device(_accelerator() or "cpu")
+        name = _accelerator() or "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,4})?", name):
         raise GlpError(f"The device is {name!r}, wanted {NAMES}.")
     if name.startswith("cuda"):
@@ -39,7 +44,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 def _accelerator() -> str | None:
     if torch.cuda.is_available():
-        return "cuda:0"
+        return "cuda"
     return "mps" if torch.backends.mps.is_available() else None
 
 
@@ -48,7 +53,13 @@ def _cuda(name: str) -> torch.device:
     if not count:
         build = "" if torch.backends.cuda.is_built() else f" (torch {torch.__version__} is built without CUDA)"
         raise GlpError(f"The device {name} is not available here: torch sees no CUDA device{build}. Use cpu or auto.")
-    index = int(name.partition(":")[2] or 0)
+    own = os.environ.get(LOCAL_RANK, "")
+    index = int(name.partition(":")[2] or own or 0)
+    if index >= count and ":" not in name:
+        raise GlpError(
+            f"This is process {index + 1} of those that torchrun started on this machine, and torch sees {count} CUDA devices; "
+            f"wanted one for each. Use --nproc-per-node {count} at most."
+        )
     if index >= count:
         raise GlpError(f"The device {name} is not available: torch sees {count} CUDA devices, cuda:0 to cuda:{count - 1}.")
     return torch.device("cuda", index)
@@ -88,14 +99,18 @@ def device_title(device: torch.device | str) -> str:
     return {"cpu": "CPU", "mps": "Apple GPU (mps)"}.get(device.type, str(device))
 
 
-def machine(device: torch.device | str = "cpu") -> dict[str, str | int | None]:
-    """Describe this machine, and the device that computed, as far as they decide speed."""
+def machine(device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> dict[str, str | int | None]:
+    """Describe this machine, and the device that computed, as far as they decide speed.
+
+    Args:
+        dtype: number type that was computed in; None: the device's native one.
+    """
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device_title(device),
-        "dtype": str(native_dtype(device)).removeprefix("torch."),
+        "dtype": str(dtype or native_dtype(device)).removeprefix("torch."),
         "system": f"{platform.system()} {platform.machine()}",
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }

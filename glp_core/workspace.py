@@ -293,10 +293,11 @@ class Workspace:
         write_json(self.report_path(name), value | {"made_by": self.stamp() | value.get("made_by", {})})
 
     def stamp(self) -> Json:
-        """Return the versions, machine and date of now, as reports name what made them."""
+        """Return the versions, machine with the models' number type, and date of now, as reports name what made them."""
         from glp_core.devices import machine
 
-        return {**versions(), "machine": machine(self.device), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+        on = machine(self.device, self.torch_dtype)
+        return {**versions(), "machine": on, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
 
     def made_with(self) -> Json:
         """Return all that decides which texts the workspace's model writes."""

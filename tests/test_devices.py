@@ -31,7 +31,8 @@ def no_accelerator(monkeypatch):
 @pytest.fixture
 def two_cards(monkeypatch):
     """A torch that claims two CUDA cards; nothing is computed on them."""
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    for variable in (devices.VARIABLE, devices.LOCAL_RANK):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
@@ -47,6 +48,18 @@ def test_auto_takes_the_first_card_and_a_number_names_another(two_cards):
     assert devices.choose_device("cuda") == torch.device("cuda:0")
     assert devices.choose_device(" CUDA:1 ") == torch.device("cuda:1")
     assert devices.choose_device("cpu") == torch.device("cpu")
+
+
+def test_each_process_of_a_machine_takes_a_card_of_its_own_unless_a_number_is_given(two_cards, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [devices.choose_device(name) for name in (None, "auto", "cuda")] == [torch.device("cuda:1")] * 3
+    assert devices.choose_device("cuda:0") == torch.device("cuda:0")
+    assert devices.choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(GlpError, match="process 3 .* torch sees 2 CUDA devices; wanted one for each. Use --nproc-per-node 2"):
+        devices.choose_device("cuda")
+    with pytest.raises(GlpError, match="process 3"):
+        devices.choose_device()
 
 
 def test_the_variable_decides_where_no_name_is_given(two_cards, monkeypatch):
@@ -101,13 +114,15 @@ def test_every_command_that_computes_can_be_told_where(command, no_accelerator):
         console.device_of(argparse.Namespace(device="cuda"))
 
 
-def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it(tmp_path):
+def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it_and_their_type(tmp_path, monkeypatch):
     made = make_workspace(tmp_path / "ws")
     workspace = Workspace.open(made.folder, "meta")
     assert workspace.load_glp().device == torch.device("meta")
+    monkeypatch.setattr(devices, "native_dtype", lambda _device: torch.bfloat16)  # the workspace says float32
     opened = Workspace.open(made.folder, "cpu")
     opened.save_report("one", {})
     assert opened.report("one")["made_by"]["machine"]["device"] == "CPU"
+    assert opened.report("one")["made_by"]["machine"]["dtype"] == "float32"
     opened.save()
     assert "device" not in (made.folder / "workspace.json").read_text()
 

@@ -206,7 +206,7 @@ def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tu
     """
     whole, facts, end = None, {}, 0
     for state, path in sorted(((read_state(path), path) for path in paths), key=lambda entry: entry[0]["first"]):
-        if state["done"] < state["last"] - state["first"]:
+        if not _is_finished(state):
             raise GlpError(
                 f"{path.name} is not finished: {state['done']} of {state['last'] - state['first']} blocks. Run it on."
             )
@@ -224,6 +224,15 @@ def merge_parts(paths: Sequence[Path], device: torch.device | str = "cpu") -> tu
     if whole is None:
         raise GlpError("There are no parts to merge. Make them with `python -m glp_core index`.")
     return whole, facts
+
+
+def finished(path: Path) -> bool:
+    """Return whether a part has read all its blocks; one that another process still reads has a file already."""
+    return path.is_file() and _is_finished(read_state(path))
+
+
+def _is_finished(state: Json) -> bool:
+    return bool(state["done"] == state["last"] - state["first"])
 
 
 def read_state(path: Path) -> Json:

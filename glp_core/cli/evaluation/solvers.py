@@ -1,6 +1,7 @@
 """Fit the two-call solver to the workspace's GLP and measure every solver's error; write glp/config.json and reports/solvers.json."""
 
 import argparse
+from dataclasses import replace
 
 import torch
 
@@ -19,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    workspace = open_workspace(args)
+    workspace = replace(open_workspace(args), dtype="float32")  # errors are of the solvers, not of rounding
     store = workspace.open_store(args.store)
-    glp = workspace.load_glp(dtype=torch.float32)
+    glp = workspace.load_glp()
     acts = store.rows(0)["acts"]
     chosen = acts[torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))[: args.training]]
     glp.fitted_steps = solver_error.fit(glp, chosen, progress=reporter("fit"))

@@ -10,7 +10,15 @@ from glp_core.errors import GlpError
 from glp_core.files import file_digest
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
-from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, in_order, index_part, merge_parts
+from glp_core.neuron_index.corpus_pass import (
+    StoreSource,
+    TextSource,
+    finished,
+    first_of_text,
+    in_order,
+    index_part,
+    merge_parts,
+)
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.writer import finish
@@ -79,12 +87,14 @@ def run(args: argparse.Namespace) -> int:
     )
     share = range(edges[part - 1], edges[part])
     with stopping(at_once=False) as stop:
-        finished = index_part(glp, reading, source, share, path, identity=identity, progress=reporter("index"), cancelled=stop)
-    if finished is None:
+        statistics = index_part(
+            glp, reading, source, share, path, identity=identity, progress=reporter("index"), cancelled=stop
+        )
+    if statistics is None:
         say("Stopped. Start the same command again: it goes on from there.")
         return 130
     paths = [folder / f"part-{i:03d}-of-{n_parts:03d}.safetensors" for i in range(1, n_parts + 1)]
-    if not all(p.is_file() for p in paths):
+    if not all(finished(p) for p in paths):
         say(f"Part {part} is done; the index is made with the last of the {n_parts} parts.")
         return 0
     whole, facts = merge_parts(paths, glp.device)

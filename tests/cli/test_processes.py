@@ -1,0 +1,83 @@
+"""One command in several processes, as a scheduler or torchrun starts them: what they make together is what one makes."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from glp_core.__main__ import main
+from glp_core.neuron_index import corpus_pass
+from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.prior.checkpoint import save_glp
+from tests.data.test_store import WORDS
+from tests.support import tiny
+
+
+@pytest.fixture
+def made(tmp_path, llm_folder, monkeypatch):
+    """A workspace with a prior, over a few more texts than one block of the index holds."""
+    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("glp_core.data.corpus._test_rows", frozenset)
+    rng = np.random.default_rng(0)
+    texts = (" ".join(rng.choice(WORDS, rng.integers(4, 12))) for _ in range(1150))
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    workspace = tmp_path / "ws"
+    new = ["--llm", str(llm_folder), "--layer", "1", "--dtype", "float32", "--texts", str(tmp_path / "texts.jsonl")]
+    assert main(["collect", "--workspace", str(workspace), *new, "--activations", "700"]) == 0
+    save_glp(tiny.tiny_glp(n_layers=1), workspace / "glp", about={})
+    return workspace
+
+
+def tables(workspace):
+    """The bytes of the index's tables: index.json holds dates."""
+    return {path.name: path.read_bytes() for path in (workspace / "neurons").glob("*.safetensors")}
+
+
+INDEX = ["index", "--sigma", "0.3", "--draws", "1"]
+
+
+def test_parts_of_the_index_are_one_call_s_bytes_and_a_part_that_is_being_read_is_waited_for(made, monkeypatch, capsys):
+    monkeypatch.setattr(corpus_pass, "DOCUMENTS_PER_BLOCK", 16)
+    monkeypatch.setattr("glp_core.cli.neurons.index.DOCUMENTS_PER_BLOCK", 16)
+    index = [*INDEX, "--workspace", str(made), "--documents", "64"]
+    assert main(index) == 0
+    whole = tables(made)
+    assert len(whole) > 1 and NeuronIndex.open(made / "neurons").facts["documents"] == 64
+    shutil.rmtree(made / "neurons")
+    read_neurons, read = corpus_pass.read_neurons, 0
+
+    def dying(*args):
+        nonlocal read
+        read += 1
+        if read == 2:
+            raise KeyboardInterrupt
+        return read_neurons(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_pass, "read_neurons", dying)
+        patch.setattr(corpus_pass, "SECONDS_BETWEEN_SAVES", 0.0)
+        assert main([*index, "--part", "1/2"]) == 130
+    assert main([*index, "--part", "2/2"]) == 0
+    assert "Part 2 is done; the index is made with the last of the 2 parts" in capsys.readouterr().err
+    assert not tables(made)
+    assert main([*index, "--part", "1/2"]) == 0
+    assert tables(made) == whole
+
+
+@pytest.mark.nightly
+def test_two_processes_side_by_side_make_one_call_s_index(made):
+    index = [*INDEX, "--workspace", str(made)]
+    assert main(index) == 0
+    whole = tables(made)
+    assert NeuronIndex.open(made / "neurons").facts["documents"] > corpus_pass.DOCUMENTS_PER_BLOCK
+    shutil.rmtree(made / "neurons")
+    command = [sys.executable, "-m", "glp_core", *index, "--part"]
+    both = [subprocess.Popen([*command, part], stderr=subprocess.PIPE, text=True) for part in ("1/2", "2/2")]
+    for process in both:
+        said = process.communicate(timeout=200)[1]
+        assert process.returncode == 0, said
+    assert tables(made) == whole
