@@ -25,7 +25,7 @@ from dashboard.service.visitors import limits
 from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
-from glp_core.jobs.runner import JobRunner
+from glp_core.jobs.runner import GRACE, JobRunner
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -114,11 +114,11 @@ def on_page(name: str) -> None:
 
 
 def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens: int = 0) -> Job:
-    """Queue a job for this session, which runs on the session's workspace; it is given up when the session's tab is closed.
+    """Queue a job for this session, which runs on the session's workspace; it is given up when the session has no connection.
 
     Args:
         rows: of the shared decode batch that it writes; 0: it runs by itself.
-        stays: go on when the person goes to another page; else the job is given up then.
+        stays: go on when the person goes to another page, and for as long as a lost connection may come back; else it is given up then.
         tokens: that it may write, which count against what the visitor may ask for.
     Raises:
         GlpError: the queue is full, the session has a job waiting, or the visitor has asked for all that the server lets one.
@@ -135,13 +135,19 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens
         return connected(session) and (stays or where.page == page)
 
     with limits.limits().taking(limits.visitor() or session, tokens):
-        return runner().submit(session, there, title=title, alive=alive, rows=rows)
+        grace = away() if stays else GRACE
+        return runner().submit(session, there, title=title, grace=grace, alive=alive, rows=rows)
 
 
 def session_id() -> str:
     """Return a name for the session whose page is being drawn."""
     context = get_script_run_ctx()
     return context.session_id if context else "no session"
+
+
+def away() -> float:
+    """Return the seconds for which a session waits for a connection that was lost."""
+    return float(st.get_option("server.disconnectedSessionTTL"))
 
 
 def connected(session: str) -> bool:

@@ -248,7 +248,10 @@ def _more(params: Params) -> None:
     if len(names) > 1:
         words = "The GLP that projects. Distances are always measured by the workspace's own."
         st.selectbox("Prior", names, help=words, **params["prior"].bound)
-    words = "Off: a run stops when you go to another page of the dashboard. On: it goes on, and is there when you come back."
+    words = (
+        "Off: a run stops when you go to another page, close the tab or lose the connection. On: it goes on, without a connection for "
+        f"up to {resources.away() / 60:.0f} minutes, and is there when you come back or the connection does."
+    )
     st.toggle(params["stay"].label, params["stay"].default, help=words, **params["stay"].bound)
     st.segmented_control(
         "Colour tokens by", request.COLOURINGS, default=params["colour"].default, required=True, **params["colour"].bound

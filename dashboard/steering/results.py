@@ -60,7 +60,11 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
     elif job.error is not None:
         raise job.error
     elif job.state == "stopped":
-        words = "Stopped when you left the page; under More you can let runs go on. " if job.given_up else "Stopped. "
+        words = (
+            "Stopped when you left the page or lost the connection; under More you can let runs go on. "
+            if job.given_up
+            else "Stopped. "
+        )
         words += "The text so far is kept; log-probability and concept are measured when a run has finished."
         places.note.info(words, icon=":material/stop_circle:")
     if not comparison.started:
