@@ -79,6 +79,11 @@ class FromInstructions:
     tokens: int
     method: Method
 
+    @property
+    def answer_tokens(self) -> int:
+        """Of all answers, at most."""
+        return 2 * len(self.questions) * self.tokens
+
     def make(self, progress: Progress) -> Result:
         """Let the model answer under both, and make the direction."""
         from glp_core.steering.origins.personas import direction_of_instructions

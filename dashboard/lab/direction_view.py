@@ -78,6 +78,7 @@ def _made(asked: Asked | None, pressed: bool) -> Result | None:
     result = store.get(*made_from)
     if result is None and pressed:
         title = {FromInstructions: "answering", FromFile: "reading the file"}.get(type(asked), "reading the texts")
-        result = follow.compute(title, lambda cancelled, report: work(asked, cancelled, report), stop=True)
+        tokens = asked.answer_tokens if isinstance(asked, FromInstructions) else 0
+        result = follow.compute(title, lambda cancelled, report: work(asked, cancelled, report), stop=True, tokens=tokens)
         store.put(result, *made_from)
     return result

@@ -73,7 +73,7 @@ def waiting_words(job: Job) -> str:
     return f"Number {ahead} in the queue. It starts by itself; Stop cancels it." if ahead else "Starting …"
 
 
-def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bool = False) -> Result:
+def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bool = False, tokens: int = 0) -> Result:
     """Return what `work(cancelled, report)` returns, run in the queue's thread.
 
     When the page runs again meanwhile (a click, the Stop button, a closed tab), the work is stopped.
@@ -81,8 +81,9 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     Args:
         title: what is done, in words, as in "reading the text".
         stop: draw a Stop button beside the progress.
+        tokens: that it may write; 0: it reads.
     Raises:
-        GlpError: the queue is full, or the work raises it.
+        GlpError: the queue is full, the visitor may not ask for so much, or the work raises it.
     """
     reports: list[tuple[int, int, str]] = []
 
@@ -93,7 +94,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
 
         yield work(cancelled, report)
 
-    job = _submit(events, title)
+    job = _submit(events, title, tokens)
     slot = st.empty()
     try:
         with slot.container(horizontal=True, vertical_alignment="center"):
@@ -116,12 +117,12 @@ def computed(title: str, work: Callable[[Cancelled, Report], Result], *made_from
     return result
 
 
-def _submit(events: Work, title: str) -> Job:
+def _submit(events: Work, title: str, tokens: int) -> Job:
     """Queue the job, giving the request that it replaces a moment to go."""
     patient_until = time.monotonic() + PATIENCE
     while True:
         try:
-            return resources.submit(events, title=title)
+            return resources.submit(events, title=title, tokens=tokens)
         except GlpError:
             if time.monotonic() > patient_until:
                 raise

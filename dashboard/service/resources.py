@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Generator, Hashable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,7 +119,7 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens
     Args:
         rows: of the shared decode batch that it writes; 0: it runs by itself.
         stays: go on when the person goes to another page, and for as long as a lost connection may come back; else it is given up then.
-        tokens: that it may write, which count against what the visitor may ask for.
+        tokens: that it may write, which count against what the visitor may ask for; 0: it reads, and counts as no run.
     Raises:
         GlpError: the queue is full, the session has a job waiting, or the visitor has asked for all that the server lets one.
     """
@@ -134,7 +134,7 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens
     def alive() -> bool:
         return connected(session) and (stays or where.page == page)
 
-    with limits.limits().taking(limits.visitor() or session, tokens):
+    with limits.limits().taking(limits.visitor() or session, tokens) if tokens else nullcontext():
         grace = away() if stays else GRACE
         return runner().submit(session, there, title=title, grace=grace, alive=alive, rows=rows)
 

@@ -143,7 +143,12 @@ def _controls(run: SteeringRun) -> Comparison | None:
     ):
         return None
     here.empty()
-    events = follow.compute("writing the controls", lambda cancelled, report: _write(run.request, cancelled, report), stop=True)
+    events = follow.compute(
+        "writing the controls",
+        lambda cancelled, report: _write(run.request, cancelled, report),
+        stop=True,
+        tokens=len(CONTROLS) * run.request.max_tokens,
+    )
     comparison = collect(run.request, events, [arm for arm in CONTROLS if any(one.arm == arm for one in events)])
     small_results().put(comparison, *key)
     return comparison

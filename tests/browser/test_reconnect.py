@@ -1,4 +1,4 @@
-"""A visitor who is away, on another page or without a network: the run is given up or given back as the setting says, none is begun twice."""
+"""A visitor who is away, on another page or without a network: the run ends or is given back, as the setting says; none is begun twice."""
 
 import time
 from contextlib import contextmanager

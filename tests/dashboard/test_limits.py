@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from dashboard.service import follow, resources, results
 from dashboard.service.visitors import limits
 from glp_core.errors import GlpError
 from glp_core.jobs.limits import VisitorLimits
-from tests.support.pages import open_page
+from tests.support.steering_page import open_page, run
 
 
 def test_a_run_beyond_the_limit_is_told_and_not_begun(llm, monkeypatch):
@@ -17,6 +18,28 @@ def test_a_run_beyond_the_limit_is_told_and_not_begun(llm, monkeypatch):
     said = re.sub(r"\\(.)", r"\1", at.error[0].value)
     assert "10 tokens a day for one visitor, and this run asks for 12" in said and not at.exception
     assert "steering_run" not in at.session_state
+
+
+def test_the_controls_of_a_comparison_count_toward_the_tokens_of_a_day(llm, monkeypatch):
+    results.small_results.clear()
+    kept = VisitorLimits(tokens_a_day=31)
+    monkeypatch.setattr(limits, "limits", lambda: kept)
+    monkeypatch.setattr(limits, "visitor", lambda: "203.0.113.9")
+    monkeypatch.setattr(follow, "PATIENCE", 0)
+    at = run(open_page("steering", steering_tokens="4", steering_strength="1"))
+    assert not at.error
+    at.button(key="steering_controls").click().run()
+    said = re.sub(r"\\(.)", r"\1", at.error[0].value)
+    assert "31 tokens a day for one visitor; 19 are left of yours and this run asks for 20" in said and not at.exception
+
+
+def test_a_reading_is_no_run(llm, monkeypatch):
+    kept = VisitorLimits(runs_a_minute=1)
+    monkeypatch.setattr(limits, "limits", lambda: kept)
+    for tokens in (0, 0, 3, 0):
+        assert resources.submit(lambda _cancelled: iter(["done"]), title="reading", tokens=tokens).wait(10)
+    with pytest.raises(GlpError, match="begun 1 runs within a minute"):
+        resources.submit(lambda _cancelled: iter(["done"]), title="writing", tokens=3)
 
 
 def test_a_variable_that_is_no_number_is_named(monkeypatch):

@@ -1,4 +1,4 @@
-"""Answer OpenAI-style requests with steered texts of the workspace's model, on this machine unless told otherwise."""
+"""Answer OpenAI-style requests with steered texts of the workspace's model, on this machine unless told otherwise; limits no client."""
 
 import argparse
 import socket
