@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.overview import ways
-from dashboard.service import neurons, resources, workspace_facts
+from dashboard.service import machine, neurons, resources, workspace_facts
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import ReadableSide, SideEvidence
 from tests.support import pages
@@ -92,3 +92,11 @@ def test_without_an_index_no_readable_neurons_are_promised(workspace, monkeypatc
 
     monkeypatch.setattr(neurons, "index", missing)
     assert not any("Readable" in header.value for header in open_overview().header)
+
+
+@pytest.mark.parametrize("words", ["shared: other programs take 40% of its 2 cores", ""])
+def test_the_sidebar_says_so_while_the_machine_is_shared(workspace, monkeypatch, words):
+    monkeypatch.setattr(machine, "words", lambda: words)
+    assert resources.warm_up().wait(30)
+    [shown] = [one.value for one in open_overview().sidebar.get("html") if "Device" in one.value]
+    assert ("Machine" in shown) == bool(words) and words in shown

@@ -68,6 +68,10 @@ HOSTILE = [
         "steering_strength": ("1e9", "Strength is '1e9', wanted a number from -3 to 3"),
         "steering_seed": ("9" * 400, "Seed is '999"),
         "steering_prompt": ("", "Prompt is empty"),
+        "steering_direction": (
+            "unit:9999/999999",
+            "Direction is 'unit:9999/999999', wanted one of: positive sentiment, upwards",
+        ),
     },
 ]
 """Links of values that do not fit, with what is said of each."""
@@ -79,6 +83,7 @@ def test_a_hostile_link_is_told_and_the_defaults_used(llm, link):
     told = re.sub(r"\\(.)", r"\1", at.warning[0].value)
     assert not [words for _, words in link.values() if words not in told]
     assert not link.keys() & at.query_params.keys()
+    assert at.selectbox(key="steering_direction").value == "positive sentiment"
     run(at)
     assert board(at) and not at.error
 
