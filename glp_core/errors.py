@@ -11,3 +11,8 @@ class GlpError(ValueError):
         if len(words) > LONGEST_BEGINNING + LONGEST_END:
             words = f"{words[:LONGEST_BEGINNING]} … {words[-LONGEST_END:]}"
         super().__init__(words)
+
+
+def in_short(error: Exception) -> str:
+    """Return what another library's exception says, on one line and without a stop at its end; its kind where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from glp_core.errors import GlpError
+from glp_core.errors import GlpError, in_short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,14 +73,12 @@ class Chat:
         return str(text)
 
     def _filled_in(self, conversations: Sequence[Sequence[Message]], **options: Any) -> list[Any]:
-        from jinja2 import TemplateError
-
         try:
             return self._tokenizer.apply_chat_template(list(conversations), **OPTIONS, **options)
-        except (TemplateError, TypeError) as error:
+        except Exception as error:  # a template is a program that came with the model
             roles = " and ".join(sorted({message["role"] for messages in conversations for message in messages}))
             raise GlpError(
-                f"The chat template of {self._title} refuses a conversation of {roles}: {error}. Use the continue mode."
+                f"The chat template of {self._title} refuses a conversation of {roles}: {in_short(error)}. Use the continue mode."
             ) from error
 
 

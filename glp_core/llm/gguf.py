@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from glp_core.errors import GlpError
+from glp_core.errors import GlpError, in_short
 from glp_core.files import scratch_prefix, sweep
 from glp_core.llm.sources import LlmSource, cache_folder, wheel_file
 
@@ -59,11 +59,17 @@ def _convert(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"gguf_file": gguf.name, "trust_remote_code": False}
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
+    except Exception as error:  # transformers raises any kind for a damaged file
+        raise GlpError(
+            f"{gguf.name} is no language model that can be read: {in_short(error)}. Install its package again."
+        ) from error
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     fresh = type(loaded)(config)
     fresh.load_state_dict(loaded.state_dict())
     fresh.to(torch.bfloat16).save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from glp_core.devices import native_dtype
-from glp_core.errors import GlpError
+from glp_core.errors import GlpError, in_short
 from glp_core.llm.gguf import converted_gguf, no_progress_bars
 from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
@@ -25,18 +23,6 @@ if TYPE_CHECKING:
 
 PREFIXES = r"^(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)+"
 """What wrappers put before tensors' names when a data-parallel, compiled or sharded model is saved with them."""
-UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    ImportError,
-    StrictDataclassError,
-)
-"""What transformers raises for files that hold something else than they should, and for packages that are missing."""
 
 
 def load_llm(
@@ -67,8 +53,8 @@ def load_llm(
         placed = plan.options or ({"device_map": {"": device}} if hasattr(config, "quantization_config") else {})
         model, report = _load_model(where, dtype=dtype, use_safetensors=True, **placed, **options)
         model = model if placed else model.to(device)
-    _check_tensors(where, report)
-    _check_tokenizer(where, tokenizer, model)
+        _check_tensors(where, report)
+        _check_tokenizer(where, tokenizer, model)
     return _assembled(source, model, tokenizer, plan, device)
 
 
@@ -102,10 +88,10 @@ def _refusals(title: str, where: str, options: dict[str, Any]) -> Iterator[None]
             yield
     except GlpError:
         raise
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         raise GlpError(f"{title} does not fit into the device's memory: take a smaller model, or --device cpu.") from error
-    except UNREADABLE as error:
-        words = " ".join(str(error).split()).rstrip(".")
+    except Exception as error:  # transformers and tokenizers raise any kind for files that hold something else than they should
+        words = in_short(error)
         quantised = _quantised(where, options)
         if quantised:
             raise GlpError(
@@ -121,7 +107,7 @@ def _quantised(where: str, options: dict[str, Any]) -> str:
 
     try:
         facts = PreTrainedConfig.get_config_dict(where, **options)[0].get("quantization_config")
-    except UNREADABLE:
+    except Exception:  # as above
         return ""
     if not isinstance(facts, dict):
         return ""
@@ -144,6 +130,7 @@ def _check_tokenizer(where: str, tokenizer: "PreTrainedTokenizerBase", model: "P
             f"The tokenizer in {where} has {len(tokenizer):,} ids, the model's embedding {rows:,} rows: they do not belong together. "
             "Take the model's own tokenizer, or resize the embedding."
         )
+    tokenizer.encode("a", add_special_tokens=False)  # which tells of settings that are none
 
 
 def _load_model(where: str, **options: object) -> "tuple[PreTrainedModel, dict[str, Any]]":

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glp_core.chat_server import Server, ask_patiently, clean, object_in
+from glp_core.checked.shapes import Limits, check
 from glp_core.errors import GlpError
 from glp_core.files import Json, writing
 from glp_core.neuron_index.neuron_data import Neuron, Snippet
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
 
+_MARK = Limits(float, 1, 5)
+ANSWER = {"unit": Limits(int, 0, 10**12), "explanation": str, "model": str, "consistency": _MARK, "complexity": _MARK}
+"""A line of the file of answers."""
 TEXTS = 8
 NEAR = 16
 INSTRUCTIONS = """You study one hidden neuron of a neural network that models a language model's activations. Its value is signed.
@@ -42,7 +46,7 @@ def describe_by_server(
     Raises:
         GlpError: the server refuses for good (a wrong key, no such model), or answers nothing for several neurons in a row.
     """
-    answers = read_answers(path)
+    answers = {number: answer for number, answer in read_answers(path).items() if number < index.n_neurons}
     todo = [(layer, neuron) for layer, neuron in neurons if layer * index.d_mlp + neuron not in answers]
     failures, last = 0, -60.0 / server.per_minute
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,14 +80,14 @@ def _append(path: Path, line: str) -> None:
 
 
 def read_answers(path: Path) -> dict[int, Json]:
-    """Return the answers kept so far; a last line that was cut off by a kill is left out."""
+    """Return the answers kept so far; a line that was cut off by a kill, or is no answer, is left out."""
     answers: dict[int, Json] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            entry = json.loads(line)
-            answers[int(entry.pop("unit"))] = entry
-        except (ValueError, KeyError, TypeError, AttributeError):
+            entry = check(json.loads(line), ANSWER, "a line")
+        except (ValueError, RecursionError):
             continue
+        answers[entry.pop("unit")] = entry
     return answers
 
 

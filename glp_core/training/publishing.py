@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import copy_file, read_json, replacing, together, write_json
+from glp_core.files import copy_file, read_object, replacing, together, write_json
 from glp_core.prior.checkpoint import read_glp, read_statistics
 from glp_core.prior.facts import GlpFacts, stored_facts
 from glp_core.prior.released import write_released
@@ -23,9 +23,9 @@ def publish(folder: Path, target: Path) -> None:
     """
     if not (folder / "train.csv").is_file():
         return
-    config = read_json(folder / "run.json")
+    config = read_object(folder / "run.json")
     if (folder / "config.json").is_file():
-        config |= read_json(folder / "config.json")
+        config |= read_object(folder / "config.json")
     write_json(target / "config.json", config)
     for name in LOGS:
         if (folder / name).is_file():

@@ -137,11 +137,10 @@ def read_upload(name: str, data: bytes) -> SweepConfig | list[str]:
     """Return the sweep that a file describes, or the prompts that it holds, each on one line; GlpError when it is neither."""
     if FORMAT.encode() in data[:2000]:
         try:
-            return SweepConfig.from_json(json.loads(data))
+            value = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise (
-                error if isinstance(error, GlpError) else GlpError(f"The sweep's configuration is no JSON: {error}.")
-            ) from error
+            raise GlpError(f"The sweep's configuration is no JSON: {error}.") from error
+        return SweepConfig.from_json(value)
     if name.lower().endswith(".txt"):
         texts = data.decode("utf-8", "replace").splitlines()
     else:

@@ -228,7 +228,7 @@ def rate(folder: Path) -> float:
     """Return how many tokens a second the workspace's last sweep wrote; 0 before there was one."""
     try:
         speed = float(read_object(folder / "sweeps" / SPEED)["tokens_per_second"])
-    except (GlpError, KeyError, TypeError, ValueError):
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
         return 0.0
     return speed if 0 < speed < 1e9 else 0.0
 

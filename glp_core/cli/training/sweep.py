@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from glp_core.checked.shapes import Limits, check
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
 from glp_core.data.store import ActivationStore
 from glp_core.devices import named_dtype
@@ -30,6 +31,8 @@ SIZES = {
 }
 """Name to d_model, d_mlp, n_layers."""
 ACTIVATIONS = 10_000_000
+STORED = {"train": {"first_checkpoint": Limits(int, 1, 10**15)}}
+"""What is taken from a run's run.json."""
 FEWEST_CHECKPOINTS = 8
 """Kept of a run: the first one comes early enough for so many doublings."""
 
@@ -126,7 +129,8 @@ def plan(name: str, activations: int, folder: Path) -> TrainConfig:
         d_model=d_model, d_mlp=d_mlp, n_layers=n_layers, activations=activations, learning_rate=peak_rate(d_model)
     )
     if (folder / "run.json").is_file():
-        return replace(config, first_checkpoint=read_json(folder / "run.json")["train"]["first_checkpoint"])
+        stored = check(read_json(folder / "run.json"), STORED, f"{folder / 'run.json'} is damaged")
+        return replace(config, first_checkpoint=stored["train"]["first_checkpoint"])
     while config.first_checkpoint > 1 and n_checkpoints(config) < FEWEST_CHECKPOINTS:
         config = replace(config, first_checkpoint=config.first_checkpoint // 2)
     return config

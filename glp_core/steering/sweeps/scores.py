@@ -118,12 +118,18 @@ class Judge:
         self.path = folder / "judged" / f"{digest(json.dumps(asked | {'built in': WORDING}, sort_keys=True))}.json"
 
     def marks(self) -> dict[str, Marks]:
-        """Return the marks that are there, by the name of the question."""
+        """Return the marks that are there, by the name of the question; what is damaged counts as not asked."""
+        marks = {}
         try:
             listed = dict(read_object(self.path).get("marks", {}))
-            return {str(name): read_marks(json.dumps(value)) for name, value in listed.items()}
         except (GlpError, TypeError, ValueError):
             return {}
+        for name, value in listed.items():
+            try:
+                marks[str(name)] = read_marks(json.dumps(value))
+            except ValueError:
+                continue
+        return marks
 
     def ask(
         self, found: Found, *, cancelled: Callable[[], bool], told: Callable[[int, int], None] = lambda done, todo: None
