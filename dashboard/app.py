@@ -63,6 +63,7 @@ page = st.navigation(
 workspaces.choose(page.url_path)
 resources.on_page(page.url_path)
 resources.warm_up()
+frame.let_boxes_say(workspace_facts.told)
 frame.style(board.BOARD_STYLE, sidebar.STYLE)
 sidebar.draw(page.url_path)
 if problem := workspaces.problem(page.url_path):

@@ -18,23 +18,24 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 for bad input or a full disk, 130 when stopped."""
     module, args = parse(sys.argv[1:] if argv is None else argv)
-    try:
-        with _term_as_ctrl_c():
-            return module.run(args) or 0
-    except GlpError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(
-            f"{error.strerror}{where}. Free some space and start the same command again: it goes on where it was.\n"
-        )
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped.\n")
-        return 130
+    from glp_core.cli.console import working_on, write_line  # --help needs none of what it brings along
+
+    with working_on(args):
+        try:
+            with _term_as_ctrl_c():
+                return module.run(args) or 0
+        except GlpError as error:
+            write_line(str(error))
+            return 1
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            write_line(f"{error.strerror}{where}. Free some space and start the same command again: it goes on where it was.")
+            return 1
+        except KeyboardInterrupt:
+            write_line("\nStopped.")
+            return 130
 
 
 @contextmanager

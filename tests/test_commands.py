@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dashboard.system_parts import PARTS
-from glp_core.cli.commands import parse
+from glp_core.cli.commands import COMMANDS, parse
+from glp_core.reports import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED = re.compile(r"\b(python -m (?:glp_core|dashboard|tests)[\w.]*|make(?= [a-z]+`))([^`\n|]*)")
@@ -60,6 +61,7 @@ def named():
     files = [
         ROOT / "README.md",
         ROOT / "assets/demo/PROVENANCE.md",
+        ROOT / "assets/demo/NUMBERS.md",
         *sorted(ROOT.glob("*/README.md")),
         ROOT / "assets/tour.ipynb",
     ]
@@ -96,6 +98,10 @@ def refusal(command):
 def test_a_command_that_is_named_can_be_given(command, where, capsys):
     why = refusal(command)
     assert why is None, f"{where} names `{command}`: {why}. {capsys.readouterr().err}"
+
+
+def test_the_commands_that_errors_of_reports_fill_in_are_there():
+    assert {*MADE_BY.values(), "steer"} <= COMMANDS.keys()
 
 
 def test_pages_errors_and_documents_are_all_looked_through():

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from dashboard.service import missing, resources, workspace_facts
+from dashboard.service import resources, workspace_facts
+from dashboard.service.visitors import origin
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -30,7 +31,7 @@ OTHERS_LOOK_ON = "Directions are kept on the machine itself. Take the file, or a
 
 def keep(direction: Direction) -> None:
     """Draw the name of a new direction and the button that keeps it."""
-    here = missing.on_this_machine_only()
+    here = origin.on_this_machine_only()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name", key="lab_title", max_chars=LONGEST_TITLE, placeholder="Name of the direction", width=230)
         st.button(
@@ -53,7 +54,7 @@ def _act(what: Callable[[Shelf], str]) -> None:
     from glp_core.steering.origins.shelf import Shelf
 
     try:
-        if missing.on_this_machine_only():
+        if origin.on_this_machine_only():
             st.session_state[NEWS] = what(Shelf(workspace_facts.folder() / "directions"))
     except GlpError as error:
         st.session_state[PROBLEM] = str(error)
@@ -112,7 +113,7 @@ def _undo(shelf: Shelf, removed: DirectionFacts) -> str:
 
 def _one(directions: list[DirectionFacts]) -> None:
     """Draw what can be done to one direction."""
-    here, titles = missing.on_this_machine_only(), [one.title for one in directions]
+    here, titles = origin.on_this_machine_only(), [one.title for one in directions]
     if st.session_state.get(CHOSEN) not in titles:
         st.session_state[CHOSEN] = titles[0]
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -4,15 +4,12 @@ import streamlit as st
 
 from dashboard.service import workspace_facts
 from dashboard.service.making import Making, makings, progress
+from dashboard.service.visitors import origin
 from dashboard.widgets import frame
 from glp_core.building.about import ABOUT
 from glp_core.errors import GlpError
 from glp_core.workspace import DEMO
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
-"""Addresses and names of this machine itself."""
-FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-Ip")
-"""Headers by which a proxy says that somebody else is asking."""
 PROBLEM = "making_problem"
 LOOKS_EVERY = 1.0
 """Seconds between two looks at a build."""
@@ -32,22 +29,10 @@ def report(what: str, command: str, cost: str = "", *, stage: str) -> None:
 def button(stage: str) -> None:
     """Draw the button that makes a stage, or how far it is; nothing for the demo, which ships whole, and where others may look on."""
     folder = workspace_facts.folder()
-    if folder != DEMO and on_this_machine_only():
+    if folder != DEMO and origin.on_this_machine_only():
         making = makings().of(folder)
         live = making is not None and making.live
         st.fragment(_button, run_every=LOOKS_EVERY if live else None)(stage, live)
-
-
-def on_this_machine_only() -> bool:
-    """Say whether the server listens on this machine only, is called by no other name, and the visitor comes by no proxy."""
-    names = st.get_option("server.allowedHosts") or []
-    context = st.context
-    return (
-        st.get_option("server.address") in LOCAL
-        and all(name in LOCAL for name in names)
-        and context.ip_address in (None, *LOCAL)
-        and not any(header in context.headers for header in FORWARDED)
-    )
 
 
 def _button(stage: str, was_live: bool) -> None:
@@ -91,7 +76,7 @@ def _last(making: Making) -> None:
 def _start(stage: str) -> None:
     """Begin to make a stage (in a callback)."""
     try:
-        if on_this_machine_only():
+        if origin.on_this_machine_only():
             makings().start(workspace_facts.folder(), stage)
     except GlpError as error:
         st.session_state[PROBLEM] = str(error)
@@ -100,7 +85,7 @@ def _start(stage: str) -> None:
 def sidebar() -> None:
     """Draw how far the build is that was started here, on every page."""
     making = makings().of(workspace_facts.folder())
-    if making is not None and making.live and on_this_machine_only():
+    if making is not None and making.live and origin.on_this_machine_only():
         st.fragment(_beside, run_every=LOOKS_EVERY)(making)
 
 

@@ -1,6 +1,7 @@
 """What the workspace that is shown says about itself, read from its small JSON files and file headers: at once, torch not needed."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from dashboard.service.visitors import origin
+from glp_core.cli.commands import for_workspace
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.prior.facts import GlpFacts
@@ -26,6 +29,8 @@ DAMAGE = "workspace_damage"
 """Session key of what is wrong with files of the workspace that this run of the page left out."""
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
+ON_THE_WAY = re.compile(r"(?<![\w:/.~…])/(?:[^\s/'\"`]+/)+")
+"""The folders of an absolute path, up to its last name."""
 
 
 _of_job: ContextVar[Path | None] = ContextVar("workspace", default=None)
@@ -61,8 +66,29 @@ def in_job(folder: Path) -> Iterator[None]:
 
 def command(words: str) -> str:
     """Return the command line of glp_core to paste into a terminal, for example of "bank --keep", for the workspace that is shown."""
-    arguments = words if folder() == DEMO else f"{words} --workspace {shlex.quote(str(folder()))}"
+    arguments = words if folder() == DEMO else f"{words} --workspace {shlex.quote(_called())}"
     return f"python -m glp_core {arguments}"
+
+
+def told(words: str) -> str:
+    """Return a message as the person who looks at the page may use it.
+
+    Its commands name the workspace that is shown. Where others than this machine may look on, paths begin at the workspace, and of
+    those elsewhere only the last name is left.
+    """
+    here = folder()
+    if here != DEMO:
+        words = for_workspace(words, _called())
+    if origin.on_this_machine_only():
+        return words
+    for above in here.parents[:-1]:
+        words = words.replace(f"{above}/", "")
+    return ON_THE_WAY.sub("", words)
+
+
+def _called() -> str:
+    """Return how commands call the workspace: by its folder, or by its name only where others than this machine may look on."""
+    return str(folder()) if origin.on_this_machine_only() else folder().name
 
 
 def written(file: Path) -> float:

@@ -44,6 +44,8 @@ STYLE = """
 """Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
 LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
+WORDING = "frame_wording"
+"""Session key of how boxes put what they say."""
 DARK_STYLE = "[data-testid=stBaseButton-primary]{color:#0B1220}"
 """White words on the dark theme's light blue would have a contrast of 3:1 only."""
 
@@ -126,9 +128,19 @@ def figure(drawn: go.Figure, *, key: str, alt: str, **options: Any) -> Any:
     return st.plotly_chart(drawn, width="stretch", key=key, alt=alt, config=config, **options)
 
 
+def let_boxes_say(wording: Callable[[str], str]) -> None:
+    """Let what this session's boxes say go through `wording` first (the entry does it): it knows the workspace, widgets do not."""
+    st.session_state[WORDING] = wording
+
+
+def _box_words(words: str) -> str:
+    wording: Callable[[str], str] = st.session_state.get(WORDING, str)
+    return plain_markdown(wording(words))
+
+
 def error_box(error: Exception | str) -> None:
     """Show a GlpError (or its message) as plain text in a red box."""
-    st.error(plain_markdown(str(error)), icon=":material/error:")
+    st.error(_box_words(str(error)), icon=":material/error:")
 
 
 @contextmanager
@@ -142,7 +154,7 @@ def boxed_errors() -> Iterator[None]:
 
 def notice_box(words: str) -> None:
     """Show a message, plain text, in a yellow box."""
-    st.warning(plain_markdown(words), icon=":material/warning:")
+    st.warning(_box_words(words), icon=":material/warning:")
 
 
 def empty_report(what: str, command: str, cost: str = "") -> None:

@@ -1,8 +1,12 @@
-"""The commands of `python -m glp_core`: their names, what each does, and how a command line is read."""
+"""The commands of `python -m glp_core`: their names, what each does, how a command line is read, and how messages name one."""
 
 import argparse
+import re
+import shlex
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 ROOMS = {
@@ -56,11 +60,17 @@ ROOMS = {
 """Folder of glp_core/cli to the commands in it, each with a line of help; a file is named after its command."""
 COMMANDS = {name: words for commands in ROOMS.values() for name, words in commands.items()}
 MODULES = {name: f"glp_core.cli.{room}.{name.replace('-', '_')}" for room, names in ROOMS.items() for name in names}
+OF_NO_WORKSPACE = {"blend"}
+"""Commands that work on none."""
+PROGRAM = "python -m glp_core"
+_ARGUMENTS = r" (?P<name>[a-z][a-z-]*)(?P<rest>[^`\n]*?)"
+NAMED = re.compile("(?P<begin>`?)" + PROGRAM + _ARGUMENTS + "(?P<end>`|$|(?=" + PROGRAM + "))", re.MULTILINE)
+"""A command in a message: its name, its arguments (without backticks, whatever follows), and the backticks around it."""
 
 
 def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     """Return the module of the command that a command line names, and its arguments; only that module is imported."""
-    parser = argparse.ArgumentParser(prog="python -m glp_core", description="The commands of GLP Explorer.")
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="The commands of GLP Explorer.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     modules = {}
     for name, words in COMMANDS.items():
@@ -70,3 +80,15 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
             modules[name].add_arguments(command)
     args = parser.parse_args(argv)
     return modules[args.command], args
+
+
+def for_workspace(words: str, workspace: Path | str) -> str:
+    """Return a message whose commands name this workspace, where they name none and can; pasted as it is, one would go to the demo."""
+    return NAMED.sub(partial(_completed, f" --workspace {shlex.quote(str(workspace))}"), words)
+
+
+def _completed(argument: str, command: re.Match[str]) -> str:
+    begin, name, rest, end = command.groups()
+    if name not in COMMANDS.keys() - OF_NO_WORKSPACE or "--workspace" in rest or "--help" in rest:
+        return command[0]
+    return f"{begin}{PROGRAM} {name}" + (f"{rest}{argument}" if begin and end else f"{argument}{rest}") + end

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from glp_core.cli.commands import for_workspace
 from glp_core.errors import GlpError
 from glp_core.progress import Progress
 from glp_core.workspace import DEMO, Workspace
@@ -34,6 +35,18 @@ class Listener(Protocol):
 
 
 _listeners: list[Listener] = []
+_workspaces: list[Path] = []
+"""What the running commands work on, the innermost last."""
+
+
+@contextmanager
+def working_on(args: argparse.Namespace) -> Iterator[None]:
+    """Let the commands that lines on the terminal name be for the workspace of `args` while the block runs."""
+    _workspaces.append(getattr(args, "workspace", DEMO))
+    try:
+        yield
+    finally:
+        _workspaces.pop()
 
 
 @contextmanager
@@ -55,7 +68,9 @@ def say(words: str) -> None:
 
 
 def write_line(words: str, end: str = "\n") -> None:
-    """Write a line to stderr, whoever listens."""
+    """Write a line to stderr, whoever listens; the commands in it name the workspace."""
+    if _workspaces and _workspaces[-1].expanduser().resolve() != DEMO:  # who names none gets the demo
+        words = for_workspace(words, _workspaces[-1])
     sys.stderr.write(words + end)
     sys.stderr.flush()
 

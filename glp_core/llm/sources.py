@@ -45,8 +45,8 @@ class LlmSource:
 
     @property
     def label(self) -> str:
-        """The name to show."""
-        return self.title or self.name
+        """The name to show; of a folder without a title not where it lies."""
+        return self.title or (Path(self.name).name if self.kind == "folder" else self.name)
 
     def is_named(self, name: str) -> bool:
         """Say whether a name that another file has for its model, such as a hub id, is this model's."""

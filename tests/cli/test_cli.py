@@ -15,7 +15,7 @@ import torch
 
 from glp_core.__main__ import main
 from glp_core.cli import console
-from glp_core.cli.commands import COMMANDS, MODULES
+from glp_core.cli.commands import COMMANDS, MODULES, OF_NO_WORKSPACE
 from glp_core.cli.data.collect import llm_source
 from glp_core.data import collecting
 from glp_core.data.store import ActivationStore
@@ -55,7 +55,9 @@ def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     assert stopped.value.code == 0
-    assert COMMANDS[name].split()[0] in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert COMMANDS[name].split()[0] in shown
+    assert ("--workspace" in shown) == (name not in OF_NO_WORKSPACE)
     module = import_module(MODULES[name])
     assert module.__doc__ and module.run.__doc__
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dashboard.service.visitors import origin
 from tests.support import pages
 
 
@@ -13,3 +14,9 @@ def workspace(tmp_path):
 @pytest.fixture
 def llm(monkeypatch, workspace):
     return pages.use_workspace(monkeypatch, workspace.folder)
+
+
+@pytest.fixture
+def local(monkeypatch):
+    """Let the dashboard listen on this machine only; to a page's test it is open to others."""
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: True)

@@ -19,7 +19,8 @@ def test_a_bad_direction_and_a_bad_report_are_named_and_the_others_are_there(llm
     at = open_page("steering")
     said = told(at)
     assert "A direction is left out: bad.safetensors has a damaged header" in said
-    assert "A report is left out: workspace/reports/strengths.json is damaged" in said and "glp_core strengths" in said
+    assert "A report is left out: workspace/reports/strengths.json is damaged" in said
+    assert "`python -m glp_core strengths --workspace workspace`" in said
     assert str(workspace.folder.parent) not in said
     assert at.selectbox(key="steering_direction").options == ["positive sentiment", "upwards"]
     at.button(key="steering_start").click().run()

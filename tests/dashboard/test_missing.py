@@ -9,6 +9,7 @@ import pytest
 
 from dashboard.service import making, missing
 from dashboard.service.making import Makings
+from dashboard.service.visitors import origin
 from glp_core.building.about import ABOUT
 from glp_core.building.state import BuildState, StageRecord, building
 from glp_core.errors import GlpError
@@ -41,11 +42,6 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setattr(missing, "makings", lambda: kept)
     yield kept
     kept.end()
-
-
-@pytest.fixture
-def local(monkeypatch):
-    monkeypatch.setattr(missing, "on_this_machine_only", lambda: True)
 
 
 def words(at):
@@ -106,7 +102,7 @@ def test_the_builds_own_words_count_where_it_has_any(started, tmp_path):
 
 def test_a_page_without_its_part_shows_the_command_and_to_others_than_this_machine_no_button(llm, workspace):
     at = open_page("neurons")
-    assert f"python -m glp_core index --workspace {workspace.folder}" in [one.value for one in at.code]
+    assert f"python -m glp_core index --workspace {workspace.folder.name}" in [one.value for one in at.code]
     assert not [one for one in at.button if one.label == "Make it here"]
 
 
@@ -165,6 +161,6 @@ def test_only_a_server_that_this_machine_alone_can_reach_offers_the_button(monke
         ip_address = ip
 
     Context.headers = headers
-    monkeypatch.setattr(missing.st, "get_option", options.get)
-    monkeypatch.setattr(missing.st, "context", Context)
-    assert missing.on_this_machine_only() is local
+    monkeypatch.setattr(origin.st, "get_option", options.get)
+    monkeypatch.setattr(origin.st, "context", Context)
+    assert origin.on_this_machine_only() is local

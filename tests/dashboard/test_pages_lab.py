@@ -6,7 +6,8 @@ import torch
 
 from dashboard.lab import evidence
 from dashboard.lab.evidence import scores_figure
-from dashboard.service import missing, results
+from dashboard.service import results
+from dashboard.service.visitors import origin
 from glp_core.llm.site import Site
 from glp_core.stats import Interval
 from glp_core.steering.origins.evidence import Evidence
@@ -21,7 +22,7 @@ TABLE = "text,label\n" + "".join(f"{cat},animal\n{film},cinema\n" for cat, film 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(missing, "on_this_machine_only", lambda: True)
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: True)
     results.small_results.clear()
 
 
@@ -151,7 +152,7 @@ def test_a_direction_that_another_session_took_away_is_told(workspace, llm, butt
 
 
 def test_where_others_look_on_nothing_is_written(workspace, llm, monkeypatch):
-    monkeypatch.setattr(missing, "on_this_machine_only", lambda: False)
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: False)
     at = pages.open_page("lab", lab_from="meta-neuron", lab_neuron="1/7")
     at.button("lab_make").click().run()
     assert at.button("lab_keep").disabled and at.button("lab_delete").disabled

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from dashboard.lab.sweeps import export, form, results, running, view
-from dashboard.service import missing, workspace_facts
+from dashboard.service import workspace_facts
+from dashboard.service.visitors import origin
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.steering.sweeps.cells import count
@@ -25,7 +26,7 @@ def workspace(tmp_path, monkeypatch):
     folder = tmp_path / "workspace"
     made = pages.make_workspace(folder)
     pages.use_workspace(monkeypatch, folder)
-    monkeypatch.setattr(missing, "on_this_machine_only", lambda: True)
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: True)
     running.sweepings.clear()
     yield made
     for one in running.sweepings()._by_run.values():
@@ -104,7 +105,7 @@ def test_a_run_that_a_killed_server_left_goes_on_when_it_is_opened_and_a_stopped
 
 def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
     run = written(workspace)
-    monkeypatch.setattr(missing, "on_this_machine_only", lambda: False)
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: False)
     at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
     assert at.button(key="lab_sweep_run").disabled and any("hypervolume" in one.value for one in at.markdown)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)

@@ -99,7 +99,7 @@ def test_an_overlong_text_of_a_link_is_not_in_the_box(workspace):
 def test_without_a_bank_the_page_names_the_command(bare):
     at = open_page()
     assert "A bank of real activations to compare with is not there yet" in said(at)
-    assert f"python -m glp_core bank --workspace {bare[0].folder}" in [code.value for code in at.get("code")]
+    assert f"python -m glp_core bank --workspace {bare[0].folder.name}" in [code.value for code in at.get("code")]
 
 
 def reference_size(workspace):
@@ -134,7 +134,7 @@ def test_a_sweep_runs_to_its_end_and_says_what_projection_did(workspace):
     names = [trace.get("name") for trace in figures(at)[0]["data"] if trace.get("showlegend") is not False]
     assert names == list(measure.ARMS.values())
     assert "No zones" in said(at)
-    assert f"python -m glp_core zones --workspace {workspace.folder}" in said(at)
+    assert f"python -m glp_core zones --workspace {workspace.folder.name}" in said(at)
 
 
 def test_a_sweep_is_drawn_while_its_place_in_the_queue_changes(workspace):

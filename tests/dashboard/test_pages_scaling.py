@@ -49,7 +49,7 @@ def figures(at):
 def test_without_runs_the_page_says_which_command_makes_them(workspace):
     at = open_page()
     assert "A training run is not there yet" in said(at).replace("\\", "")
-    assert f"python -m glp_core sweep --workspace {workspace}" in [code.value for code in at.get("code")]
+    assert f"python -m glp_core sweep --workspace {workspace.name}" in [code.value for code in at.get("code")]
 
 
 def test_runs_are_drawn_with_law_gaussian_prior_and_words(workspace):
@@ -96,7 +96,7 @@ def test_the_link_sets_the_axes_and_a_bad_one_is_told(workspace):
 def test_a_score_that_was_not_measured_names_its_command(workspace):
     write_run(workspace / "runs", scores=False)
     at = open_page(scaling_y="Delta LM")
-    command = f"python -m glp_core sweep --scores frechet delta_lm probing steering --workspace {workspace}"
+    command = f"python -m glp_core sweep --scores frechet delta_lm probing steering --workspace {workspace.name}"
     assert command in [code.value for code in at.get("code")]
 
 

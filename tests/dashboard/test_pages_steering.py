@@ -311,7 +311,7 @@ def test_without_directions_the_page_says_how_to_make_one_and_offers_no_run(llm,
     at = open_page()
     assert "steering_start" not in [button.key for button in at.button]
     commands = [one.value for one in at.code]
-    assert commands == [f"python -m glp_core directions --workspace {workspace.folder}"]
+    assert commands == [f"python -m glp_core directions --workspace {workspace.folder.name}"]
     for command in commands:
         parse(shlex.split(command)[3:])
 

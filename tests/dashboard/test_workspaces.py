@@ -117,7 +117,7 @@ def test_a_job_runs_on_the_workspace_of_the_session_that_asked(two):
 
 def test_commands_name_the_workspace_that_is_shown(two):
     at = open_page("neurons", workspace="other")
-    assert f"python -m glp_core index --workspace {two[1]}" in [one.value for one in at.code]
+    assert f"python -m glp_core index --workspace {two[1].name}" in [one.value for one in at.code]
 
 
 def test_a_thread_without_a_session_is_on_the_job_s_workspace_and_then_on_the_first(two):

@@ -8,7 +8,8 @@ import streamlit as st
 from dashboard.lab.sweeps import export, figures, results
 from dashboard.lab.sweeps.results import Shown
 from dashboard.lab.sweeps.view import RUN, run_name, saved
-from dashboard.service import missing, workspace_facts
+from dashboard.service import workspace_facts
+from dashboard.service.visitors import origin
 from dashboard.widgets import charts, frame, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
@@ -49,7 +50,7 @@ def _choose(listed: list[RunFacts]) -> tuple[str, str | None]:
         others = ["", *(name for name in names if name != first)]
         there = url.value(OTHER)
         second = _pick("Compare with", others, titles, there if there in others else "", WITH, OTHER)
-        if missing.on_this_machine_only():
+        if origin.on_this_machine_only():
             with st.popover("Delete", icon=":material/delete:"):
                 st.caption("Settings, texts and scores of this run go. Texts that other sweeps share stay.")
                 st.button("Delete this run", key="lab_saved_delete", type="primary", on_click=_delete, args=(first,))
@@ -67,7 +68,7 @@ def _pick(label: str, names: list[str], titles: dict[str, str], there: str, key:
 
 def _delete(run: str) -> None:
     """Delete a run (in a callback)."""
-    if missing.on_this_machine_only():
+    if origin.on_this_machine_only():
         Runs(workspace_facts.folder() / "sweeps").delete(run)
         url.put(RUN, "")
 

@@ -11,6 +11,7 @@ from dashboard.lab.sweeps import export, form, results, running
 from dashboard.lab.sweeps.results import Shown
 from dashboard.service import missing, workspace_facts
 from dashboard.service import results as kept
+from dashboard.service.visitors import origin
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
 from glp_core.errors import GlpError
@@ -54,7 +55,7 @@ def draw() -> list[File]:
     live = _live(run)
     if facts is not None and config is not None:
         live = live or _went_on(facts)
-    here = missing.on_this_machine_only()
+    here = origin.on_this_machine_only()
     with st.expander("What to sweep", expanded=config is None, icon=":material/tune:"):
         asked = form.draw(config)
     with frame.boxed_errors():
@@ -78,7 +79,7 @@ def _live(run: str) -> Sweeping | None:
 
 def _went_on(facts: RunFacts) -> Sweeping | None:
     """Go on with a run that a killed server left in the middle."""
-    if facts.state != "running" or not missing.on_this_machine_only():
+    if facts.state != "running" or not origin.on_this_machine_only():
         return None
     with frame.boxed_errors():
         return running.sweepings().start(workspace_facts.folder(), facts.id)
@@ -108,7 +109,7 @@ def _buttons(asked: SweepConfig | None, live: Sweeping | None, here: bool) -> No
 def _start() -> None:
     """Begin the sweep that the form asks for (in a callback, which may come before the page is drawn with the last change)."""
     try:
-        if missing.on_this_machine_only():
+        if origin.on_this_machine_only():
             url.put(RUN, running.begin(form.asked()))
     except GlpError as error:
         st.session_state[PROBLEM] = str(error)
