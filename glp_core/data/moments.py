@@ -1,6 +1,6 @@
 """Mean and covariance of activations that do not fit in memory together."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,12 @@ class Moments:
         self.total += centred.double().sum(0)
         self.outer += (centred.T @ centred).double()
         self.n += len(part)
+
+    def add_up(self, over: Callable[[Sequence[Tensor]], None]) -> None:
+        """Let `over` replace the sums by those of several processes, whose shift is the same."""
+        n = torch.tensor(float(self.n), dtype=torch.float64, device=self.total.device)
+        over([self.total, self.outer, n])
+        self.n = int(n)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return `mean`, `var` (d) and `covariance` (d, d), float32, on the CPU."""

@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,8 @@ class Ranks:
             return cls()
         # imported after the group, this module's default arguments would keep the group for good
         importlib.import_module("torch.distributed.nn.functional")
+        if device.index is not None:
+            torch.cuda.set_device(device)  # what NCCL and torch.compile allocate without a device is on this process's card
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         return cls(dist.get_rank(), size)
@@ -52,17 +55,54 @@ class Ranks:
             if count % self.size:
                 raise GlpError(f"{name} is {count}, wanted a multiple of the {self.size} processes.")
 
+    def check_shared(self, folder: Path, step: int, *, place: bool) -> None:
+        """Raise GlpError, in all processes, unless all of them found a run at the same step.
+
+        Args:
+            folder: of the run.
+            place: whether this process found its place in the texts there.
+        """
+        steps = [int(one) for one in self.each(step)]
+        other = next((rank for rank, one in enumerate(steps) if one != steps[0]), None)
+        shared = "--out must be a folder that all machines share."
+        if other is not None:
+            raise GlpError(
+                f"Process {other} finds {folder} at step {steps[other]:,}, process 0 at step {steps[0]:,}; wanted one state for all. "
+                f"{shared}"
+            )
+        places = self.each(place)
+        if len(set(places)) > 1:
+            rank = places.index(0.0)
+            raise GlpError(
+                f"{folder} lacks supply-{rank}-step-{steps[0]}.safetensors, process {rank}'s place in the texts. {shared} "
+                "If the file is lost, remove the folder: the run begins anew."
+            )
+
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their mean over the processes, in one message.
+        """Replace tensors of one number type by their mean over the processes, in one message.
 
         Raises:
             GlpError: another process has ended.
         """
+        self._exchange(tensors, self.size)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one number type by their sums over the processes, as `average` does: all get the same bits."""
+        self._exchange(tensors, 1)
+
+    def each(self, value: float) -> list[float]:
+        """Return what every process has given, by their numbers; all of them must ask."""
+        every = torch.zeros(self.size, dtype=torch.float64)
+        every[self.rank] = value
+        self.add_up([every])
+        return every.tolist()
+
+    def _exchange(self, tensors: Sequence[Tensor], divisor: int) -> None:
         if self.size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         self._reduce(flat)
-        flat /= self.size
+        flat /= divisor
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 

@@ -113,7 +113,7 @@ class StreamSupply:
         Raises:
             GlpError: conversations are wanted of a model that has no chat template.
         """
-        ranks = ranks or Ranks()
+        self.ranks = ranks = ranks or Ranks()
         self.site, self.validation, self.config = site, validation, config
         where = "cpu" if site.llm.device.type == "cpu" else "accelerator"
         self.text = _Reader(site, train, ranks, DOCUMENTS_PER_READ[where], self._text_rows)
@@ -131,25 +131,31 @@ class StreamSupply:
     @property
     def settings(self) -> Json:
         config = self.config
-        settings = {"buffer": config.buffer, "chat": config.chat, "tokens_per_document": config.tokens_per_document}
-        return settings | ({"texts": config.texts} if config.texts else {})
+        settings: Json = {"buffer": config.buffer, "chat": config.chat, "tokens_per_document": config.tokens_per_document}
+        settings |= {"texts": config.texts} if config.texts else {}
+        return settings | ({"processes": self.ranks.size} if self.ranks.size > 1 else {})
 
     @property
     def read_again(self) -> bool:
         """Whether the texts ended and were begun anew."""
         return any(reader.epoch for reader in self._readers().values())
 
-    @property
     def facts(self) -> Json:
         facts: Json = {"llm": self.site.llm.title, "layer": self.site.layer, "median_norm": self.site.median_norm}
-        facts |= {"distinct_activations": sum(reader.distinct for reader in self._readers().values())}
-        return facts | ({"chat_activations": self.chat.distinct} if self.chat else {})
+        read = {name: int(sum(self.ranks.each(reader.distinct))) for name, reader in self._readers().items()}
+        facts |= {"distinct_activations": sum(read.values())}
+        return facts | ({"chat_activations": read["chat"]} if self.chat else {})
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return the statistics of the buffer as it was filled first."""
+        """Return the statistics of all processes' buffers as they were filled first."""
         if not self._statistics:
             self._fill()
-            self._statistics = Moments.of([self.buffer]).statistics()
+            shift = self.buffer.float().mean(0)
+            self.ranks.average([shift])
+            moments = Moments(shift)
+            moments.add(self.buffer)
+            moments.add_up(self.ranks.add_up)
+            self._statistics = moments.statistics()
         return self._statistics
 
     def held_out(self, n: int, device: torch.device) -> HeldOut:

@@ -33,13 +33,15 @@ class Supply(Protocol):
         """What makes a run another one when it changes; empty where nothing does."""
         ...
 
-    @property
     def facts(self) -> Json:
-        """The LLM, its layer, median_norm, and how many distinct activations were given, to be kept with the weights."""
+        """Return the LLM, its layer, median_norm, and how many distinct activations were read, to be kept with the weights.
+
+        Counts are over all processes: all of them must ask.
+        """
         ...
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return `mean`, `var` (d) and `covariance` (d, d), float32."""
+        """Return `mean`, `var` (d) and `covariance` (d, d), float32, the same in all processes; all of them must ask."""
         ...
 
     def held_out(self, n: int, device: torch.device) -> HeldOut:
@@ -78,7 +80,6 @@ class StoreSupply:
     def settings(self) -> Json:
         return {}
 
-    @property
     def facts(self) -> Json:
         store = self.store
         facts = {"llm": store.manifest["llm"], "layer": store.manifest["layer"], "median_norm": store.median_norm}

@@ -72,7 +72,9 @@ class Trainer:
         self.ranks.check(batch=config.batch, sigma_groups=config.sigma_groups)
         stored = self.folder.configuration(self._identity())
         saved = self.folder.state()
-        if saved and (place := self.folder.supply(self.ranks.rank, int(saved["step"]))):
+        place = self.folder.supply(self.ranks.rank, int(saved["step"])) if saved else None
+        self.ranks.check_shared(folder, int(saved["step"]) if saved else 0, place=place is not None)
+        if place:
             self.supply.restore(place)
         self.statistics = start.statistics if start else self.supply.statistics()
         if len(self.statistics["mean"]) != (width := self.supply.width):
@@ -131,6 +133,7 @@ class Trainer:
         if self.ranks.first:
             self.folder.save_state(self._state())
             self.folder.drop_supplies_but(self.step)
+        self.ranks.wait()  # a process that goes on from here finds the state
 
     def _mean_loss(self) -> float:
         """Return the mean training loss since the last row and start anew."""
@@ -177,6 +180,7 @@ class Trainer:
 
     def _keep(self, train_loss: float, held_out: HeldOut | None) -> None:
         """Measure and write a checkpoint, in the process that has the held-out activations."""
+        facts = self.supply.facts()
         if held_out is None:
             return
         glp = self.averaged()
@@ -187,7 +191,7 @@ class Trainer:
         name = "final" if self.step == self.config.steps else f"checkpoints/activations_{seen}"
         glp.network.to(self.dtype)
         before = self.start.activations_seen if self.start else 0
-        about = self.supply.facts | {"activations_seen": before + seen, "validation_loss": checks["text"]}
+        about = facts | {"activations_seen": before + seen, "validation_loss": checks["text"]}
         about |= {"went_on_from": self.start.facts} if self.start else {}
         save_glp(glp, self.folder.path, checkpoint=name, about=about, covariance=self.statistics.get("covariance"))
 

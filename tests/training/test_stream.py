@@ -70,7 +70,7 @@ def test_the_texts_begin_anew_after_the_last_one(site):
     source = supply(site)
     taken(source, 3 * sum(map(len, everything(site))) // 64)
     assert source.text.epoch >= 2
-    assert source.facts["distinct_activations"] == sum(map(len, everything(site)))
+    assert source.facts()["distinct_activations"] == sum(map(len, everything(site)))
 
 
 def test_texts_that_end_between_two_reads_begin_anew(site):

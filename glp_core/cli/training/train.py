@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
     if trainer.step < config.steps:
         with stopping(at_once=False) as stop:
             trainer.run(progress=report, stop=stop)
-    if isinstance(supply, StreamSupply) and supply.read_again:
-        tell(f"The texts ended and were read again: they hold {supply.facts['distinct_activations']:,} activations.")
+    if isinstance(supply, StreamSupply) and ranks.any(supply.read_again):
+        read = supply.facts()["distinct_activations"]
+        tell(f"The texts ended and were read again: they hold {read:,} activations.")
     return finish(workspace, args, trainer) if ranks.first else 0
 
 
