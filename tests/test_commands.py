@@ -9,13 +9,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+from torch.distributed import run as launch
 
 from dashboard.system_parts import PARTS
 from glp_core.cli.commands import COMMANDS, parse
 from glp_core.reports import MADE_BY
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMED = re.compile(r"\b(python -m (?:glp_core|dashboard|tests)[\w.]*|make(?= [a-z]+`))([^`\n|]*)")
+NAMED = re.compile(r"\b(python -m (?:glp_core|dashboard|tests)[\w.]*|torchrun(?= -)|make(?= [a-z]+`))([^`\n|]*)")
 STANDS_FOR = "1"
 """What a placeholder is read as: a number, a word and a path."""
 
@@ -80,6 +81,14 @@ def refusal(command):
     if words[0] == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return None if words[1] in targets else f"the Makefile has no target {words[1]}"
+    if words[0] == "torchrun":
+        try:
+            launched = launch.get_args_parser().parse_args(words[1:])
+        except SystemExit as stop:
+            return f"torchrun stops with {stop.code}"
+        if not launched.module:
+            return "torchrun would look for a file: -m is missing"
+        words = ["python", "-m", launched.training_script, *launched.training_script_args]
     module, arguments = words[2], words[3:]
     if importlib.util.find_spec(module) is None:
         return f"there is no module {module}"
@@ -119,6 +128,12 @@ def test_pages_errors_and_documents_are_all_looked_through():
         ("`python -m glp_core collect --layer twelve`", "python -m glp_core collect --layer twelve"),
         ("`python -m glp_core.umap_process FOLDER`", "python -m glp_core.umap_process 1"),
         ("`make everything`", "make everything"),
+        (
+            "torchrun --nproc-per-node 2 -m -- glp_core train --n x  # on",
+            "torchrun --nproc-per-node 2 -m -- glp_core train --n x",
+        ),
+        ("`torchrun --nproc-per-node 2 -m glp_core train --run x`", "torchrun --nproc-per-node 2 -m glp_core train --run x"),
+        ("`torchrun --nproc-per-node 2 glp_core train`", "torchrun --nproc-per-node 2 glp_core train"),
         ("`python -m dashboard.system_parts firefox`", "python -m dashboard.system_parts firefox"),
     ],
 )

@@ -1,6 +1,6 @@
 """Train a GLP on collected activations, or on those of an LLM that reads texts meanwhile; killed and started again, it goes on.
 
-Several processes train together when `torchrun --nproc-per-node N -m glp_core train …` starts them.
+Several processes train together when `torchrun --nproc-per-node 8 -m -- glp_core train` starts them.
 """
 
 import argparse
