@@ -1,5 +1,6 @@
 """What ships in assets/demo belongs together: every artefact was made with the prior that lies beside it."""
 
+import csv
 import json
 
 import pytest
@@ -40,3 +41,17 @@ def test_every_artefact_is_of_the_prior_that_ships(demo):
 )
 def test_an_artefact_of_another_prior_would_be_caught(named, caught):
     assert set(strangers(named, "1")) == set(caught)
+
+
+def test_the_law_was_fitted_to_the_runs_that_ship(demo):
+    fitted = {run["name"]: (run["parameters"], run["activations"], run["loss"]) for run in demo.report("scaling")["runs"]}
+    shipped = {}
+    for log in (demo.folder / "runs").glob("*/train.csv"):
+        rows = list(csv.DictReader(log.open()))
+        started = json.loads((log.parent / "config.json").read_text()).get("start", {}).get("about", {})
+        seen, flops = float(rows[-1]["activations"]), float(rows[-1]["flops"])
+        loss = [row["validation_loss"] for row in rows if row["validation_loss"]][-1]
+        shipped[log.parent.name] = (round(flops / seen / 6), seen + started.get("activations_seen", 0), float(loss))
+    assert fitted.keys() == shipped.keys() and len(shipped) > 1
+    for name, numbers in fitted.items():
+        assert numbers == pytest.approx(shipped[name], rel=1e-4), name

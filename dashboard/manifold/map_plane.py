@@ -92,7 +92,7 @@ def _walked(glp: GLP, clean: Tensor, push: Tensor) -> Tensor:
 
     from glp_core.prior.projection import make_projector
 
-    walk = make_projector("walk", glp=glp)
+    walk = make_projector("walk", glp=glp, walk=resources.workspace().walk())
     return walk(clean + push, clean, torch.Generator().manual_seed(0)).cpu()
 
 

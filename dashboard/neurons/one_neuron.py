@@ -93,7 +93,8 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
                 query_params=url.kept({"task": neuron.best_task}),
             )
     with st.container(horizontal=True, vertical_alignment="center"):
-        steer_link(neuron.layer, neuron.neuron)
+        steer_link(neuron.layer, neuron.neuron, label="Steer to its high side")
+        steer_link(neuron.layer, neuron.neuron, sign=-1, label="Steer to its low side")
         shared.star_button(neuron.layer, neuron.neuron, key="neuron_star")
 
 
@@ -108,12 +109,14 @@ def _ways(index: NeuronIndex, neuron: Neuron) -> None:
     st.button("▶", key="neuron_next", help="Next neuron", on_click=opens, args=divmod(after, index.d_mlp))
     st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
     with st.popover("Interesting"):
-        st.caption("Neurons with the highest kurtosis: they fire rarely and strongly.")
+        st.caption(
+            "Neurons whose descriptions hold best on held-out text (from 0 to 1), then those that fire most rarely and strongly."
+        )
         table = index.table()
         rows = []
         for layer, number in index.interesting(50):
             row = table.iloc[layer * index.d_mlp + number]
-            rows.append(NeuronRow(neuron_name(layer, number), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row)))
+            rows.append(NeuronRow(neuron_name(layer, number), None, f"{row['readability']:.2f}", "", neurons.words_of(row)))
         neuron_rows(rows, label="Interesting neurons", key="neuron_interesting", on_choose=shared.open_named, height=420)
 
 

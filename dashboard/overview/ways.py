@@ -122,9 +122,9 @@ def _harder() -> Card:
 
 
 def _neuron() -> Card:
-    """Return the step to the neuron that detects the story's concept best, or to the list of neurons where none was probed."""
+    """Return the step to a neuron that detects a concept like the story's, else any best; to the list where none was probed."""
     rows = (workspace_facts.report("probing") or {}).get("rows", [])
-    chosen: Json | None = next((row for row in rows if "sent" in str(row["task"])), max(rows, key=_auc, default=None))
+    chosen: Json | None = next(filter(_of_the_story, rows), max(rows, key=_auc, default=None))
     title, icon = "Open a neuron", ":material/hub:"
     if chosen is None:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})
@@ -135,6 +135,15 @@ def _neuron() -> Card:
     )
     query = {"view": "unit", "layer": str(best["layer"]), "unit": str(best["unit"])}
     return Card("neurons", title, words, icon, query)
+
+
+def _of_the_story(row: Json) -> bool:
+    """Say whether a probed task speaks of what the first press steers towards: words begin alike."""
+    with suppress(GlpError):  # damaged: the Steering page says so
+        direction = (workspace_facts.report("first_press") or {}).get("direction", "")
+        begins = [word[:4] for word in direction.split("-") if len(word) >= 4]
+        return any(begin in f"{row['task']} {task_title(row['task'])}".casefold() for begin in begins)
+    return False
 
 
 def _auc(row: Json) -> float:

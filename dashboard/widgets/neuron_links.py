@@ -11,7 +11,7 @@ STRENGTH = 1.0
 """How far the Steering page pushes along a neuron's direction when it opens."""
 
 
-def steer_link(layer: int, neuron: int, *, sign: float = 1.0, label: str = "Steer with this neuron") -> None:
+def steer_link(layer: int, neuron: int, *, label: str, sign: float = 1.0) -> None:
     """Draw the way to the Steering page with the neuron's write direction; below 0, `sign` lets it push the other way."""
     query = {
         "steering_direction": f"neuron L{neuron_name(layer, neuron)}",

@@ -53,7 +53,7 @@ def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     heading = page.get_by_role("heading", name=f"L{name[1]} / {name[2]}")
     heading.wait_for()
     assert unfolded_text(page, 1).strip()
-    page.get_by_role("link", name="Steer with this neuron").click()
+    page.get_by_role("link", name="Steer to its high side").click()
     page.get_by_role("heading", name="Steering").wait_for()
     page.get_by_text("Write direction of a meta-neuron").wait_for()
     page.go_back()

@@ -95,7 +95,7 @@ def test_the_first_press_ends_in_a_line_that_its_own_columns_bear_out(open_page)
     assert board["y"] < 560 and page.locator(".glp-verdict").bounding_box()["y"] > board["y"] + board["height"]
 
 
-def test_live_answers_within_seconds_and_the_rare_controls_are_one_click_away(open_page):
+def test_live_writes_without_a_press_and_the_rare_controls_are_one_click_away(open_page):
     page = open_page(path(tokens=8, live="true", prompt="The weather was", strength=0.5))
     page.wait_for_selector("[data-run=done]")
     page.locator(".st-key-steering_more button").first.click()

@@ -78,7 +78,13 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
     assert run("strengths", *few) == 0
     advised = workspace.report("strengths")
     assert set(advised["directions"]) == set(names)
-    assert run("first-press", "--device", "cpu", "--tokens", "6") == (0 if advised["candidates"] else 1)
+    assert run("first-press", "--device", "cpu", "--tokens", "6", "--limit", "3") == 0
+    press = workspace.report("first_press")
+    assert (
+        press["direction"] in names
+        and set(press["columns"]) == {"unsteered", "raw", "walk"}
+        and set(press["broken"]) == {"raw", "walk"}
+    )
 
 
 def test_what_cannot_be_run_is_said(run, capsys):

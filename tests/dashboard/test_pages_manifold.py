@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -363,3 +364,15 @@ def test_ninety_percent_of_real_tokens_are_the_same_ones_on_every_page(workspace
     stored = workspace.report("measures")["measures"]["error"]
     monkeypatch.setattr(measure.workspace_facts, "report", lambda name: None if name == "reference" else workspace.report(name))
     assert measure.band() is None and measure.reference()["error"] == stored, "what was measured before there was one reference"
+
+
+def test_the_maps_walk_goes_as_the_workspace_chose(workspace, monkeypatch):
+    from glp_core.prior import projection
+    from glp_core.prior.walk import WalkSettings
+
+    asked, make = [], projection.make_projector
+    monkeypatch.setattr(projection, "make_projector", lambda name, **how: asked.append(how.get("walk")) or make(name, **how))
+    chosen = asdict(WalkSettings(0.1, 2))
+    workspace.save_report("walk_tuning", {"chosen": {"short": chosen, "long": chosen | {"pushes": 3}, "border": 1.0}})
+    map_plane.plane(map_plane.MapRequest("PCA", 1, workspace.direction_names()[0], 1.0, ""), lambda: False, lambda *_: None)
+    assert asked == [workspace.walk()] and asked[0].short.pushes == 2

@@ -44,10 +44,13 @@ def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(work
     means = {"mean_auc": {"glp": 0.9, "mlp": 0.8}, "ci": {"glp": [0.8, 1.0], "mlp": [0.7, 0.9]}, "best_baseline": "mlp"}
     differences = {"paired_difference": 0.1, "paired_difference_ci": [0.0, 0.2]}
     workspace.save_report("probing", {"rows": rows, "n_tasks": 2} | means | differences)
+    assert ways.story()[2].query == {"view": "unit", "layer": "0", "unit": "1"}, "no story was measured: the best"
+    press = {"prompt": "A", "direction": "positive-sentiment", "strength": 1.0, "seed": 7}
+    workspace.save_report("first_press", press | {"settings": {"tokens": 64, "temperature": 0.0}})
     steps = [link for link in links(open_overview()) if link[0][2:3].isdigit()]
     assert [label[2] for label, _, _ in steps] == list("12345")
     assert [page for _, page, _ in steps] == ["steering", "steering", "neurons", "manifold", "scaling"]
-    assert steps[1][2] == {}  # strengths were not measured here
+    assert steps[1][2] == {}  # no harder push was found
     assert steps[2][2] == {"view": ["unit"], "layer": ["1"], "unit": ["7"]}
     assert steps[3][2] == {"manifold_view": ["Strength"]}
 

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
-from glp_core.files import write_tensors
+from glp_core.files import write_json, write_tensors
 from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
 from glp_core.neuron_index.counting import PRECISION, Counter, bin_values, count_on_device
@@ -27,6 +28,7 @@ from glp_core.neuron_index.format import (
     encode,
     reach_for,
 )
+from glp_core.neuron_index.neuron_data import SideEvidence
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.neuron_index.statistics import NeuronStatistics
@@ -375,3 +377,28 @@ def test_readings_are_deterministic_and_average_their_draws(tiny_glp):
     np.testing.assert_allclose(axis.values[0], np.broadcast_to(axis.noise_free[0], (3, 5)), rtol=1e-5)
     with pytest.raises(GlpError, match="out of range"):
         Reading(sigma=1.5)
+
+
+def test_neurons_that_can_be_read_come_before_those_of_highest_kurtosis(opened, tmp_path):
+    shutil.copytree(opened.folder, tmp_path / "index")
+    plain = opened.interesting(opened.n_neurons)
+    kurtosis = [opened.neuron(*neuron).kurtosis for neuron in plain]
+    assert kurtosis == sorted(kurtosis, reverse=True) and not opened.most_readable()
+
+    def told(keys, precision, firing=40):
+        return SideEvidence("words", keys, precision, precision, 40, firing).to_json()
+
+    last = [layer * opened.d_mlp + neuron for layer, neuron in plain[-5:]]
+    sides = {
+        last[0]: (told(["river"], 0.6), None),
+        last[1]: (None, told(["ocean"], 0.9)),
+        last[2]: (told(["ocean"], 0.8), None),
+    }
+    sides |= {last[3]: (told(["sea"], 0.7), None), last[4]: (told(["valley"], 0.65, firing=3), None)}
+    stored = {"units": [["words", "automatic"]] * opened.n_neurons}
+    stored["sides"] = [sides.get(place, (None, None)) for place in range(opened.n_neurons)]
+    write_json(tmp_path / "index" / "descriptions.json", stored)
+    index = NeuronIndex.open(tmp_path / "index")
+    assert index.interesting(6) == [divmod(last[i], index.d_mlp) for i in (1, 2, 3, 4, 0)] + [plain[0]]
+    found = [(one.layer * index.d_mlp + one.neuron, one.side) for one in index.most_readable()]
+    assert found == [(last[1], "low"), (last[0], "high")], "ocean once, no word of three letters, none that hardly fires"

@@ -31,7 +31,6 @@ def run(args: argparse.Namespace) -> None:
     entries = advice.advise(steered)
     report: Json = {
         "directions": entries,
-        "candidates": advice.candidates(steered),
         "shares": {"drifting": advice.DRIFTING, "broken": advice.BROKEN},
         "settings": {"prefixes": len(prefixes), "tokens": args.tokens, "walk": asdict(workspace.walk())},
     }

@@ -6,24 +6,22 @@ likelihood by them would call most readable texts broken). Likelihood is the gre
 does not break by its topic. Knows outcomes; knows no models and no files.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.steering.holding import holds
-from glp_core.steering.trials.frontier import EDGE, Cell, Curves, Numbers, cell_of, fluency, on_frontier
+from glp_core.steering.trials.frontier import AT_FLUENCY, EDGE, Cell, Curves, Numbers, fluency, on_frontier
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 DRIFTING, BROKEN = 0.25, 0.75
 """A zone begins at the first strength where this share of texts is broken."""
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-CANDIDATES = 16
-"""Texts that are looked at again for the first example."""
+SHOWN = {"raw": 0.5, "walk": 0.1}
+"""The first example is from where at least this share of raw texts is broken, and at most this share of walked ones."""
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
 HARDER = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
@@ -54,8 +52,8 @@ def advise(steered: Mapping[str, Curves]) -> Json:
 
     Returns:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
-        `recommended`: the largest strength before walked texts drift that none of them beats in both gain and fluency, or null,
-        with its `gain` and `fluency`.
+        `recommended`: the largest strength, before walked texts drift and at a fluency of at least AT_FLUENCY, that none of those
+        beats in both gain and fluency, or null, with its `gain` and `fluency`.
     """
     return {name: _advice(curves, CurveLimits.of(curves)) for name, curves in steered.items()}
 
@@ -70,7 +68,7 @@ def _advice(curves: Curves, limits: CurveLimits) -> Json:
             for strength, share, x, y in zip(strengths, shares, gains, fluencies, strict=True)
         ]
         arms[arm] = {"drifting": _first(rows, DRIFTING), "broken": _first(rows, BROKEN), "rows": rows}
-    sound = _before_drift(arms["walk"]) if "walk" in arms else []
+    sound = [row for row in _before_drift(arms["walk"]) if row["fluency"] >= AT_FLUENCY] if "walk" in arms else []
     best = sound[max(on_frontier([row["gain"] for row in sound], [row["fluency"] for row in sound]))] if sound else None
     return {
         "limits": limits._asdict(),
@@ -90,27 +88,39 @@ def _before_drift(arm: Json) -> list[Json]:
     return [row for row in arm["rows"] if arm["drifting"] is None or row["strength"] < arm["drifting"]]
 
 
-class Effect(NamedTuple):
-    """How much more a walked text is worth than a raw one, after the same prefix at the same strength."""
+class Telling(NamedTuple):
+    """A direction and a strength, by how well the walk shows there what it is for."""
 
+    shows: bool
+    """Whether raw texts break there and walked ones do not, as `SHOWN` says."""
     effect: float
-    """Concept times fluency, walked minus raw."""
+    """Gain times fluency, walked minus raw."""
     direction: str
     strength: float
-    prefix: int
 
 
-def effects(steered: Mapping[str, Curves], *, below: float = PLAIN_CONCEPT) -> list[Effect]:
-    """Return the effect of every text whose unsteered one shows less of the concept than `below`, greatest first."""
+def telling(advised: Mapping[str, Json]) -> list[Telling]:
+    """Return every strength of every direction that `advise` measured for raw and walk, the most telling first."""
     listed = []
-    for name, curves in steered.items():
-        plain = curves.plain.concept < below
-        for strength in curves.strengths.get("walk", []):
-            if ("raw", strength) not in curves.cells:
-                continue
-            worth = text_worth(curves, "walk", strength) - text_worth(curves, "raw", strength)
-            listed += [Effect(float(worth[i]), name, strength, int(i)) for i in np.flatnonzero(plain & np.isfinite(worth))]
+    for name, entry in advised.items():
+        raw, walk = ({row["strength"]: row for row in entry["arms"].get(arm, {"rows": []})["rows"]} for arm in ("raw", "walk"))
+        for strength in raw.keys() & walk.keys():
+            ours, theirs = walk[strength], raw[strength]
+            shows = theirs["broken"] >= SHOWN["raw"] and ours["broken"] <= SHOWN["walk"]
+            effect = ours["gain"] * ours["fluency"] - theirs["gain"] * theirs["fluency"]
+            listed.append(Telling(shows, effect, name, strength))
     return sorted(listed, reverse=True)
+
+
+def effects(curves: Curves, strength: float) -> dict[int, float]:
+    """Return by prefix how much more its walked text is worth than its raw one, greatest first; not finite ones are left out.
+
+    Prefixes whose unsteered text shows the concept by itself come last: better than none.
+    """
+    worth = text_worth(curves, "walk", strength) - text_worth(curves, "raw", strength)
+    plain = curves.plain.concept < PLAIN_CONCEPT
+    order = sorted(np.flatnonzero(np.isfinite(worth)).tolist(), key=lambda prefix: (plain[prefix], worth[prefix]), reverse=True)
+    return {prefix: float(worth[prefix]) for prefix in order}
 
 
 def text_worth(curves: Curves, arm: str, strength: float) -> Numbers:
@@ -124,40 +134,8 @@ def _plain_means(curves: Curves) -> tuple[Numbers, Numbers]:
     return likelihood, repetition
 
 
-def candidates(steered: Mapping[str, Curves]) -> list[Json]:
-    """Return the texts of greatest effect, at most one for each direction and prefix, to be looked at again at full length.
-
-    Where every unsteered text shows its concept, those of texts that show it are better than none.
-    Each holds what its worth is measured by: likelihood and repetition of unsteered texts, and the likelihood of broken ones.
-    """
-    chosen: dict[tuple[str, int], Effect] = {}
-    for one in effects(steered) or effects(steered, below=math.inf):
-        chosen.setdefault((one.direction, one.prefix), one)
-    listed = []
-    for one in list(chosen.values())[:CANDIDATES]:
-        likelihood, repetition = _plain_means(steered[one.direction])
-        own = {"likelihood": float(likelihood), "repetition": float(repetition), "broken": steered[one.direction].broken}
-        listed.append(one._asdict() | {"own": {key: round(value, 4) for key, value in own.items()}})
-    return listed
-
-
-def first_press(again: Sequence[tuple[Json, Sequence[Outcome]]], prefixes: Sequence[str]) -> Json:
-    """Return the example of greatest effect among candidates that were written again.
-
-    Args:
-        again: candidates with their unsteered, raw and walked outcomes.
-    Raises:
-        GlpError: no candidate.
-    """
-    measured = [(_effect_of(outcomes, candidate["own"]), candidate, outcomes) for candidate, outcomes in again]
-    if not measured:
-        raise GlpError("No text of the validation prefixes shows an effect. Measure again with `python -m glp_core strengths`.")
-    effect, candidate, outcomes = max(measured, key=lambda one: one[0])
-    return {"effect": round(effect, 4)} | example(candidate, outcomes, prefixes)
-
-
-def example(candidate: Json, outcomes: Sequence[Outcome], prefixes: Sequence[str]) -> Json:
-    """Return an example for a page: what it sets, and what its columns hold."""
+def example(outcomes: Sequence[Outcome], prompt: str, seed: int) -> Json:
+    """Return an example for a page: what it sets, and what its columns hold; `outcomes` of one prefix at one strength."""
     columns = {
         one.arm: {
             "text": one.text,
@@ -168,10 +146,10 @@ def example(candidate: Json, outcomes: Sequence[Outcome], prefixes: Sequence[str
         for one in outcomes
     }
     return {
-        "prompt": prefixes[candidate["prefix"]],
-        "direction": candidate["direction"],
-        "strength": candidate["strength"],
-        "seed": candidate["prefix"],
+        "prompt": prompt,
+        "direction": outcomes[0].direction,
+        "strength": max(one.strength for one in outcomes),
+        "seed": seed,
         "columns": columns,
     }
 
@@ -204,17 +182,3 @@ def steadiest(strengths: Sequence[float]) -> list[float]:
 
 def _holds(one: Outcome) -> bool:
     return holds(one.text, one.repetition, one.repeated_bigrams, one.log_probability)
-
-
-def _effect_of(outcomes: Sequence[Outcome], own: Json) -> float:
-    """Return walked concept times fluency minus raw; -1 where the unsteered text shows the concept already."""
-    by_arm = {one.arm: one for one in outcomes}
-    if not by_arm[UNSTEERED].concept < PLAIN_CONCEPT:
-        return -1.0
-    plain = (np.asarray(own["likelihood"]), np.asarray(own["repetition"]))
-    worth = {}
-    for arm in ("walk", "raw"):
-        cell = cell_of([by_arm[arm]])
-        worth[arm] = float((cell.concept * fluency(cell.likelihood, cell.repetition, plain, own["broken"]))[0])
-    effect = worth["walk"] - worth["raw"]
-    return effect if math.isfinite(effect) else -1.0

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from glp_core.errors import GlpError
 from glp_core.steering.trials import advice
 from glp_core.steering.trials.frontier import Cell, Curves
 from glp_core.steering.trials.outcomes import Outcome
@@ -12,9 +11,9 @@ N = 40
 
 
 def cell(concept, likelihood, repetition=0.2, broken=0.0):
-    """Texts of which a share lies far beyond every limit."""
+    """Texts of which a share is less likely than the limit of -3."""
     likely = np.full(N, likelihood)
-    likely[: round(broken * N)] = -99.0
+    likely[: round(broken * N)] = -4.0
     return Cell(np.full(N, concept), likely, np.full(N, repetition))
 
 
@@ -47,6 +46,15 @@ def test_a_strength_that_a_smaller_one_beats_in_concept_and_fluency_is_not_recom
     assert found["arms"]["walk"]["drifting"] is None and found["recommended"] == 2.0
 
 
+def test_a_strength_whose_texts_are_far_from_fluent_is_not_recommended():
+    cells = {("unsteered", 0.0): cell(0.1, -1.0)}
+    likelihoods = (-1.5, -1.9, -2.5)  # -3 is broken: fluencies of .75, .55, .25
+    cells |= {("walk", float(i + 1)): cell(0.5 + 0.1 * i, likelihood) for i, likelihood in enumerate(likelihoods)}
+    found = advice.advise({"d": Curves(cells, broken=-3.0)})["d"]
+    assert found["arms"]["walk"]["drifting"] is None, "not one is broken"
+    assert found["recommended"] == 2.0 and found["fluency"] == pytest.approx(0.55)
+
+
 def test_limits_are_kept_by_all_but_a_twentieth_of_the_models_own_texts():
     greedy = Cell(np.zeros(2000), np.full(2000, -1.0), np.random.default_rng(0).random(2000))
     limits = advice.CurveLimits.of(Curves({("unsteered", 0.0): greedy}, broken=-3.0))
@@ -60,7 +68,21 @@ def outcome(prefix, arm, strength, concept, likelihood=-1.0, repetition=0.2):
     return Outcome(prefix, arm, strength, f"{arm} {prefix}", concept, likelihood, repetition, 0.0, 1.0, 1.0, -9.0, "d")
 
 
-def test_the_first_example_is_plain_unsteered_broken_raw_and_full_of_the_concept_walked():
+def test_the_first_example_is_taken_where_raw_texts_break_and_walked_ones_hold():
+    steered = {
+        "great but whole": curves({"raw": (0, 0, 0), "walk": (0, 0, 0)}),
+        "typical": curves({"raw": (0.2, 0.6, 1.0), "walk": (0.0, 0.05, 0.5)}),
+    }
+    for strength in (1.0, 2.0, 3.0):  # worth nothing raw, but not broken
+        steered["great but whole"].cells["raw", strength] = cell(0.0, -1.0)
+    listed = advice.telling(advice.advise(steered))
+    assert (listed[0].direction, listed[0].strength, listed[0].shows) == ("typical", 2.0, True)
+    assert len(listed) == 6 and not any(one.shows for one in listed[1:])
+    assert listed[1].direction == "great but whole", "where nothing shows it, the greatest effect is better than none"
+    assert advice.telling({"walk only": {"arms": {"walk": {"rows": []}}}}) == []
+
+
+def test_in_it_the_text_of_greatest_effect_comes_first_and_those_that_show_the_concept_unsteered_last():
     listed = [outcome(prefix, "drawn", 0.0, 0.1, -4.0) for prefix in range(4)]
     for prefix, (plain, raw, walk) in enumerate([(0.1, 0.5, 0.9), (0.1, 0.1, 0.95), (0.8, 0.0, 1.0), (0.1, 0.9, 0.9)]):
         listed += [
@@ -68,18 +90,9 @@ def test_the_first_example_is_plain_unsteered_broken_raw_and_full_of_the_concept
             outcome(prefix, "raw", 1.0, raw),
             outcome(prefix, "walk", 1.0, walk),
         ]
-    chosen = advice.candidates({"d": Curves.of(listed)})
-    assert [one["prefix"] for one in chosen] == [1, 0, 3], "prefix 2 shows the concept by itself"
-    only = [one for one in listed if one.prefix == 2 or one.arm == "drawn"]
-    assert len(advice.candidates({"d": Curves.of(only)})) == 1, "better than none"
-    again = [(one, [o for o in listed if o.prefix == one["prefix"] and o.arm != "drawn"]) for one in chosen]
-    again[0][1][2] = outcome(1, "walk", 1.0, 0.2)  # written at full length it lost the concept
-    press = advice.first_press(again, ["a", "b", "c", "d"])
-    assert (press["prompt"], press["direction"], press["strength"], press["seed"]) == ("a", "d", 1.0, 0)
-    assert press["columns"]["walk"] == {"text": "walk 0", "concept": 0.9, "log_probability": -1.0, "repetition": 0.2}
-    assert press["effect"] == pytest.approx(0.4)
-    with pytest.raises(GlpError, match="strengths`"):
-        advice.first_press([], [])
+    found = advice.effects(Curves.of(listed), 1.0)
+    assert list(found) == [1, 0, 3, 2]
+    assert [found[prefix] for prefix in (1, 0, 3)] == pytest.approx([0.85, 0.4, 0.0])
 
 
 def test_a_harder_push_is_one_that_breaks_the_raw_text_alone_and_gains_the_concept():
@@ -95,8 +108,9 @@ def test_a_harder_push_is_one_that_breaks_the_raw_text_alone_and_gains_the_conce
         *texts(1.4, (0.9, -9.0), (0.9, -9.0)),  # both break
     ]
     assert advice.breaking(listed) == [1.0, 0.8]
-    told = advice.example({"direction": "d", "prefix": 0, "strength": 1.0}, listed[5:7], ["a"])
-    assert (told["prompt"], told["strength"], told["columns"]["walk"]["concept"]) == ("a", 1.0, 0.8)
+    told = advice.example([listed[0], *listed[5:7]], "a", 3)
+    assert (told["prompt"], told["direction"], told["strength"], told["seed"]) == ("a", "d", 1.0, 3)
+    assert told["columns"]["walk"] == {"text": "walk 0", "concept": 0.8, "log_probability": -1.0, "repetition": 0.2}
 
 
 def test_a_push_that_is_harder_at_the_strengths_beside_it_too_comes_first():
