@@ -70,6 +70,7 @@ class Measures:
         }
         if name not in ways:
             raise GlpError(f"Measure {name!r} is not known: use {', '.join(NAMES)}.")
+        pause()
         return ways[name]().float().cpu() if len(acts) else torch.zeros(0)
 
     def likelihood(
@@ -90,7 +91,6 @@ class Measures:
         noise = fixed_noise(glp.d_input, SEED)
         parts = []
         for part in acts.float().split(128):
-            pause()
             moved = glp.project(part, NOISE_LEVEL, 20, noise=noise.expand_as(part), layer=self.meter.layer)
             parts.append((glp.normalize(moved) - glp.normalize(part)).square().mean(1).sqrt())
         return torch.cat(parts)

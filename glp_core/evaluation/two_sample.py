@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 from glp_core.stats import Interval, wilson
 
 FEWEST = 20
@@ -60,7 +61,8 @@ def neighbour_test(one: NDArray[np.float32], other: NDArray[np.float32]) -> Accu
 
 
 def _pooled(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return rows of equally many of both samples and their labels."""
+    """Return rows of equally many of both samples and their labels; a test begins here, after a pause."""
+    pause()
     if one.ndim != 2 or other.ndim != 2 or one.shape[1] != other.shape[1]:
         raise GlpError(f"Got samples of shapes {one.shape} and {other.shape}, wanted two (n, d) of one width.")
     n = min(len(one), len(other))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 
 Edit = Callable[[Tensor], Tensor]
 """Takes a layer's output (batch, tokens, d), returns the tensor to go on with; never writes in place."""
@@ -173,6 +174,18 @@ def active_edits(model: nn.Module) -> dict[int, Edit]:
         if edits_here:
             edits[index] = _one_after_another(edits_here)
     return edits
+
+
+def pause_between_blocks(model: nn.Module) -> None:
+    """Let long work that runs the model on a CPU pause before every block; nothing where the blocks are at none of the known places."""
+    place = next((path for path in LAYER_PATHS if _blocks_at(model, path) is not None), None)
+    for block in layers_of(model) if place else ():
+        block.register_forward_pre_hook(_pause_before)
+
+
+def _pause_before(_block: nn.Module, inputs: tuple[object, ...]) -> None:
+    if inputs and isinstance(inputs[0], Tensor) and inputs[0].is_cpu:
+        pause()
 
 
 def _one_after_another(edits: list[Edit]) -> Edit:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.llm.chat import Chat
-from glp_core.llm.hooks import edit_device, layer_at, layers_of, record
+from glp_core.llm.hooks import edit_device, layer_at, layers_of, pause_between_blocks, record
 from glp_core.llm.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Llm:
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", title: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
+        pause_between_blocks(model)
         self.tokenizer = tokenizer
         self.title = title or type(model).__name__
         self.notes = list(_notes(self))

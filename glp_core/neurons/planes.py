@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 from glp_core.neurons.umap import Floats, UmapConfig, run_umap
 from glp_core.progress import Progress, quiet
 
@@ -85,6 +86,7 @@ def _principal_components(
 
     if len(real) < 3:
         raise GlpError(f"Got {len(real)} real rows, wanted at least 3.")
+    pause()
     pca = PCA(min(count, *real.shape), svd_solver="full").fit(real)
     placed = {name: pca.transform(rows).astype(np.float32) for name, rows in others.items()}
     return pca.transform(real).astype(np.float32), placed, pca.explained_variance_ratio_

@@ -21,6 +21,8 @@ from glp_core.stats import Interval, auc_interval, auc_of_ranks, drawn_counts, p
 
 FEWEST = 5
 PERMUTATIONS_AT_ONCE = 100
+RANKED_AT_ONCE = 500_000
+"""Values between two pauses."""
 BOOTSTRAP = 1000
 
 
@@ -107,7 +109,7 @@ def rank_neurons(
 ) -> ConceptNeurons:
     """Rank neurons (n, m) by how well they tell labels (n,) apart."""
     rng = np.random.default_rng(seed)
-    ranks = rankdata(neurons, axis=0).astype(np.float32)
+    ranks = _ranks(neurons).astype(np.float32)
     areas = auc_of_ranks(ranks, labels)
     strength = np.abs(areas - 0.5)
     chance = _best_by_chance(ranks, labels, permutations, rng)
@@ -129,6 +131,15 @@ def rank_neurons(
     ]
     counts = int(labels.sum()), int((1 - labels).sum())
     return ConceptNeurons(best_neurons, area, best_neurons[0].p_value, *counts, permutations, labels, texts)
+
+
+def _ranks(neurons: np.ndarray) -> np.ndarray:
+    """Return each text's rank (n, m) by every neuron, float64, some neurons at a time."""
+    ranks, at_once = np.empty(neurons.shape), max(1, RANKED_AT_ONCE // len(neurons))
+    for first in range(0, neurons.shape[1], at_once):
+        pause()
+        ranks[:, first : first + at_once] = rankdata(neurons[:, first : first + at_once], axis=0)
+    return ranks
 
 
 def _best_by_chance(ranks: np.ndarray, labels: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
@@ -163,7 +174,7 @@ def _held_out(
     for i in range(folds):
         pause()
         rest, held = fold != i, fold == i
-        areas = auc_of_ranks(rankdata(neurons[rest], axis=0), labels[rest])
+        areas = auc_of_ranks(_ranks(neurons[rest]), labels[rest])
         best = np.argsort(-np.abs(areas - 0.5), kind="stable")[:combined]
         spread = np.maximum(neurons[rest][:, best].std(0), 1e-12)
         values = neurons[:, best] / spread * np.where(areas[best] >= 0.5, 1, -1)
@@ -180,6 +191,7 @@ def _pooled(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, rng: np.ra
     wins = wins * same
     draws = []
     for a, b in drawn_counts([len(positive), len(negative)], draws=BOOTSTRAP, rng=rng):
+        pause()
         pairs = a @ same @ b
         draws.append(a @ wins @ b / pairs if pairs else np.nan)
     area = float(wins.sum() / same.sum())

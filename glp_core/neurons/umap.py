@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,8 @@ from glp_core.progress import Progress, quiet
 
 Floats = NDArray[np.float32]
 FEWEST = 10
+LOOK = 0.05
+"""Seconds between two looks whether to stop."""
 SCRATCH = "glp-umap"
 """Begins the name of the folder that the two processes share, among all temporary ones."""
 
@@ -87,8 +91,6 @@ def _run_child(folder: Path, epochs: int, progress: Progress, cancelled: Callabl
         if child.poll() is None:
             child.kill()
         child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
     if child.returncode or not (folder / "layout.npy").is_file():
         last = (folder / "errors").read_text().strip().splitlines()[-1:] or ["no message"]
         raise GlpError(f"UMAP failed: {last[0]}.")
@@ -99,10 +101,26 @@ def _read(path: Path) -> Floats:
 
 
 def _follow(child: subprocess.Popen[str], epochs: int, progress: Progress, cancelled: Callable[[], bool]) -> None:
-    """Pass on the child's progress lines until it ends; look for cancellation at each, of which there are several a second."""
-    for line in child.stdout or ():
+    """Pass on the child's progress lines until it ends; ask `cancelled` many times a second, whatever the child says."""
+    lines: SimpleQueue[str | None] = SimpleQueue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        with child.stdout as said:
+            for line in said:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name="umap", daemon=True).start()
+    while True:
         if cancelled():
             raise GlpError("Stopped.")
+        try:
+            line = lines.get(timeout=LOOK)
+        except Empty:
+            continue
+        if line is None:
+            return
         done, _, words = line.strip().partition(" ")
         if done.isdigit():
             progress(min(int(done), epochs), epochs, words)

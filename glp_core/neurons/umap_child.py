@@ -1,14 +1,13 @@
 """The child process of a layout: `python -m glp_core.neurons.umap_child FOLDER` fits UMAP on rows.npy and places others.npy.
 
-Reads config.json; writes layout.npy, and others_layout.npy where there are others. Writes "<epochs done> <words>" lines to stdout,
-several a second, so that the parent can show progress and stop it.
+Reads config.json; writes layout.npy, and others_layout.npy where there are others. Writes "<epochs done> <words>" lines to stdout, so that
+the parent can show progress.
 """
 
 import functools
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,13 +16,10 @@ import numpy as np
 
 
 class _Progress:
-    """Stands in for stdout while UMAP runs: turns its words and bars into progress lines, and repeats the last one as a heartbeat."""
+    """Stands in for stdout while UMAP runs: turns its words and bars into progress lines."""
 
     def __init__(self, out: TextIO) -> None:
-        self.out, self.line = out, "0 starting"
-        self.lock, self.ended = threading.Lock(), threading.Event()
-        self.beat = threading.Thread(target=self._repeat, daemon=True)
-        self.beat.start()
+        self.out = out
 
     def write(self, text: str) -> int:
         epochs = re.search(r"(\d+)/\d+ \[", text)
@@ -37,14 +33,8 @@ class _Progress:
         self.out.flush()
 
     def say(self, line: str) -> None:
-        with self.lock:
-            self.line = line
-            self.out.write(line + "\n")
-            self.out.flush()
-
-    def _repeat(self) -> None:
-        while not self.ended.wait(0.3):
-            self.say(self.line)
+        self.out.write(line + "\n")
+        self.out.flush()
 
 
 def _keep_compiled() -> None:
@@ -81,7 +71,6 @@ def main(folder: Path) -> None:
         progress.say(f"{config['epochs']} placing the others")
         others = reducer.transform(np.load(folder / "others.npy", allow_pickle=False))
         np.save(folder / "others_layout.npy", others.astype(np.float32))
-    progress.ended.set()
     np.save(folder / "layout.npy", layout.astype(np.float32))
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glp_core.jobs.pause import pause
+
 if TYPE_CHECKING:
     from glp_core.prior.network import Network
 
@@ -161,6 +163,8 @@ class FastDenoiser:
         return self.enter(z.to(weight.device, weight.dtype), rough=rough)
 
     def _hidden(self, block: _FusedBlock, x: Tensor, time: Tensor, rough: bool = False) -> Tensor:
+        if x.is_cpu:  # an accelerator takes no time worth sharing, and may be recording
+            pause()
         normed = F.layer_norm(x, x.shape[-1:], block.ln_weight, block.ln_bias)
         gate, up = block.gate_up(normed, rough=rough).chunk(2, dim=-1)
         return F.silu(gate * time, inplace=True).mul_(up)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 from glp_core.prior.glp import GLP
 
 Velocity = Callable[[Tensor, float], Tensor]
@@ -93,10 +94,12 @@ def _signs(z: Tensor, probes: int | None, generator: torch.Generator | None) -> 
 
 def _with_divergence(velocity: Velocity, z: Tensor, sigma: float, signs: Tensor, *, exact: bool) -> tuple[Tensor, Tensor]:
     """Return the velocity (n, d) and e' J e for each sign vector (k, n); with `exact` their sum, the divergence (1, n)."""
+    pause()
     z = z.detach().requires_grad_()
     v = velocity(z, sigma)
     parts = []
     for i, e in enumerate(signs):
+        pause()
         (back,) = torch.autograd.grad((v * e).sum(), z, retain_graph=i + 1 < len(signs))
         parts.append((back * e).sum(1))
     products = torch.stack(parts).detach()

@@ -303,7 +303,7 @@ def test_texts_flow_beside_long_work_that_only_pauses():
     runner, ready = JobRunner(), threading.Event()
 
     def long(_cancelled):
-        until = time.monotonic() + 5
+        until = time.monotonic() + 15
         while not ready.is_set() and time.monotonic() < until:
             time.sleep(0.01)
             pause()
@@ -323,11 +323,12 @@ def test_long_work_of_the_models_lets_texts_flow(tiny_llm, tiny_glp):
     runner, seen, batch = JobRunner(context=torch.inference_mode), [], SharedBatch()
     texts = [f"The cat number {i} sat on the mat and looked at the rain." for i in range(400)]
 
-    def long(cancelled):
-        while len(seen) < 24 and not cancelled():
-            site.read([tiny_llm.encode(text) for text in texts])
-            likelihood = log_likelihood(velocity_of(tiny_glp), torch.randn(8, tiny.WIDTH), probes=2, cancelled=cancelled)
-            yield likelihood.value.isfinite().all()
+    def long(_cancelled):
+        until = time.monotonic() + 15
+        while len(seen) < 24 and time.monotonic() < until:  # it asks nobody: texts flow by the pauses of what it calls
+            site.read([tiny_llm.encode(text) for text in texts[:40]])
+            log_likelihood(velocity_of(tiny_glp), torch.randn(8, tiny.WIDTH), probes=2)
+        yield len(seen)
 
     def writing(cancelled):
         steps = generate(site, tiny_llm.encode("The cat"), [Arm("plain")], Sampling(24), batch=batch, cancelled=cancelled)
@@ -339,4 +340,4 @@ def test_long_work_of_the_models_lets_texts_flow(tiny_llm, tiny_glp):
     seen += [None] * (24 - len(alone))
     jobs = [runner.submit("a", long, grace=None), runner.submit("b", writing, grace=None, rows=1)]
     assert finished(jobs[1], 20) == "done" and jobs[1].result() == alone
-    assert finished(jobs[0], 20) == "done"
+    assert finished(jobs[0], 20) == "done" and jobs[0].result()[0] >= 24
