@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 FATES = ("killed", "stopped", "full")
+CHANGE, FATE = b".", b"!"
+"""What stands in a tally for each change, and for the moment at which the fate came."""
 APART = ("unshare", "--user", "--map-root-user", "--mount")
 """Runs a command that may mount what nobody else sees."""
 DISK = 300_000_000
@@ -35,6 +37,8 @@ class Ended(NamedTuple):
     """Its exit status; negative: the signal that ended it."""
     changes: int
     """That it made, up to its end."""
+    met: bool
+    """Whether its fate met it."""
     said: str
     """On stderr."""
 
@@ -81,7 +85,7 @@ def serve():
         home, words, fate, at = json.loads(line)
         if words[0] == "resize":
             status = subprocess.run(["mount", "-o", f"remount,size={words[1]}", home], check=False).returncode
-            print(json.dumps([status, 0, ""]), flush=True)
+            print(json.dumps([status, 0, False, ""]), flush=True)
             continue
         Path(home, "tmp").mkdir(parents=True, exist_ok=True)
         counted.write_bytes(b"")
@@ -89,7 +93,8 @@ def serve():
         if not child:
             live(home, words, Watch(home, fate, at, counted), told)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps([status, counted.stat().st_size, told.read_text(errors="replace")]), flush=True)
+        tally = counted.read_bytes()
+        print(json.dumps([status, tally.count(CHANGE), FATE in tally, told.read_text(errors="replace")]), flush=True)
     shutil.rmtree(place)
 
 
@@ -118,7 +123,7 @@ class Watch:
     """Counts changes to files in a folder, and lets a fate meet the process at one of them."""
 
     def __init__(self, home, fate, at, counted):
-        """Watch `home`; the file `counted` has a byte for every change, whatever the process's end."""
+        """Watch `home`; the file `counted` tells every change and the fate, whatever the process's end."""
         self.home, self.fate, self.at = home + os.sep, fate, at
         self._numbers, self._busy = itertools.count(1), False
         self._tally = os.open(counted, os.O_WRONLY | os.O_APPEND)
@@ -129,16 +134,19 @@ class Watch:
         path = os.fsdecode(args[0])
         if not path.startswith(self.home):
             return
-        os.write(self._tally, b".")
+        os.write(self._tally, CHANGE)
         number = next(self._numbers)
         if number < self.at or not self.fate or (self.fate != "full" and number > self.at):
             return
+        if self.fate == "full" and event not in ("open", "os.mkdir", "os.chmod"):  # which need no room
+            return
+        os.write(self._tally, FATE)
         if self.fate == "stopped":
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.fate == "killed":
             self._cut_off(event, path, args)
             os.kill(os.getpid(), signal.SIGKILL)
-        elif event in ("open", "os.mkdir", "os.chmod"):  # what needs room; from now on there is none
+        else:  # from now on there is no room
             self._cut_off(event, path, args)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
