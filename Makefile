@@ -42,7 +42,7 @@ else
 endif
 
 nightly: $(VENV)/.ready $(VENV)/.tests ## Run the tests that take minutes, then a crowd of visitors
-	$(PY) -m pytest -m nightly $(ARGS)
+	$(PY) -m pytest -m nightly -rs $(ARGS)
 	$(PY) -m tests.load
 
 lint: $(VENV)/.ready $(VENV)/.tests ## Check style, format and types

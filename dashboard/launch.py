@@ -5,6 +5,7 @@ Streamlit is imported after the address is printed, so that a busy port is said 
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -113,6 +114,7 @@ def main() -> None:
     sys.stderr.flush()
     set_limits(args)
     os.chdir(APP.parents[1])  # where .streamlit/config.toml lies
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server stops, then raises the signal once more
     try:
         serve([*server_options(args, port), *more])
     except KeyboardInterrupt:  # a way to end it, not an error

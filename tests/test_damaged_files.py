@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from glp_core.errors import GlpError
 from tests.support import damage_world
 from tests.support.damage import damaged
-from tests.support.damage_readers import READERS, SLOW
+from tests.support.damage_readers import READERS, SLOW, unknown
 
 IN_ALL, IN_ALL_NIGHTLY = 2_000, 20_000
 """Inputs at least, of the readers that are fast; every slow one has some beside."""
@@ -119,7 +119,4 @@ def test_the_bound_would_be_felt():
 
 
 def test_every_kind_of_file_of_a_workspace_is_damaged_here(world):
-    listed = {file for _, files in (READERS | SLOW).values() for file in files}
-    kept = {str(path.relative_to(world)) for path in world.rglob("*") if path.is_file()}
-    alike = ("directions/", "glp/", "training/", "sweeps/", ".build.lock")
-    assert not [name for name in kept - listed if not name.startswith(alike)]
+    assert not unknown(world)

@@ -212,7 +212,8 @@ def test_what_is_no_port_is_refused(words, monkeypatch, capsys):
     assert "not a port" in capsys.readouterr().err or words == "-1"
 
 
-def test_the_server_answers_here_only_and_stops_cleanly_on_ctrl_c(busy_port):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "term"])
+def test_the_server_answers_here_only_and_stops_cleanly(busy_port, stop):
     command = [sys.executable, "-m", "dashboard.launch", "--port", str(busy_port)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     lines = []
@@ -229,10 +230,10 @@ def test_the_server_answers_here_only_and_stops_cleanly_on_ctrl_c(busy_port):
         wait_until_healthy(f"{address[0]}/_stcore/health", process, deadline)
         assert_strangers_find_nothing(address[0])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         assert process.wait(60) == 0
     reader.join(10)
-    assert "Traceback" not in "".join(lines)
+    assert lines[-1] == "Stopped.\n" and "Traceback" not in "".join(lines)
 
 
 def assert_strangers_find_nothing(address):

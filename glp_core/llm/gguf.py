@@ -12,7 +12,11 @@ from safetensors import SafetensorError
 
 from glp_core.errors import GlpError, in_short
 from glp_core.files import scratch_prefix, sweep
+from glp_core.llm.needs import hollow_model
 from glp_core.llm.sources import LlmSource, cache_folder, wheel_file
+
+MOST_NUMBERS = 8
+"""In a byte; the roughest quantised formats have five."""
 
 
 @contextmanager
@@ -56,10 +60,13 @@ def converted_gguf(source: LlmSource) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     """Dequantise into bfloat16: its rounding is finer than four-bit steps, and both dtypes then run the same weights."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     options = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
+        hollow = hollow_model(AutoConfig.from_pretrained(gguf.parent, **options), torch.float32)
+        if sum(weight.numel() for weight in hollow.parameters()) > MOST_NUMBERS * gguf.stat().st_size:
+            raise ValueError("it claims more numbers than it can hold")
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
     except Exception as error:  # transformers raises any kind for a damaged file

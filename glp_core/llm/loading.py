@@ -15,7 +15,7 @@ from glp_core.errors import GlpError, in_short
 from glp_core.llm.gguf import converted_gguf, no_progress_bars
 from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
-from glp_core.llm.needs import Placement, memory_needed, placement
+from glp_core.llm.needs import Placement, check_claims, check_weights, memory_needed, placement
 from glp_core.llm.sources import LlmSource, check_shards
 
 if TYPE_CHECKING:
@@ -47,8 +47,11 @@ def load_llm(
         from transformers import AutoConfig, AutoTokenizer
 
         config = AutoConfig.from_pretrained(where, **options)
+        check_claims(where, config)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        plan = placement(source.label, memory_needed(config, dtype, device, folder=where, prior=beside), device)
+        needed = memory_needed(config, dtype, device, folder=where, prior=beside)
+        check_weights(where, needed, dtype)
+        plan = placement(source.label, needed, device)
         tell(plan.words)
         placed = plan.options or ({"device_map": {"": device}} if hasattr(config, "quantization_config") else {})
         model, report = _load_model(where, dtype=dtype, use_safetensors=True, **placed, **options)
@@ -65,6 +68,7 @@ def llm_bytes(source: LlmSource, *, device: torch.device | str, dtype: torch.dty
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(where, **options)
+        check_claims(where, config)
         return memory_needed(config, dtype, torch.device(device), folder=where).total
 
 

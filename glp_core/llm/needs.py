@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TENSORS_OF_A_FORWARD = 12
 """Values of the hidden width that a forward holds for each token, roughly: a gated layer's inner values among them."""
+SPARE = 100_000_000
+"""Bytes of a model beside its stored weights: tables that it makes itself."""
 MOST_SPREAD = 0.92
 """Share of each device's free memory that a model spread over several may take."""
 
@@ -44,6 +46,32 @@ class MemoryNeeded:
         """The sum and its parts."""
         prior = f", the prior {gigabytes(self.prior)}" if self.prior else ""
         return f"{gigabytes(self.total)} (weights {gigabytes(self.weights)}, a forward {gigabytes(self.working)}{prior})"
+
+
+def check_claims(folder: str, config: "PreTrainedConfig") -> None:
+    """Refuse a folder whose configuration names more layers than its weight files have tensors, before anything is made of it.
+
+    Nothing is said of what is on the hub: its files are not here yet.
+    """
+    from safetensors import safe_open
+
+    files = list(Path(folder).glob("*.safetensors"))
+    tensors = sum(len(safe_open(file, "pt").keys()) for file in files)
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if files and isinstance(layers, int) and layers > tensors:
+        raise GlpError(
+            f"{folder} has {tensors:,} tensors, too few for the {layers:,} layers of its config.json. Copy it again."
+        )
+
+
+def check_weights(folder: str, needed: MemoryNeeded, dtype: torch.dtype) -> None:
+    """Refuse a folder whose configuration makes more numbers than its weight files have bytes: they would be allocated for nothing."""
+    held = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    if held and needed.weights > held * dtype.itemsize + SPARE:
+        raise GlpError(
+            f"The config.json in {folder} makes a model of {gigabytes(needed.weights)}, and its weight files have {gigabytes(held)}: "
+            "they do not belong together. Copy it again."
+        )
 
 
 @dataclass(frozen=True)

@@ -100,5 +100,5 @@ def check_shards(folder: Path) -> None:
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise GlpError(f"{index} has no weight_map from tensor names to file names. Copy the folder again.")
         for name in set(names.values()):
-            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
                 raise GlpError(f"{index.name} names {name!r}, which lies outside {folder}. Do not use this folder.")

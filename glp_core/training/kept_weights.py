@@ -45,7 +45,8 @@ def keep_final(folder: Path, target: Path) -> None:
         raise GlpError(f"{folder} holds no final weights of its last step: let the run end first.")
     path = folder / "final.safetensors"
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in read_tensors(path, {}).tensors.items()}
-    config, statistics = stored_facts(folder), read_statistics(folder)
+    config = check(stored_facts(folder), {"denoiser": {}, "about": {}}, f"{folder / 'config.json'} is damaged")
+    statistics = read_statistics(folder)
     with together():
         write_tensors(target / "statistics.safetensors", {name: statistics[name] for name in ("mean", "var")})
         write_tensors(target / "final.safetensors", weights)

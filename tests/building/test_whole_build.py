@@ -15,6 +15,7 @@ from dashboard.service import workspace_facts
 from glp_core.building.state import BuildState
 from glp_core.files import file_digest, write_json
 from glp_core.workspace import DEMO
+from tests.support.damage_readers import unknown
 from tests.support.pages import open_page
 from tests.support.tiny import tiny_model, tiny_tokenizer
 
@@ -96,6 +97,10 @@ def test_it_ends_with_every_stage_done_and_none_done_twice(built, home):
     before = {stage.name: stage.seconds for stage in between.stages if stage.state == "done"}
     assert before and {name: state.of(name).seconds for name in before} == before
     assert not any(f"  {name:<11} " in said for name in before)
+
+
+def test_every_file_of_it_is_of_a_kind_that_is_tried_damaged(built, home):
+    assert not unknown(home / "my")
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -17,7 +17,7 @@ import pytest
 from glp_core.files import tensor_header, write_json
 from glp_core.workspace import Workspace
 from tests.cli.conftest import SMALL_RUN
-from tests.support import lab_acts, pages
+from tests.support import lab_acts, pages, run_fakes
 from tests.support.mortal import APART, DISK, FATES, Ward
 from tests.support.tiny import tiny_model, tiny_tokenizer
 
@@ -61,6 +61,11 @@ COMMANDS = (
         "steer": ["steer", *STEER, "--documents", "1"],
         "strengths": ["strengths", *STEER],
         "pareto": ["pareto"],
+        "first-press": ["first-press", "--tokens", "3", "--limit", "2"],
+        "scaling": ["scaling"],
+        "direction": ["direction", "HOME/table.csv", "--name", "new"],
+        "export-direction": ["export-direction", "up", "--to", "HOME/up.gguf"],
+        "import-direction": ["import-direction", "HOME/up.gguf", "--name", "new"],
     }
 )
 NEEDS = {
@@ -73,6 +78,8 @@ NEEDS = {
     "detect": ["bank"],
     "scorecard": ["collect more", "sae"],
     "pareto": ["steer"],
+    "first-press": ["strengths"],
+    "import-direction": ["export-direction"],
 }
 """Command to those that come before it."""
 UNLIKE = {"seconds", "made_by", "begun", "versions", "flops_per_second"}
@@ -105,6 +112,9 @@ def start(ward, llm_folder, tmp_path_factory):
         write_json(workspace.folder / f"{name}.json", [f"the {word} of {name}" for word in ("cat", "rain", "film", "mind")])
     write_json(first / "sweep.json", replace(lab_acts.SWEEP, arms=("raw", "walk"), prompts=("The cat", "A film")).to_json())
 
+    rows = (f"{thing} number {i} was seen,{label}\n" for label, thing in enumerate(("the cat", "a film")) for i in range(24))
+    (first / "table.csv").write_text("text,label\n" + "".join(rows))
+
     def fresh(name, home):
         home.mkdir() if name in NEW else shutil.copytree(first, home)
         if name == "build":
@@ -112,6 +122,10 @@ def start(ward, llm_folder, tmp_path_factory):
             tiny_tokenizer().save_pretrained(home / "gpt2")
             things = ("cat", "film", "rain", "mat", "mind", "model")
             write_json(home / "ws" / "prefixes.json", [f"The {thing} that we saw was" for thing in things * 2])
+        if name == "scaling":
+            shutil.rmtree(home / "ws" / "runs")
+            for parameters in (10**6, 3 * 10**6, 10**7):
+                run_fakes.write_run(home / "ws" / "runs", parameters=parameters)
         for before in NEEDS.get(name, ()):
             ended = run(home, COMMANDS[before])
             assert ended.status == 0, ended.said
@@ -280,8 +294,9 @@ def test_whatever_ends_any_command_again_and_again_the_same_command_goes_on_to_t
 @pytest.fixture(scope="module")
 def small_disk(tmp_path_factory):
     """A small disk that only the commands' processes see, and a ward there."""
-    if subprocess.run([*APART, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("a disk may not be mounted here")
+    tried = subprocess.run([*APART, "true"], check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no disk was really full: `{' '.join(APART)}` is refused here ({tried.stderr.strip()})")
     place = tmp_path_factory.mktemp("disk")
     ward = Ward(place)
     yield SimpleNamespace(ward=ward, place=place)

@@ -198,3 +198,19 @@ def test_a_spread_model_reads_decodes_and_is_edited_as_one_on_one_device(folder,
 
 def test_bytes_in_words():
     assert [gigabytes(n) for n in (15_300_000_000, 250_000_000, 2_000_000)] == ["15.3 GB", "0.2 GB", "2 MB"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"num_hidden_layers": 2**31}, "has 39 tensors, too few for the 2,147,483,648 layers"),
+        ({"intermediate_size": 2**20}, "makes a model of 1.6 GB, and its weight files have"),
+    ],
+)
+def test_a_configuration_that_claims_more_than_the_weights_have_is_refused_before_anything_is_made(tmp_path, claim, words):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | claim))
+    with pytest.raises(GlpError, match=words):
+        load_llm(LlmSource("folder", str(tmp_path)))

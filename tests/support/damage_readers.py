@@ -1,5 +1,6 @@
 """How each file of `damage_world` is read, and used as pages and commands use it."""
 
+import re
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -50,7 +51,7 @@ from glp_core.steering.sweeps.cells import Cell
 from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.runs import Runs, found_in, rows
 from glp_core.steering.sweeps.store import _entries as stored_entries
-from glp_core.training.kept_weights import kept_checkpoints
+from glp_core.training.kept_weights import keep_final, kept_checkpoints
 from glp_core.training.publishing import publish
 from glp_core.training.run_folder import RunFolder
 from glp_core.training.sae import load_sae
@@ -171,6 +172,7 @@ def use_training(folder):
     run.supply(0, 3)
     sweep.plan("small", 4096, run.path)
     publish(run.path, folder / "runs" / "published")
+    keep_final(run.path, folder / "runs" / "published")
     shutil.rmtree(folder / "runs" / "published")
     run.drop_rows_after(10**6)
     kept_checkpoints(folder / "training")
@@ -333,13 +335,8 @@ RUN_FILES = [
     *(f"runs/run1000000/{name}" for name in ("config.json", "evals.csv", "evals.json")),
 ]
 TRAINING = (
-    "run.json",
-    "state.safetensors",
-    "supply-0-step-3.safetensors",
-    "train.csv",
-    "checks.csv",
-    "config.json",
-    "evals.json",
+    *("run.json", "config.json", "evals.json", "train.csv", "checks.csv"),
+    *("state.safetensors", "supply-0-step-3.safetensors", "statistics.safetensors", "final.safetensors"),
 )
 LLM_FILES = (
     "chat_template.jinja",
@@ -415,3 +412,22 @@ READERS = {
     "any JSON": (lambda folder: read_object(folder / "build.json"), ["build.json"]),
 }
 """Name to how it is read, given the folder, and the files in it that are damaged, one at a time."""
+
+
+NOT_READ = {("sweeps", "report.json"), ("runs", "checks.csv")}
+"""Kinds of files that are written for people; what a run goes on from is read in `training`."""
+
+
+def kind(file):
+    """Return what kind of file of a workspace that is: its first folder, and its name without what differs between files alike."""
+    room, name = file.partition("/")[0], file.rpartition("/")[2]
+    if room == "directions":
+        return room, name.rpartition(".")[2]
+    return room if "/" in file else "", re.sub(r"\d+", "0", re.sub(r"^steering_\w+", "steering_", name))
+
+
+def unknown(folder):
+    """Return the files of a workspace that are of no kind that is damaged here."""
+    known = NOT_READ | {kind(file) for _, files in (READERS | SLOW).values() for file in files}
+    kept = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".build.lock"]
+    return sorted(file for file in kept if kind(file) not in known)

@@ -47,7 +47,7 @@ REPORTS = (
         "scorecard",
         "detection",
     ),
-    *("zones", "measures", "scaling", "steering_sentiment"),
+    *("zones", "measures", "scaling", "steering_sentiment", "sae", "solvers"),
 )
 CSV = 'text,label\n"a cat, seen",1\nrain,0\nmore rain,0\na film,1\n'
 
