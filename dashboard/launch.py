@@ -99,7 +99,9 @@ def server_options(args: argparse.Namespace, port: int) -> list[str]:
     named = {"port": port, "address": args.host, "baseUrlPath": args.base_path.strip("/")}
     options = [f"--server.{name}={value}" for name, value in named.items() if value]
     hosts = [f"--server.allowedHosts={name}" for name in (*LOCAL_NAMES, *args.allow_host)]
-    return [*options, *hosts, f"--browser.serverAddress={(args.allow_host or [HOST])[0]}"]
+    # a page is of its own name also where a proxy calls this server by another one
+    origins = [f"--server.corsAllowedOrigins={name}" for name in args.allow_host]
+    return [*options, *hosts, *origins, f"--browser.serverAddress={(args.allow_host or [HOST])[0]}"]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, not the repository
@@ -15,11 +15,15 @@ from glp_core.threads import give_way  # noqa: E402
 give_way()
 
 import streamlit as st  # noqa: E402
+from starlette.datastructures import Headers  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
 from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
+from starlette.types import Receive, Scope, Send  # noqa: E402
+from starlette.websockets import WebSocketClose  # noqa: E402
+from streamlit.url_util import make_url_path  # noqa: E402
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed  # noqa: E402
 
 from dashboard.widgets.url import WORKSPACE  # noqa: E402
@@ -54,6 +58,14 @@ class Doorkeeper(BaseHTTPMiddleware):
     A page that is opened from another one, in a new tab too, is on the same workspace.
     """
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse websockets that a stranger's page opens: Streamlit would first ask the internet for this machine's name, and all wait."""
+        origin = Headers(scope=scope).get("origin") if scope["type"] == "websocket" else None
+        if origin is not None and not is_host_allowed(_host(origin)):
+            await WebSocketClose()(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
     async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         if not is_host_allowed(request.headers.get("host")):
             words = (
@@ -72,10 +84,15 @@ class Doorkeeper(BaseHTTPMiddleware):
 
 def _lost_workspace(request: Request) -> str:
     """Return the workspace that a page of this server was on and its link does not name: those of the menu at the top name none."""
-    came_from, is_page = urlsplit(request.headers.get("referer", "")), request.headers.get("sec-fetch-dest") == "document"
-    if not is_page or came_from.netloc != request.headers.get("host") or WORKSPACE in request.query_params:
+    came_from, _, query = request.headers.get("referer", "").partition("?")
+    is_page, host = request.headers.get("sec-fetch-dest") == "document", request.headers.get("host")
+    if not is_page or _host(came_from) != host or WORKSPACE in request.query_params:
         return ""
-    return dict(parse_qsl(came_from.query)).get(WORKSPACE, "")
+    return dict(parse_qsl(query)).get(WORKSPACE, "")
+
+
+def _host(address: str) -> str:
+    return address.partition("://")[2].partition("/")[0]  # not urlsplit, which raises what a stranger makes up
 
 
 @asynccontextmanager
@@ -106,9 +123,14 @@ async def overview(request: Request) -> Response:
     return RedirectResponse(f"./?{request.url.query}" if request.url.query else "./")
 
 
+def below_base_path(path: str) -> str:
+    """Return a path of this server's own: Streamlit puts the base path before its own routes only."""
+    return make_url_path(st.get_option("server.baseUrlPath"), path)
+
+
 app = st.App(
     ROOT / "dashboard" / "app.py",
     lifespan=lifespan,
-    routes=[Route("/api/ready", ready), Route("/overview", overview)],
+    routes=[Route(below_base_path("api/ready"), ready), Route(below_base_path("overview"), overview)],
     middleware=[Middleware(Doorkeeper)],
 )

@@ -21,6 +21,7 @@ import pytest
 from dashboard import launch, system_parts
 from dashboard.service.visitors import limits
 from tests import readme
+from tests.support import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = {
@@ -241,21 +242,14 @@ def assert_strangers_find_nothing(address):
     assert (
         "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
     )
-    stranger = {"Host": "evil.example:80", "Origin": "http://evil.example:80"}
-    socket_words = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "a" * 22 + "==",
-    }
-    for path, headers, status in (
-        ("/_stcore/metrics", {}, 404),
-        ("/", stranger, 403),
-        ("/_stcore/stream", stranger | socket_words, 403),
-    ):
+    for path, headers, status in (("/_stcore/metrics", {}, 404), ("/", {"Host": "evil.example:80"}, 403)):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=20)
         assert refused.value.code == status, path
+    name, stranger = address.removeprefix("http://"), "http://evil.example:80"
+    assert serving.knock(address, host=name, origin=address) == 101
+    for host, origin in ((name, stranger), ("evil.example:80", stranger), (name, "null"), (name, "http://[")):
+        assert serving.knock(address, host=host, origin=origin) == 403, (host, origin)
 
 
 def test_the_server_is_opened_to_others_by_name_only(monkeypatch, capsys):
@@ -268,7 +262,8 @@ def test_the_server_is_opened_to_others_by_name_only(monkeypatch, capsys):
     args, more = launch.arguments()
     options = launch.server_options(args, 8000)
     assert more == ["--logger.level=info"]
-    assert {"--server.address=0.0.0.0", "--server.allowedHosts=box.example", "--server.baseUrlPath=glp"} < set(options)
+    names = {f"--server.{option}=box.example" for option in ("allowedHosts", "corsAllowedOrigins")}
+    assert {"--server.address=0.0.0.0", "--server.baseUrlPath=glp"} | names < set(options)
 
 
 def test_limits_for_visitors_are_read_by_the_launcher_and_handed_to_the_server(monkeypatch, capsys):

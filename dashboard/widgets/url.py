@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.state.session_state_proxy import get_session_state
 
 from glp_core.errors import GlpError
@@ -276,8 +277,13 @@ def page_link(page: str, values: Mapping[str, object]) -> str:
 
 def address(page: str, query: Mapping[str, str]) -> str:
     """Return the address of a page with exactly these query parameters."""
-    root = (st.context.url or "").split("?", 1)[0].rstrip("/")
-    last = root.rsplit("/", 1)[-1]
-    if last in PAGES:
-        root = root[: -len(last) - 1]
-    return f"{root}/{page}?{urlencode(query)}" if query else f"{root}/{page}"
+    return f"{_root()}/{page}?{urlencode(query)}" if query else f"{_root()}/{page}"
+
+
+def _root() -> str:
+    """Return the app's address without a page; `st.context.url` loses the ends of base paths and hosts that are called like a page."""
+    context = get_script_run_ctx()
+    shown = urlsplit(context.context_info.url if context and context.context_info else "")
+    path, base = shown.path.rstrip("/"), st.get_option("server.baseUrlPath").strip("/")
+    before, _, last = path.rpartition("/")
+    return shown._replace(path=before if last in PAGES and path != f"/{base}" else path, query="", fragment="").geturl()

@@ -35,6 +35,7 @@ def test_a_page_that_is_opened_from_another_one_is_on_its_workspace(client):
         ("lab?workspace=demo", PAGE | {"referer": f"{HERE}/steering?workspace=other"}),
         ("lab?x=1", PAGE | {"referer": f"{HERE}/steering"}),
         ("lab?x=1", PAGE | {"referer": "http://elsewhere.example/steering?workspace=other"}),
+        ("lab?x=1", PAGE | {"referer": "http://[?workspace=other"}),
         ("lab?x=1", PAGE),
         ("static/lab.js?x=1", {"sec-fetch-dest": "script", "referer": f"{HERE}/steering?workspace=other"}),
     ],

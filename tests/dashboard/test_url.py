@@ -1,6 +1,7 @@
 """What links may hold: every parameter's range, and messages that say what was wrong."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,3 +64,24 @@ def test_values_are_checked_together_and_defaults_fill_in():
     assert url.checked([STRENGTH, other], {"s": "2"}) == {"s": 2.0, "n": 4}
     with pytest.raises(GlpError, match="Number is '0'"):
         url.checked([STRENGTH, other], {"s": 1, "n": "0"})
+
+
+@pytest.mark.parametrize(
+    "shown, base, root",
+    [
+        ("http://localhost:8501/", "", "http://localhost:8501"),
+        ("http://localhost:8501/lab?lab_view=Sweep", "", "http://localhost:8501"),
+        ("https://box.example/glp/steering/", "glp", "https://box.example/glp"),
+        ("https://box.example/of/a/proxy/steering", "", "https://box.example/of/a/proxy"),
+        ("https://explorer.lab/", "", "https://explorer.lab"),
+        ("https://box.example/interp-lab/", "interp-lab", "https://box.example/interp-lab"),
+        ("https://box.example/lab/", "/lab/", "https://box.example/lab"),
+        ("https://box.example/lab/lab", "lab", "https://box.example/lab"),
+    ],
+)
+def test_an_address_to_share_begins_as_the_browsers_does(shown, base, root, monkeypatch):
+    context = SimpleNamespace(context_info=SimpleNamespace(url=shown))
+    monkeypatch.setattr(url, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(url.st, "get_option", {"server.baseUrlPath": base}.get)
+    assert url.address("neurons", {}) == f"{root}/neurons"
+    assert url.address("neurons", {"view": "map"}) == f"{root}/neurons?view=map"

@@ -11,6 +11,10 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,12 +40,13 @@ def streamlit(script):
 
 
 @contextmanager
-def running(words, port_option, log, environment, *, patience):
+def running(words, port_option, log, environment, *, patience, base_path=""):
     """Run Python with these words and the option of a free port while the block runs; give the server when it answers.
 
     Args:
         log: the file that its output goes to.
         patience: seconds until it must answer.
+        base_path: that these words give it; its address ends with it.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -51,7 +56,7 @@ def running(words, port_option, log, environment, *, patience):
         command = [sys.executable, *words, f"{port_option}={port}"]
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
-            server = Server(f"http://127.0.0.1:{port}", process)
+            server = Server(f"http://127.0.0.1:{port}{base_path}", process)
             wait_until(lambda: read(f"{server.address}/_stcore/health") == b"ok", server, log, patience)
             yield server
         finally:
@@ -76,6 +81,17 @@ def read(url):
 def load(server):
     """Return what the server says of its models and its queue."""
     return json.loads(read(f"{server.address}/api/ready"))
+
+
+def knock(address, *, host, origin):
+    """Return the status that a server answers when a page of an origin opens its websocket, calling it by a name."""
+    at = urlsplit(address)
+    with socket.create_connection((at.hostname, at.port), timeout=20) as line:
+        try:
+            with connect(f"ws://{host}{at.path}/_stcore/stream", sock=line, origin=origin) as accepted:
+                return accepted.response.status_code
+        except InvalidStatus as refused:
+            return refused.response.status_code
 
 
 def wait_until(true, server, log, patience):
