@@ -73,8 +73,12 @@ def together() -> Iterator[None]:
     """Let what this thread replaces in the block take its places at the block's end: a disk that fills on the way mixes no old and new.
 
     For files that say something only together, as weights and their statistics; what is written is not to be read in the block.
-    A kill between two renames is the one moment that is left: the next run of the command mends it.
+    A block in another is part of that one. A kill between two renames is the one moment that is left: the next run of the command
+    mends it.
     """
+    if _waiting.get() is not None:
+        yield
+        return
     waiting: list[tuple[Path, Path]] = []
     token = _waiting.set(waiting)
     try:

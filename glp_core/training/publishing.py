@@ -1,6 +1,7 @@
 """Put a training run's log and a GLP into a workspace, and give a workspace's GLP away as a released folder, on the hub too."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from glp_core.errors import GlpError
@@ -53,9 +54,11 @@ def export(folder: Path, target: Path, *, llm: str = "") -> None:
         raise GlpError(f"{target} holds something else: give a new folder, or one that an earlier export made.")
     facts, weights = GlpFacts.read(folder), read_glp(folder, dtype=None).network.state_dict()
     statistics = {name: value for name, value in read_statistics(folder).items() if name in ("mean", "var")}
-    write_released(target, stored_facts(folder), weights, statistics, llm=llm or facts.llm, layers=facts.layers)
-    with replacing(target / "README.md") as scratch:
-        scratch.write_text(model_card(GlpFacts.read(target)))
+    known = replace(facts, about=facts.about | {"llm": llm or facts.llm})
+    with together():
+        write_released(target, stored_facts(folder), weights, statistics, llm=known.llm, layers=known.layers)
+        with replacing(target / "README.md") as scratch:
+            scratch.write_text(model_card(known))
 
 
 def _only_exported(target: Path) -> bool:
