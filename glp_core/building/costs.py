@@ -26,6 +26,8 @@ from glp_core.prior.network import DenoiserConfig, Network
 TOKENS = 55
 """Of a text of the corpus, in the mean."""
 HELD_OUT = 2000 * TOKENS
+ANSWERED = 0.6
+"""Tokens that are written for an activation of a conversation."""
 ROWS, LENGTH, STEPS = 16, 48, 6
 """Of the short measurement."""
 BYTES_SPARE = 500_000_000
@@ -119,7 +121,7 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
     rows = 113 * sum(sizes.rows) * TOKENS * 0.8
     narrow = sum(1 / n**2 for n in sizes.smaller)
     return {
-        "collect": Work(read=sizes.activations + HELD_OUT),
+        "collect": Work(read=sizes.activations + HELD_OUT, written=ANSWERED * sizes.chat * subject.chat * sizes.activations),
         "prior": Work(trained=sizes.trained),
         "evaluate": Work(read=3 * delta, called=10 * delta + 2 * sizes.held_out + 40 * sizes.samples),
         "directions": Work(read=TOKENS * (3_000 + 600 * len(names)), fixed=10),

@@ -13,6 +13,8 @@ from glp_core.building.sizes import Sizes, sizes_of
 from glp_core.building.stages import Stage, stages
 from glp_core.building.state import BuildState, StageRecord
 from glp_core.building.subject import Asked, Subject, find_workspace, free_name, read_subject
+from glp_core.data.store import TOKENS_PER_DOCUMENT
+from glp_core.files import read_object
 from glp_core.workspace import Workspace
 
 
@@ -50,7 +52,7 @@ def prepare(
     state = BuildState.read(folder)
     workspace = find_workspace(folder, asked, device, state.name or free_name(folder))
     state.effort = effort or state.effort or "quick"
-    sizes = sizes_of(state.effort, accelerator=device != "cpu")
+    sizes = _as_collected(sizes_of(state.effort, accelerator=device != "cpu"), workspace)
     state.glp = _absolute(asked.glp) if asked.glp else state.glp
     subject, rates = _known(workspace, asked, state, sizes, tell)
     if subject.glp:
@@ -78,6 +80,13 @@ def _known(
     tell(f"Loading {workspace.llm.label} and measuring this machine …")
     subject, llm = read_subject(workspace, replace(asked, glp=state.glp), tell)
     return subject, costs.measure(llm, subject, sizes)
+
+
+def _as_collected(sizes: Sizes, workspace: Workspace) -> Sizes:
+    """Return the sizes with texts cut where those that are collected already were: a store goes on as it began."""
+    path = workspace.store_folder / "manifest.json"
+    longest = read_object(path).get("tokens_per_document", TOKENS_PER_DOCUMENT) if path.is_file() else sizes.longest
+    return replace(sizes, longest=longest)
 
 
 def _absolute(where: str) -> str:

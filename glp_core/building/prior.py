@@ -5,7 +5,7 @@ from pathlib import Path
 from glp_core.errors import GlpError
 from glp_core.files import copy_file, together, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
-from glp_core.prior.facts import GlpFacts
+from glp_core.prior.facts import GlpFacts, stored_facts
 
 CONFIGURATIONS = ("config.json", "config.yaml")
 
@@ -20,14 +20,18 @@ def check_prior(where: str, width: int, layer: int | None = None) -> GlpFacts:
     Raises:
         GlpError: there is no GLP, or it is of activations of another width or of another layer.
     """
-    facts = GlpFacts.read(glp_folder(where))
+    folder = glp_folder(where)
+    stored_facts(folder)  # a folder that is none says so
+    facts = GlpFacts.read(folder)
     if facts.d_input != width:
         raise GlpError(
             f"The GLP {where} is of activations of width {facts.d_input}, the LLM's have {width}: it was trained on another model."
         )
     if layer is not None and facts.layers and layer not in facts.layers:
         served = ", ".join(map(str, facts.layers))
-        raise GlpError(f"The GLP {where} serves layer {served}, not {layer}. Choose such a layer, or leave it out.")
+        raise GlpError(
+            f"The GLP {where} serves layer {served}, not {layer}. Take one of that layer, or make a workspace of a layer that it serves."
+        )
     return facts
 
 

@@ -1,13 +1,14 @@
 """The stages of a build for one model: which files each makes, from what, and by which commands of `python -m glp_core`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glp_core.building.about import ABOUT, About
 from glp_core.building.sizes import Sizes
 from glp_core.building.subject import Subject
+from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.steering.origins.recipes import PERSONAS, RECIPES
-from glp_core.training.plan import peak_rate
+from glp_core.training.plan import TrainConfig, peak_rate
 
 STORE = "@store"
 """Stands for the folder of the workspace's activations in a command: it is no setting."""
@@ -60,7 +61,7 @@ def direction_names(subject: Subject, sizes: Sizes) -> tuple[str, ...]:
 def _commands(subject: Subject, sizes: Sizes) -> dict[str, tuple[Command, ...]]:
     """Return each stage's commands."""
     listed = {
-        "collect": (words("collect", activations=sizes.activations),),
+        "collect": (_collect(subject, sizes),),
         "prior": (("install", subject.glp) if subject.glp else (*_train(subject, sizes, 1), "--install"),),
         **_about_prior(sizes),
         **_about_neurons(sizes),
@@ -70,8 +71,16 @@ def _commands(subject: Subject, sizes: Sizes) -> dict[str, tuple[Command, ...]]:
     return listed if sizes.tuned else {name: made for name, made in listed.items() if name != "tuning"}
 
 
+def _collect(subject: Subject, sizes: Sizes) -> Command:
+    asked = {"chat": sizes.chat if subject.chat else 0.0, "tokens_per_document": sizes.longest}
+    return words(
+        "collect", activations=sizes.activations, **_other(asked, {"chat": 0.0, "tokens_per_document": TOKENS_PER_DOCUMENT})
+    )
+
+
 def _train(subject: Subject, sizes: Sizes, narrower: int) -> Command:
     width = prior_width(subject, sizes, narrower)
+    recipe = {"sigma_groups": sizes.sigma_groups, "decay": sizes.decay, "ema": sizes.ema}
     return words(
         "train",
         run=_run_name(subject, sizes, narrower),
@@ -82,7 +91,14 @@ def _train(subject: Subject, sizes: Sizes, narrower: int) -> Command:
         batch=sizes.batch,
         learning_rate=peak_rate(width),
         validation=sizes.held_out,
+        **({"warmup": sizes.warmup * sizes.batch} if sizes.warmup else {}),
+        **_other(recipe, vars(TrainConfig)),
     )
+
+
+def _other(asked: Mapping[str, float], own: Mapping[str, float]) -> dict[str, float]:
+    """Return the options that are other than a command's own, so that settings stay equal when an option is added."""
+    return {name: value for name, value in asked.items() if value != own[name]}
 
 
 def _scaling(subject: Subject, sizes: Sizes) -> tuple[Command, ...]:

@@ -148,11 +148,12 @@ def at_work(folder: Path) -> bool:
 
 @contextmanager
 def building(folder: Path) -> Iterator[None]:
-    """Keep other builds out of a workspace's folder; a killed process lets go of it.
+    """Keep other builds out of a workspace's folder; a killed process lets go of it, and where nothing came of it, nothing stays.
 
     Raises:
         GlpError: another build is at work there, or the folder cannot be written to.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -163,6 +164,12 @@ def building(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise GlpError(f"Another build is at work in {folder}. Wait for its end, or stop it.") from error
-        yield
+        try:
+            yield
+        finally:
+            if folder.is_dir() and os.listdir(folder) == [LOCK]:
+                (folder / LOCK).unlink()
+                if new:
+                    folder.rmdir()
     finally:
         os.close(handle)

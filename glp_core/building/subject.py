@@ -85,7 +85,7 @@ def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Worksp
 def read_subject(workspace: Workspace, asked: Asked, tell: Callable[[str], None]) -> tuple[Subject, Llm]:
     """Load the LLM and return the subject, and the LLM.
 
-    A new workspace for which no layer is asked is about the one that its prior serves, or else the middlemost.
+    A new workspace for which no layer is asked is about the middlemost, or the one nearest to it that its prior serves.
 
     Raises:
         GlpError: the LLM cannot be loaded or cannot write texts, or has no such layer.
@@ -93,7 +93,8 @@ def read_subject(workspace: Workspace, asked: Asked, tell: Callable[[str], None]
     llm = load_llm(workspace.llm, device=workspace.device, dtype=named_dtype(workspace.dtype, workspace.device), tell=tell)
     if not (workspace.folder / "workspace.json").is_file() and asked.layer is None:
         served = check_prior(asked.glp, llm.d_model).layers if asked.glp else ()
-        workspace = replace(workspace, layer=served[0] if len(served) == 1 else (llm.n_layers - 1) // 2)
+        middle = (llm.n_layers - 1) // 2
+        workspace = replace(workspace, layer=min(served, key=lambda layer: abs(layer - middle), default=middle))
     layer_at(llm.model, workspace.layer)
     check_decoding(llm, workspace.layer)
     chat = bool(llm.tokenizer.chat_template)

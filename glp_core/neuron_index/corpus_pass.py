@@ -98,6 +98,9 @@ class StoreSource:
 
     def _chunks_of(self, shard: int, most: int) -> Iterator[Chunk]:
         rows = self.store.rows(shard)
+        within = rows["positions"] < TOKENS_PER_DOCUMENT  # as much of a text as the index shows
+        if not within.all():
+            rows = {name: rows[name][within] for name in ("acts", "positions", "documents")}
         numbers = rows["documents"].numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         ends = np.append(starts[1:], len(numbers))

@@ -11,11 +11,12 @@ import torch
 from safetensors import safe_open
 from scipy import stats
 
+from glp_core.data.collecting import collect
 from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
 from glp_core.llm.site import Site
-from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts, read_state
+from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, index_part, merge_parts, read_state
 from glp_core.neuron_index.counting import PRECISION, Counter, bin_values, count_on_device
 from glp_core.neuron_index.distributions import distributions
 from glp_core.neuron_index.format import (
@@ -97,6 +98,20 @@ def bf16(values):
 def test_first_of_text_ignores_case_and_spaces_and_keeps_the_first():
     texts = ["a b", "A  B", "c", "a b "]
     assert first_of_text([Document(t, "") for t in texts]).tolist() == [True, False, True, False]
+
+
+def test_of_a_store_with_longer_texts_only_what_the_index_shows_of_a_text_is_read(tiny_llm, tmp_path):
+    texts = [Document(" ".join([word] * 120), "long") for word in ("cat", "rain", "mind")]
+    stores = [
+        collect(tiny_llm, LAYER, texts, texts, tmp_path / str(n), n_activations=9_999, tokens_per_document=n)
+        for n in (128, 200)
+    ]
+    assert stores[1].n_activations > stores[0].n_activations
+    short, long = (list(StoreSource(store, np.ones(3, bool)).chunks(0, 999)) for store in stores)
+    assert short
+    for one, other in zip(short, long, strict=True):
+        assert torch.equal(one.positions, other.positions) and torch.allclose(one.acts, other.acts, atol=1e-5)
+        assert one.documents.tolist() == other.documents.tolist()
 
 
 def test_lists_are_those_of_a_brute_force_scan(opened, brute, documents):

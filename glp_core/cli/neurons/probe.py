@@ -54,13 +54,12 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     workspace = open_workspace(args)
     caps = Caps(args.train, args.validation, args.test)
+    if args.part:
+        return _run_share(workspace, [sampled_rows(task, caps) for task in tasks()], caps, args)
+    # first: where it is missing, minutes of reading would be for nothing
+    sae, sae_facts = load_sae(args.sae or workspace.sae_path)
     every = tasks()
     frames = [sampled_rows(task, caps) for task in every]
-    if args.part:
-        return _run_share(workspace, frames, caps, args)
-    sae, sae_facts = load_sae(
-        args.sae or workspace.sae_path
-    )  # first: where it is missing, minutes of reading would be for nothing
     acts = _activations(workspace, frames, caps, args.activations)
     rows = [TaskRows.of(frame, acts.rows(frame["key"].tolist())) for frame in frames]
     glp = workspace.load_glp()
