@@ -5,6 +5,7 @@ from importlib.resources import files
 import pytest
 
 from tests.browser.conftest import PATIENCE
+from tests.browser.test_steering_browser import RUN
 
 pytestmark = pytest.mark.nightly
 
@@ -23,6 +24,9 @@ VIEWS = {
     "manifold?manifold_view=Map": "Plane",
     "manifold?manifold_view=Evidence": "At equal fluency",
     "lab": "Direction",
+    "lab?lab_view=Sweep": "Strengths",
+    "lab?lab_view=Saved+runs": "Run",
+    "steering?steering_strength=nan&steering_direction=%3Cscript%3E": "wanted a number from -3 to 3",
 }
 """Address of a view to words that are there once it is drawn."""
 GRAVE = ("serious", "critical")
@@ -40,12 +44,33 @@ def findings(page):
     ]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_nothing_grave(open_page, view, dark):
+def drawn(open_page, view, *, dark=False):
+    """Return a page that shows a view, once all of it is there."""
     page = open_page(view, dark=dark)
     page.get_by_test_id("models-ready").wait_for(state="attached", timeout=PATIENCE)
     page.get_by_text(VIEWS[view]).first.wait_for()
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_timeout(500)
+    return page
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_grave(open_page, view, dark):
+    assert not findings(drawn(open_page, view, dark=dark))
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_grave_after_a_run_and_in_what_opens(open_page, dark):
+    page = drawn(open_page, "steering", dark=dark)
+    page.locator(RUN).click()
+    page.wait_for_selector("[data-run=done]")
+    page.wait_for_selector(".js-plotly-plot")
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     assert not findings(page)
+    for name in ("Share", "More"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_test_id("stPopoverBody").wait_for()
+        page.wait_for_timeout(300)
+        assert not findings(page)
+        page.keyboard.press("Escape")
