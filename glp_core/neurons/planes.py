@@ -71,6 +71,7 @@ def place_among(layout: Floats, real: Floats, others: Mapping[str, Floats], *, n
     finder = NearestNeighbors(n_neighbors=min(neighbours, len(rows))).fit(rows)
     placed = {}
     for name, part in rest.items():
+        pause()
         distances, nearest = finder.kneighbors(part)
         weights = 1 / np.maximum(distances, 1e-9 * (1 + distances.max(initial=0))) ** 2
         weights /= weights.sum(1, keepdims=True)

@@ -17,7 +17,7 @@ from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import Reading, noise_axis
 from glp_core.neurons import search, umap
 from glp_core.neurons.over_text import read_text
-from glp_core.neurons.planes import pca_plane
+from glp_core.neurons.planes import pca_plane, place_among
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.steering.strength_sweep import Pushes, projectors
@@ -132,6 +132,8 @@ def test_laying_out_a_plane_pauses_before_each_test_and_the_components(acts):
     assert paused(lambda: logistic_test(rows, rows + 1))[1] == {"_pooled": 1}
     assert paused(lambda: neighbour_test(rows, rows + 1))[1] == {"_pooled": 1}
     assert paused(lambda: pca_plane(rows, {}))[1] == {"_principal_components": 1}
+    placed = paused(lambda: place_among(rows[:, :2], rows, {"one": rows[:3], "other": rows[3:]}))[1]
+    assert placed == {"_principal_components": 1, "place_among": 2}
 
 
 def test_a_layout_is_asked_for_many_times_a_second_while_its_process_says_nothing(tmp_path, monkeypatch):

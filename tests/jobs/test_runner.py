@@ -303,7 +303,7 @@ def test_texts_flow_beside_long_work_that_only_pauses():
     runner, ready = JobRunner(), threading.Event()
 
     def long(_cancelled):
-        until = time.monotonic() + 15
+        until = time.monotonic() + 5
         while not ready.is_set() and time.monotonic() < until:
             time.sleep(0.01)
             pause()
