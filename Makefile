@@ -42,8 +42,8 @@ else
 endif
 
 nightly: $(VENV)/.ready $(VENV)/.tests ## Run the tests that take minutes, then a crowd of visitors
-	$(PY) -m pytest -m nightly -rs $(ARGS)
-	$(PY) -m tests.load
+	@$(PY) -m dashboard.system_parts chromium
+	$(PY) -m pytest -m nightly -rs $(ARGS); tests=$$?; $(PY) -m tests.load --without damage && exit $$tests
 
 lint: $(VENV)/.ready $(VENV)/.tests ## Check style, format and types
 	$(PY) -m ruff check .

@@ -65,7 +65,9 @@ def bounded():
 
 
 def read_damaged(world, name, examples, seed=None):
+    """Let a reader read as many damaged files; return how many it was."""
     read, files = (READERS | SLOW)[name]
+    tried = 0
     read(world)
     files = [world / file for file in files]
     whole = {path: path.read_bytes() for path in files}
@@ -76,6 +78,8 @@ def read_damaged(world, name, examples, seed=None):
     )  # fmt: skip
     @hypothesis.given(st.data())
     def check(data):
+        nonlocal tried
+        tried += 1
         path = data.draw(st.sampled_from(files))
         bad = data.draw(damaged(path, whole[path]))
         path.write_bytes(bad)
@@ -91,6 +95,7 @@ def read_damaged(world, name, examples, seed=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (check if seed is None else hypothesis.seed(seed)(check))()
+    return tried
 
 
 def out_of_memory(error):
@@ -108,9 +113,10 @@ def test_a_damaged_file_is_refused_in_a_sentence(world, name):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", READERS | SLOW)
-def test_a_damaged_file_is_refused_in_a_sentence_many_times(world, name):
+def test_a_damaged_file_is_refused_in_a_sentence_many_times(world, name, record_property):
     print(f"GLP_TEST_SEED={SEED}")
-    read_damaged(world, name, SLOW_EACH_NIGHTLY if name in SLOW else math.ceil(IN_ALL_NIGHTLY / len(READERS)), seed=SEED)
+    examples = SLOW_EACH_NIGHTLY if name in SLOW else math.ceil(IN_ALL_NIGHTLY / len(READERS))
+    record_property("inputs", read_damaged(world, name, examples, seed=SEED))
 
 
 def test_the_bound_would_be_felt():

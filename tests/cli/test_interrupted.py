@@ -253,7 +253,11 @@ def differing(home, whole, called=None):
 
 
 def check(start, tmp_path, name, rng, fates):
-    """Let a command meet fates one after another at moments drawn by chance, then end; compare with one that was left alone."""
+    """Let a command meet fates one after another at moments drawn by chance, then end; compare with one that was left alone.
+
+    Returns:
+        Each fate with its moment.
+    """
     whole = start.run(start.fresh(name, tmp_path / "whole"), name)
     assert whole.status == 0, whole.said
     home, met = start.fresh(name, tmp_path / "home"), []
@@ -269,6 +273,7 @@ def check(start, tmp_path, name, rng, fates):
     assert ended.status == 0 and not scratch(home), f"{scratch(home)} {where}"
     unlike = differing(home, tmp_path / "whole")
     assert not unlike, f"{unlike} {where}"
+    return met
 
 
 def chosen(rng, name, more=0):
@@ -286,9 +291,12 @@ def test_whatever_ends_a_command_the_same_command_goes_on_to_the_same_files(star
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("name", COMMANDS)
-def test_whatever_ends_any_command_again_and_again_the_same_command_goes_on_to_the_same_files(start, tmp_path, name, number):
+def test_whatever_ends_any_command_again_and_again_the_same_command_goes_on_to_the_same_files(
+    start, tmp_path, name, number, record_property
+):
     rng = random.Random(f"{SEED} {name} {number}")
-    check(start, tmp_path, name, rng, chosen(rng, name, 1))
+    for fate, _ in check(start, tmp_path, name, rng, chosen(rng, name, 1)):
+        record_property(fate, 1)
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +317,7 @@ def used(folder):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("pareto", "install")])
-def test_a_disk_that_is_really_full_damages_nothing(start, small_disk, tmp_path, name):
+def test_a_disk_that_is_really_full_damages_nothing(start, small_disk, tmp_path, name, record_property):
     rng = random.Random(f"{SEED} {name} disk")
     before = start.fresh(name, tmp_path / "whole")
     had = used(before)
@@ -330,3 +338,4 @@ def test_a_disk_that_is_really_full_damages_nothing(start, small_disk, tmp_path,
     told = "No space left on device" in ended.said or "are needed in" in ended.said
     assert ended.status == 0 or (ended.status == 1 and told and "ree some space" in ended.said), where
     assert again.status == 0 and not unlike, f"{unlike} {where}\n{again.said}"
+    record_property("full", int(ended.status != 0))

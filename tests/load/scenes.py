@@ -1,4 +1,4 @@
-"""What is measured, each scene by itself: alone, a crowd, a long text beside a short one, memory, another job on the machine."""
+"""Scenes of many visitors, or of one beside others: alone, a crowd, a long text beside a short one, memory, another job on the machine."""
 
 import os
 import subprocess
@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from glp_core.files import read_json
+from glp_core.workspace import DEMO
 from tests.load.visitor import GaveUp, Visitor
 
 WITHIN = 2.0
@@ -25,7 +27,7 @@ while True:
         a = torch.tanh(a @ a / 23)
 """
 """Another job on the machine: torch with as many threads as it takes by itself."""
-PAGES = ("steering", "neurons", "concepts", "manifold", "scaling", "")
+TASKS = [row["task"] for row in read_json(DEMO / "reports" / "probing.json")["rows"]]
 
 
 class Row(NamedTuple):
@@ -47,13 +49,17 @@ def visitor(address, number, tokens):
     )
 
 
-def press(address, waits, tokens):
-    """Let as many visitors open the page; when all have, each presses Run after its wait; return the runs, None for one that failed."""
+def press(address, waits, tokens, first=0):
+    """Let as many visitors open the page; when all have, each presses Run after its wait; return the runs, None for one that failed.
+
+    Args:
+        first: number of the first visitor.
+    """
     ready = threading.Barrier(len(waits))
 
     def one(number):
         try:
-            with visitor(address, number, tokens[number]) as someone:
+            with visitor(address, first + number, tokens[number]) as someone:
                 someone.open()
                 ready.wait(120)
                 time.sleep(waits[number])
@@ -105,25 +111,47 @@ def fairness(address, long, short):
     ]
 
 
+def page(address, number):
+    """Return a visitor whose link asks for what none of another number asks for, where the page can be asked for so much."""
+    text = f"At number {number} lives somebody who has {number + 2} cats."
+    links = (
+        ("steering", {"steering_prompt": text}),
+        ("neurons", {"view": "text", "text": text}),
+        ("neurons", {"view": "unit", "layer": number % 6, "unit": number}),
+        ("concepts", {"task": TASKS[number % len(TASKS)]}),
+        ("manifold", {"manifold_view": "Text", "manifold_text": text}),
+        ("manifold", {"manifold_view": "Map", "manifold_strength": number % 300 / 100, "manifold_steps": 4}),
+        ("scaling", {}),
+        ("lab", {"lab_positive": text}),
+        ("", {}),
+    )
+    name, values = links[number % len(links)]
+    return Visitor(address, name, **values)
+
+
 def memory(address, process, runs, loads, tokens):
-    """Return the rows of the server's memory over runs and page loads: a first tenth warms it up, the rest may not make it grow."""
+    """Return the rows of the server's memory over runs and page loads, each of something new.
+
+    A first tenth warms it up, the rest may not make it grow.
+    """
     watched = psutil.Process(process.pid)
 
     def grown(times, act):
-        for i in range(times // 10 + 1):
-            act(i)
+        warm = times // 10 + 1
+        for number in range(warm):
+            act(number)
         before = watched.memory_info().rss
-        for i in range(times):
-            act(i)
+        for number in range(warm, warm + times):
+            act(number)
         return (watched.memory_info().rss - before) / 1e6
 
     def load(number):
-        with Visitor(address, PAGES[number % len(PAGES)]) as someone:
+        with page(address, number) as someone:
             someone.open()
 
     rows = []
     for words, times, act in (
-        (f"{tokens}-token runs", runs, lambda i: press(address, [0.0], [tokens])),
+        (f"{tokens}-token runs", runs, lambda number: press(address, [0.0], [tokens], number)),
         ("page loads", loads, load),
     ):
         if times:

@@ -6,7 +6,9 @@ So twelve of them take next to nothing of the cores that they measure.
 import math
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -18,7 +20,6 @@ LONGEST = 600.0
 BIGGEST = 64 * 1024 * 1024
 """Bytes of one message."""
 ENDED = re.compile(r'data-run="(\w+)"')
-STRIPS = re.compile(r'data-arm="\w+".*?<div class="glp-strip">(.*?)</div>', re.DOTALL)
 
 
 class GaveUp(RuntimeError):
@@ -33,8 +34,15 @@ class Run:
     """Until the first token of any column was there."""
     done: float = float("nan")
     """Until the last one was, with the numbers under the texts."""
-    shown: list[float] = field(default_factory=list)
-    """When the board came, each time."""
+    grew: list[float] = field(default_factory=list)
+    """When a board came that held more tokens than the one before, while the run went on."""
+    tokens: int = 0
+    """Of all columns, on the last board."""
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two boards that brought tokens, at most."""
+        return max((after - before for before, after in pairwise(self.grew)), default=float("nan"))
 
 
 class Visitor:
@@ -59,6 +67,10 @@ class Visitor:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the tab."""
         self._socket.close()
 
     def open(self) -> float:
@@ -69,27 +81,50 @@ class Visitor:
             pass
         return time.monotonic() - start
 
-    def press_run(self) -> Run:
-        """Press Run on the Steering page; return when its tokens came."""
-        button = next((name for name in self._widgets if name.endswith("steering_start")), None)
-        if button is None:
-            raise GaveUp("there is no Run button on the page")
+    def go_to(self, page: str, **values: object) -> None:
+        """Ask for another page, without a look at it."""
+        self._query, self._page, self._hash = urlencode(values), page, ""
+        self._send()
+
+    def press(self, key: str) -> float:
+        """Press the button with this key; return the seconds until the page is drawn again."""
+        start = time.monotonic()
+        self._send(self._button(key))
+        while self._read().WhichOneof("type") != "script_finished":
+            pass
+        return time.monotonic() - start
+
+    def press_run(self, begun: Callable[[], object] = lambda: None, left: Callable[[], bool] = lambda: False) -> Run:
+        """Press Run on the Steering page; return when its tokens came.
+
+        Args:
+            begun: called when the first token is there.
+            left: says whether to look no longer; the run is then returned as far as it is.
+        """
         start, run = time.monotonic(), Run()
-        self._send(button)
-        while True:
+        self._send(self._button("steering_start"))
+        while math.isnan(run.done) and not left():
             board = self._read().delta.new_element.html.body
             if "glp-board" not in board:
                 continue
-            now = time.monotonic() - start
-            run.shown.append(now)
-            if math.isnan(run.first) and any("<span" in strip for strip in STRIPS.findall(board)):
+            now, tokens, ended = time.monotonic() - start, board.count("<span", board.index("glp-board")), ENDED.search(board)
+            if tokens > run.tokens and not ended:  # the last board waits for the numbers under the texts too
+                run.grew.append(now)
+            run.tokens = tokens
+            if tokens and math.isnan(run.first):
                 run.first = now
-            ended = ENDED.search(board)
+                begun()
             if ended and ended[1] != "done":
                 raise GaveUp(f"the run is {ended[1]}")
             if ended:
                 run.done = now
-                return run
+        return run
+
+    def _button(self, key: str) -> str:
+        button = next((name for name in self._widgets if name.endswith(key)), None)
+        if button is None:
+            raise GaveUp(f"there is no button {key} on the page")
+        return button
 
     def _send(self, pressed: str = "") -> None:
         message = BackMsg()
