@@ -1,17 +1,24 @@
 """One command in several processes, as a scheduler or torchrun starts them: what they make together is what one makes."""
 
+import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from glp_core.__main__ import main
 from glp_core.neuron_index import corpus_pass
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.prior.checkpoint import save_glp
+from tests.cli.conftest import SMALL_RUN
 from tests.data.test_store import WORDS
 from tests.support import tiny
 
@@ -81,3 +88,72 @@ def test_two_processes_side_by_side_make_one_call_s_index(made):
         said = process.communicate(timeout=200)[1]
         assert process.returncode == 0, said
     assert tables(made) == whole
+
+
+def torchrun(words):
+    """Start a command in two processes, as torchrun does; what they say can be read."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "glp_core"]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen([*command, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def process_of(launcher, rank):
+    """The number of the process that the launcher started as that rank."""
+    for number in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        if f"\0RANK={rank}\0" in Path(f"/proc/{number}/environ").read_text():
+            return int(number)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def curve(folder):
+    """The losses by step of a run's log."""
+    with (folder / "train.csv").open() as file:
+        return {int(row["step"]): float(row["train_loss"]) for row in csv.DictReader(file)}
+
+
+def train(workspace, run, n, *more):
+    return [
+        "train",
+        "--workspace",
+        str(workspace),
+        "--run",
+        run,
+        *SMALL_RUN,
+        "--activations",
+        str(n),
+        "--validation",
+        "64",
+        *more,
+    ]
+
+
+@pytest.mark.nightly
+def test_two_processes_of_torchrun_train_and_after_the_first_is_killed_go_on_to_the_same_curve(made):
+    n, more = 64 * 800, ["--log-every", "5"]
+    whole = torchrun(train(made, "whole", n, *more))
+    said = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0 and said.count("Run whole is done") == 1, said
+    assert main(train(made, "one", n, *more)) == 0
+    assert curve(made / "runs/whole") == pytest.approx(curve(made / "runs/one"), abs=1e-4)
+    [folder] = (made.parent / "cache").rglob("whole")
+    for ending in ("stopped", "killed"):
+        log = folder.parent / "parts" / "train.csv"
+        before = len(curve(log.parent)) if log.is_file() else 0
+        parts = torchrun(train(made, "parts", n, *more))
+        deadline = time.monotonic() + 200
+        while not log.is_file() or len(curve(log.parent)) < before + 20:
+            assert parts.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        if ending == "stopped":
+            parts.send_signal(signal.SIGTERM)
+        else:
+            os.kill(process_of(parts, 0), signal.SIGKILL)
+        said = parts.communicate(timeout=100)[0]
+        assert parts.returncode != 0
+    assert "Another process of this run has ended" in said and "Start the same command again" in said, said
+    saved = load_file(folder.parent / "parts/state.safetensors")["step"]
+    assert 0 < saved < 800
+    last = torchrun(train(made, "parts", n, *more))
+    said = last.communicate(timeout=300)[0]
+    assert last.returncode == 0 and f"step {saved:,} of 800" in said, said
+    assert curve(made / "runs/parts") == curve(made / "runs/whole")
