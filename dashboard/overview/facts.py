@@ -13,10 +13,7 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
         ("LLM", workspace.llm.label),
         ("Modelled", f"output of layer {workspace.layer}, {glp.d_input} dimensions, median norm {workspace.median_norm:.0f}"),
         ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}"),
-        (
-            "Trained on",
-            _count(glp.activations_seen) + (f" of {origin}: a transfer" if (origin := workspace.transferred_from()) else ""),
-        ),
+        ("Trained on", _trained_on(glp.activations_seen, workspace.transferred_from())),
         ("Validation loss", _loss(glp, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
@@ -25,8 +22,11 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
     return pairs
 
 
-def _count(seen: int | None) -> str:
-    return f"{seen / 1e6:,.1f} M activations" if seen else "not recorded"
+def _trained_on(seen: int | None, elsewhere: str) -> str:
+    count = f"{seen / 1e6:,.1f} M activations" if seen else ""
+    if elsewhere:
+        return f"{count or 'activations'} of {elsewhere}: a transfer" + ("" if count else "; how many is not recorded")
+    return count or "not recorded"
 
 
 def _loss(glp: GlpFacts, evaluate: Json) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.building.sizes import Sizes
-from glp_core.building.stages import Stage, direction_names, prior_width
+from glp_core.building.stages import Stage, direction_names, narrower_priors, prior_width
 from glp_core.building.subject import Subject
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -21,6 +21,7 @@ from glp_core.llm.decoding import Context
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
 from glp_core.memory import gigabytes
+from glp_core.prior.checkpoint import glp_folder
 from glp_core.prior.network import DenoiserConfig, Network
 
 TOKENS = 55
@@ -119,10 +120,10 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
     zones = sizes.written * (200 + sizes.zones * len(names) // 2 * 10)
     delta = 12 * sizes.documents * sizes.tokens
     rows = 113 * sum(sizes.rows) * TOKENS * 0.8
-    narrow = sum(1 / n**2 for n in sizes.smaller)
+    narrow = sum(1 / n**2 for n in narrower_priors(subject, sizes))
     return {
         "collect": Work(read=sizes.activations + HELD_OUT, written=ANSWERED * sizes.chat * subject.chat * sizes.activations),
-        "prior": Work(trained=sizes.trained),
+        "prior": Work(trained=0 if subject.glp else sizes.trained),
         "evaluate": Work(read=3 * delta, called=10 * delta + 2 * sizes.held_out + 40 * sizes.samples),
         "directions": Work(read=TOKENS * (3_000 + 600 * len(names)), fixed=10),
         "index": Work(called=sizes.activations, fixed=40),
@@ -150,14 +151,20 @@ def disk(stage: Stage, subject: Subject, sizes: Sizes) -> int:
     neurons = sizes.blocks * 2 * width
     needed = {
         "collect": 2 * subject.width * (sizes.activations + HELD_OUT),
-        "prior": parameters * (4 * 5 + 4 * 12),  # the run's state, checkpoints at doublings, and the prior
-        "scaling": sum(parameters // n**2 for n in sizes.smaller) * 4 * 16,
+        # the run's state, checkpoints at doublings, and the prior
+        "prior": _size(subject.glp) if subject.glp else parameters * (4 * 5 + 4 * 12),
+        "scaling": sum(parameters // n**2 for n in narrower_priors(subject, sizes)) * 4 * 16,
         "sae": 4 * 4 * 2 * sizes.sae_expansion * subject.width**2,
         "probing": 113 * sum(sizes.rows) * 2 * 5 * subject.width + 500 * neurons,
         "index": 8_000 * neurons + 20_000_000,
         "bank": 2 * subject.width * sizes.bank,
     }
     return needed.get(stage.name, 1_000_000)
+
+
+def _size(glp: str) -> int:
+    """Return the bytes of a GLP's final weights."""
+    return (glp_folder(glp) / "final.safetensors").stat().st_size
 
 
 def check_disk(needed: int, folder: Path) -> None:

@@ -103,8 +103,9 @@ def _other(asked: Mapping[str, float], own: Mapping[str, float]) -> dict[str, fl
 
 def _scaling(subject: Subject, sizes: Sizes) -> tuple[Command, ...]:
     """Return how the law is found: narrower priors, scores of all checkpoints, the fit."""
-    smaller = tuple(_train(subject, sizes, narrower) for narrower in sizes.smaller)
-    runs = [_run_name(subject, sizes, narrower) for narrower in (*([] if subject.glp else [1]), *sizes.smaller)]
+    times = narrower_priors(subject, sizes)
+    smaller = tuple(_train(subject, sizes, narrower) for narrower in times)
+    runs = [_run_name(subject, sizes, narrower) for narrower in (*([] if subject.glp else [1]), *times)]
     scores = words("sweep", existing=runs, scores=sizes.scores, samples=sizes.score_samples)
     return (*smaller, scores, ("scaling",))
 
@@ -116,6 +117,11 @@ def _run_name(subject: Subject, sizes: Sizes, narrower: int) -> str:
 def prior_width(subject: Subject, sizes: Sizes, narrower: int = 1) -> int:
     """Return the d_model of the prior, or of one that is so many times narrower."""
     return max(8, sizes.width * subject.width // narrower)
+
+
+def narrower_priors(subject: Subject, sizes: Sizes) -> tuple[int, ...]:
+    """Return how many times narrower the priors are that only the scaling law needs: one more where the first is not trained here."""
+    return (*sizes.smaller, 2 * sizes.smaller[-1]) if subject.glp else sizes.smaller
 
 
 def _about_prior(sizes: Sizes) -> dict[str, tuple[Command, ...]]:

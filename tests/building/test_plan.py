@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from glp_core.building.about import ABOUT
+from glp_core.building.costs import Rates, Work, disk, seconds
 from glp_core.building.plan import make_plan, path_of
 from glp_core.building.sizes import EFFORTS, FULL, QUICK
 from glp_core.building.stages import stages
@@ -15,6 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.sources import LlmSource
 from glp_core.workspace import Workspace
+from tests.support.reference import write_released_folder
 
 
 @pytest.fixture
@@ -133,6 +135,20 @@ def test_every_stage_is_made_by_commands_that_the_parser_takes(subject, sizes, c
         for command in stage.commands:
             _, args = parse([*command, *(stage.first if command is stage.commands[0] else ())])
             assert args.command == command[0]
+
+
+def trained(subject, sizes):
+    return [command for stage in stages(subject, sizes) for command in stage.commands if command[0] == "train"]
+
+
+@pytest.mark.parametrize("sizes", EFFORTS.values(), ids=EFFORTS)
+def test_a_prior_that_is_given_takes_no_training_and_the_law_has_as_many_runs_without_it(subject, sizes, tmp_path):
+    released = write_released_folder(tmp_path / "released", d_input=64, layers=(3,))
+    given = replace(subject, glp=str(released))
+    assert len(trained(given, sizes)) == len(trained(subject, sizes)) == len(set(trained(given, sizes)))
+    prior = next(stage for stage in stages(given, sizes) if stage.name == "prior")
+    assert seconds(prior, given, sizes, Rates(1, 1, 1, 1)) == Work().fixed
+    assert disk(prior, given, sizes) == (released / "final.safetensors").stat().st_size
 
 
 def test_personas_need_a_model_that_can_chat(subject):

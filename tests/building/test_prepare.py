@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from glp_core.__main__ import main
 from glp_core.building.prepare import prepare
@@ -61,11 +60,7 @@ def single_layer(home, layer, width=WIDTH):
 
 def serving(home, layers, depth=LAYERS):
     """Write a released folder of a GLP for several layers, and return it."""
-    folder = write_released_folder(home.folder / "several", d_input=WIDTH, multi=depth, statistics="layered")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["glp_kwargs"]["tracedict_config"]["layers"] = [f"model.layers.{layer}" for layer in layers]
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
+    return write_released_folder(home.folder / "several", d_input=WIDTH, multi=depth, layers=layers, statistics="layered")
 
 
 REFUSED = {

@@ -137,4 +137,6 @@ def test_the_sidebar_says_which_layers_are_served_and_that_a_prior_is_a_transfer
     assert "Transfer" not in said
     monkeypatch.setattr(Workspace, "transferred_from", lambda _self: "org/Tiny-Base")
     at = pages.open_page("overview")
-    assert "trained on org/Tiny-Base" in " ".join(element.proto.body for element in at.get("html"))
+    said = " ".join(element.proto.body for element in at.get("html"))
+    assert "trained on org/Tiny-Base" in said and "activations of org/Tiny-Base: a transfer" in said
+    assert ("how many is not recorded" in said) == (shown.report("layers") is not None)

@@ -146,12 +146,16 @@ def write_released_folder(
     d_mlp=96,
     n_layers=3,
     multi=None,
+    layers=(7,),
     statistics="flat",
     checkpoint="final",
     seed=0,
     prefix="model.",
 ):
-    """Write a folder of random weights in the released layout; `statistics` is flat (D,), broad (1, 1, D) or layered (L, D)."""
+    """Write a folder of random weights in the released layout; `statistics` is flat (D,), broad (1, 1, D) or layered (L, D).
+
+    `layers` are those of the LLM that it serves, `multi` how many the LLM has.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = {"d_input": d_input, "d_model": d_model, "d_mlp": d_mlp, "n_layers": n_layers, "multi_layer_n_layers": multi}
     with torch.random.fork_rng():
@@ -166,6 +170,7 @@ def write_released_folder(
     layout = {"flat": (d_input,), "broad": (1, 1, d_input), "layered": (multi, d_input)}[statistics]
     mean = 3 * torch.randn(layout, generator=generator)
     torch.save({"mean": mean, "var": 0.2 + 9 * torch.rand(layout, generator=generator)}, folder / "rep_statistics.pt")
-    config = {"glp_kwargs": {"denoiser_config": shape, "tracedict_config": {"layers": ["model.layers.7"], "retain": "output"}}}
+    traced = {"layers": [f"model.layers.{layer}" for layer in layers], "retain": "output"}
+    config = {"glp_kwargs": {"denoiser_config": shape, "tracedict_config": traced}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder

@@ -60,23 +60,26 @@ def scattered(rows, *_, **__):
     return Layout(np.random.default_rng(0).normal(size=(len(rows), 2)).astype(np.float32), np.zeros((0, 2), np.float32))
 
 
-def shrink():
-    """Make the corpus, the tasks and the sizes small."""
+def shrink(put=setattr):
+    """Make the corpus, the tasks and the sizes small; `put` changes a module's name, for the rest of the process."""
     every = corpus.tasks()
     few = tuple(task for task in every if task.name in TASKS)
     made = texts()
-    corpus.tasks, corpus._corpus_texts, corpus.HELD_OUT = lambda: few, lambda: made, 60
-    store.DOCUMENTS_PER_BLOCK = 64
+    put(corpus, "tasks", lambda: few)
+    put(corpus, "_corpus_texts", lambda: made)
+    put(corpus, "HELD_OUT", 60)
+    put(store, "DOCUMENTS_PER_BLOCK", 64)
     from glp_core.data import collecting
     from glp_core.evaluation import zones
     from glp_core.neurons import maps, planes, umap
     from glp_core.steering.origins import recipes
 
-    collecting.DOCUMENTS_PER_SHARD = 32
-    recipes.RECIPES = tuple(replace(one, n_train=24, n_test=16) for one in recipes.RECIPES)
-    umap.run_umap = planes.run_umap = maps.run_umap = scattered
-    zones.report = partial(zones.report, draws=20)
-    sizes.EFFORTS["quick"] = TINY
+    put(collecting, "DOCUMENTS_PER_SHARD", 32)
+    put(recipes, "RECIPES", tuple(replace(one, n_train=24, n_test=16) for one in recipes.RECIPES))
+    for module in (umap, planes, maps):
+        put(module, "run_umap", scattered)
+    put(zones, "report", partial(zones.report, draws=20))
+    put(sizes, "EFFORTS", sizes.EFFORTS | {"quick": TINY})
 
 
 if __name__ == "__main__":
