@@ -48,7 +48,7 @@ def _loss(workspace):
 
 
 def _steered(workspace):
-    """Return what was measured unsteered along the direction that the page opens with."""
+    """Return what was measured of unsteered texts."""
     rows = workspace.report("steering_sentiment")["rows"]
     unsteered = next(row for row in rows if row["arm"] == "unsteered")
     return f"on {unsteered['n']} prompts: concept unsteered {unsteered['concept']:.2f}, raw"
@@ -88,7 +88,10 @@ SHOWN = {
     "lab": _separated,
 }
 """Page to words out of the workspace's own reports that it shows."""
-QUERIES = {"manifold": {"manifold_view": "Evidence"}}
+QUERIES = {
+    "manifold": {"manifold_view": "Evidence"},
+    "steering": {"steering_direction": "Positive sentiment", "steering_strength": "2.0"},
+}
 """What the address of a page says, where its words are not in its first view."""
 
 
