@@ -1,11 +1,12 @@
 """Choose the example that the Steering page opens with, and a harder push, by their measured effect; write reports/first_press.json.
 
-The example is typical: it is taken from the direction and strength at which most raw texts of reports/strengths.json break, hardly a
-walked one does, and the walk is worth most more. There every prefix is written at full length, and the text of greatest effect chosen.
+Both are typical: the example is taken from the direction and strength of reports/strengths.json at which most raw texts break, hardly
+a walked one does, and the walk is worth most more; the harder push from the next such place of greater strength. There every prefix
+is written at full length, and the text of greatest effect chosen.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
@@ -37,71 +38,76 @@ def run(args: argparse.Namespace) -> None:
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
     prefixes = chosen_prefixes(workspace, args)
-    cells = advice.telling((workspace.report("strengths") or {}).get("directions", {}))
-    if not cells:
+    places = advice.telling((workspace.report("strengths") or {}).get("directions", {}))
+    if not places:
         raise GlpError("reports/strengths.json compares no raw and walked texts. Make it with `python -m glp_core strengths`.")
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
-    best = cells[0]
-    writer = _Writer(llm, workspace.direction(best.direction), projectors, prefixes, args.tokens)
-    own = own_texts(llm, [writer.direction], prefixes, tokens=args.tokens)
-    curves = Curves.of([*own, *writer.all([best.strength], reporter("first press"))])
-    effects, limits = advice.effects(curves, best.strength), advice.CurveLimits.of(curves)
-    if not effects:
-        raise GlpError(
-            f"No text has tokens at strength {best.strength:g} along {best.direction}; give more prefixes or --tokens."
-        )
-    report = writer.example((prefix, best.strength) for prefix in effects)
-    if report is None:
-        first = next(iter(effects))
-        report = advice.example(writer.alone(first, best.strength), prefixes[first], first)
-    report["effect"] = round(effects[report["seed"]], 4)
-    report["broken"] = {arm: round(float(limits.broken(curves.cells[arm, best.strength]).mean()), 4) for arm in projectors}
-    report["harder"] = _harder(writer, [strength for strength in advice.HARDER if strength > best.strength], report["seed"])
+
+    def trial(place: advice.Telling) -> _Trial:
+        return _Trial(llm, projectors, workspace.direction(place.direction), place.strength, prefixes, args.tokens)
+
+    first = trial(places[0])
+    report = first.example() or first.best()
+    harder = (trial(one).example() for one in places if one.shows and one.strength > places[0].strength)
+    report["harder"] = next(filter(None, harder), None)
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "prefixes": len(prefixes)}
     workspace.save_report("first_press", report | {"settings": settings})
     say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
 
 
-class _Writer:
-    """Writes unsteered, raw and walked texts along one direction."""
+class _Trial:
+    """Unsteered, raw and walked texts after every prefix, at one strength along one direction.
+
+    Raises:
+        GlpError: no text has tokens.
+    """
 
     def __init__(
-        self, llm: Llm, direction: Direction, projectors: dict[str, Projector | None], prefixes: Sequence[str], tokens: int
+        self,
+        llm: Llm,
+        projectors: dict[str, Projector | None],
+        direction: Direction,
+        strength: float,
+        prefixes: Sequence[str],
+        tokens: int,
     ) -> None:
-        self.llm, self.direction, self.projectors = llm, direction, projectors
-        self.prefixes, self.sampling = prefixes, Sampling(tokens)
+        self.llm, self.prefixes, self.sampling = llm, prefixes, Sampling(tokens)
+        self.planned = conditions(direction, projectors, [strength])
+        self.outcomes = self._write(prefixes, progress=reporter(f"{direction.name} at {strength:g}"))
+        curves = Curves.of([*own_texts(llm, [direction], prefixes, tokens=tokens), *self.outcomes])
+        limits = advice.CurveLimits.of(curves)
+        self.broken = {arm: round(float(limits.broken(curves.cells[arm, strength]).mean()), 4) for arm in projectors}
+        self.effects = advice.effects(curves, strength)
+        if not self.effects:
+            raise GlpError(
+                f"No text has tokens at strength {strength:g} along {direction.name}; give more prefixes or --tokens."
+            )
 
-    def all(self, strengths: Sequence[float], progress: Progress = quiet) -> list[Outcome]:
-        """Write every prefix at every strength."""
-        planned = conditions(self.direction, self.projectors, strengths)
-        return measure(self.llm, planned, self.prefixes, sampling=self.sampling, progress=progress)
+    def example(self) -> Json | None:
+        """Return the text of greatest effect of those whose raw one alone breaks, or None.
 
-    def alone(self, prefix: int, strength: float) -> list[Outcome]:
-        """Write one prefix as a page does: in a batch with others a text can turn out otherwise."""
-        planned = conditions(self.direction, self.projectors, [strength])
-        return measure(self.llm, planned, [self.prefixes[prefix]], sampling=self.sampling, seeds=[prefix])
-
-    def example(self, pushes: Iterable[tuple[int, float]]) -> Json | None:
-        """Return the first of these prefixes and strengths whose raw text breaks while the walked one holds, or None."""
-        for prefix, strength in pushes:
-            outcomes = self.alone(prefix, strength)
-            if advice.breaking(outcomes):
-                return advice.example(outcomes, self.prefixes[prefix], prefix)
+        What was found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
+        """
+        for prefix in self.effects:
+            if advice.breaks_alone(self._of(prefix)):
+                alone = self._write([self.prefixes[prefix]], seeds=[prefix])
+                if advice.breaks_alone(alone):
+                    return self._shown(prefix, alone)
         return None
 
+    def best(self) -> Json:
+        """Return the text of greatest effect."""
+        prefix = next(iter(self.effects))
+        return self._shown(prefix, self._of(prefix))
 
-def _harder(writer: _Writer, strengths: Sequence[float], first: int) -> Json | None:
-    """Return a push at one of these strengths that breaks the raw text while the walked one holds, or None.
+    def _shown(self, prefix: int, outcomes: Sequence[Outcome]) -> Json:
+        measured = {"effect": round(self.effects[prefix], 4), "broken": self.broken}
+        return advice.example(outcomes, self.prefixes[prefix], prefix) | measured
 
-    It is of the prefix that does so at the most strengths, the first example's if that is one, and in their middle, so that other
-    rounding does not turn it.
-    """
-    if not strengths:
-        return None
-    outcomes = writer.all(strengths, reporter("harder"))
-    found = {
-        prefix: advice.steadiest(advice.breaking([one for one in outcomes if one.prefix == prefix]))
-        for prefix in range(len(writer.prefixes))
-    }
-    order = sorted(found, key=lambda prefix: (len(found[prefix]), prefix == first), reverse=True)
-    return writer.example((prefix, strength) for prefix in order for strength in found[prefix])
+    def _of(self, prefix: int) -> list[Outcome]:
+        return [one for one in self.outcomes if one.prefix == prefix]
+
+    def _write(
+        self, prefixes: Sequence[str], *, seeds: Sequence[int] | None = None, progress: Progress = quiet
+    ) -> list[Outcome]:
+        return measure(self.llm, self.planned, prefixes, sampling=self.sampling, seeds=seeds, progress=progress)

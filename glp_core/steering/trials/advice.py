@@ -24,8 +24,6 @@ SHOWN = {"raw": 0.5, "walk": 0.1}
 """The first example is from where at least this share of raw texts is broken, and at most this share of walked ones."""
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
-HARDER = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-"""Strengths among which a push is looked for that breaks the raw text and not the walked one."""
 GAIN, CLEARLY = 0.3, 0.4
 """Such a walked text gains at least this probability of the concept, and repeats at most this share of its tokens, so that another
 machine's rounding does not turn the verdict."""
@@ -154,30 +152,12 @@ def example(outcomes: Sequence[Outcome], prompt: str, seed: int) -> Json:
     }
 
 
-def breaking(outcomes: Sequence[Outcome]) -> list[float]:
-    """Return the strengths at which one prefix's raw text breaks while the walked one holds and gains the concept, greatest gain first."""
-    by = {(one.arm, one.strength): one for one in outcomes}
-    plain = by[UNSTEERED, 0.0]
-    gains = []
-    for strength in sorted({one.strength for one in outcomes if one.strength}):
-        raw, walk = by["raw", strength], by["walk", strength]
-        gain = walk.concept - plain.concept
-        if gain >= GAIN and walk.repetition <= CLEARLY and _holds(walk) and not _holds(raw):
-            gains.append((gain, strength))
-    return [strength for _, strength in sorted(gains, reverse=True)]
-
-
-def steadiest(strengths: Sequence[float]) -> list[float]:
-    """Order strengths that break the raw text alone: those whose neighbours in HARDER do so too come first.
-
-    Another machine's rounding changes a text as a small change of strength does: what survives the one is likely to survive the other.
-    """
-
-    def neighbours(strength: float) -> int:
-        place = HARDER.index(strength)
-        return sum(other in strengths for other in HARDER[max(0, place - 1) : place + 2])
-
-    return sorted(strengths, key=neighbours, reverse=True)
+def breaks_alone(outcomes: Sequence[Outcome]) -> bool:
+    """Say of one prefix at one strength whether the raw text breaks while the others hold and the walked one gains the concept."""
+    by = {one.arm: one for one in outcomes}
+    plain, raw, walk = by[UNSTEERED], by["raw"], by["walk"]
+    clear = walk.concept - plain.concept >= GAIN and walk.repetition <= CLEARLY
+    return clear and _holds(plain) and _holds(walk) and not _holds(raw)
 
 
 def _holds(one: Outcome) -> bool:

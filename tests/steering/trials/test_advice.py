@@ -95,24 +95,21 @@ def test_in_it_the_text_of_greatest_effect_comes_first_and_those_that_show_the_c
     assert [found[prefix] for prefix in (1, 0, 3)] == pytest.approx([0.85, 0.4, 0.0])
 
 
-def test_a_harder_push_is_one_that_breaks_the_raw_text_alone_and_gains_the_concept():
-    def texts(strength, raw, walk):
-        return [outcome(0, arm, strength, concept, likelihood) for arm, (concept, likelihood) in (("raw", raw), ("walk", walk))]
-
-    listed = [
-        outcome(0, "unsteered", 0.0, 0.1),
-        *texts(0.6, (0.9, -1.0), (0.9, -1.0)),  # both hold
-        *texts(0.8, (0.9, -9.0), (0.5, -1.0)),
-        *texts(1.0, (0.9, -9.0), (0.8, -1.0)),
-        *texts(1.2, (0.9, -9.0), (0.2, -1.0)),  # the walk gains little
-        *texts(1.4, (0.9, -9.0), (0.9, -9.0)),  # both break
-    ]
-    assert advice.breaking(listed) == [1.0, 0.8]
-    told = advice.example([listed[0], *listed[5:7]], "a", 3)
+@pytest.mark.parametrize(
+    ("plain", "raw", "walk", "alone"),
+    [
+        ((0.1, -1.0), (0.9, -9.0), (0.8, -1.0), True),
+        ((0.1, -1.0), (0.9, -1.0), (0.9, -1.0), False),  # raw holds too
+        ((0.1, -1.0), (0.9, -9.0), (0.9, -9.0), False),  # both break
+        ((0.1, -1.0), (0.9, -9.0), (0.2, -1.0), False),  # the walk gains little
+        ((0.1, -9.0), (0.9, -9.0), (0.8, -1.0), False),  # the unsteered text is broken itself
+    ],
+)
+def test_an_example_is_a_text_that_breaks_raw_alone_and_gains_the_concept(plain, raw, walk, alone):
+    arms = {"unsteered": plain, "raw": raw, "walk": walk}
+    listed = [outcome(0, arm, 1.0 * (arm != "unsteered"), *numbers) for arm, numbers in arms.items()]
+    assert advice.breaks_alone(listed) is alone
+    told = advice.example(listed, "a", 3)
     assert (told["prompt"], told["direction"], told["strength"], told["seed"]) == ("a", "d", 1.0, 3)
-    assert told["columns"]["walk"] == {"text": "walk 0", "concept": 0.8, "log_probability": -1.0, "repetition": 0.2}
-
-
-def test_a_push_that_is_harder_at_the_strengths_beside_it_too_comes_first():
-    assert advice.steadiest([2.0, 0.6, 1.2, 1.0, 0.8]) == [1.0, 0.8, 0.6, 1.2, 2.0]
-    assert advice.steadiest([]) == []
+    shown = {"text": "walk 0", "concept": walk[0], "log_probability": walk[1], "repetition": 0.2}
+    assert told["columns"]["walk"] == shown
