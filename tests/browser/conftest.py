@@ -1,6 +1,7 @@
 """A real server with the demo workspace, and a headless browser to drive it. Slow by nature: keep these tests few."""
 
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -8,6 +9,8 @@ from tests.support import chromium, serving
 
 PATIENCE = 90_000
 """Milliseconds to wait for a marker: CI machines have two cores."""
+TELL_WHAT_IS_BLOCKED = """addEventListener("securitypolicyviolation", (event) =>
+  tellBlocked(`${event.effectiveDirective} blocks ${event.blockedURI || event.sample} on ${location.href}`))"""
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +36,18 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, server):
-    """A function that opens a path of the app in a session of its own and waits until it is drawn."""
-    contexts = []
+    """A function that opens a path of the app in a session of its own and waits until it is drawn.
+
+    At the end, fail if a page asked another server for something, or wanted what the server's own policy forbids.
+    """
+    contexts, stray = [], []
 
     def open_one(path="", *, width=1280, height=1000, dark=False):
         scheme = "dark" if dark else "light"
         contexts.append(
             browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True)
         )
+        watch(contexts[-1], server, stray)
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
         page.goto(f"{server}/{path}")
@@ -51,6 +58,25 @@ def open_page(browser, server):
     yield open_one
     for context in contexts:
         context.close()
+    assert not stray, stray
+
+
+def watch(context, server, stray):
+    """Put into `stray` what the pages of a context ask other servers for, and what the Content-Security-Policy keeps from them."""
+    here = f"http://{urlsplit(server).netloc}/"
+
+    def asked(request):
+        if not request.url.startswith((here, "data:", "blob:")):
+            stray.append(request.url)
+
+    def said(message):
+        if "Content Security Policy" in message.text:
+            stray.append(message.text)
+
+    context.on("request", asked)
+    context.on("console", said)
+    context.expose_binding("tellBlocked", lambda _source, words: stray.append(words))
+    context.add_init_script(TELL_WHAT_IS_BLOCKED)
 
 
 def check_headings(page):
