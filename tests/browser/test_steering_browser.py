@@ -76,8 +76,8 @@ def numbers(page, name):
     return {arm: re.search(r"-?[\d.]+%?", words) for arm, words in rows.items()}
 
 
-def test_the_first_press_ends_in_a_line_that_its_own_columns_bear_out(open_page):
-    page = open_page(path(tokens=24))  # the example that a visitor finds, with shorter texts
+def test_the_first_press_shows_the_effect_and_ends_in_a_line_that_its_own_columns_bear_out(open_page):
+    page = open_page("steering")  # as a visitor finds it
     steer(page)
     line = page.locator(".glp-verdict").inner_text()
     repeated = {arm: found[0] for arm, found in numbers(page, "repetition").items()}
@@ -89,6 +89,7 @@ def test_the_first_press_ends_in_a_line_that_its_own_columns_bear_out(open_page)
     assert f"raw {concept['raw']}, the walk {concept['walk']}, unsteered {concept['unsteered']}." in line
     assert f"The walk kept {kept} of the push." in line
     raw, walk = (int(repeated[arm].rstrip("%")) for arm in ("raw", "walk"))
+    assert raw >= walk + 10 and float(concept["walk"]) >= float(concept["unsteered"]) + 0.3
     if "The walk holds where raw breaks" in line:
         assert walk < 50 <= raw or float(numbers(page, "log-probability")["raw"][0]) <= -5
     board = page.locator(".glp-board").bounding_box()

@@ -24,7 +24,7 @@ from glp_core.steering.trials.outcomes import Outcome, conditions, measure, own_
 
 TOKENS = 64
 """As many as the page writes."""
-PREFIXES = 24
+PREFIXES = 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
