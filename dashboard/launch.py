@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -117,10 +118,9 @@ def main() -> None:
     set_limits(args)
     os.chdir(APP.parents[1])  # where .streamlit/config.toml lies
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server stops, then raises the signal once more
-    try:
+    with suppress(KeyboardInterrupt):  # a way to end it, not an error
         serve([*server_options(args, port), *more])
-    except KeyboardInterrupt:  # a way to end it, not an error
-        sys.stderr.write("Stopped.\n")
+    sys.stderr.write("Stopped.\n")
 
 
 if __name__ == "__main__":

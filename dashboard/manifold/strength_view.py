@@ -200,7 +200,7 @@ def zone_words(report: Json | None) -> str:
         if border["value"] is None:
             borders.append(f"{name}, where {share:.0%} of texts are broken, lies beyond the distances that were seen")
             continue
-        low, high = ("no bound" if end is None else f"{end:.2f}" for end in border["ci"])
+        low, high = ("no bound" if end is None else f"{end:.2f}" for end in border.get("ci", (None, None)))
         borders.append(f"{name} from {border['value']:.2f} [{low}, {high}], where {share:.0%} of texts are broken")
     area, limits = report["auroc"], report["limits"]
     words = (

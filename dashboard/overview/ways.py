@@ -105,7 +105,7 @@ def story() -> list[Card]:
 
 def _harder() -> Card:
     """Return the step to a push that breaks the raw text and not the walked one, as `first-press` found and stored it."""
-    title, icon = "Push harder", ":material/bolt:"
+    title, icon = "See it break", ":material/bolt:"
     with suppress(GlpError, KeyError, TypeError, ValueError, AttributeError, StopIteration):  # damaged: without numbers
         report = workspace_facts.report("first_press") or {}
         harder, strength = report["harder"], float(report["harder"]["strength"])

@@ -180,7 +180,8 @@ def pause_between_blocks(model: nn.Module) -> None:
     """Let long work that runs the model on a CPU pause before every block; nothing where the blocks are at none of the known places."""
     place = next((path for path in LAYER_PATHS if _blocks_at(model, path) is not None), None)
     for block in layers_of(model) if place else ():
-        block.register_forward_pre_hook(_pause_before)
+        if _pause_before not in block._forward_pre_hooks.values():
+            block.register_forward_pre_hook(_pause_before)
 
 
 def _pause_before(_block: nn.Module, inputs: tuple[object, ...]) -> None:

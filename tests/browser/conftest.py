@@ -66,7 +66,7 @@ def watch(context, server, stray):
     here = f"http://{urlsplit(server).netloc}/"
 
     def asked(request):
-        if not request.url.startswith((here, "data:", "blob:")):
+        if not request.url.startswith((here, "data:", "blob:", "file:")):  # a page that was downloaded is opened as a file
             stray.append(request.url)
 
     def said(message):

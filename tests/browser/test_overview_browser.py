@@ -42,7 +42,7 @@ def test_the_name_of_the_overview_is_an_address_and_its_story_is_true(open_page)
     assert "manifold_view=Strength" in page.url
     page.go_back()
     page.set_default_timeout(2 * PATIENCE)  # three texts of full length
-    page.get_by_role("link", name="2. Push harder").click()
+    page.get_by_role("link", name="2. See it break").click()
     page.wait_for_selector("[data-run=done]")
     line = page.locator(".glp-verdict").inner_text()
     raw, walk = map(int, re.search(r"Raw repeats (\d+)% of its tokens, the walk (\d+)%", line).groups())

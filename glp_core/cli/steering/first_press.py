@@ -1,13 +1,14 @@
 """Choose the example that the Steering page opens with, and a harder push, by their measured effect; write reports/first_press.json.
 
 Both are typical: the example is taken from the direction and strength of reports/strengths.json at which most raw texts break, hardly
-a walked one does, and the walk is worth most more; the harder push from the next such place of greater strength. There every prefix
-is written at full length, and the text of greatest effect chosen.
+a walked one does, and the walk is worth most more; the harder push from the next such place of at least that strength. There every
+prefix is written at full length, and the text of greatest effect chosen.
 """
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_prefixes
@@ -15,16 +16,14 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
-from glp_core.prior.projection import Projector
 from glp_core.progress import Progress, quiet
-from glp_core.steering.directions import Direction
 from glp_core.steering.trials import advice
 from glp_core.steering.trials.frontier import Curves
-from glp_core.steering.trials.outcomes import Outcome, conditions, measure, own_texts
+from glp_core.steering.trials.outcomes import Condition, Outcome, conditions, measure, own_texts
 
 TOKENS = 64
 """As many as the page writes."""
-PREFIXES = 60
+PREFIXES, HARDER_PREFIXES = 60, 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,12 +42,18 @@ def run(args: argparse.Namespace) -> None:
         raise GlpError("reports/strengths.json compares no raw and walked texts. Make it with `python -m glp_core strengths`.")
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
 
-    def trial(place: advice.Telling) -> _Trial:
-        return _Trial(llm, projectors, workspace.direction(place.direction), place.strength, prefixes, args.tokens)
+    @cache
+    def own(name: str) -> list[Outcome]:
+        return own_texts(llm, [workspace.direction(name)], prefixes, tokens=args.tokens)
 
-    first = trial(places[0])
+    def trial(place: advice.Telling, n: int) -> _Trial:
+        planned = conditions(workspace.direction(place.direction), projectors, [place.strength])
+        listed = [one for one in own(place.direction) if one.prefix < n]
+        return _Trial(llm, planned, prefixes[:n], listed, args.tokens)
+
+    first = trial(places[0], len(prefixes))
     report = first.example() or first.best()
-    harder = (trial(one).example() for one in places if one.shows and one.strength > places[0].strength)
+    harder = (trial(one, HARDER_PREFIXES).example() for one in places[1:] if one.shows and one.strength >= places[0].strength)
     report["harder"] = next(filter(None, harder), None)
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "prefixes": len(prefixes)}
     workspace.save_report("first_press", report | {"settings": settings})
@@ -63,25 +68,17 @@ class _Trial:
     """
 
     def __init__(
-        self,
-        llm: Llm,
-        projectors: dict[str, Projector | None],
-        direction: Direction,
-        strength: float,
-        prefixes: Sequence[str],
-        tokens: int,
+        self, llm: Llm, planned: Sequence[Condition], prefixes: Sequence[str], own: Sequence[Outcome], tokens: int
     ) -> None:
-        self.llm, self.prefixes, self.sampling = llm, prefixes, Sampling(tokens)
-        self.planned = conditions(direction, projectors, [strength])
-        self.outcomes = self._write(prefixes, progress=reporter(f"{direction.name} at {strength:g}"))
-        curves = Curves.of([*own_texts(llm, [direction], prefixes, tokens=tokens), *self.outcomes])
+        self.llm, self.planned, self.prefixes, self.sampling = llm, planned, prefixes, Sampling(tokens)
+        name, strength = planned[-1].direction.name, planned[-1].strength
+        self.outcomes = self._write(prefixes, progress=reporter(f"{name} at {strength:g}"))
+        curves = Curves.of([*own, *self.outcomes])
         limits = advice.CurveLimits.of(curves)
-        self.broken = {arm: round(float(limits.broken(curves.cells[arm, strength]).mean()), 4) for arm in projectors}
+        self.broken = {arm: round(float(limits.broken(curves.cells[arm, strength]).mean()), 4) for arm in ("raw", "walk")}
         self.effects = advice.effects(curves, strength)
         if not self.effects:
-            raise GlpError(
-                f"No text has tokens at strength {strength:g} along {direction.name}; give more prefixes or --tokens."
-            )
+            raise GlpError(f"No text has tokens at strength {strength:g} along {name}; give more prefixes or --tokens.")
 
     def example(self) -> Json | None:
         """Return the text of greatest effect of those whose raw one alone breaks, or None.

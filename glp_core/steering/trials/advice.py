@@ -24,9 +24,9 @@ SHOWN = {"raw": 0.5, "walk": 0.1}
 """The first example is from where at least this share of raw texts is broken, and at most this share of walked ones."""
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
-GAIN, CLEARLY = 0.3, 0.4
-"""Such a walked text gains at least this probability of the concept, and repeats at most this share of its tokens, so that another
-machine's rounding does not turn the verdict."""
+SHOWING, CLEARLY = 0.6, 0.4
+"""A walked text that is shown has at least this probability of the concept, and repeats at most this share of its tokens, so that
+another machine's rounding does not turn the verdict."""
 
 
 class CurveLimits(NamedTuple):
@@ -153,10 +153,10 @@ def example(outcomes: Sequence[Outcome], prompt: str, seed: int) -> Json:
 
 
 def breaks_alone(outcomes: Sequence[Outcome]) -> bool:
-    """Say of one prefix at one strength whether the raw text breaks while the others hold and the walked one gains the concept."""
+    """Say of one prefix at one strength whether the raw text breaks while the others hold and the walked one shows the concept."""
     by = {one.arm: one for one in outcomes}
     plain, raw, walk = by[UNSTEERED], by["raw"], by["walk"]
-    clear = walk.concept - plain.concept >= GAIN and walk.repetition <= CLEARLY
+    clear = walk.concept >= SHOWING and walk.repetition <= CLEARLY
     return clear and _holds(plain) and _holds(walk) and not _holds(raw)
 
 

@@ -101,11 +101,11 @@ def test_in_it_the_text_of_greatest_effect_comes_first_and_those_that_show_the_c
         ((0.1, -1.0), (0.9, -9.0), (0.8, -1.0), True),
         ((0.1, -1.0), (0.9, -1.0), (0.9, -1.0), False),  # raw holds too
         ((0.1, -1.0), (0.9, -9.0), (0.9, -9.0), False),  # both break
-        ((0.1, -1.0), (0.9, -9.0), (0.2, -1.0), False),  # the walk gains little
+        ((0.1, -1.0), (0.9, -9.0), (0.2, -1.0), False),  # the walk shows little
         ((0.1, -9.0), (0.9, -9.0), (0.8, -1.0), False),  # the unsteered text is broken itself
     ],
 )
-def test_an_example_is_a_text_that_breaks_raw_alone_and_gains_the_concept(plain, raw, walk, alone):
+def test_an_example_is_a_text_that_breaks_raw_alone_and_shows_the_concept(plain, raw, walk, alone):
     arms = {"unsteered": plain, "raw": raw, "walk": walk}
     listed = [outcome(0, arm, 1.0 * (arm != "unsteered"), *numbers) for arm, numbers in arms.items()]
     assert advice.breaks_alone(listed) is alone
