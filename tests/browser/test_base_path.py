@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.browser.conftest import PATIENCE
-from tests.support import pages, serving, tiny
+from tests.support import pages, serving
 
 BASE = "/interp-lab"
 """Ends as a page is called, which must not be taken for one."""
@@ -16,13 +16,9 @@ NAMES = ("a.example", "b.example")
 def server(tmp_path_factory):
     """Address of a dashboard below BASE that was told NAMES, over a tiny workspace."""
     home = tmp_path_factory.mktemp("home")
-    workspace, llm = pages.make_workspace(home / "mine"), tiny.make_tiny_llm()
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
     words = ["-m", "dashboard.launch", "--host", "0.0.0.0", "--base-path", BASE, *(f"--allow-host={name}" for name in NAMES)]
-    own = {"GLP_EXPLORER_WORKSPACE": str(workspace.folder), "GLP_EXPLORER_CACHE": str(home / "cache")}
-    alone = {"GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    with serving.running(words, "--port", home / "log.txt", own | alone, patience=PATIENCE / 1000, base_path=BASE) as started:
+    own = pages.make_home(home)
+    with serving.running(words, "--port", home / "log.txt", own, patience=PATIENCE / 1000, base_path=BASE) as started:
         yield started.address
 
 

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.browser.conftest import check_headings, running
-from tests.support import pages, tiny
+from tests.support import pages
 
 TABLE = "text,label\n" + "".join(f"the cat sat on mat {i},animal\nrain fell on the film {i},cinema\n" for i in range(20))
 
@@ -14,11 +14,7 @@ TABLE = "text,label\n" + "".join(f"the cat sat on mat {i},animal\nrain fell on t
 def server(tmp_path_factory):
     """Address of a dashboard over a tiny workspace, in which directions can be kept."""
     home = tmp_path_factory.mktemp("home")
-    workspace, llm = pages.make_workspace(home / "mine"), tiny.make_tiny_llm()
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
-    alone = {"GLP_EXPLORER_CACHE": str(home / "cache"), "GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    with running("dashboard/server.py", home / "log.txt", {"GLP_EXPLORER_WORKSPACE": str(workspace.folder)} | alone) as address:
+    with running("dashboard/server.py", home / "log.txt", pages.make_home(home)) as address:
         yield address
 
 

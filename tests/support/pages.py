@@ -54,6 +54,15 @@ def make_store(home, *, train, held_out, activations):
     return workspace, llm, store, texts
 
 
+def make_home(home):
+    """Write a workspace with its LLM beside it, as a server needs it; return the environment of such a server."""
+    workspace, llm = make_workspace(home / "mine"), tiny.make_tiny_llm()
+    llm.model.save_pretrained(workspace.folder / "llm")
+    llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    own = {"GLP_EXPLORER_WORKSPACE": str(workspace.folder), "GLP_EXPLORER_CACHE": str(home / "cache")}
+    return own | {"GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+
+
 def make_workspace(folder):
     """Write a workspace with a tiny GLP, two directions and a reference; return it."""
     source = LlmSource("folder", str(folder / "llm"), title="Tiny <b>LLM</b>")

@@ -23,7 +23,7 @@ from glp_core.steering.trials.outcomes import Condition, Outcome, conditions, me
 
 TOKENS = 64
 """As many as the page writes."""
-PREFIXES, HARDER_PREFIXES = 60, 24
+PREFIXES, HARDER_PREFIXES, HARDER_PLACES = 60, 24, 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
     first = trial(places[0], len(prefixes))
     report = first.example() or first.best()
-    harder = (trial(one, HARDER_PREFIXES).example() for one in places[1:] if one.shows and one.strength >= places[0].strength)
+    others = [one for one in places[1:] if one.shows and one.strength >= places[0].strength][:HARDER_PLACES]
+    harder = (trial(one, HARDER_PREFIXES).example() for one in others)
     report["harder"] = next(filter(None, harder), None)
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "prefixes": len(prefixes)}
     workspace.save_report("first_press", report | {"settings": settings})
