@@ -58,13 +58,13 @@ def _state() -> None:
     loading = resources.warm_up()
     if loading.live:
         words = "next in line" if loading.state == "waiting" else LOADING.get(len(loading.events), "almost there")
-        st.html(frame.facts([("Device", resources.device_title()), ("Models", f"{words} …")]))
+        st.html(frame.facts([("Device", machine.device_title()), ("Models", f"{words} …")]))
         return
     if loading.state == "failed":
-        st.html(frame.facts([("Device", resources.device_title()), ("Models", "not loaded")]))
+        st.html(frame.facts([("Device", machine.device_title()), ("Models", "not loaded")]))
         frame.error_box(str(loading.error))
         return
-    pairs = [("Device", resources.device_title()), ("Type", resources.number_type())]
+    pairs = [("Device", machine.device_title()), ("Type", machine.number_type())]
     if shared := machine.words():
         pairs.append(("Machine", shared))
     st.html(frame.facts(pairs))

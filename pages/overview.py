@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.overview import facts, picture, readable, ways
-from dashboard.service import resources, workspace_facts
+from dashboard.service import machine, workspace_facts
 from dashboard.widgets import frame, svg
 
 frame.page_frame("GLP Explorer", "What is this, and where do I begin?")
@@ -28,4 +28,4 @@ with st.container(horizontal=True):
         ways.draw(card)
 readable.draw()
 frame.heading("This workspace")
-st.html(frame.facts(facts.facts(workspace, workspace_facts.glp(), resources.number_type())))
+st.html(frame.facts(facts.facts(workspace, workspace_facts.glp(), machine.number_type())))

@@ -110,7 +110,8 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
             from glp_core.neurons.maps import compute_map
             from glp_core.neurons.umap import UmapConfig
 
-            return compute_map(workspace, kind, UmapConfig(**anew), progress=report, cancelled=cancelled)
+            config = UmapConfig(**anew)
+            return compute_map(resources.glp(), kind, workspace.neurons, config, progress=report, cancelled=cancelled)
 
         del st.session_state["map_wanted"]  # stopping it must not start it again
         points = follow.compute("computing the map", work, stop=True)

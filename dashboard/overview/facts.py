@@ -1,6 +1,6 @@
 """The workspace's facts on the Overview, each with its source; what has not been measured names the command that does it."""
 
-from dashboard.service import resources, workspace_facts
+from dashboard.service import machine, workspace_facts
 from glp_core.files import Json
 from glp_core.prior.facts import GlpFacts
 from glp_core.workspace import Workspace
@@ -17,7 +17,7 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
         ("Validation loss", _loss(glp, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
         ("Speed", _speed(bench)),
-        ("Device", f"{resources.device_title()}, {number_type}"),
+        ("Device", f"{machine.device_title()}, {number_type}"),
     ]
     return pairs
 

@@ -1,11 +1,14 @@
-"""How busy the machine is with other programs than this server and what it started."""
+"""The machine: its device, the number type of models on it, and how busy it is with other programs than this server and what it started."""
 
+import os
 import time
 from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
 import streamlit as st
+
+from dashboard.service import resources
 
 SHARED = 0.25
 """Share of all cores that others take, from which a person is told."""
@@ -55,3 +58,21 @@ def words() -> str:
     """Say what other programs take of the machine; empty when that is little."""
     share = watch().share()
     return f"shared: other programs take {share:.0%} of its {psutil.cpu_count()} cores" if share >= SHARED else ""
+
+
+def device_title() -> str:
+    """Return the name of the device that computes, or what there is to say before torch is loaded."""
+    job = resources.warm_up()
+    if job.live or job.error:
+        return os.environ.get("GLP_EXPLORER_DEVICE") or "auto"
+    from glp_core.devices import device_title as title
+
+    return title(resources.workspace().device)
+
+
+def number_type() -> str:
+    """Return the number type that the models run in, or why there is none yet."""
+    job = resources.warm_up()
+    if job.live:
+        return "models are loading"
+    return "models could not be loaded" if job.error else str(resources.workspace().torch_dtype).removeprefix("torch.")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import streamlit as st
 
 from dashboard.service import follow, resources
 from dashboard.widgets import url
@@ -33,18 +31,9 @@ TEXT = url.text(
 )
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _index(folder: str, stamp: float) -> NeuronIndex:
-    from glp_core.neuron_index.reader import NeuronIndex
-
-    return NeuronIndex.open(Path(folder))
-
-
 def index() -> NeuronIndex:
     """Return the workspace's index, opened again when its files change; raise GlpError when there is none."""
-    folder = resources.workspace().neurons
-    stamp = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) if folder.is_dir() else 0.0
-    return _index(str(folder), stamp)
+    return resources.neuron_index()
 
 
 def read(text: str) -> TextNeurons:

@@ -8,9 +8,8 @@ the queue's worker thread, so that the first page is there before them; `warm_up
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Generator, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
+    from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.prior.distance import ManifoldMeter
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
@@ -55,6 +55,11 @@ def workspace() -> Workspace:
 def llm() -> Llm:
     """Return the language model."""
     return _llm(workspace_facts.folder())
+
+
+def neuron_index() -> NeuronIndex:
+    """Return the workspace's index of meta-neurons, opened again when its files change; raise GlpError when there is none."""
+    return _neuron_index(workspace_facts.folder())
 
 
 def site(layer: int | None = None) -> Site:
@@ -163,7 +168,7 @@ def batch() -> SharedBatch:
 
 
 def warm_up() -> Job:
-    """Start loading the workspace's models, once for these files; return the job that does it."""
+    """Start loading the workspace's models and index, once for these files; return the job that does it."""
     folder = workspace_facts.folder()
     return _warm_up(folder, (written(folder / "workspace.json"), written(folder / "glp" / "final.safetensors")))
 
@@ -227,6 +232,8 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
             yield "llm"
             _glp(folder)
             _meter(folder)
+            with suppress(GlpError):  # no index: the neurons' page names the command
+                _neuron_index(folder)
             _set_apart()
             yield "glp"
 
@@ -243,6 +250,18 @@ def _opened(folder: Path, file_written: float) -> Workspace:
     from glp_core.workspace import Workspace
 
     return Workspace.open(folder, str(choose_device()))
+
+
+def _neuron_index(folder: Path) -> NeuronIndex:
+    where = _workspace(folder).neurons
+    return _opened_index(where, max(map(written, where.glob("*")), default=0.0))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _opened_index(where: Path, files_written: float) -> NeuronIndex:
+    from glp_core.neuron_index.reader import NeuronIndex
+
+    return NeuronIndex.open(where)
 
 
 def _llm(folder: Path) -> Llm:
@@ -323,21 +342,3 @@ def _glp_bytes(glp: GLP) -> int:
 
 def _file_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def device_title() -> str:
-    """Return the name of the device that computes, or what there is to say before torch is loaded."""
-    job = warm_up()
-    if job.live or job.error:
-        return os.environ.get("GLP_EXPLORER_DEVICE") or "auto"
-    from glp_core.devices import device_title as title
-
-    return title(workspace().device)
-
-
-def number_type() -> str:
-    """Return the number type that the models run in, or why there is none yet."""
-    job = warm_up()
-    if job.live:
-        return "models are loading"
-    return "models could not be loaded" if job.error else str(workspace().torch_dtype).removeprefix("torch.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.service import missing, priors, resources, workspace_facts
+from dashboard.service import machine, missing, priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export, undone
 from dashboard.steering.run import SteeringRun, error, keep
@@ -103,7 +103,7 @@ def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:
         "layer": workspace.layer if run.request.layer is None else run.request.layer,
     }
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
-    made_with |= {"device": resources.device_title(), "number type": resources.number_type()}
+    made_with |= {"device": machine.device_title(), "number type": machine.number_type()}
     return [
         frame.File("JSON", "steering.json", lambda: export.as_json(comparison, made_with), "application/json"),
         frame.File("Text", "steering.txt", lambda: export.as_text(comparison), "text/plain"),

@@ -16,7 +16,7 @@ from glp_core.neurons.umap import UmapConfig, run_umap
 from glp_core.progress import Progress, quiet
 
 if TYPE_CHECKING:
-    from glp_core.workspace import Workspace
+    from glp_core.prior.glp import GLP
 
 MapKind = Literal["concepts", "writes"]
 KINDS: dict[str, str] = {
@@ -25,41 +25,40 @@ KINDS: dict[str, str] = {
 }
 
 
-def features(workspace: "Workspace", kind: str) -> tuple[np.ndarray, int]:
-    """Return what a map of this kind compares (neurons, m), and the neurons a layer."""
+def features(glp: "GLP", kind: str, folder: Path) -> np.ndarray:
+    """Return what a map of this kind compares, (neurons, m); the folder is the index's, where concept profiles are."""
     if kind not in KINDS:
         raise GlpError(f"A map of {kind!r} is not known: use {', '.join(KINDS)}.")
-    glp = workspace.load_glp()
     if kind == "writes":
-        rows = torch.cat([block.down_proj.weight.float().T for block in glp.network.layers]).numpy()
-        return rows, glp.d_mlp
-    path = workspace.neurons / "concepts.safetensors"
+        return torch.cat([block.down_proj.weight.float().T for block in glp.network.layers]).cpu().numpy()
+    path = folder / "concepts.safetensors"
     if not path.is_file():
-        raise GlpError(f"No concept profiles in {workspace.neurons}. Make them with `python -m glp_core probe`.")
+        raise GlpError(f"No concept profiles in {folder}. Make them with `python -m glp_core probe`.")
     profile = read_tensors(path, {"profile": "number tasks n"}, only=True).tensors["profile"].float().numpy().T
     if len(profile) != glp.n_layers * glp.d_mlp:
         raise GlpError(
             f"The concept profiles are of {len(profile)} neurons, the GLP has {glp.n_layers * glp.d_mlp}: run probe again."
         )
-    return np.nan_to_num(profile), glp.d_mlp
+    return np.nan_to_num(profile)
 
 
 def compute_map(
-    workspace: "Workspace",
+    glp: "GLP",
     kind: str,
+    folder: Path,
     config: UmapConfig = UmapConfig(),  # noqa: B008 - frozen
     *,
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
-    """Return layer, neuron, x and y of every neuron.
+    """Return layer, neuron, x and y of every neuron; the folder is the index's.
 
     Raises:
         GlpError: unknown kind, no profiles, cancelled, or the child process failed.
     """
-    rows, d_mlp = features(workspace, kind)
+    rows = features(glp, kind, folder)
     layout = run_umap(rows, config, progress=progress, cancelled=cancelled).rows
-    layer, neuron = np.divmod(np.arange(len(rows)), d_mlp)
+    layer, neuron = np.divmod(np.arange(len(rows)), glp.d_mlp)
     return pd.DataFrame({"layer": layer, "unit": neuron, "x": layout[:, 0], "y": layout[:, 1]})
 
 

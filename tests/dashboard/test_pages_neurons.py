@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.neurons import shared
-from dashboard.service import follow, neurons, resources, results, workspace_facts
+from dashboard.service import follow, machine, neurons, resources, results, workspace_facts
 from glp_core.errors import GlpError
 from glp_core.jobs.runner import JobRunner
 from glp_core.neurons.search import ConceptNeurons, FoundNeuron
@@ -34,8 +34,8 @@ def fakes(monkeypatch, tmp_path):
     monkeypatch.setattr(
         resources, "workspace", lambda: SimpleNamespace(folder=tmp_path, neurons=tmp_path, layer=1, median_norm=1.0)
     )
-    monkeypatch.setattr(resources, "number_type", lambda: "float32")
-    monkeypatch.setattr(resources, "device_title", lambda: "CPU")
+    monkeypatch.setattr(machine, "number_type", lambda: "float32")
+    monkeypatch.setattr(machine, "device_title", lambda: "CPU")
     monkeypatch.setattr(resources, "llm", lambda: None)
     monkeypatch.setattr(resources, "site", lambda: None)
     monkeypatch.setattr(resources, "glp", lambda: None)

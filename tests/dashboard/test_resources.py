@@ -3,7 +3,8 @@
 import gc
 import weakref
 
-from dashboard.service import resources
+from dashboard.service import neurons, resources
+from glp_core.neuron_index.reader import NeuronIndex
 
 
 class Loaded:
@@ -30,3 +31,11 @@ def test_what_is_let_go_is_collected_though_it_was_left_out():
     assert alive() is not None
     resources._hand_back()
     assert alive() is None
+
+
+def test_the_index_is_opened_with_the_models_so_that_its_first_reader_holds_up_nobody(llm, workspace, monkeypatch):
+    opened = []
+    monkeypatch.setattr(NeuronIndex, "open", lambda folder: opened.append(folder) or "the index")
+    resources.warm_up().wait(30)
+    assert opened == [workspace.neurons]
+    assert neurons.index() == "the index" and len(opened) == 1

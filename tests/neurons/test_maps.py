@@ -76,19 +76,13 @@ def test_a_child_that_fails_says_why(clusters):
 
 
 def test_features_are_write_directions_or_say_what_is_missing(tiny_glp, tmp_path):
-    class Fake:
-        neurons = tmp_path
-
-        def load_glp(self):
-            return tiny_glp
-
-    rows, d_mlp = features(Fake(), "writes")
-    assert rows.shape == (128, 48) and d_mlp == 64
+    rows = features(tiny_glp, "writes", tmp_path)
+    assert rows.shape == (128, 48)
     np.testing.assert_array_equal(rows[64 + 5], tiny_glp.network.layers[1].down_proj.weight[:, 5].numpy())
     with pytest.raises(GlpError, match="python -m glp_core probe"):
-        features(Fake(), "concepts")
+        features(tiny_glp, "concepts", tmp_path)
     with pytest.raises(GlpError, match="not known"):
-        features(Fake(), "tea leaves")
+        features(tiny_glp, "tea leaves", tmp_path)
 
 
 def test_stored_maps_read_back_by_kind(tmp_path):

@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     config = UmapConfig(args.neighbours, args.min_dist, seed=args.seed)
     with stopping(at_once=True):
-        maps = {kind: compute_map(workspace, kind, config, progress=reporter(f"map of {kind}")) for kind in args.kinds}
-    save_maps(workspace.neurons, maps, config, glp_digest=workspace.glp_digest())
-    say(f"Maps of {', '.join(maps)} are in {workspace.neurons}.")
+        glp, folder = workspace.load_glp(), workspace.neurons
+        maps = {kind: compute_map(glp, kind, folder, config, progress=reporter(f"map of {kind}")) for kind in args.kinds}
+    save_maps(folder, maps, config, glp_digest=workspace.glp_digest())
+    say(f"Maps of {', '.join(maps)} are in {folder}.")
