@@ -13,6 +13,7 @@ from dashboard.service import resources, results
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
+from glp_core.jobs.pause import end_at_pauses, pause
 
 Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
@@ -90,8 +91,9 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
     def events(cancelled: Cancelled) -> Generator[Result]:
         def report(*progress: int | str) -> None:
             reports.append(progress)  # type: ignore[arg-type]
-            cancelled()  # a moment for those who write
+            pause()
 
+        end_at_pauses(cancelled)
         yield work(cancelled, report)
 
     job = _submit(events, title, tokens)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 
+from glp_core.errors import GlpError
+
 
 def _nothing() -> None:
     """Go on at once: no queue runs this work."""
@@ -24,3 +26,13 @@ def is_shared() -> bool:
 def pauses(context: Context, queue: Callable[[], object]) -> None:
     """Let `pause` call `queue` in what runs in a context."""
     context.run(_queue.set, queue)
+
+
+def end_at_pauses(cancelled: Callable[[], bool]) -> None:
+    """Let the work that calls this raise GlpError at its next pause once `cancelled`, which pauses itself, is true."""
+
+    def look() -> None:
+        if cancelled():
+            raise GlpError("Stopped.")
+
+    _queue.set(look)

@@ -3,7 +3,11 @@
 import time
 from types import SimpleNamespace
 
+import pytest
+
 from dashboard.service import follow, resources
+from glp_core.errors import GlpError
+from glp_core.jobs.pause import pause
 from glp_core.jobs.runner import JobRunner
 from tests.support.jobs import Gate, finished
 
@@ -39,6 +43,28 @@ def test_a_run_goes_on_when_its_person_goes_to_another_page_only_where_that_was_
     assert [job.state for job in jobs] == ["running", "stopped"] and [job.given_up for job in jobs] == [False, True]
     jobs[0].stop()
     assert finished(jobs[0]) == "stopped" and not jobs[0].given_up
+
+
+def test_work_that_only_pauses_ends_once_nobody_waits_for_it(monkeypatch):
+    runner, ticks = JobRunner(), []
+
+    def work(_cancelled, _report):
+        while not ticks or time.monotonic() < ticks[0] + 5:
+            ticks.append(time.monotonic())
+            pause()
+            time.sleep(0.001)
+
+    def leave(job, *_drawing, **_news):
+        while not ticks:
+            time.sleep(0.001)
+        job.stop()
+        assert finished(job) == "failed"
+
+    monkeypatch.setattr(follow, "_submit", lambda events, *_words: runner.submit("a", events, grace=None))
+    monkeypatch.setattr(follow, "follow", leave)
+    with pytest.raises(GlpError, match=r"Stopped\."):
+        follow.compute("counting", work)
+    assert ticks[-1] < ticks[0] + 2
 
 
 def test_many_pages_look_less_often_than_one():
