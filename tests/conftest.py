@@ -16,6 +16,7 @@ from tests.support import tiny  # noqa: E402
 SLOWEST = (
     "browser",
     "tests/building/test_whole_build.py",
+    "tests/cli/test_second_device_commands.py",
     "tests/test_second_device.py",
     "tests/training/test_ranks.py",
     "tests/test_tour.py",

@@ -1,19 +1,8 @@
-"""Every command on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
-
-import json
-import shlex
-from functools import partial
-from types import SimpleNamespace
+"""What is asked of models on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from glp_core import devices
-from glp_core.__main__ import main
-from glp_core.data.probe_activations import last_token_activations
-from glp_core.evaluation import solver_error, zones
-from glp_core.evaluation.checkpoint_scores import Scorer
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.hooks import layers_of
 from glp_core.llm.site import Site
@@ -23,40 +12,8 @@ from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.replay import Replays
 from glp_core.steering.generation import Arm, Row, decode, generate
-from glp_core.steering.origins.from_texts import direction_of_texts
-from glp_core.steering.trials import elsewhere
-from glp_core.training.sae import SaeConfig
-from glp_core.training.sae_training import train_sae
-from glp_core.workspace import Workspace
-from tests.support import pages, tiny
+from tests.support import tiny
 from tests.support.second_device import NAME, SecondTensor, second_device
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A tiny workspace whose LLM lies in its folder, and a store of its activations."""
-    home = tmp_path_factory.mktemp("second")
-    workspace, llm, store, documents = pages.make_store(home, train=120, held_out=100, activations=2000)
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
-    return workspace, store, documents, home
-
-
-@pytest.fixture
-def second(made, monkeypatch):
-    """The command line on the second device, over the tiny corpus."""
-    workspace, store, documents, home = made
-    chosen = devices.choose_device
-    monkeypatch.setattr(devices, "choose_device", lambda name=None: torch.device(NAME) if name == NAME else chosen(name))
-    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(home / "cache"))
-    texts = {"train": documents[:120], "validation": documents[120:]}
-    monkeypatch.setattr(type(workspace), "documents", lambda _self, split: texts[split])
-
-    def run(*words, device=NAME):
-        with second_device():
-            return main([words[0], "--workspace", str(workspace.folder), "--device", device, *map(str, words[1:])])
-
-    return run
 
 
 def test_the_second_device_refuses_what_cuda_refuses():
@@ -206,111 +163,3 @@ def test_a_model_whose_cache_forgets_decodes_as_ever():
     with second_device():
         llm.model.to(NAME)
         assert [s.token for s in generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(6))] == expected
-
-
-def same(one, other):
-    """Compare two reports, number by number."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one.keys() - {"made_by", "date", "seconds"}:
-            same(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            same(a, b)
-    elif isinstance(one, float):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True)
-    else:
-        assert one == other
-
-
-def test_a_sparse_autoencoder_trains_stops_and_goes_on_there(made, tmp_path):
-    store = made[1]
-    config = SaeConfig(expansion=2, k=4, activations=256 * 12, batch=256)
-    expected, facts = train_sae(store, config)
-    with second_device():
-        asked = iter([False] * 5 + [True])
-        state = tmp_path / "state"
-        assert train_sae(store, config, device=NAME, state=state, cancelled=lambda: next(asked)) is None
-        sae, ours = train_sae(store, config, device=NAME, state=state)
-        assert sae.encoder.device.type == "cpu"
-        latents = sae.to(NAME).latents(store.validation(32)).cpu()
-    close = (latents - expected.latents(store.validation(32))).abs() < 2e-2  # there is no bfloat16 on the second device
-    assert close.float().mean() > 0.99
-    assert ours["unexplained_variance"] == pytest.approx(facts["unexplained_variance"], rel=1e-2)
-
-
-def test_scores_directions_and_text_readings_are_the_cpu_s_there(made, monkeypatch):
-    workspace, store, documents, home = made
-    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: documents[120:])
-    texts = [document.text for document in documents[:24]]
-
-    def scores(device):
-        on = Workspace.open(workspace.folder, device)
-        scorer = Scorer(on, store, samples=100, n_documents=3, tokens=12, direction="up", prefixes=3, strengths=(1.5,))
-        glp = on.load_glp()
-        read = last_token_activations(scorer.site, texts, max_tokens=16)
-        direction = direction_of_texts(scorer.site, texts[:12], texts[12:]).direction
-        return [scorer.frechet(glp), scorer.delta_lm(glp), scorer.steering(glp), direction.vector.tolist(), direction.probe_auroc,
-                read["layer"].tolist(), read["mlp"].tolist()]  # fmt: skip
-
-    expected = scores("cpu")
-    with second_device():
-        same(scores(NAME), expected)
-
-
-COMMANDS = {
-    "evaluate": "--activations 100 --samples 100 --documents 4 --tokens 12",
-    "solvers": "--training 8 --held-out 8",
-    "bank": "--activations 300 --reference 60",
-    "detect": "--activations 50 --likelihood 0",
-    "scorecard": "--samples 200 --tested 100 --documents 4 --tokens 12",
-    "zones": "--prefixes {prefixes} --steered 3 --tokens 5",
-    "tune-walk": "--directions up --prefixes {prefixes} --limit 2 --strengths 0.5 --tokens 3 "
-    "--forms raw norm gaussian fresh 'part 3' 'enough 0.3'",
-    "steer": "--directions up --prefixes {prefixes} --limit 3 --strengths 0.5 --tokens 4 --documents 2",
-    "strengths": "--directions up --prefixes {prefixes} --limit 4 --strengths 0.5 1 --tokens 4",
-    "steer-sentiment": "--direction up --prefixes {prefixes} --limit 4 --strengths 0.5 1.5 --tokens 5",
-}
-"""Commands with a report, in an order in which each has what it needs."""
-REPORTS = {
-    "steer-sentiment": "steering_sentiment",
-    "bank": "measures",
-    "tune-walk": "walk_tuning",
-    "steer": "steering_up",
-    "first-press": "first_press",
-    "detect": "detection",
-}
-STORED = ("evaluate", "solvers", "bank", "scorecard")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch):
-    monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
-    monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
-    monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
-    monkeypatch.setattr(elsewhere, "loss_rises", partial(elsewhere.loss_rises, tokens=12))
-    workspace, store, _, home = made
-    prefixes = home / "prefixes.json"
-    prefixes.write_text(json.dumps([f"the cat number {i}" for i in range(12)]))
-    monkeypatch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, *_args, **_options: SimpleNamespace(real=rows[:, :2]))
-    words = shlex.split(COMMANDS[command].format(prefixes=prefixes))
-    words += ["--store", str(store.folder)] if command in STORED else []
-    reports = []
-    for device in ("cpu", NAME):
-        assert second(command, *words, device=device) == 0
-        reports.append(workspace.report(REPORTS.get(command, command)))
-    same(*reports)
-
-
-def test_an_index_made_on_the_second_device_is_the_cpu_s(made, second):
-    workspace, _, _, home = made
-    tables = []
-    for device in ("cpu", NAME):
-        parts = home / f"parts-{device}"
-        assert second("index", "--documents", 120, "--sigma", 0.3, "--draws", 1, "--parts", parts, device=device) == 0
-        tables.append(load_file(workspace.neurons / "units.safetensors"))
-    assert tables[0].keys() == tables[1].keys()
-    for name, values in tables[0].items():
-        close = torch.isclose(values.double(), tables[1][name].double(), rtol=2e-2, atol=1e-3, equal_nan=True)
-        assert close.double().mean() > 0.98, name

@@ -79,6 +79,21 @@ def _changed(value, kind: type, change: Callable):
     return type(value)(_changed(part, kind, change) for part in value) if type(value) in (tuple, list) else value
 
 
+class SecondGenerator(torch.Generator):
+    """A generator of the second device, with the numbers of the CPU's."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(NAME, 0)
+
+
+def _make_generator(device="cpu") -> torch.Generator:
+    return SecondGenerator() if _on_second(device) else _CPU_GENERATOR(device)
+
+
+_CPU_GENERATOR = torch.Generator
+
+
 def _on_second(device) -> bool:
     return device is not None and torch.device(device).type == NAME
 
@@ -98,8 +113,7 @@ def _run(func, args, kwargs):
         if not fine:
             shapes = [tuple(x.shape) for x in others]
             raise RuntimeError(f"Expected all tensors to be on the same device: {name} got tensors of {shapes} on the CPU.")
-    generator = kwargs.get("generator")
-    if generator is not None:
+    if not isinstance(kwargs.get("generator"), SecondGenerator | None):
         raise RuntimeError(f"Expected a 'second' device type for generator but found 'cpu': {name}")
     device = kwargs.get("device")
     stays = _on_second(device) if device is not None else not (name == "copy_" and not isinstance(args[0], SecondTensor))
@@ -142,11 +156,13 @@ class _Mode(TorchFunctionMode):
             return _to(args, kwargs, func)
         if func in _device_constructors() and _on_second(kwargs.get("device")):
             return _made(func, args, kwargs)
+        if isinstance(kwargs.get("generator"), SecondGenerator) and not any(isinstance(x, SecondTensor) for x in args):
+            raise RuntimeError("Expected a 'cpu' device type for generator but found 'second'")
         return func(*args, **kwargs)
 
 
 def _made(func, args, kwargs):
-    if kwargs.get("generator") is not None:
+    if not isinstance(kwargs.get("generator"), SecondGenerator | None):
         raise RuntimeError("Expected a 'second' device type for generator but found 'cpu'")
     if args and isinstance(args[0], SecondTensor):
         return args[0].to(kwargs["dtype"]) if kwargs.get("dtype") else args[0]
@@ -240,11 +256,12 @@ def second_device() -> Iterator[torch.device]:
     swap = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        RECORDERS[NAME] = record
+        RECORDERS[NAME], torch.Generator = record, _make_generator
         with _Mode():
             yield torch.device(NAME, 0)
     finally:
         del RECORDERS[NAME]
+        torch.Generator = _CPU_GENERATOR
         torch.__future__.set_swap_module_params_on_conversion(swap)
 
 
