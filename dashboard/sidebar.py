@@ -8,9 +8,6 @@ from dashboard.service import follow, machine, missing, resources, workspace_fac
 from dashboard.widgets import frame
 from glp_core.errors import GlpError
 
-LOADING = {0: "starting", 1: "loading the LLM", 2: "loading the GLP"}
-
-
 STYLE = ".glp-workspaces a{display:block;color:inherit;padding:.25rem 0;overflow-wrap:anywhere}"
 
 
@@ -57,8 +54,10 @@ def _link(name: str, address: str) -> str:
 def _state() -> None:
     loading = resources.warm_up()
     if loading.live:
-        words = "next in line" if loading.state == "waiting" else LOADING.get(len(loading.events), "almost there")
-        st.html(frame.facts([("Device", machine.device_title()), ("Models", f"{words} …")]))
+        words, memory = loading.events[-1] if loading.events else ("starting", "")
+        words = "next in line" if loading.state == "waiting" else words
+        pairs = [("Device", machine.device_title()), ("Models", f"{words} …")]
+        st.html(frame.facts([*pairs, ("Memory", memory)] if memory else pairs))
         return
     if loading.state == "failed":
         st.html(frame.facts([("Device", machine.device_title()), ("Models", "not loaded")]))

@@ -57,10 +57,19 @@ def check_room(title: str, needed: int, device: "torch.device | str") -> str:
         GlpError: it needs more than is free; where that cannot be known, nothing is refused.
     """
     free = free_memory(device)
-    words = f"{title} takes {gigabytes(needed)} of memory; {'not known' if free is None else gigabytes(free)} free on {device}."
+    words = f"{title} takes {gigabytes(needed)} of memory; {_known(free)} free on {device}."
     if free is not None and needed > free:
         raise GlpError(f"{words} Make it smaller, take another device, or end what else uses the memory.")
     return words
+
+
+def needed_and_free(needed: int, device: "torch.device | str") -> str:
+    """Return both in words."""
+    return f"{gigabytes(needed)} needed, {_known(free_memory(device))} free"
+
+
+def _known(free: int | None) -> str:
+    return "not known" if free is None else gigabytes(free)
 
 
 def _left_in_container() -> int | None:

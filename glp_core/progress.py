@@ -7,6 +7,14 @@ Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is to do, and a few words."""
 
 
+Tell = Callable[[str], None]
+"""Called with a line for people."""
+
+
+def unheard(_words: str) -> None:
+    """Tell nobody."""
+
+
 def quiet(_done: int, _total: int, _words: str) -> None:
     """Report nothing."""
 

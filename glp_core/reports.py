@@ -3,6 +3,8 @@
 A report that is not listed is any JSON object. Needs no torch.
 """
 
+import platform
+from importlib import metadata
 from pathlib import Path
 
 from glp_core.checked.shapes import Limits, Many, Maybe, OneOf, Shape, check
@@ -209,3 +211,9 @@ def _checked(report: Json, name: str, where: str) -> Json:
     if name == "layers" and not all(layer.isdecimal() and len(layer) < 6 for layer in report["layers"]):
         raise GlpError(f"{where} is damaged: a layer has no number.")
     return report
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides numbers, as reports and workspaces name them."""
+    packages = ("torch", "transformers", "numpy")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}

@@ -12,13 +12,11 @@
 Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
 
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -27,12 +25,11 @@ from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
 from glp_core.llm.sources import LlmSource, cache_folder
-from glp_core.prior.facts import GlpFacts
-from glp_core.reports import read_report
+from glp_core.prior.facts import LAYOUTS, GlpFacts, count_parameters
+from glp_core.progress import Tell, unheard
+from glp_core.reports import read_report, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import Tensor
 
@@ -49,12 +46,6 @@ LARGEST_NORM = 1e30
 DIGEST_LENGTH = 16
 """Hexadecimal digits of a GLP's digest in the artefacts that were made with it."""
 DTYPES = ("auto", "bfloat16", "float32")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides numbers."""
-    packages = ("torch", "transformers", "numpy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,8 @@ class Workspace:
     versions: dict[str, str] = field(default_factory=versions)
     device: str = "cpu"
     """Where models of this workspace are loaded and compute; not stored."""
+    tell: Tell = field(default=unheard, compare=False, repr=False)
+    """Hears what a model needs of memory, and what is free, before it is loaded; not stored."""
 
     def __post_init__(self) -> None:
         where = f"{self.folder}/workspace.json"
@@ -124,11 +117,11 @@ class Workspace:
         facts |= {"texts": self.texts.to_json()} if self.texts else {}
         write_json(self.folder / "workspace.json", facts | {"median_norm": self.median_norm, "versions": self.versions})
 
-    def load_llm(self, tell: "Callable[[str], None]" = lambda words: None) -> "Llm":
-        """Load the language model on the workspace's device, in its dtype; `tell` hears the memory needed and free before."""
+    def load_llm(self) -> "Llm":
+        """Load the language model on the workspace's device, in its dtype."""
         from glp_core.llm.loading import load_llm
 
-        return load_llm(self.llm, device=self.device, dtype=self.torch_dtype, beside=self.prior_bytes, tell=tell)
+        return load_llm(self.llm, device=self.device, dtype=self.torch_dtype, beside=self.prior_bytes, tell=self.tell)
 
     @cached_property
     def llm_bytes(self) -> int:
@@ -140,7 +133,14 @@ class Workspace:
     @property
     def prior_bytes(self) -> int:
         """What the prior takes in memory, its layout for inference included; 0 without one."""
-        return 2 * max((path.stat().st_size for path in (self.folder / "glp").glob("*.safetensors")), default=0)
+        numbers = max(map(count_parameters, (self.folder / "glp").glob("*.safetensors")), default=0)
+        return LAYOUTS * numbers * self.torch_dtype.itemsize
+
+    def memory(self) -> str:
+        """Return in words what the models need on the workspace's device and what is free there; nothing is loaded."""
+        from glp_core.memory import needed_and_free
+
+        return needed_and_free(self.llm_bytes + self.prior_bytes, self.device)
 
     @overload
     def documents(self, split: Literal["train"]) -> "Documents": ...
@@ -170,7 +170,7 @@ class Workspace:
         """Load the prior on the workspace's device, in its dtype or another: that of its layer, or `whole`, of all it serves."""
         from glp_core.prior.checkpoint import load_glp
 
-        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype)
+        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype, tell=self.tell)
         return glp if whole else glp.at(self.layer)
 
     def transferred_from(self) -> str:

@@ -25,6 +25,7 @@ from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.jobs.runner import GRACE, JobRunner
+from glp_core.prior.facts import LAYOUTS
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -224,18 +225,19 @@ def keep(kind: str, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
-    def work(_cancelled: Cancelled) -> Generator[str]:
+    def work(_cancelled: Cancelled) -> Generator[tuple[str, str]]:
         with models().holding(folder):
-            _workspace(folder)
-            yield "workspace"
+            memory = ""
+            with suppress(GlpError):  # an LLM that cannot be read: loading it says why
+                memory = _workspace(folder).memory()
+            yield "loading the LLM", memory
             _llm(folder)
-            yield "llm"
+            yield "loading the GLP", memory
             _glp(folder)
             _meter(folder)
             with suppress(GlpError):  # no index: the neurons' page names the command
                 _neuron_index(folder)
             _set_apart()
-            yield "glp"
 
     return runner().submit("", work, title="loading the models", grace=None)
 
@@ -337,7 +339,7 @@ def _bytes(module: Module) -> int:
 
 
 def _glp_bytes(glp: GLP) -> int:
-    return 2 * _bytes(glp.network)  # a second layout of the weights, for few rows
+    return LAYOUTS * _bytes(glp.network)
 
 
 def _file_bytes(folder: Path) -> int:

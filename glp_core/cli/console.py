@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -122,8 +123,8 @@ def add_numbers(parser: argparse.ArgumentParser, defaults: object, **words: str)
 
 
 def open_workspace(args: argparse.Namespace) -> Workspace:
-    """Return the workspace that --workspace names, on the device that --device names."""
-    return Workspace.open(args.workspace, device_of(args))
+    """Return the workspace that --workspace names, on the device that --device names; what its models need is said as they load."""
+    return replace(Workspace.open(args.workspace, device_of(args)), tell=say)
 
 
 def check_counts(args: argparse.Namespace, names: Sequence[str], least: int) -> None:

@@ -3,7 +3,7 @@
 Safetensors only and never remote code. Memory is counted before any weight is read; a model larger than its device is spread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
 from glp_core.llm.needs import Placement, check_claims, check_weights, memory_needed, placement
 from glp_core.llm.sources import LlmSource, check_shards
+from glp_core.progress import Tell, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ def load_llm(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     beside: int = 0,
-    tell: Callable[[str], None] = lambda words: None,
+    tell: Tell = unheard,
 ) -> Llm:
     """Load the model and its tokenizer in `dtype` (native_dtype when None).
 

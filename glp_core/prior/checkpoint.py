@@ -15,11 +15,13 @@ from torch import Tensor
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import Json, tensor_header, together, write_json, write_tensors
-from glp_core.prior.facts import stored_facts
+from glp_core.memory import check_room
+from glp_core.prior.facts import LAYOUTS, count_parameters, stored_facts
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.released import WRAPPERS, read_rep_statistics
+from glp_core.progress import Tell, unheard
 
 STATISTICS = {"mean": "number ...", "var": "number ...", "covariance?": "float d d"}
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -40,16 +42,21 @@ def load_glp(
     dtype: torch.dtype = torch.float32,
     *,
     revision: str | None = None,
+    tell: Tell = unheard,
 ) -> GLP:
     """Load a GLP from a local folder or a hub id, laid out for fast inference.
 
     Args:
         checkpoint: file name without .safetensors, for example final or checkpoints/epoch_32.
         revision: pinned commit of a hub id.
+        tell: told how much memory is needed and free, before any weight is read.
     Raises:
-        GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape.
+        GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape, or memory does not suffice.
     """
-    return read_glp(path_or_hub_id, checkpoint, dtype, revision=revision).to(device).prepare()
+    folder = glp_folder(path_or_hub_id, checkpoint, revision=revision)
+    if parameters := count_parameters(folder / f"{checkpoint}.safetensors"):  # else reading it says what is wrong
+        tell(check_room("The GLP", LAYOUTS * parameters * dtype.itemsize, device))
+    return read_glp(folder, checkpoint, dtype).to(device).prepare()
 
 
 def read_glp(

@@ -11,6 +11,8 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, tensor_header
 
 SIZES = ("d_input", "n_layers", "d_mlp")
+LAYOUTS = 2
+"""Times that a loaded GLP's weights are in memory: as they are stored, and laid out for few rows."""
 
 
 def stored_facts(folder: Path) -> Json:

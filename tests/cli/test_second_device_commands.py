@@ -1,6 +1,7 @@
 """Every command that computes, on a device that is not the CPU: nothing mixes devices, and the numbers are the CPU's."""
 
 import json
+import re
 import shlex
 from dataclasses import asdict, replace
 from functools import partial
@@ -143,7 +144,7 @@ STORED = ("evaluate", "solvers", "bank", "scorecard")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch):
+def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch, capsys):
     monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
     monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
     monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
@@ -158,6 +159,7 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
     for device in ("cpu", NAME):
         assert second(command, *words, device=device) == 0
         reports.append(workspace.report(REPORTS.get(command, command)))
+        assert re.match(r"(The GLP takes|.* needs) .*[GM]B.*; .* free", capsys.readouterr().err), "memory is told first"
     same(*reports)
 
 

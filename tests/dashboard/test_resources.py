@@ -1,10 +1,15 @@
 """What the server keeps in memory: packages and models are left out of collections, and collected all the same when they are let go."""
 
 import gc
+import re
 import weakref
+from types import SimpleNamespace
+
+import pytest
 
 from dashboard.service import neurons, resources
 from glp_core.neuron_index.reader import NeuronIndex
+from tests.support import pages
 
 
 class Loaded:
@@ -20,6 +25,22 @@ def test_what_is_there_when_the_models_are_loaded_is_left_out_of_later_collectio
     resources.warm_up().wait(30)
     assert resources.warm_up().state == "done"
     assert len(gc.get_objects()) < everything / 10
+
+
+def test_the_memory_that_the_models_need_is_told_in_the_sidebar_before_they_are_loaded(llm, workspace, monkeypatch):
+    monkeypatch.setattr("glp_core.memory.free_memory", lambda _device: 5_000_000_000)
+    llm.model.save_pretrained(workspace.folder / "llm")
+    told = []
+    monkeypatch.setattr(resources, "_llm", lambda _folder: told.extend(job.events) or llm)
+    job = resources.warm_up()
+    job.wait(30)
+    assert job.state == "done"
+    needed = re.fullmatch(r"(\d+) MB needed, 5\.0 GB free", job.events[0][1])
+    weights = sum(weight.numel() * weight.element_size() for weight in llm.model.parameters())
+    assert told == job.events[:1] and float(needed[1]) == pytest.approx(weights / 1e6, abs=20)
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=True, state="running", events=told))
+    said = " ".join(element.proto.body for element in pages.open_page("scaling").get("html"))
+    assert "loading the LLM" in said and job.events[0][1] in said
 
 
 def test_what_is_let_go_is_collected_though_it_was_left_out():

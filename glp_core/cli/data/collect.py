@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         workspace = open_workspace(args)
         _check_texts(workspace, texts)
-        llm = workspace.load_llm(say)
+        llm = workspace.load_llm()
     for note in llm.notes:
         say(f"Note: {note}")
     folder = args.out or workspace.store_folder

@@ -4,7 +4,7 @@ Several processes train together when `torchrun --nproc-per-node 8 -m -- glp_cor
 """
 
 import argparse
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.memory import check_room
-from glp_core.progress import quiet
+from glp_core.progress import quiet, unheard
 from glp_core.training.kept_weights import keep_final
 from glp_core.training.plan import TrainConfig
 from glp_core.training.publishing import install, publish
@@ -113,7 +113,7 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     texts = workspace.texts.label if workspace.texts else ""
     settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts)
     settings.check(config.batch // ranks.size)
-    site = workspace.site(workspace.load_llm(say if ranks.first else lambda words: None))
+    site = workspace.site((workspace if ranks.first else replace(workspace, tell=unheard)).load_llm())
     tell_memory(workspace, config, site.llm.d_model, ranks)
     return StreamSupply(site, workspace.documents("train"), workspace.documents("validation"), settings, ranks)
 
