@@ -125,7 +125,7 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
         "collect": Work(read=sizes.activations + HELD_OUT, written=ANSWERED * sizes.chat * subject.chat * sizes.activations),
         "prior": Work(trained=0 if subject.glp else sizes.trained),
         "evaluate": Work(read=3 * delta, called=10 * delta + 2 * sizes.held_out + 40 * sizes.samples),
-        "directions": Work(read=TOKENS * (3_000 + 600 * len(names)), fixed=10),
+        "directions": Work(read=TOKENS * (1_300 + 560 * len(names)), fixed=10),
         "index": Work(called=sizes.activations, fixed=40),
         "bank": Work(called=400 * sizes.reference, fixed=40),
         "tuning": Work(

@@ -90,10 +90,10 @@ class Sizes:
 
 QUICK = Sizes(
     name="quick",
-    activations=250_000,
+    activations=200_000,
     chat=0.0,
     longest=TOKENS_PER_DOCUMENT,
-    trained=1_000_000,
+    trained=800_000,
     batch=1024,
     sigma_groups=TrainConfig.sigma_groups,
     warmup=0,
@@ -118,7 +118,7 @@ QUICK = Sizes(
     written=24,
     sae_activations=200_000,
     sae_expansion=4,
-    rows=(32, 24, 32),
+    rows=(24, 16, 24),
     probe_first=False,
     detected=150,
     likelihood=0,
