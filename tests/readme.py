@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from glp_core.workspace import Workspace
+from tests.bench.targets import table
 from tests.report_rows import REPORTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +113,7 @@ def documents():
     text = renewed(renewed(text, "pages", pages()), "rooms", rooms())
     page = renewed(NUMBERS.read_text(), "numbers", numbers(workspace, all_of_them=True))
     core = renewed(CORE.read_text(), "walks", tried_walks(workspace))
+    core = renewed(core, "targets", table(workspace.report("accelerator")))
     return {README: text, NUMBERS: page, CORE: core}
 
 

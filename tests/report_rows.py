@@ -198,6 +198,12 @@ def accelerator_rows(r):
             beside += f", one column {row['one_ms']:.1f} ms" if "one_ms" in row else ""
             beside += f", reading the LLM's weights {row['read_ms']:.1f} ms" if "read_ms" in row else ""
             yield Row(f"on an {card}: {row['what']}", f"{row['ms']:.1f} ms{beside}")
+        elif "tflops" in row:
+            yield Row(
+                f"on an {card}: {row['what']}", f"{row['tflops']:.0f} TFLOP/s, {row['activations_per_second']:,} activations/s"
+            )
+        elif "tokens_per_second" in row:
+            yield Row(f"on an {card}: {row['what']}", f"{row['tokens_per_second']:,} tokens/s")
 
 
 def rounded(value, digits):

@@ -3,6 +3,7 @@
 import argparse
 import time
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from glp_core import GlpError, devices
 from glp_core.cli import console
 from glp_core.cli.commands import MODULES
 from glp_core.workspace import Workspace
-from tests.bench import accelerator
-from tests.support.pages import make_workspace
+from tests.bench import accelerator, at_scale, targets
+from tests.support.pages import make_store, make_workspace
 
 COMPUTE_NOTHING = {
     *("setup", "blend", "scaling", "describe", "map", "pareto"),
@@ -132,18 +133,64 @@ def test_batches_are_large_where_an_accelerator_would_wait():
     assert [devices.batch_size(name, **sizes) for name in ("cpu", "cuda:1", "mps")] == [8, 64, 64]
 
 
-def test_the_accelerator_s_targets_are_not_measured_on_a_cpu_and_rows_that_fail_or_come_too_late_say_so(tmp_path, monkeypatch):
+def test_the_accelerator_s_targets_are_not_measured_on_a_cpu_and_rows_that_fail_or_come_too_late_say_so(
+    tmp_path, monkeypatch, capsys
+):
     workspace = make_workspace(tmp_path / "ws")
     assert accelerator.main(["--workspace", str(workspace.folder), "--device", "cpu"]) == 0
     report = workspace.report("accelerator")
     assert report["not_measured"] and not report["rows"] and report["device"] == "CPU"
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == len(targets.TARGETS) and all("| not measured |" in line for line in lines)
+    workspace.save_report("accelerator", {"device": "NVIDIA H200 (cuda:0)", "rows": {"three_columns": {"ms": 5.0}}})
+    assert accelerator.main(["--workspace", str(workspace.folder), "--device", "cpu"]) == 0
+    assert workspace.report("accelerator")["rows"], "what a card did is not lost where there is none"
+    assert "5: met | not measured" in capsys.readouterr().out
     bench = accelerator.Bench(torch.device("cpu"), workspace)
-    rows = {
-        "broken": (lambda _bench: {}[0], "a row", {"ms": ("<=", 1.0)}),
-        "fine": (lambda _bench: {"ms": 0.5}, "a row", {"ms": ("<=", 1.0)}),
-    }
+    rows = {"broken": (lambda _bench: {}[0], "a row"), "fine": (lambda _bench: {"ms": 0.5}, "a row")}
     monkeypatch.setattr(accelerator, "ROWS", rows)
+    monkeypatch.setattr(targets, "TARGETS", (targets.Target("fine", "ms", "", at_most=1.0, cards=("CPU",)),))
     end = time.monotonic() + 60
     assert accelerator.measured(bench, "broken", end)["failed"] == "KeyError: 0"
     assert accelerator.measured(bench, "fine", end)["met"] == {"ms": True}
     assert accelerator.measured(bench, "fine", end - 120)["not_measured"] == "the time was up"
+
+
+def test_a_report_is_set_against_every_target_in_words_and_says_nothing_of_another_card():
+    rows = {
+        "project_1": {"ms": 1.069, "times_faster": 7.19},
+        "three_columns": {"ms": 5.899},
+        "three_columns_8b": {"times_read": 9.21},
+    }
+    rows |= {"train": {"tflops": 450.0}, "collect": {"failed": "OutOfMemoryError"}, "project_1024": {"not_measured": "no time"}}
+    cells = {}
+    for card in ("H200", "H100", "A100"):
+        lines = targets.table({"device": f"NVIDIA {card} (cuda:0)", "rows": rows}).splitlines()[2:]
+        cells[card] = [[cell.strip() for cell in line.split("|")[3:5]] for line in lines]
+    assert cells["H200"] == [
+        ["1.07: target missed by 7%", "not measured"],
+        ["7.19: target missed by 28%", "not measured"],
+        ["not measured", "not measured"],
+        ["5.9: met", "not measured"],
+        ["9.21: target missed by a factor of 4.6", "not measured"],
+        ["450: target missed by 10%", "–"],
+        ["–", "not measured"],
+        ["not measured: it failed", "not measured"],
+    ]
+    assert cells["H100"][6] == ["–", "450: met"] and cells["H100"][5] == ["not measured", "–"]
+    assert {cell for row in cells["A100"] for cell in row} == {"not measured", "–"}
+
+
+def test_rates_of_collecting_and_training_are_of_what_was_done_after_the_first_steps(tmp_path):
+    workspace, llm, _, documents = make_store(tmp_path, train=60, held_out=20, activations=100)
+    split = {"train": documents[:60], "validation": documents[60:]}
+    facts = {"folder": workspace.folder, "layer": 2, "torch_dtype": torch.float32}
+    on = SimpleNamespace(**facts, load_llm=lambda: llm, documents=split.get)
+    bench = SimpleNamespace(workspace=on, device=torch.device("cpu"), wait=lambda: None)
+    start = time.perf_counter()
+    row = at_scale.train_row(bench, batch=128, steps=12, resident=500)
+    assert row["activations_per_second"] > 128 * 10 / (time.perf_counter() - start)
+    assert row["parameters"] == sum(weight.numel() for weight in workspace.load_glp().network.parameters())
+    start = time.perf_counter()
+    row = at_scale.collect_row(bench, n=800)
+    assert row["activations"] == 760 and row["tokens_per_second"] > 760 / (time.perf_counter() - start)
