@@ -189,7 +189,7 @@ def test_rates_of_collecting_and_training_are_of_what_was_done_after_the_first_s
     bench = SimpleNamespace(workspace=on, device=torch.device("cpu"), wait=lambda: None)
     start = time.perf_counter()
     row = at_scale.train_row(bench, batch=128, steps=12, resident=500)
-    assert row["activations_per_second"] > 128 * 10 / (time.perf_counter() - start)
+    assert row["activations_per_second"] > 128 * 8 / (time.perf_counter() - start)
     assert row["parameters"] == sum(weight.numel() for weight in workspace.load_glp().network.parameters())
     start = time.perf_counter()
     row = at_scale.collect_row(bench, n=800)

@@ -1,6 +1,5 @@
 """Rates of collecting and training on a device, by the product's own functions: what `tests.bench.accelerator` sets against targets."""
 
-import csv
 import tempfile
 import time
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from glp_core.training.held_out import HeldOut
 from glp_core.training.plan import TrainConfig
 from glp_core.training.trainer import Trainer, flops_per_activation
 
-BATCH, STEPS = 16_384, 300
+BATCH, STEPS = 16_384, 600
 RESIDENT = 1_000_000
 """Activations that batches are drawn from."""
 COLLECTED = 4_000_000
@@ -65,10 +64,10 @@ def train_row(bench, *, batch=BATCH, steps=STEPS, resident=RESIDENT):
     supply = RandomSupply(bench.workspace.folder / "glp", resident, bench.workspace.torch_dtype, bench.device)
     with tempfile.TemporaryDirectory(prefix="glp-bench-") as folder:
         trainer = Trainer(config, supply, Path(folder), dtype=bench.workspace.torch_dtype, device=bench.device)
-        trainer.run()
-        rows = list(csv.DictReader((Path(folder) / "train.csv").open()))
-    first, last = rows[0], rows[-1]  # the first steps compile
-    rate = (int(last["activations"]) - int(first["activations"])) / (float(last["seconds"]) - float(first["seconds"]))
+        times = []
+        trainer.run(progress=lambda step, _of, _words: times.append((step, time.perf_counter())))
+    (first, begun), *_, (last, ended) = times  # the steps before the first compile
+    rate = batch * (last - first) / (ended - begun)
     flops = flops_per_activation(trainer.glp)
     return {"activations_per_second": round(rate), "tflops": round(rate * flops / 1e12, 1), "parameters": flops // 6}
 
