@@ -40,6 +40,8 @@ def draw() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")
+        if not texts.file:
+            two_classes.swap_button(TEXTS, key="concepts")
         st.caption(f"{texts.words}, cut to 48 tokens and read at the last one")
     try:
         texts.check()
@@ -79,8 +81,8 @@ def verdict(concept: ConceptNeurons, n_neurons: int) -> str:
     fewest = min(concept.n_positive, concept.n_negative)
     few = f" {fewest} texts a side are few; {ENOUGH_TEXTS} or more would tell." if fewest < ENOUGH_TEXTS else ""
     numbers = (
-        f"Choosing the best of {n_neurons:,} neurons on four fifths of the texts and testing it on the rest: AUC {area.value:.3f} "
-        f"(95% CI {area.low:.3f} to {area.high:.3f}), p = {p:.3g} by {concept.permutations:,} permutations of the labels."
+        f"The best of {n_neurons:,} neurons on four fifths of the texts, tested on the rest: AUC {area.value:.2f} "
+        f"(95% CI {area.low:.2f} to {area.high:.2f}); p from {concept.permutations:,} permutations of the labels."
     )
     if p >= SIGNIFICANT:
         return f"**No evidence (p = {p:.2g})**: with shuffled labels, the best of all neurons does as well.{few} {numbers}"
@@ -123,8 +125,8 @@ def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
 
 def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:
     words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.neuron])
-    evidence = f"p = {one.p_value:.3g}, chosen in {one.folds} folds · {words}"
-    return NeuronRow(neuron_name(one.layer, one.neuron), one.sign * (2 * one.auc - 1), f"{one.auc:.3f}", "", evidence)
+    evidence = f"p = {one.p_value:.2g} · best in {one.folds} folds · {words}"
+    return NeuronRow(neuron_name(one.layer, one.neuron), one.sign * (2 * one.auc - 1), f"{one.auc:.2f}", "", evidence)
 
 
 def _choose_found(name: str) -> None:

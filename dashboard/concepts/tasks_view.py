@@ -105,11 +105,13 @@ def _table(matches: pd.DataFrame) -> None:
     columns |= {
         "low": st.column_config.NumberColumn("95% low", format="%.3f"),
         "high": st.column_config.NumberColumn("95% high", format="%.3f"),
+        "title": st.column_config.TextColumn("task", width=190),
+        "asks": st.column_config.TextColumn("positive texts", width="large"),
     }
     st.dataframe(
         starred.safe_cells(matches), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
         on_select=_clicked_row, selection_mode="single-row",
-        column_order=["title", "asks", "neuron", "glp", "low", "high", "layer", "mlp", "sae", "example", "n_test"],
+        column_order=["title", "glp", "mlp", "layer", "sae", "neuron", "low", "high", "asks", "example", "n_test"],
         column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best neuron of each kind",
     )  # fmt: skip
 

@@ -47,7 +47,8 @@ def builder() -> None:
         with frame.boxed_errors():
             result = _made(asked, pressed)
         if result is None:
-            st.caption("Press **Make it**: it is measured on texts that it was not made from.")
+            measured = ": it is measured on texts that it was not made from" if source in ("texts", "instructions") else ""
+            st.caption(f"Press **Make it**{measured}.")
         else:
             evidence.draw(result)
             kept.keep(result.direction)

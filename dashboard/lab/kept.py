@@ -68,7 +68,7 @@ def draw() -> list[File]:
     if not directions:
         st.caption("None yet.")
         return []
-    table = pd.DataFrame([_row(one) for one in directions])
+    table = pd.DataFrame([_row(one) for one in directions]).replace("", None).dropna(axis="columns", how="all")
     st.dataframe(table, hide_index=True, width="stretch", height=min(420, 37 + 35 * len(table)), column_config=COLUMNS)
     _one(directions)
     return []

@@ -50,6 +50,8 @@ def texts(fit: Fit) -> Asked | None:
 def _checked_texts() -> TwoClasses | None:
     given = two_classes.draw(BOXES, key="lab", height=210, side_by_side=False)
     if given is not None:
+        if not given.file:
+            two_classes.swap_button(BOXES, key="lab")
         given.check(MOST_TEXTS)
     return given
 

@@ -53,6 +53,7 @@ def draw(report: Json) -> list[File]:
         rows,
         hide_index=True,
         height=38 + 35 * len(rows),
+        column_order=sorted(map(str, rows), key=lambda name: name != "direction" and " vs " not in name),
         alt="Hypervolume of every arm along every direction, and the walk's verdicts",
     )
     return [

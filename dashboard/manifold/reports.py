@@ -53,8 +53,8 @@ def _scores(row: Json) -> dict[str, str]:
     return {
         "method": row["method"],
         "how": row["way"],
-        "Frechet distance": _with_interval(row["frechet"]["value"], row["frechet"]["ci"], 1),
-        "Delta LM (nats)": _with_interval(row["delta_lm"]["value"], row["delta_lm"]["ci"], 3) if row["delta_lm"] else "–",
+        "Frechet distance": _with_interval(row["frechet"]["value"], row["frechet"]["ci"], 0),
+        "Delta LM (nats)": _with_interval(row["delta_lm"]["value"], row["delta_lm"]["ci"], 2) if row["delta_lm"] else "–",
         "logistic": _with_interval(row["logistic"]["accuracy"], row["logistic"]["ci"], 2),
         "nearest neighbour": _with_interval(test["accuracy"], test["ci"], 2),
         "drawn / real": f"{test['drawn']:.2f} / {test['real']:.2f}",

@@ -22,7 +22,7 @@ from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
 RUN, ERROR = "manifold_run_of", "manifold_run_error"
 TOTAL = len(ARMS) * len(STRENGTHS)
 ALT = "Manifold distance against strength, one line an arm"
-BROUGHT_BACK = {"walk": "the manifold walk", "glp": "projection with the GLP"}
+BROUGHT_BACK = {"walk": "the manifold walk", "glp": "the paper's projection"}
 """Arms that are said to bring an activation nearer, in words."""
 
 Cells = Mapping[Cell, Spread]
@@ -166,7 +166,8 @@ def _show(cells: Cells, n_prompts: int) -> list[File]:
     lines = [sentence for arm in BROUGHT_BACK if (sentence := nearer_words(cells, arm, n_prompts))]
     if lines:
         st.markdown("At strengths of 1 and more, " + "; ".join(lines) + ".")
-    st.caption(f"The bands hold the middle half of the prompts. {zone_words(workspace_facts.report('zones'))}")
+    words, how = zone_words(workspace_facts.report("zones"))
+    st.caption(f"The bands hold the middle half of the prompts. {words}", help=how or None)
     table = pd.DataFrame(
         [[s.arm, s.strength, *s.quantiles, s.lower] for s in cells.values()],
         columns=["arm", "strength", "5%", "25%", "median", "75%", "95%", "share nearer than raw"],
@@ -188,11 +189,12 @@ def nearer_words(cells: Cells, arm: str, n_prompts: int) -> str:
     )
 
 
-def zone_words(report: Json | None) -> str:
-    """Say what the zones mean and how they were measured, or that there are none."""
+def zone_words(report: Json | None) -> tuple[str, str]:
+    """Say what the zones mean, or that there are none; and how they were measured."""
     real = "The shaded range is where 90% of real held-out tokens lie."
     if not report:
-        return f"No zones (on the manifold, drifting, broken) are drawn: `{workspace_facts.command('zones')}` measures them. {real}"
+        command = workspace_facts.command("zones")
+        return f"No zones (on the manifold, drifting, broken) are drawn: `{command}` measures them. {real}", ""
     borders = []
     for name in ("drifting", "broken"):
         border = report["borders"][name]
@@ -203,11 +205,11 @@ def zone_words(report: Json | None) -> str:
         low, high = ("no bound" if end is None else f"{end:.2f}" for end in border.get("ci", (None, None)))
         borders.append(f"{name} from {border['value']:.2f} [{low}, {high}], where {share:.0%} of texts are broken")
     area, limits = report["auroc"], report["limits"]
-    words = (
-        f"Zones by measured fluency: {'; '.join(borders)} ({report['n_texts']:,} texts, {report['n_broken']:,} broken; a logistic fit on "
-        f"a text's mean distance, 95% intervals over prefixes and directions; AUROC of distance for broken {area['value']:.2f} "
-        f"[{area['ci'][0]:.2f}, {area['ci'][1]:.2f}]). Broken: mean log-probability under {limits['log_probability']:.2f}, less likely "
-        f"than 95% of texts that the model draws at temperature 1, or more than {limits['repetition']:.0%} repeated bigrams, more than 95% "
-        "of its greedy texts have. The curves are of last tokens, the zones of whole texts."
+    words = f"Zones by measured fluency: {'; '.join(borders)}. The curves are of last tokens, the zones of whole texts."
+    how = (
+        f"{report['n_texts']:,} texts, {report['n_broken']:,} broken; a logistic fit on a text's mean distance, 95% intervals over "
+        f"prefixes and directions; AUROC of distance for broken {area['value']:.2f} [{area['ci'][0]:.2f}, {area['ci'][1]:.2f}]. "
+        f"Broken: mean log-probability under {limits['log_probability']:.2f}, less likely than 95% of texts that the model "
+        f"draws at temperature 1, or more than {limits['repetition']:.0%} repeated bigrams, more than 95% of its greedy texts have."
     )
-    return words if figures.zone_edges(report) else f"{words} {real}"
+    return (words if figures.zone_edges(report) else f"{words} {real}"), how

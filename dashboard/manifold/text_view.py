@@ -46,7 +46,9 @@ def draw() -> list[File]:
     frame.figure(drawn, key="manifold_histogram", alt="The text's tokens among real activations")
     table = _table(reading, name)
     with st.expander("Every token", icon=":material/table_rows:"):
-        st.dataframe(table, hide_index=True, height=320)
+        digits = {str(one): "%.1f" if str(one).startswith("percentile") else "%.3f" for one in table.columns[1:]}
+        columns = {one: st.column_config.NumberColumn(format=form) for one, form in digits.items()}
+        st.dataframe(table, hide_index=True, height=320, column_config=columns, alt="Every token's distance and percentiles")
     return [File("CSV: every token", "tokens.csv", starred.as_csv(table), "text/csv")]
 
 

@@ -12,7 +12,7 @@ from dashboard.service import neurons
 from dashboard.widgets import charts, frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
-from dashboard.widgets.numbers import in_tails, signed, value_words
+from dashboard.widgets.numbers import PACKED_DIGITS, in_tails, signed, value_words
 from dashboard.widgets.starred import neuron_name
 
 if TYPE_CHECKING:
@@ -76,14 +76,16 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         f"fires on {row['active_share']:.1%} of tokens",
         f"tail {signed(neuron.tail)[1:]}",
     ]
+    st.caption(
+        " · ".join(facts),
+        help="Kurtosis: excess, 0 for a normal distribution; high if it fires rarely and strongly. Noise share: part of the variance "
+        "that is due to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its "
+        "tail. Tail: the absolute value that one token in a thousand reaches; values here are in tails, with the raw "
+        "ones beside them.",
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            " · ".join(facts),
-            help="Kurtosis: excess, 0 for a normal distribution; high if it fires rarely and strongly. Noise share: part of the variance "
-            "that is due to the noise seed at sigma 0.1 with one draw. Fires: share of the corpus's tokens beyond a quarter of its "
-            "tail. Tail: the absolute value that one token in a thousand reaches; values here are in tails, with the raw "
-            "ones beside them.",
-        )
+        steer_link(neuron.layer, neuron.neuron, label="Steer to its high side")
+        steer_link(neuron.layer, neuron.neuron, sign=-1, label="Steer to its low side")
         if neuron.best_task is not None and neuron.best_auc is not None:
             words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
             st.page_link(
@@ -92,9 +94,6 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
                 icon=":material/lightbulb:",
                 query_params=url.kept({"task": neuron.best_task}),
             )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        steer_link(neuron.layer, neuron.neuron, label="Steer to its high side")
-        steer_link(neuron.layer, neuron.neuron, sign=-1, label="Steer to its low side")
         shared.star_button(neuron.layer, neuron.neuron, key="neuron_star")
 
 
@@ -147,7 +146,7 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
 
 
 def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         context = st.segmented_control(
             "Context", list(shared.CONTEXTS), format_func=shared.CONTEXTS.__getitem__, default="snippet", required=True, key="unit_context",
             bind="query-params", label_visibility="collapsed",
@@ -183,7 +182,7 @@ def _neighbour_rows(index: NeuronIndex, neighbours: Sequence[Neighbour]) -> list
     table = index.table()
     return [
         NeuronRow(
-            neuron_name(one.layer, one.neuron), one.similarity, f"{one.similarity:+.2f}", "",
+            neuron_name(one.layer, one.neuron), one.similarity, signed(one.similarity, PACKED_DIGITS), "",
             neurons.words_of(table.iloc[one.layer * index.d_mlp + one.neuron]),
         )
         for one in neighbours

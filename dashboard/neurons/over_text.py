@@ -56,7 +56,11 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         "Every token's strongest neurons", icon=":material/table_rows:", on_change="rerun", key="neurons_each"
     ) as panel:
         if panel.open:
-            st.dataframe(tokens, hide_index=True, height=320, alt="Every token's three strongest neurons")
+            digits = st.column_config.NumberColumn(format="%.2f")
+            columns = {str(one): digits for one in tokens.columns if str(one).startswith(("value", "in tails"))}
+            st.dataframe(
+                tokens, hide_index=True, height=320, column_config=columns, alt="Every token's three strongest neurons"
+            )
     return [
         frame.File("Every token's neurons, CSV", "tokens.csv", starred.as_csv(tokens), "text/csv"),
         frame.File("Ranked neurons, CSV", "neurons.csv", starred.as_csv(_ranking_table(firings, table, index)), "text/csv"),

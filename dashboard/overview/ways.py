@@ -124,7 +124,7 @@ def _harder() -> Card:
 def _neuron() -> Card:
     """Return the step to a neuron that detects a concept like the story's, else any best; to the list where none was probed."""
     rows = (workspace_facts.report("probing") or {}).get("rows", [])
-    chosen: Json | None = next(filter(_of_the_story, rows), max(rows, key=_auc, default=None))
+    chosen: Json | None = max(filter(_of_the_story, rows), key=_auc, default=max(rows, key=_auc, default=None))
     title, icon = "Open a neuron", ":material/hub:"
     if chosen is None:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})

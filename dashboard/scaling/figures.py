@@ -174,7 +174,7 @@ def residuals(fit: ScalingFit, table: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(y=0, line={"color": charts.GREY, "width": 1})
     charts.layout(figure, x=AXES["compute"], y="Above the law (%)", height=240, log_x=True)
-    return figure.update_xaxes(exponentformat="power")
+    return figure.update_xaxes(exponentformat="power", dtick=1)
 
 
 def score_against_loss(table: pd.DataFrame, score: str) -> go.Figure:

@@ -219,7 +219,12 @@ def _hours(flops: float, rate: float | None) -> str:
         return ""
     hours = flops / rate / 3600
     words = f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours" if hours < 100 else f"{hours / 24:,.0f} days"
-    return f", {words} on the machine of the runs ({rate / 1e9:,.0f} GFLOP/s measured)"
+    return f", {words} on the machine of the runs ({_rate(rate)} measured)"
+
+
+def _rate(flops: float) -> str:
+    unit, size = ("TFLOP/s", 1e12) if flops >= 1e12 else ("GFLOP/s", 1e9)
+    return f"{flops / size:,.3g} {unit}"
 
 
 def _warning(fit: ScalingFit, compute: float) -> str:

@@ -22,7 +22,7 @@ EVALUATE = "sweep --scores frechet delta_lm probing steering"
 """Commands of glp_core."""
 HOURS = "six hours on two cores; --sizes and --activations make it shorter"
 FORMAT = """
-Name a folder on the machine that runs the dashboard: one run, or a folder of runs. A run is a folder with
+A run is a folder with
 
 - `train.csv`: a row a logging step, with at least `activations`, `flops` and `validation_loss` (empty where it was not measured);
   `learning_rate`, `train_loss`, `step` and `seconds` are used when there;
@@ -221,9 +221,9 @@ def _downstream(shown: Shown) -> None:
     names = [name for name in law.score_names(table) if name != "loss"]
     if not names:
         frame.empty_report("A downstream score of the checkpoints", workspace_facts.command(EVALUATE), "some minutes a run")
-    columns = st.columns(2, gap="large")
+    rows = [st.columns(2, gap="large") for _ in names[::2]]
     for i, name in enumerate(names):
-        with columns[i % 2]:
+        with rows[i // 2][i % 2]:
             drawn = figures.score_against_loss(table, name)
             frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""

@@ -117,7 +117,7 @@ def _numbers(column: Column, milliseconds: float, live: bool) -> list[tuple[str,
         ("distance", _shown(column.distance, "{:.2f} (1 = typical)")),
         ("concept", _shown(column.concept, "{:.2f}", later)),
         ("kept push", _shown(column.kept_push, "{:.0%}")),
-        ("time", _shown(milliseconds, "{:.0f} ms/token")),
+        ("time", _shown(milliseconds, "{:,.0f} ms/token")),
     ]
 
 

@@ -102,10 +102,7 @@ def description_html(neuron: "Neuron") -> str:
 def evidence_words(side: "SideEvidence") -> str:
     """Return how true a side's description is: precision and recall on held-out tokens, with their numbers."""
     if side.precision is None or side.recall is None:
-        return f"not measured, as {side.firing} held-out tokens are above the tail"
+        return f"not measured: it fires on {side.firing} held-out tokens"
     if not side.named:
-        return f"none of the held-out tokens fits; {side.firing:,} are above the tail"
-    return (
-        f"of {side.named:,} held-out tokens that it names, {side.precision:.0%} are above the tail; "
-        f"of {side.firing:,} above it, it names {side.recall:.0%}"
-    )
+        return f"found none of {side.firing:,} tokens"
+    return f"right {side.precision:.0%} of {side.named:,} tokens, found {side.recall:.0%} of {side.firing:,}"

@@ -174,7 +174,7 @@ def test_the_verdict_on_an_own_concept_comes_first(p, low, n, words):
     found = ConceptNeurons([], Interval(0.8, low, 0.95), p, n, n, 1000, np.zeros(2 * n), [])
     said = own_view.verdict(found, 60)
     assert said.startswith(f"**{words}") and ("texts a side are few" in said) == (n < 20)
-    assert "AUC 0.800" in said
+    assert "AUC 0.80 (" in said
 
 
 def test_tasks_are_found_by_all_their_words():

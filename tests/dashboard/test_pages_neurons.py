@@ -219,7 +219,7 @@ def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, 
     assert "Press Find neurons" in at.info[0].value
     at.button(key="concepts_find").click().run()
     assert not at.exception
-    assert "AUC 0.850" in words(at) and "12 positive and 12 negative" in words(at)
+    assert "AUC 0.85 (" in words(at) and "12 positive and 12 negative" in words(at)
     at.text_area(key="concepts_positive").set_value("only one").run()
     assert "wanted 5 to 500" in "".join(error.value for error in at.error).replace("\\", "")
 

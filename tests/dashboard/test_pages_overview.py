@@ -40,7 +40,7 @@ def probed(task, auc, layer, unit):
 
 
 def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(workspace):
-    rows = [probed("5_athlete", 0.99, 0, 1), probed("113_movie_sent", 0.8, 1, 7)]
+    rows = [probed("5_athlete", 0.99, 0, 1), probed("92_glue_sst2", 0.7, 1, 9), probed("113_movie_sent", 0.8, 1, 7)]
     means = {"mean_auc": {"glp": 0.9, "mlp": 0.8}, "ci": {"glp": [0.8, 1.0], "mlp": [0.7, 0.9]}, "best_baseline": "mlp"}
     differences = {"paired_difference": 0.1, "paired_difference_ci": [0.0, 0.2]}
     workspace.save_report("probing", {"rows": rows, "n_tasks": 2} | means | differences)

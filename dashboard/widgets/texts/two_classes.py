@@ -99,10 +99,13 @@ def draw(boxes: Sequence[url.Param], *, key: str, height: int = 190, side_by_sid
         with place:
             label = f"Texts {'with' if title == 'positive' else 'without'} the concept, one per line"
             written.append(texts_of(long_text.text_area(param, label, key=f"{key}_{title}", height=height)))
-    if uploaded == NO_FILE:
-        st.button("Swap the boxes", icon=":material/swap_vert:", key=f"{key}_swap", on_click=_swap, args=(boxes, key))
     positive, negative = written
     return TwoClasses(positive, negative) if uploaded == NO_FILE else uploaded
+
+
+def swap_button(boxes: Sequence[url.Param], *, key: str) -> None:
+    """Draw the button that makes the positive texts the negative ones."""
+    st.button("Swap the boxes", icon=":material/swap_vert:", key=f"{key}_swap", on_click=_swap, args=(boxes, key))
 
 
 def _swap(boxes: Sequence[url.Param], key: str) -> None:
