@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.neurons import shared
-from dashboard.service import neurons
 from dashboard.widgets import frame, starred
-from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
+from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 
@@ -36,11 +35,10 @@ def draw(index: NeuronIndex) -> list[frame.File]:
             "Star the ten most interesting neurons", on_click=_star_interesting, args=(index.interesting(10),), type="primary"
         )
         return []
-    listed = [
-        NeuronRow(neuron_name(row["layer"], row["neuron"]), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
-        for _, row in rows.iterrows()
-    ]
-    st.caption(f"{len(listed)} neurons with their kurtosis · click one to open it · this page's address holds the list")
+    listed = shared.table_rows(index.table().iloc[(rows["layer"] * index.d_mlp + rows["neuron"]).tolist()])
+    st.caption(
+        f"{len(listed)} neurons, each with how readable it is · click one to open it · this page's address holds the list"
+    )
     neuron_rows(listed, label="Starred neurons", key="lists_rows", on_choose=shared.open_named)
     st.button("Clear the list", key="lists_clear", on_click=shared.keep_stars, args=("",), type="tertiary")
     with st.expander("As a table"):

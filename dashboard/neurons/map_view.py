@@ -11,8 +11,7 @@ from dashboard.neurons import map_figure, shared
 from dashboard.service import follow, missing, neurons, resources, results, workspace_facts
 from dashboard.widgets import frame as components
 from dashboard.widgets import starred, webgl_figure
-from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
-from dashboard.widgets.starred import neuron_name
+from dashboard.widgets.neuron_rows import neuron_rows
 
 if TYPE_CHECKING:
     from glp_core.files import Json
@@ -162,15 +161,11 @@ def _selected(event: Any) -> list[starred.NeuronId]:
 def _listed(frame: pd.DataFrame, members: list[starred.NeuronId], where: str) -> None:
     rows = frame.set_index(["layer", "unit"], drop=False).loc[members]
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.markdown(
-        f"**{len(members):,} neurons {where}**" + (f", the first {MOST_LISTED}" if len(members) > MOST_LISTED else "")
-    )
+    first = f", the first {MOST_LISTED}" if len(members) > MOST_LISTED else ""
+    left.markdown(f"**{len(members):,} neurons {where}**{first}, each with how readable it is")
     right.button("Star them all", key="map_star", on_click=_star_all, args=(members[:MOST_LISTED],))
-    listed = [
-        NeuronRow(neuron_name(*member), None, f"{row['kurtosis']:,.0f}", "", neurons.words_of(row))
-        for member, (_, row) in zip(members, rows.head(MOST_LISTED).iterrows(), strict=False)
-    ]
-    neuron_rows(listed, label=f"Neurons {where} (number: kurtosis)", key="map_neurons", on_choose=shared.open_named, height=400)
+    listed = shared.table_rows(rows.head(MOST_LISTED))
+    neuron_rows(listed, label=f"Neurons {where}", key="map_neurons", on_choose=shared.open_named, height=400)
 
 
 def _star_all(neurons: list[starred.NeuronId]) -> None:

@@ -109,13 +109,9 @@ def _ways(index: NeuronIndex, neuron: Neuron) -> None:
     st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
     with st.popover("Interesting"):
         st.caption(
-            "Neurons whose descriptions hold best on held-out text (from 0 to 1), then those that fire most rarely and strongly."
+            "First those whose descriptions hold best on held-out text (0 to 1), then those that fire most rarely and strongly."
         )
-        table = index.table()
-        rows = []
-        for layer, number in index.interesting(50):
-            row = table.iloc[layer * index.d_mlp + number]
-            rows.append(NeuronRow(neuron_name(layer, number), None, f"{row['readability']:.2f}", "", neurons.words_of(row)))
+        rows = shared.table_rows(index.table().iloc[[shared.flat(index, one) for one in index.interesting(50)]])
         neuron_rows(rows, label="Interesting neurons", key="neuron_interesting", on_choose=shared.open_named, height=420)
 
 

@@ -157,6 +157,14 @@ def firing_rows(firings: Sequence[Firing], table: pd.DataFrame, pieces: Sequence
     return rows
 
 
+def table_rows(table: pd.DataFrame) -> list[NeuronRow]:
+    """Return the list rows of neurons of the index's table, each with how readable it is, from 0 to 1."""
+    return [
+        NeuronRow(lists.neuron_name(row["layer"], row["unit"]), None, f"{row['readability']:.2f}", "", neurons.words_of(row))
+        for _, row in table.iterrows()
+    ]
+
+
 def _side_first(words: str, *, low: bool) -> str:
     """Return a neuron's description with what it says of the side that fires in front, as a list cuts long ones."""
     parts = words.split(" · ")

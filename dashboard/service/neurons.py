@@ -67,8 +67,10 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
 
 
 def words_of(row: pd.Series) -> str:
-    """Return a neuron's description with who made it, and its best task where the description does not name it."""
-    words = f"{row['description'] or 'no description'}" + (f" ({row['described_by']})" if row["described_by"] else "")
+    """Return a neuron's description with who made it, where not this program, and its best task where the description does not name it."""
+    words = f"{row['description'] or 'no description'}" + (
+        "" if row["described_by"] in ("", "automatic") else f" ({row['described_by']})"
+    )
     title = task_title(row["best_task"]) if isinstance(row["best_task"], str) else ""
     if title and title not in words and not math.isnan(row["best_auc"]):
         words += f" · {title} AUC {row['best_auc']:.2f}"

@@ -178,7 +178,9 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
     def caption() -> None:
         measured = strength.measured_words(direction, value)
-        sentences = [] if zones is None or zones.recommended is None else [f"Recommended up to {zones.recommended:.1f}."]
+        sentences = (
+            [] if zones is None or zones.recommended is None else [f"Recommended up to {zones.recommended:.1f} (the line)."]
+        )
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
             hover = frame.plain_markdown(measured) if sentences and measured else None

@@ -9,7 +9,7 @@ _HTML = """
 _CSS = """
 :host { display: block; }
 button { all: unset; box-sizing: border-box; cursor: pointer; padding: .35rem .9rem; border-radius: var(--st-button-radius, 8px);
-  border: 1px solid var(--st-border-color); font: 1rem/1.6 var(--st-font); color: var(--st-text-color); white-space: nowrap; }
+  border: 1px solid var(--st-border-color); font: .875rem/1.6 var(--st-font); color: var(--st-text-color); white-space: nowrap; }
 button:hover { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 span { margin-left: .6rem; font: .88rem var(--st-font); color: var(--st-text-color); }
