@@ -37,7 +37,7 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         return []
     listed = shared.table_rows(index.table().iloc[(rows["layer"] * index.d_mlp + rows["neuron"]).tolist()])
     st.caption(
-        f"{len(listed)} neurons, each with how readable it is · click one to open it · this page's address holds the list"
+        f"{len(listed)} starred, each with how readable it is · click one to open it · this page's address holds the list"
     )
     neuron_rows(listed, label="Starred neurons", key="lists_rows", on_choose=shared.open_named)
     st.button("Clear the list", key="lists_clear", on_click=shared.keep_stars, args=("",), type="tertiary")

@@ -2,6 +2,19 @@
 
 from tests.browser.conftest import check_headings
 
+FAR_OUTSIDE = """(() => {
+  const { _fullData: traces, _fullLayout: { xaxis, yaxis } } = document.querySelector(".js-plotly-plot")
+  const out = ({ range }, value) => value < range[0] || value > range[1]
+  return traces.flatMap((trace) => Array.from(trace.x, (x, i) => out(xaxis, x) || out(yaxis, trace.y[i]))).filter(Boolean).length
+})()"""
+"""How many points the first figure leaves out."""
+LAST_POINT = """() => {
+  const drawn = document.querySelector(".js-plotly-plot"), box = drawn.getBoundingClientRect()
+  const { xaxis, yaxis } = drawn._fullLayout, { x, y } = drawn._fullData.at(-1)
+  return [box.left + xaxis._offset + xaxis.l2p(x.at(-1)), box.top + yaxis._offset + yaxis.l2p(y.at(-1))]
+}"""
+"""Where the last point of the first figure is on the screen."""
+
 
 def test_the_manifold_page_measures_the_example_text(open_page):
     page = open_page("manifold")
@@ -23,12 +36,20 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
     page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
 
 
-def test_the_map_is_drawn_with_a_text_of_ones_own(open_page):
+def test_the_map_has_a_text_of_ones_own_and_a_double_click_shows_the_points_far_outside(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
     page.get_by_text("How well can they be told from real ones?").wait_for()
     page.get_by_test_id("stPlotlyChart").first.wait_for()
     assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
     page.locator(".legendtext", has_text="your text").wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    opened = page.evaluate(FAR_OUTSIDE)
+    plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    page.mouse.dblclick(plot["x"] + plot["width"] - 15, plot["y"] + 15)
+    page.wait_for_function(f"{FAR_OUTSIDE} == 0")
+    assert opened > 0
+    page.mouse.move(*page.evaluate(LAST_POINT))
+    page.locator(".hoverlayer .hovertext", has_text="your text").wait_for()
 
 
 def test_the_evidence_is_one_question_at_a_time(open_page):

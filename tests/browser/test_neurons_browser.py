@@ -148,7 +148,13 @@ def test_a_click_on_the_map_opens_the_neuron_and_a_lasso_lists_its_neurons(open_
     near = [p["name"] for p in points if abs(p["x"] - outermost["x"]) < 12 and abs(p["y"] - outermost["y"]) < 12]
     assert f"{layer}/{number}" in near
     page.go_back()
-    drawn_points(page)
+    moved = {point["name"]: point["x"] for point in drawn_points(page)}
+    plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    page.mouse.move(plot["x"] + 5, plot["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(plot["x"] + 65, plot["y"] + 5, steps=6)
+    page.mouse.up()
+    assert all(55 < point["x"] - moved[point["name"]] < 65 for point in drawn_points(page))
     page.locator(".js-plotly-plot").hover()
     page.locator(".modebar-btn[data-title='Lasso Select']").click()
     points = drawn_points(page)
@@ -163,6 +169,46 @@ def test_a_click_on_the_map_opens_the_neuron_and_a_lasso_lists_its_neurons(open_
     page.get_by_text(re.compile(r"neurons in the lasso")).wait_for()
     page.locator("button[data-neuron]").first.click()
     wait_for_url(page, "view=unit", r"unit=\d+")
+
+
+def chosen_task(page):
+    return page.locator(".st-key-concepts_task_box input").input_value()
+
+
+def test_a_click_chooses_a_task_moves_the_line_to_a_token_and_opens_a_listed_neuron(open_page):
+    page = open_page("concepts")
+    page.get_by_text("Positive:").wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    for number in (4, 7):
+        title = page.evaluate(f"document.querySelector('.st-key-concepts_dots .js-plotly-plot')._fullData[0].y[{number}]")
+        assert title != chosen_task(page)
+        dot = page.locator(".st-key-concepts_dots .trace").first.locator(".point").nth(number).bounding_box()
+        page.mouse.click(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+        page.wait_for_function("title => document.querySelector('.st-key-concepts_task_box input').value == title", arg=title)
+    page.get_by_role("radio", name="table").click()
+    cells = page.locator(".st-key-concepts_table canvas").first
+    cells.wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    cells.click(position={"x": 200, "y": 35 * 2 + 15}, force=True)  # its scroller lies on it
+    page.wait_for_function("title => document.querySelector('.st-key-concepts_task_box input').value != title", arg=title)
+
+    page.get_by_role("link", name="Open the neuron").click()
+    page.get_by_text(re.compile(r"^Token \d+ of \d+")).wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    token = page.locator(TOKEN.format(3))
+    token.click()
+    page.get_by_text(re.compile(r"^Token 4 of")).wait_for()
+    marked = re.compile(rf"^{re.escape(token.text_content().strip())} [+−]")
+    page.locator(".st-key-neuron_histogram .annotation-text", has_text=marked).wait_for()
+    page.get_by_role("button", name="Star", exact=True).click()
+    page.get_by_role("button", name="Unstar").wait_for()
+    page.get_by_role("radio", name="Lists").click()
+    page.get_by_text("click one to open it").wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    row = page.locator(".st-key-lists_rows button[data-neuron]").first
+    layer, number = row.get_attribute("data-neuron").split("/")
+    row.click()
+    page.get_by_role("heading", name=f"L{layer} / {number}").wait_for()
 
 
 def test_a_searched_concept_is_the_one_that_is_shown(open_page):
