@@ -167,7 +167,11 @@ SHAPES: dict[str, Shape] = {
     "scaling": {"gaussian_loss?": UNMEASURED},
 }
 """Name of a report to its shape; those that steering_… holds have one shape."""
-STEERING = {"rows": Many(_STEERED, 1), "settings": {"direction?": str, "noise_level?": UNMEASURED}}
+STEERING = {
+    "rows": Many(_STEERED, 1),
+    "elsewhere?": Many({"arm": str, "strength": float, "loss_rise": float, "loss_rise_ci": INTERVAL, "n": COUNT}),
+    "settings": {"direction?": str, "noise_level?": UNMEASURED},
+}
 
 
 MADE_BY = {

@@ -1,15 +1,17 @@
 """Concept against fluency along every direction, from the report of `pareto`: which arm trades best, and where the walk does not win."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame, labels, starred, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
+from glp_core.steering.trials.report import report_name
 
 KEY = "manifold_along"
 ARMS = ("raw", "walk", "glp", "norm", "gaussian")
@@ -23,6 +25,9 @@ MEANING = (
     "Numbers at the points are strengths: the lowest, the highest and 1. Stars: an arm at the strength and level that other prefixes "
     "chose for it; *prompted*: asked for in words, without a push. Intervals are 95%, over the same prefixes for all arms."
 )
+COST_HEIGHT = 300
+HALF = 0.69
+"""Nats a token by which the loss rises when every token becomes half as likely."""
 
 
 def param(report: Json) -> url.Param:
@@ -40,7 +45,7 @@ def draw(report: Json) -> list[File]:
     left, right = st.columns([3, 1], gap="medium", vertical_alignment="bottom")
     left.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
     title = right.selectbox(chosen.label, titles, titles.index(chosen.default), **chosen.bound)
-    entry = next(entry for entry in report["directions"].values() if entry["title"] == title)
+    name, entry = next((name, entry) for name, entry in report["directions"].items() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         frame.figure(frontiers(entry), key="manifold_frontiers", alt="Fluency against concept gained, one line an arm")
@@ -48,6 +53,7 @@ def draw(report: Json) -> list[File]:
         frame.figure(hypervolumes(entry), key="manifold_hypervolumes", alt="Hypervolume of each arm with its interval")
     st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
     st.caption(MEANING)
+    _elsewhere(entry, (workspace_facts.report(report_name(name)) or {}).get("elsewhere", []))
     rows = table(report)
     st.dataframe(
         rows,
@@ -129,6 +135,53 @@ def hypervolumes(entry: Json) -> go.Figure:
         hovertemplate="%{y}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
     )
     return charts.layout(figure, x="Hypervolume", height=110 + 46 * len(arms), legend=False)
+
+
+def _elsewhere(entry: Json, costs: Sequence[Json]) -> None:
+    """Draw what pushes along the direction cost on neutral text, where `steer` measured it: at each strength, and for what is gained."""
+    if not costs:
+        return
+    frame.heading("What does the push cost on other text?")
+    for place, gained in zip(st.columns(2, gap="medium"), (False, True), strict=True):
+        with place:
+            alt = f"Rise of the loss on neutral text {'for the concept gained' if gained else 'by strength'}, one line an arm"
+            frame.figure(rises(entry, costs, gained=gained), key=f"manifold_rises_{gained}", alt=alt)
+    documents = sorted({cost["n"] for cost in costs})
+    st.caption(
+        f"{' or '.join(map(str, documents))} held-out texts that have nothing to do with the concept are read while every token is pushed: "
+        "so much less likely does the model find them. At the dotted line every token is half as likely. Left: at the same strength; "
+        "right: for what the arm gains of the concept there, as above. Bars: 95% over texts."
+    )
+
+
+def rises(entry: Json, costs: Sequence[Json], *, gained: bool) -> go.Figure:
+    """Draw the rise of the loss on neutral text of every arm, over its strengths or over what it gains of the concept at them."""
+    figure = go.Figure()
+    for arm in ARMS:
+        points = {point["strength"]: point["gain"] for point in entry["arms"].get(arm, {}).get("points", [])}
+        rows = [cost for cost in costs if cost["arm"] == arm and (not gained or cost["strength"] in points)]
+        if not rows:
+            continue
+        values = [row["loss_rise"] for row in rows]
+        figure.add_scatter(
+            x=[points[row["strength"]] if gained else row["strength"] for row in rows],
+            y=values,
+            error_y={
+                "array": [row["loss_rise_ci"][1] - value for row, value in zip(rows, values, strict=True)],
+                "arrayminus": [value - row["loss_rise_ci"][0] for row, value in zip(rows, values, strict=True)],
+                "thickness": 1,
+                "width": 2,
+            },
+            mode="lines+markers",
+            name=charts.ARM_TITLES[arm],
+            line={"color": charts.ARM_COLOURS[arm], "dash": charts.ARM_DASHES[arm], "width": 2.5 if arm == "walk" else 1.5},
+            marker={"symbol": SYMBOLS[arm], "size": 6},
+            customdata=[f"{charts.ARM_TITLES[arm]}, strength {row['strength']:g}" for row in rows],
+            hovertemplate="%{customdata}<br>%{y:+.2f} nats a token<extra></extra>",
+        )
+    figure.add_hline(y=HALF, line={"width": 1, "dash": "dot", "color": "gray"})
+    across = "Concept gained (share of the way to 1)" if gained else "Strength (× median activation norm)"
+    return charts.layout(figure, x=across, y="Rise of the loss (nats a token)", height=COST_HEIGHT)
 
 
 def table(report: Json) -> pd.DataFrame:

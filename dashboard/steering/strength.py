@@ -117,4 +117,7 @@ def _near(report: Json, direction: str, strength: float) -> str:
         return ""
     concepts = ", ".join(f"{SHOWN[arm]} {by_arm[arm]['concept']:.2f}" for arm in arms)
     repeated = ", ".join(f"{by_arm[arm]['repetition']:.0%}" for arm in arms)
-    return f"Measured at {nearest:+g} on {by_arm['raw']['n']} prompts: concept {concepts}; repeated tokens {repeated}."
+    words = f"Measured at {nearest:+g} on {by_arm['raw']['n']} prompts: concept {concepts}; repeated tokens {repeated}."
+    rises = {row["arm"]: row["loss_rise"] for row in report.get("elsewhere", []) if row["strength"] == nearest}
+    costs = ", ".join(f"{SHOWN[arm]} {rises[arm]:+.2f}" for arm in arms if arm in rises)
+    return f"{words} Loss on neutral text, nats a token: {costs}." if costs else words

@@ -304,6 +304,29 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     assert rows["walk vs raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
 
 
+def test_what_a_push_costs_on_neutral_text_stands_beside_what_it_gains(workspace):
+    measured = {name: steering_reports.report(0.0, name) for name in ("Here", "There")}
+    workspace.save_report("pareto", pareto({name.lower(): report for name, report in measured.items()}))
+    costs = [
+        {"arm": arm, "strength": push, "loss_rise": rise * push, "loss_rise_ci": [rise * push - 0.1, rise * push + 0.2], "n": 9}
+        for arm, rise in (("raw", 3.0), ("walk", 1.0))
+        for push in (0.5, 1.0, 2.0)
+    ]
+    workspace.save_report("steering_here", measured["Here"] | {"elsewhere": costs})
+    at = open_page(manifold_view="Evidence", manifold_along="Here")
+    by_strength, by_gain = figures(at)[2:4]
+    assert [(line["name"], line["x"], line["y"]) for line in by_strength["data"]] == [
+        ("Raw steered", [0.5, 1.0, 2.0], [1.5, 3.0, 6.0]),
+        ("Manifold walk", [0.5, 1.0, 2.0], [0.5, 1.0, 2.0]),
+    ]
+    gained = [point["gain"] for point in workspace.report("pareto")["directions"]["here"]["arms"]["raw"]["points"]]
+    assert by_gain["data"][0]["x"] == gained and by_gain["data"][0]["y"] == [1.5, 3.0]  # no gain was measured at 2
+    assert by_strength["data"][0]["error_y"]["array"] == pytest.approx([0.2] * 3)
+    assert "9 held-out texts" in said(at)
+    at.selectbox(key="manifold_along").set_value("There").run()
+    assert "on other text" not in said(at) and len(figures(at)) == 2
+
+
 def test_the_map_shows_each_kind_and_tests_it(workspace):
     at = open_page(manifold_view="Map", manifold_steps="4")
     names = [trace["name"] for trace in figures(at)[0]["data"]]

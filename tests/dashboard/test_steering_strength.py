@@ -26,7 +26,9 @@ def measured_report(direction="positive", arms=("raw", "glp")):
         for i, arm in enumerate(arms):
             numbers = {"concept": 0.6 + i / 5, "log_probability": -1.0, "repetition": repeated / (i + 1)}
             rows.append({"arm": arm, "strength": push, "n": 7} | numbers)
-    return {"rows": rows, "settings": {"direction": direction}}
+    cost = {"strength": 2.0, "loss_rise_ci": [1.0, 4.0], "n": 8}
+    costs = [cost | {"arm": "glp", "loss_rise": 1.5}, cost | {"arm": "raw", "loss_rise": 3.25}]
+    return {"rows": rows, "elsewhere": costs, "settings": {"direction": direction}}
 
 
 def captions(at):
@@ -36,7 +38,10 @@ def captions(at):
 def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere(llm, workspace):
     workspace.save_report("steering_sentiment", measured_report())
     assert "concept unsteered 0.50, raw 0.60, paper's projection 0.80" in strength.measured_words("positive", 0.5)
-    assert "repeated tokens 10%, 90%, 45%" in strength.measured_words("positive", 2.1)
+    far = strength.measured_words("positive", 2.1)
+    assert "repeated tokens 10%, 90%, 45%" in far
+    assert "Loss on neutral text, nats a token: raw +3.25, paper's projection +1.50." in far
+    assert "neutral" not in strength.measured_words("positive", 0.5)
     assert "strengths 0.4 to 2, not here" in strength.measured_words("positive", -0.4)
     assert strength.measured_words("up", 0.4) == ""
     workspace.save_report("steering_up", measured_report("up", ("raw", "walk")))

@@ -266,6 +266,8 @@ def _use_steering(report):
         frontier.concept_against(shown, "log_probability")
     frontier.matched_words(report["rows"], "walk", "walk")
     strength._near(report, "positive-sentiment", 0.4)
+    points = [{"strength": cost["strength"], "gain": 0.5} for cost in report.get("elsewhere", [])]
+    pareto.rises({"arms": {"raw": {"points": points}}}, report.get("elsewhere", []), gained=True)
 
 
 def _use_detection(report):
