@@ -1,21 +1,36 @@
 """A workspace whose prior is a released folder, of one layer or of many: the commands measure it, the pages show it."""
 
-import json
+import shlex
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from dashboard.manifold.measure import QUESTIONS
 from dashboard.service import resources
 from glp_core.__main__ import main
+from glp_core.cli.neurons import probe
+from glp_core.data import corpus
+from glp_core.evaluation import solver_error, zones
+from glp_core.files import write_json
 from glp_core.llm.sources import LlmSource
+from glp_core.neurons import maps, planes, umap
 from glp_core.neurons.planes import pca_plane
+from glp_core.prior.checkpoint import load_glp
 from glp_core.prior.distance import ManifoldMeter
+from glp_core.steering.trials import elsewhere
 from glp_core.training.publishing import export
+from glp_core.training.sae import SaeConfig, save_sae
+from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
-from tests.support import pages, tiny
+from tests.cli.conftest import SMALL_RUN
+from tests.support import lab_acts, pages, tiny
 from tests.support.reference import write_released_folder
 from tests.support.steering_page import run
+from tests.support.tiny_build import scattered
+from tests.support.whole_build import SHOWN, text_of
 
 
 def one_layer(home, workspace):
@@ -25,6 +40,47 @@ def one_layer(home, workspace):
 
 def many_layers(home, workspace):
     return write_released_folder(home / "released", d_input=tiny.WIDTH, multi=4, statistics="layered")
+
+
+def shrink(patch):
+    """Let the commands try little, and lay maps out at random: what is tested is that they run, and with which prior."""
+    few = tuple(task for task in corpus.tasks() if task.name in TASKS)
+    patch.setattr(probe, "tasks", lambda: few)
+    patch.setattr(probe, "READINGS", probe.READINGS[:2])
+    patch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
+    patch.setattr(solver_error, "EXACT_CALLS", 60)
+    patch.setattr(zones, "report", partial(zones.report, draws=20))
+    patch.setattr(elsewhere, "loss_rises", partial(elsewhere.loss_rises, tokens=12))
+    for module in (umap, planes, maps):
+        patch.setattr(module, "run_umap", scattered)
+
+
+TASKS = ("92_glue_sst2", "105_click_bait")
+TEXTS = "--prefixes {home}/workspace/prefixes.json --limit 3 --tokens 4"
+COMMANDS = f"""
+evaluate --store {{home}}/store --activations 128 --samples 64 --documents 6 --tokens 12
+bank --store {{home}}/store --activations 100 --reference 50
+direction {{home}}/texts.csv --name films
+direction --neuron 1/3 --name neuron
+index --documents 40
+solvers --store {{home}}/store --training 8 --held-out 8
+detect --activations 50 --likelihood 0
+scorecard --store {{home}}/store --sae {{home}}/sae.safetensors --samples 128 --tested 64 --documents 4 --tokens 12
+probe --sae {{home}}/sae.safetensors --activations {{home}}/probing --train 16 --validation 12 --test 16
+map --neighbours 5
+describe
+zones --prefixes {{home}}/workspace/prefixes.json --steered 3 --tokens 5
+tune-walk --directions up {TEXTS} --strengths 0.5 --forms raw 'glp 0.25' 'walk 0.25 x 4*' 'walk 0.1 x 8'
+steer --directions up {TEXTS} --strengths 0.5 1.5 --documents 2
+strengths --directions up {TEXTS} --strengths 0.5 1.5
+first-press {TEXTS}
+steer-sentiment --direction up {TEXTS} --strengths 0.5 1.5
+pareto
+export --to {{home}}/exported
+train {" ".join(SMALL_RUN)} --store {{home}}/store --activations 640 --validation 64 --from {{home}}/exported --run on --keep-weights
+sweep-steering {{home}}/sweep.json
+"""
+"""All that know a prior, one a line, in an order in which each has what it needs."""
 
 
 @pytest.fixture(scope="module", params=[one_layer, many_layers], ids=lambda make: make.__name__)
@@ -39,24 +95,23 @@ def measured(request, tmp_path_factory):
     shutil.copytree(folder, workspace.folder / "glp")
     for report in (workspace.folder / "reports").glob("*"):
         report.unlink()
-    (workspace.folder / "prefixes.json").write_text(json.dumps([f"the cat and {i}" for i in range(20)]))
+    write_json(workspace.folder / "prefixes.json", [f"the cat and {i}" for i in range(20)])
+    write_json(home / "sweep.json", replace(lab_acts.SWEEP, arms=("raw", "walk"), prompts=("The cat", "A film")).to_json())
     rows = [(f"a good film {i}", 1) for i in range(8)] + [(f"the rain {i}", 0) for i in range(8)]
     (home / "texts.csv").write_text("text,label\n" + "\n".join(f"{text},{label}" for text, label in rows))
+    sae, facts = train_sae(store, SaeConfig(expansion=2, k=4, activations=1024, batch=256))
+    save_sae(sae, home / "sae.safetensors", facts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLP_EXPLORER_CACHE", str(home / "cache"))
+        patch.setenv("GLP_EXPLORER_DEVICE", "cpu")
         patch.setattr(Workspace, "load_llm", lambda _self: llm)
         split = {"train": documents[:40], "validation": documents[40:]}
         patch.setattr(Workspace, "documents", lambda _self, name: split[name])
         patch.setattr("glp_core.cli.data.bank.umap_plane", lambda rows, others, progress: pca_plane(rows, others))
-
-        def command(name, *words):
-            assert main([name, "--workspace", str(workspace.folder), "--device", "cpu", *map(str, words)]) == 0, name
-
-        sizes = ("--activations", 128, "--samples", 64, "--documents", 6, "--tokens", 12)
-        command("evaluate", "--store", store.folder, *sizes)
-        command("bank", "--store", store.folder, "--activations", 100, "--reference", 50)
-        command("direction", home / "texts.csv", "--name", "films")
-        command("index", "--documents", 40)
+        shrink(patch)
+        for line in COMMANDS.strip().splitlines():
+            name, *words = shlex.split(line.format(home=home))
+            assert main([name, "--workspace", str(workspace.folder), *words]) == 0, name
     return Workspace.open(workspace.folder)
 
 
@@ -76,9 +131,50 @@ def test_the_commands_measure_it(measured):
     assert layers is None if not measured.load_glp(whole=True).layers else set(layers["layers"]) == {"0", "1", "3"}
 
 
+def test_every_report_was_made_with_it(measured):
+    reports = [path.stem for path in (measured.folder / "reports").glob("*.json")]
+    digests = {name: measured.report(name).get("glp_digest", measured.glp_digest()) for name in reports}
+    assert len(reports) >= 14 and set(digests.values()) == {measured.glp_digest()}
+    if measured.report("layers"):
+        assert measured.load_glp().fitted_steps == measured.load_glp(whole=True).fitted_at[measured.layer] != ()
+    acts = torch.randn(3, tiny.WIDTH, generator=torch.Generator().manual_seed(0))
+    further = load_glp(measured.folder / "runs" / "on" / "glp")
+    assert further.config.multi_layer_n_layers is None, "what is trained on one layer's activations serves that layer"
+    torch.testing.assert_close(further.normalize(acts), measured.load_glp().normalize(acts))
+
+
+VIEWS = {
+    "overview": [{}],
+    "neurons": [
+        {"view": "unit", "layer": "1", "unit": "3", "unit_noise": "true"},
+        {"view": "map"},
+        {"view": "lists", "stars": "1/3,0/2"},
+    ],
+    "concepts": [{}, {"concepts_show": "table", "task": TASKS[1]}],
+    "scaling": [{}, {"scaling_x": "activations", "scaling_paper": "true"}],
+    "manifold": [{"manifold_view": "Evidence", "manifold_evidence": one} for one in QUESTIONS]
+    + [{"manifold_measure": one, "manifold_text": "The cat sat"} for one in ("Mahalanobis", "nearest neighbour")],
+    "lab": [{"lab_view": "Direction"}, {"lab_view": "Sweep"}, {"lab_view": "Saved runs"}],
+}
+"""Page to what its address says of each of its views; those that are not here have a test of their own."""
+
+
+@pytest.mark.parametrize("page", VIEWS)
+def test_every_view_of_a_page_shows_what_was_measured(page, shown):
+    said = ""
+    for query in VIEWS[page]:
+        at = pages.open_page(page, **query)
+        lacking = [one.value for one in (*at.error, *at.info, *at.warning) if "python -m glp_core" in one.value]
+        assert not at.error and not lacking, query
+        said += text_of(at)
+    if page in ("overview", "neurons", "concepts", "manifold"):
+        assert SHOWN[page](shown) in said
+
+
 def test_steering_runs_with_every_projection(shown):
-    for extra in ("paper's projection", "Gaussian prior"):
-        at = run(pages.open_page("steering", steering_tokens="3", steering_prompt="The cat", steering_extra=extra))
+    projected = {"steering_projection": "paper's projection", "steering_solver": "ab2"}
+    for query in ({"steering_extra": "paper's projection"}, {"steering_extra": "Gaussian prior"}, {"prior": "on"}, projected):
+        at = run(pages.open_page("steering", steering_tokens="3", steering_prompt="The cat", **query))
         assert not at.error, at.error[0].value
         assert "say which" not in str(at.main)
 
