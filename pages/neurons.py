@@ -22,8 +22,8 @@ HOW_TO_READ = """
 - **Tails**: a neuron's values are measured by its own tail, the absolute value that one token in a thousand reaches. +1 means: as
   strong as that token. This makes neurons comparable; the raw value stands beside it.
 - **Descriptions** are made from the tokens on which the neuron fires, without any model's opinion. Half of the held-out texts chose the
-  words, the other half says how true they are: of the tokens that they name, how many are above the tail, and of those above it, how
-  many they name. The most readable neurons come first.
+  words, the other half says how true they are: of the tokens that they name, how many are above the tail (*right*), and of those above
+  it, how many they name (*found*). The most readable neurons come first.
 - **Colour**: orange is positive, blue negative. One neuron's lists share one scale, logarithmic so that weak values show; hover for the
   value, in the digits that are true: three at the underlined token, two elsewhere.
 - **Massive activations** (attention sinks) and each text's first token are not read.

@@ -46,8 +46,10 @@ LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
 WORDING = "frame_wording"
 """Session key of how boxes put what they say."""
-DARK_STYLE = "[data-testid=stBaseButton-primary],[data-testid=stMultiSelect] span[title]{color:#0B1220}"
-"""White words on the dark theme's light blue would have a contrast of 3:1 only."""
+DARK_STYLE = """
+[data-testid=stBaseButton-primary]:not(:hover,:active,:disabled),[data-testid=stMultiSelect] span[title]{color:#0B1220}
+"""
+"""White words on the dark theme's light blue would have a contrast of 3:1 only; under the pointer a button is darker."""
 
 
 class File(NamedTuple):
