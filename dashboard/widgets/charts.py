@@ -66,8 +66,11 @@ NEGATIVE, POSITIVE = "#1870CD", "#DE640A"
 
 SEQUENTIAL_SCALE = [[0.0, "#EADDF3"], [0.25, "#C9A2E3"], [0.5, "#A86BD0"], [0.75, "#7F3FAE"], [1.0, "#4E1B75"]]
 """Plotly colorscale of the sequential ramp, for heatmaps and for points coloured by a value."""
-DIVERGING_SCALE = [[0.0, "#1870CD"], [0.25, "#8DB9E6"], [0.5, "#E8E8EA"], [0.75, "#F0B184"], [1.0, "#DE640A"]]
-"""Plotly colorscale for signed values; set cmid=0."""
+DIVERGING_SCALE = [
+    [0.0, "rgba(24,112,205,1)"], [0.25, "rgba(24,112,205,0.5)"], [0.5, "rgba(128,128,128,0.06)"], [0.75, "rgba(222,100,10,0.5)"],
+    [1.0, "rgba(222,100,10,1)"],
+]  # fmt: skip
+"""Plotly colorscale for signed values over the page's background; set cmid=0."""
 
 
 def size_ramp(n: int) -> list[str]:
