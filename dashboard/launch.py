@@ -4,6 +4,7 @@ Streamlit is imported after the address is printed, so that a busy port is said 
 """
 
 import argparse
+import errno
 import os
 import signal
 import socket
@@ -20,14 +21,16 @@ APP = Path(__file__).resolve().parent / "server.py"
 
 
 def is_free(port: int, host: str = HOST) -> bool:
-    """Say whether nothing listens on the port and it can be bound."""
-    with socket.socket() as probe:
+    """Say whether nothing listens on the port and it can be bound; exit with a message for an address that is not this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # as the server does, so that a port in TIME_WAIT after the last run counts as free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            sys.exit(f"Cannot listen at {host}: {error.strerror or error}. Give an address of this machine with --host.")
         return True
 
 
@@ -102,7 +105,7 @@ def server_options(args: argparse.Namespace, port: int) -> list[str]:
     hosts = [f"--server.allowedHosts={name}" for name in (*LOCAL_NAMES, *args.allow_host)]
     # a page is of its own name also where a proxy calls this server by another one
     origins = [f"--server.corsAllowedOrigins={name}" for name in args.allow_host]
-    return [*options, *hosts, *origins, f"--browser.serverAddress={(args.allow_host or [HOST])[0]}"]
+    return [*options, *hosts, *origins, f"--browser.serverAddress={(args.allow_host or [args.host])[0]}"]
 
 
 def main() -> None:
@@ -112,7 +115,7 @@ def main() -> None:
     if port != args.port:
         sys.stderr.write(f"Port {args.port} is in use; taking {port}.\n")
     path = args.base_path.strip("/")
-    for name in args.allow_host or [HOST]:
+    for name in args.allow_host or [f"[{args.host}]" if ":" in args.host else args.host]:
         sys.stderr.write(f"GLP Explorer: http://{name}:{port}{f'/{path}' if path else ''}  (Ctrl-C stops it)\n")
     sys.stderr.flush()
     set_limits(args)

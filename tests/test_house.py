@@ -199,6 +199,20 @@ def test_a_busy_port_is_passed_over(busy_port):
     assert launch.free_port(busy_port) > busy_port
 
 
+def test_an_address_of_ip_version_6_is_tried_as_one_and_one_that_is_not_this_machine_s_is_said(monkeypatch):
+    with socket.socket(socket.AF_INET6) as holder:
+        try:
+            holder.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IP version 6 here")
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert not launch.is_free(port, "::1")
+    assert launch.is_free(port, "::1")
+    with pytest.raises(SystemExit, match=r"Cannot listen at 203\.0\.113\.7: .*--host"):
+        launch.free_port(9000, "203.0.113.7")
+
+
 def test_ports_that_are_all_busy_are_said(monkeypatch):
     monkeypatch.setattr(launch, "is_free", lambda *_: False)
     with pytest.raises(SystemExit, match="Ports 9000 to 9099 are all in use.*PORT"):

@@ -3,6 +3,7 @@
 Safetensors only and never remote code. Memory is counted before any weight is read; a model larger than its device is spread.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 PREFIXES = r"^(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)+"
 """What wrappers put before tensors' names when a data-parallel, compiled or sharded model is saved with them."""
+
+SCALES = r"\.(weight_scale\w*|weight_zero_point|weight_packed|qweight|qzeros|scales|absmax|\w+_blocks|\w+_scales)$"
+"""What quantised weights are multiplied by, or packed in, as formats name it."""
 
 
 def load_llm(
@@ -51,7 +55,8 @@ def load_llm(
         check_claims(where, config)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         needed = memory_needed(config, dtype, device, folder=where, prior=beside)
-        check_weights(where, needed, dtype)
+        if not hasattr(config, "quantization_config"):
+            check_weights(where, needed, dtype)
         plan = placement(source.label, needed, device)
         tell(plan.words)
         placed = plan.options or ({"device_map": {"": device}} if hasattr(config, "quantization_config") else {})
@@ -120,6 +125,12 @@ def _quantised(where: str, options: dict[str, Any]) -> str:
 
 
 def _check_tensors(where: str, report: dict[str, Any]) -> None:
+    scales = sorted(name for name in report["unexpected_keys"] if re.search(SCALES, name))
+    if scales:
+        raise GlpError(
+            f"The weights in {where} are quantised in a format that is not known here: {scales[0]} says how, and would be left out. Take "
+            "the model's unquantised weights."
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise GlpError(

@@ -92,16 +92,23 @@ def memory_needed(
     """Return what a model of that configuration needs on a device.
 
     Args:
-        folder: where its weights are; a quantised model's are counted there, as large as their files (0 while they are on the hub).
+        folder: where its weights are; a quantised model's are counted there, as large as their files (0 while they are on the hub), where
+            they stay quantised.
         prior: bytes that will be loaded beside it.
     """
     model = hollow_model(config, dtype)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
-    if hasattr(config, "quantization_config"):
+    if hasattr(config, "quantization_config") and not _unpacked(config.quantization_config, device):
         weights = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     width = model.get_input_embeddings().embedding_dim
     working = tokens_per_forward(device, width) * width * dtype.itemsize * TENSORS_OF_A_FORWARD
     return MemoryNeeded(weights, working, prior)
+
+
+def _unpacked(quantised: object, device: torch.device) -> bool:
+    """Say whether transformers turns a model's quantised weights into plain ones, for want of a device that multiplies them."""
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
+    return device.type != "cuda" and method in ("fp8", "mxfp4")
 
 
 def hollow_model(config: "PreTrainedConfig", dtype: torch.dtype) -> "PreTrainedModel":

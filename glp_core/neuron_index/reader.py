@@ -84,8 +84,7 @@ class NeuronIndex:
         if not (folder / "index.json").is_file():
             raise GlpError(f"No index of meta-neurons in {folder}. Make it with `python -m glp_core index`.")
         try:
-            head = check(read_object(folder / "index.json"), HEAD, f"{folder / 'index.json'} is damaged")
-            return NeuronIndex(folder, head)
+            return NeuronIndex(folder, _head(folder / "index.json"))
         except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
             raise GlpError(
                 f"The index in {folder} is damaged ({error}). Make it again with `python -m glp_core index`."
@@ -323,3 +322,11 @@ class NeuronIndex:
         columns = self._table[["description", "top_tokens", "bottom_tokens", "best_task"]].fillna("")
         columns["title"] = [task_words(name).title if name else "" for name in columns["best_task"]]
         return [" ".join(row).casefold().replace("_", " ") for row in columns.itertuples(index=False)]
+
+
+def _head(path: Path) -> Json:
+    """Return what index.json holds; GlpError with the command that makes it where it is damaged."""
+    try:
+        return check(read_object(path), HEAD, f"{path} is damaged")
+    except GlpError as error:
+        raise GlpError(f"{error} {AGAIN}") from error

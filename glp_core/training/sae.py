@@ -117,14 +117,20 @@ def save_sae(sae: Sae, path: Path, facts: Json) -> None:
     write_tensors(path, tensors, {"sae": json.dumps(facts | {"k": sae.k})})
 
 
-def load_sae(path: Path) -> tuple[Sae, Json]:
-    """Read an autoencoder and its facts; raise GlpError when the file is missing or is none."""
+def load_sae(path: Path, *, layer: int | None = None, width: int = 0) -> tuple[Sae, Json]:
+    """Read an autoencoder and its facts: of this layer and of activations of this width, where they are given.
+
+    Raises:
+        GlpError: the file is missing, is none, or is of another layer or width.
+    """
     if not path.is_file():
         raise GlpError(f"No sparse autoencoder at {path}. Make it with `python -m glp_core sae`.")
     stored, metadata = read_tensors(path, {"encoder": "float m d", "mean": "float d", "scale": "float"}, again=AGAIN)
     try:
         facts = check(
-            json.loads(metadata["sae"]), {"k": Limits(int, 1, len(stored["encoder"]))}, f"{path.name} is no autoencoder"
+            json.loads(metadata["sae"]),
+            {"k": Limits(int, 1, len(stored["encoder"])), "layer?": Limits(int, 0, 10_000)},
+            f"{path.name} is no autoencoder",
         )
         tensors = {name: tensor.float() for name, tensor in stored.items()}
         sae = Sae(tensors["encoder"].shape[1], len(tensors["encoder"]), facts["k"], tensors["mean"], float(tensors["scale"]))
@@ -133,4 +139,9 @@ def load_sae(path: Path) -> tuple[Sae, Json]:
         raise
     except (KeyError, ValueError, RuntimeError, RecursionError) as error:
         raise GlpError(f"{path.name} is no sparse autoencoder ({error}). {AGAIN}") from error
+    way = "Make one with `python -m glp_core sae`, or name another with --sae."
+    if layer is not None and facts.get("layer", layer) != layer:
+        raise GlpError(f"{path} is of layer {facts['layer']}, the workspace models layer {layer}. {way}")
+    if width and len(sae.mean) != width:
+        raise GlpError(f"{path} is of activations of width {len(sae.mean)}, the workspace's have width {width}. {way}")
     return sae.eval().requires_grad_(False), facts

@@ -28,6 +28,9 @@ from glp_core.training.run_folder import AGAIN, RunFolder
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply, Supply
 
+AVERAGE_EVERY = 8
+"""Steps between updates of the averaged weights."""
+
 
 def flops_per_activation(glp: GLP) -> int:
     """Return 6 N, the paper's count of a training step's arithmetic for one activation."""
@@ -151,7 +154,8 @@ class Trainer:
     def averaged(self) -> GLP:
         """Return a copy of the model with the averaged weights, for inference."""
         glp = deepcopy(self.glp)
-        glp.network.load_state_dict(self.average if self.config.ema else self.params)
+        begun = self.config.ema and self.step >= AVERAGE_EVERY  # before, the average is still of the start alone
+        glp.network.load_state_dict(self.average if begun else self.params)
         return glp
 
     def _plain_loss(self, acts: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
@@ -173,8 +177,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if config.ema and self.step % 8 == 0:
-            decay = min(config.ema, (1 + self.step) / (10 + self.step)) ** 8
+        if config.ema and self.step % AVERAGE_EVERY == 0:
+            decay = min(config.ema, (1 + self.step) / (10 + self.step)) ** AVERAGE_EVERY
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.params.values()], 1 - decay)
         return loss
 

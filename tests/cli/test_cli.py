@@ -258,8 +258,16 @@ def test_collect_in_parts_and_join(collected, tmp_path, capsys):
     assert "No activations in" in capsys.readouterr().err
     assert main([*parts, "--part", "1/2"]) == 0 and main([*parts, "--join", "2"]) == 0
     assert contents_of(tmp_path / "parts") == contents_of(tmp_path / "whole")
-    assert main([*parts, "--part", "3/2"]) == 1
-    assert "wanted for example 2/4" in capsys.readouterr().err
+    capsys.readouterr()
+    for words, wanted in (
+        (["--part", "3/2"], "wanted for example 2/4"),
+        (["--part", "1/2", "--chat", "0.5"], "not collected in parts"),
+        (["--join", "2", "--chat", "0.5"], "not collected in parts"),
+        (["--chat", "1"], "less than 1"),
+    ):
+        assert main([*parts, *words]) == 1
+        said = capsys.readouterr().err
+        assert wanted in said and " needs " not in said, "before the LLM is loaded"
 
 
 def contents_of(folder):

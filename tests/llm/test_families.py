@@ -13,7 +13,7 @@ from glp_core.steering.generation import Row, decode, read_texts
 from tests.support.tiny import WIDTH, make_tiny_llm
 
 RECURRENT = ["mamba", "mamba2", "falcon_mamba", "falcon_h1", "qwen3_next", "granitemoehybrid", "lfm2"]
-FAMILIES = ["opt", "mpt", "gemma3_text", "mixtral", "gpt_oss", *RECURRENT]
+FAMILIES = ["opt", "mpt", "gemma3_text", "gemma3", "mixtral", "gpt_oss", *RECURRENT]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from glp_core import GlpError
 from glp_core.llm import loading, needs
@@ -126,6 +127,29 @@ def test_memory_needed_is_that_of_the_loaded_model(folder):
     assert memory_needed(model.config, torch.bfloat16, torch.device("cpu")).weights == pytest.approx(
         needed.weights / 2, rel=0.01
     )
+
+
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+
+
+def test_weights_in_eight_bits_are_made_plain_and_counted_so_and_scales_of_an_unknown_format_are_not_left_out(folder):
+    def quantised(tensors):
+        scaled = {name: t for name, t in tensors.items() if "_proj" in name}
+        scales = {f"{name}_scale_inv": torch.full((1, 1), 2.0) for name in scaled}
+        return tensors | {name: (t / 2).to(torch.float8_e4m3fn) for name, t in scaled.items()} | scales
+
+    plain = load(folder).model.state_dict()
+    rewrite(folder, quantised)
+    with pytest.raises(GlpError, match=r"quantised in a format that is not known here: .*weight_scale_inv says how"):
+        load(folder)
+    configure(folder, quantization_config=FP8)
+    told = []
+    made = load_llm(LlmSource("folder", str(folder)), dtype=torch.float32, tell=told.append).model.state_dict()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(made[name], tensor, rtol=0.07, atol=5e-3)
+    weights = sum(t.numel() * t.element_size() for t in plain.values())
+    counted = memory_needed(AutoConfig.from_pretrained(folder), torch.float32, torch.device("cpu"), folder=str(folder)).weights
+    assert len(told) == 1 and weights <= counted < 1.1 * weights
 
 
 def free(monkeypatch, **bytes_):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
 from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
 from glp_core.neuron_index.neuron_data import SideEvidence
+from glp_core.neuron_index.reader import NeuronIndex
 
 TEST = np.array([[0.5, 0.9, 0.2], [0.6, 0.55, 0.45]], np.float32)
 """Test AUCs (tasks, neurons)."""
@@ -46,3 +48,10 @@ def test_descriptions_come_back_with_their_evidence_and_older_ones_without(tmp_p
     descriptions = Descriptions(tmp_path, 2)
     assert descriptions.sides(0) == (None, side)
     assert descriptions.columns()["readability"] == pytest.approx([1 / 3, 0]) and descriptions.columns()["keys"] == [["x"], []]
+
+
+def test_a_damaged_head_of_the_index_names_the_command_that_makes_it_again(tmp_path):
+    for content in ("{}", "[", '{"facts": 7, "sources": [], "pieces": []}'):
+        (tmp_path / "index.json").write_text(content)
+        with pytest.raises(GlpError, match=r"index\.json.*python -m glp_core index"):
+            NeuronIndex.open(tmp_path)

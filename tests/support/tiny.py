@@ -42,7 +42,10 @@ SIZES = {
 MAMBA_OF_GRANITE = MAMBA | {"mamba_n_heads": 8, "shared_intermediate_size": 16, "layer_types": ["mamba", "attention"] * 2}
 DELTA_RULE = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
 SMALL_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+SIGHT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 OTHERS = {
+    "gemma3": {"text_config": SIZES["gemma3_text"], "vision_config": SIGHT | {"image_size": 28, "patch_size": 14}}
+    | {"mm_tokens_per_image": 4, "boi_token_index": 3, "eoi_token_index": 4, "image_token_index": 5},
     "mamba": RECURRENT,
     "falcon_mamba": RECURRENT,
     "mamba2": RECURRENT | {"head_dim": 8, "num_heads": 8, "n_groups": 1, "chunk_size": 8},
@@ -57,14 +60,16 @@ OTHERS = {
     | {"head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2},
     "xlstm": {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_heads": 4},
 }
-"""Families that number their hidden states otherwise (Mamba), whose experts see all rows at once, so that rows are independent up to
-rounding only, or that are refused (xLSTM)."""
+"""Families that see pictures too (Gemma 3), that number their hidden states otherwise (Mamba), whose experts see all rows at once, so
+that rows are independent up to rounding only, or that are refused (xLSTM)."""
 
 
 def tiny_model(kind="llama", seed=0):
     """Return a random causal language model of that family, float32."""
     specials = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = AutoConfig.for_model(kind, **(SIZES | OTHERS)[kind], **specials)
+    sizes = (SIZES | OTHERS)[kind]
+    sizes |= {"text_config": sizes["text_config"] | specials} if "text_config" in sizes else {}
+    config = AutoConfig.for_model(kind, **sizes, **specials)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

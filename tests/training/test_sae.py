@@ -98,6 +98,11 @@ def test_it_reads_back_and_damage_is_named(trained, store, tmp_path):
     assert read["unexplained_variance"] == facts["unexplained_variance"]
     acts = store.validation(50)
     torch.testing.assert_close(again.latents(acts), sae.latents(acts), atol=0.02, rtol=0.02)
+    load_sae(tmp_path / "sae.safetensors", layer=facts["layer"], width=acts.shape[1])
+    with pytest.raises(GlpError, match=r"is of layer \d, the workspace models layer 9.*python -m glp_core sae"):
+        load_sae(tmp_path / "sae.safetensors", layer=9)
+    with pytest.raises(GlpError, match="the workspace's have width 5"):
+        load_sae(tmp_path / "sae.safetensors", width=5)
     with pytest.raises(GlpError, match="python -m glp_core sae"):
         load_sae(tmp_path / "none.safetensors")
     write_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(2)})

@@ -148,6 +148,14 @@ def test_without_averaging_the_raw_weights_are_saved(store, tmp_path):
     assert torch.equal(load_file(tmp_path / "final.safetensors")["ln.weight"], made.params["ln.weight"].detach())
 
 
+def test_a_run_that_ends_before_the_average_begins_has_its_own_weights(store, tmp_path):
+    made = trainer(store, tmp_path, activations=64 * 5)
+    start = made.params["out_proj.weight"].detach().clone()
+    made.run()
+    saved = load_file(tmp_path / "final.safetensors")["out_proj.weight"]
+    assert torch.equal(saved, made.params["out_proj.weight"].detach()) and not torch.equal(saved, start)
+
+
 def test_it_learns(store, tmp_path):
     glp = trainer(store, tmp_path, activations=64 * 400, log_every=100).run()
     start = trainer(store, tmp_path / "untrained").averaged()

@@ -76,6 +76,12 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(
             f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
         )
+    if not 0 <= args.chat < 1:
+        raise GlpError(f"--chat is {args.chat:g}, wanted at least 0 and less than 1.")
+    if args.chat and (args.part or args.join):
+        raise GlpError("Conversations are not collected in parts. Leave --chat out, or --part and --join.")
+    if args.part:
+        part_of(args.part)
     new, texts = args.llm is not None, texts_of(args)
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")

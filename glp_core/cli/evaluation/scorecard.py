@@ -5,6 +5,7 @@ from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.evaluation.scorecard import Contest, halves, scorecard
+from glp_core.prior.facts import GlpFacts
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
@@ -51,4 +52,4 @@ def _sae(workspace: Workspace, asked: Path | None) -> Sae | None:
     if asked is None and not path.is_file():
         say(f"No sparse autoencoder at {path}: its rows are left out. `python -m glp_core sae` trains one.")
         return None
-    return load_sae(path)[0].to(workspace.device)
+    return load_sae(path, layer=workspace.layer, width=GlpFacts.read(workspace.folder / "glp").d_input)[0].to(workspace.device)

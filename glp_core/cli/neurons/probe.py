@@ -28,6 +28,7 @@ from glp_core.neurons.probing import (
     summary,
     validation_auc,
 )
+from glp_core.prior.facts import GlpFacts
 from glp_core.prior.glp import GLP
 from glp_core.training.sae import Sae, load_sae
 from glp_core.workspace import Workspace
@@ -57,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if args.part:
         return _run_share(workspace, [sampled_rows(task, caps) for task in tasks()], caps, args)
     # first: where it is missing, minutes of reading would be for nothing
-    sae, sae_facts = load_sae(args.sae or workspace.sae_path)
+    sae, sae_facts = load_sae(
+        args.sae or workspace.sae_path, layer=workspace.layer, width=GlpFacts.read(workspace.folder / "glp").d_input
+    )
     every = tasks()
     frames = [sampled_rows(task, caps) for task in every]
     acts = _activations(workspace, frames, caps, args.activations)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HUB = "hf://datasets/"
 DEFAULT_FIELD = "text"
+MOST_FILES = 20_000
+"""Files of texts, or folders of them, here."""
 WANTED = ".jsonl, .csv and .txt (each also .gz or .zst), and .parquet"
 
 
@@ -72,7 +74,9 @@ class OwnTexts:
         """
         system, root = self._place()
         try:
-            found = system.find(root, detail=True)
+            found = _found(system, root)
+        except GlpError:
+            raise
         except (OSError, ValueError) as error:
             raise GlpError(f"The texts at {self.label} cannot be reached: {error}") from error
         if not found:
@@ -98,6 +102,22 @@ class OwnTexts:
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem(), self.source
+
+
+def _found(system: "AbstractFileSystem", root: str) -> dict[str, Json]:
+    """Return the files below a folder, or the one of that name; what they are by path.
+
+    Raises:
+        GlpError: there are more than a folder of texts has, as below / or a home folder: they are not all looked at.
+    """
+    if root.startswith("datasets/"):
+        return dict(system.find(root, detail=True))
+    found: dict[str, Json] = {}
+    for looked_at, (_, _, files) in enumerate(system.walk(root, detail=True)):
+        found |= {file["name"]: file for name, file in files.items() if name}
+        if max(looked_at, len(found)) > MOST_FILES:
+            raise GlpError(f"{root} holds more than {MOST_FILES:,} files or folders: name a folder that has texts only.")
+    return found or ({root: system.info(root)} if system.isfile(root) else {})
 
 
 def _pinned(words: str) -> tuple[str, str]:

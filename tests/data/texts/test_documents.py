@@ -10,6 +10,7 @@ import pytest
 from glp_core import GlpError
 from glp_core.data.corpus import split_of, task, task_rows
 from glp_core.data.texts import documents as own
+from glp_core.data.texts import source
 from glp_core.data.texts.documents import FILES_AT_ONCE, TrainingDocuments, held_out
 from glp_core.data.texts.source import OwnTexts
 from tests.data.texts.test_formats import TEXTS, as_csv, as_jsonl, as_parquet, zstd
@@ -197,6 +198,20 @@ def test_a_damaged_entry_of_a_workspace_is_named():
     for value in ([], {"source": 7}, {"source": "a", "more": "b"}, {}, {"field": "text"}):
         with pytest.raises(GlpError, match="workspace.json: texts"):
             OwnTexts.from_json(value, "workspace.json")
+
+
+def test_a_folder_of_more_than_texts_is_not_walked_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "MOST_FILES", 5)
+    for folder in ("a", "a/b", "c"):
+        (tmp_path / folder).mkdir()
+        for n in range(2):
+            (tmp_path / folder / f"{n}.txt").write_text("a text")
+    monkeypatch.setattr(source, "suffixes", None)  # no file is looked at
+    for root in (str(tmp_path), "/"):
+        with pytest.raises(GlpError, match="holds more than 5 files or folders: name a folder that has texts only"):
+            OwnTexts(root).files()
+    monkeypatch.undo()
+    assert [file.name for file in OwnTexts(str(tmp_path / "a")).files()] == ["0.txt", "1.txt", "b/0.txt", "b/1.txt"]
 
 
 class Hub:
