@@ -125,7 +125,7 @@ def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
 
 def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:
     words = neurons.words_of(index.table().iloc[one.layer * index.d_mlp + one.neuron])
-    evidence = f"p = {one.p_value:.2g} · best in {one.folds} folds · {words}"
+    evidence = f"{words} · p = {one.p_value:.2g}, best in {one.folds} folds"
     return NeuronRow(neuron_name(one.layer, one.neuron), one.sign * (2 * one.auc - 1), f"{one.auc:.2f}", "", evidence)
 
 

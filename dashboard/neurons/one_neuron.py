@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.neurons import figures, own_text, shared
-from dashboard.service import neurons
+from dashboard.service import neurons, workspace_facts
 from dashboard.widgets import charts, frame, neuron_texts, starred, url
 from dashboard.widgets.neuron_links import steer_link
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
@@ -86,15 +86,24 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         steer_link(neuron.layer, neuron.neuron, label="Steer to its high side")
         steer_link(neuron.layer, neuron.neuron, sign=-1, label="Steer to its low side")
-        if neuron.best_task is not None and neuron.best_auc is not None:
-            words = f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}"
+        if (found := _task(neuron)) is not None:
+            words, task = found
             st.page_link(
-                "../pages/concepts.py",
-                label=words,
-                icon=":material/lightbulb:",
-                query_params=url.kept({"task": neuron.best_task}),
+                "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params=url.kept({"task": task})
             )
         shared.star_button(neuron.layer, neuron.neuron, key="neuron_star")
+
+
+def _task(neuron: Neuron) -> tuple[str, str] | None:
+    """Return the task that says most of a neuron, in words and by name: one that no other neuron tells apart better, else its best."""
+    rows = (workspace_facts.report("probing") or {}).get("rows", [])
+    won = [row for row in rows if (row["glp"]["layer"], row["glp"]["unit"]) == (neuron.layer, neuron.neuron)]
+    if won:
+        row = max(won, key=lambda one: float(one["glp"]["auc"]))
+        return f"Best of all neurons at: {neurons.task_title(row['task'])}, test AUC {row['glp']['auc']:.2f}", row["task"]
+    if neuron.best_task is None or neuron.best_auc is None:
+        return None
+    return f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}", neuron.best_task
 
 
 def _ways(index: NeuronIndex, neuron: Neuron) -> None:

@@ -101,6 +101,8 @@ def test_buttons_move_to_the_next_neuron_and_around_the_end(fakes):
     at.button(key="neuron_next").click().run()
     assert at.header[0].value == "L1 / 0"
     assert at.query_params["unit"] == "0" and at.query_params["layer"] == "1"
+    link = "Best of all neurons at: baseball athlete, test AUC 0.90"
+    assert link in [one.proto.label for one in at.get("page_link")], "the task that Concepts and the story name this neuron for"
     at.button(key="neuron_previous").click().run()
     assert at.header[0].value == "L0 / 29"
 
@@ -156,7 +158,7 @@ def test_starred_neurons_are_in_the_url_and_come_back_from_it(fakes):
     at.button(key="neuron_star").click().run()
     assert at.query_params["stars"] == "1/3"
     fresh = open_page(view="lists", stars="1/3,0/4")
-    assert "2 neurons" in words(fresh)
+    assert "2 starred, each" in words(fresh)
     fresh.text_input(key="lists_neurons").set_value("0/1, nonsense").run()
     assert "is not a neuron" in "".join(error.value for error in fresh.error).replace("\\", "")
 

@@ -62,7 +62,8 @@ def draw(shown: Shown, *, key: str) -> None:
     with right:
         best = entry["best"]
         for sentence in words.found(entry):
-            st.markdown(frame.plain_markdown(sentence))
+            mark = "**" if sentence.startswith("Recommended") else ""
+            st.markdown(f"{mark}{frame.plain_markdown(sentence)}{mark}")
         if best is not None:
             st.link_button("Open the setting in Steering", steering_link(shown.config, name, best), icon=":material/tune:")
         seeds = f", {entry['seeds']} seeds each" if entry["seeds"] > 1 else ""

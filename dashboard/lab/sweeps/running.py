@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.service import resources, workspace_facts
+from dashboard.widgets import charts
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
 from glp_core.jobs.job import Cancelled, Job, Work
@@ -101,7 +102,10 @@ class Sweeping:
 
         at_once, begun = self._at_once(), time.monotonic()
         for batch in batches(self.config, self.store.missing(self.config), at_once):
-            self.words = f"Writing {batch.size} texts: {', '.join(dict.fromkeys(cell.arm for cell in batch.cells))}"
+            arms = [
+                charts.ARM_TITLES.get(arm, "the model's own draws") for arm in dict.fromkeys(cell.arm for cell in batch.cells)
+            ]
+            self.words = f"Writing {batch.size} texts: {', '.join(arms)}"
             self._queued(partial(self._batch, batch))
             if self._stop.is_set():
                 return

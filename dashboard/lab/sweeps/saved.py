@@ -60,7 +60,7 @@ def _choose(listed: list[RunFacts]) -> tuple[str, str | None]:
 def _pick(label: str, names: list[str], titles: dict[str, str], there: str, key: str, param: url.Param) -> str:
     return str(
         st.selectbox(
-            label, names, names.index(there), format_func=lambda name: titles.get(name, "nothing"), width=420,
+            label, names, names.index(there), format_func=lambda name: titles.get(name, "nothing"), width=400,
             key=f"{key}_{there}", on_change=lambda: url.put(param, st.session_state[f"{key}_{there}"]),
         )
     )  # fmt: skip
@@ -76,10 +76,10 @@ def _delete(run: str) -> None:
 def _one(facts: RunFacts) -> list[File]:
     shown = saved(facts.id)
     config = shown.config
-    st.html(frame.facts([*_settings(config).items(), ("State", f"{facts.state}, {facts.done:,} of {facts.total:,} texts")]))
-    st.link_button(
-        "Open in the Sweep view", url.page_link("lab", {"lab_view": "Sweep", "lab_run": facts.id}), icon=":material/tune:"
-    )
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    left.html(frame.facts([*_settings(config).items(), ("State", f"{facts.state}, {facts.done:,} of {facts.total:,} texts")]))
+    link = url.page_link("lab", {"lab_view": "Sweep", "lab_run": facts.id})
+    right.link_button("Open in the Sweep view", link, icon=":material/tune:")
     results.draw(shown, key="lab_saved")
     return export.files(facts, shown)
 
