@@ -168,7 +168,7 @@ def test_an_empty_list_offers_the_most_interesting_neurons(fakes):
     assert "No neuron is starred yet" in at.info[0].value
     next(button for button in at.button if button.label == "Star the ten most interesting neurons").click().run()
     assert not at.exception
-    assert at.query_params["stars"].startswith("1/29,1/28") and "10 neurons" in words(at)
+    assert at.query_params["stars"].startswith("1/29,1/28") and "10 starred" in words(at)
 
 
 def test_the_map_dims_what_a_search_misses(fakes):
