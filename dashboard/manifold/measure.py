@@ -15,7 +15,7 @@ from dashboard.service import layers, resources, workspace_facts
 from dashboard.service.follow import Report
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_json
+from glp_core.files import Json
 from glp_core.jobs.job import Cancelled
 from glp_core.prior.reference import Reference
 from glp_core.steering import strength_grid
@@ -217,12 +217,11 @@ def _measures_at(layer: int | None) -> Callable[[str, Tensor, Cancelled], Tensor
 
 
 def prompts(n: int) -> tuple[str, ...]:
-    """Return the first n of the workspace's prefixes for steering."""
-    path = workspace_facts.folder() / "prefixes.json"
-    texts = read_json(path) if path.is_file() else []
-    if not isinstance(texts, list) or len(texts) < 2:
-        raise GlpError("The workspace has no prefixes.json with prompts: write your own, one per line.")
-    return tuple(str(text) for text in texts[:n])
+    """Return the first n of the workspace's prefixes for steering, of the demo's where it has none."""
+    texts = workspace_facts.read().prefixes()
+    if len(texts) < 2:
+        raise GlpError("The workspace's prefixes.json has one prompt only: write your own, one per line.")
+    return tuple(texts[:n])
 
 
 def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Generator[Spread]:

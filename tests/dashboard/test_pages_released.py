@@ -56,7 +56,7 @@ def shrink(patch):
 
 
 TASKS = ("92_glue_sst2", "105_click_bait")
-TEXTS = "--prefixes {home}/workspace/prefixes.json --limit 3 --tokens 4"
+TEXTS = "--prefixes {home}/prefixes.json --limit 3 --tokens 4"
 COMMANDS = f"""
 evaluate --store {{home}}/store --activations 128 --samples 64 --documents 6 --tokens 12
 bank --store {{home}}/store --activations 100 --reference 50
@@ -69,7 +69,7 @@ scorecard --store {{home}}/store --sae {{home}}/sae.safetensors --samples 128 --
 probe --sae {{home}}/sae.safetensors --activations {{home}}/probing --train 16 --validation 12 --test 16
 map --neighbours 5
 describe
-zones --prefixes {{home}}/workspace/prefixes.json --steered 3 --tokens 5
+zones --prefixes {{home}}/prefixes.json --steered 3 --tokens 5
 tune-walk --directions up {TEXTS} --strengths 0.5 --forms raw 'glp 0.25' 'walk 0.25 x 4*' 'walk 0.1 x 8'
 steer --directions up {TEXTS} --strengths 0.5 1.5 --documents 2
 strengths --directions up {TEXTS} --strengths 0.5 1.5
@@ -95,7 +95,7 @@ def measured(request, tmp_path_factory):
     shutil.copytree(folder, workspace.folder / "glp")
     for report in (workspace.folder / "reports").glob("*"):
         report.unlink()
-    write_json(workspace.folder / "prefixes.json", [f"the cat and {i}" for i in range(20)])
+    write_json(home / "prefixes.json", [f"the cat and {i}" for i in range(20)])
     write_json(home / "sweep.json", replace(lab_acts.SWEEP, arms=("raw", "walk"), prompts=("The cat", "A film")).to_json())
     rows = [(f"a good film {i}", 1) for i in range(8)] + [(f"the rain {i}", 0) for i in range(8)]
     (home / "texts.csv").write_text("text,label\n" + "\n".join(f"{text},{label}" for text, label in rows))
