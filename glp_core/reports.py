@@ -77,7 +77,7 @@ SHAPES: dict[str, Shape] = {
     "first_press": {
         **_PRESS,
         "settings": {"tokens": Limits(int, 1, 256), "temperature": Limits(float, 0, 2)},
-        "harder?": Maybe({**_PRESS, "columns": {"raw": {"repetition": SHARE}, "walk": {"repetition": SHARE}}}),
+        "second?": Maybe({**_PRESS, "columns": {"raw": {"repetition": SHARE}, "walk": {"repetition": SHARE}}}),
     },
     "walk_tuning": {
         "chosen": Maybe({"short": _WALK, "long": _WALK, "border": Limits(float, 0, 1e6)}),

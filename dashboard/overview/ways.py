@@ -84,7 +84,7 @@ def story() -> list[Card]:
             ":material/tune:",
             {},
         ),
-        _harder(),
+        _second(),
         _neuron(),
         Card(
             "manifold",
@@ -103,19 +103,19 @@ def story() -> list[Card]:
     ]
 
 
-def _harder() -> Card:
-    """Return the step to a push that breaks the raw text and not the walked one, as `first-press` found and stored it."""
+def _second() -> Card:
+    """Return the step to a second text whose raw one alone breaks, as `first-press` found and stored it."""
     title, icon = "See it break", ":material/bolt:"
     with suppress(GlpError, KeyError, TypeError, ValueError, AttributeError, StopIteration):  # damaged: without numbers
         report = workspace_facts.report("first_press") or {}
-        harder, strength = report["harder"], float(report["harder"]["strength"])
-        facts = next(one for one in workspace_facts.directions() if one.name == harder["direction"])
-        repeated = {arm: float(harder["columns"][arm]["repetition"]) for arm in ("raw", "walk")}
+        second, strength = report["second"], float(report["second"]["strength"])
+        facts = next(one for one in workspace_facts.directions() if one.name == second["direction"])
+        repeated = {arm: float(second["columns"][arm]["repetition"]) for arm in ("raw", "walk")}
         words = (
-            f"{facts.title}, strength {strength:g}, run at once. The raw text falls apart ({repeated['raw']:.0%} of its tokens repeated), "
-            f"the one along the manifold holds ({repeated['walk']:.0%})."
+            f"Another beginning, run at once ({facts.title.lower()}, strength {strength:g}). The raw text falls apart "
+            f"({repeated['raw']:.0%} of its tokens repeated), the one along the manifold holds ({repeated['walk']:.0%})."
         )
-        query = {"prompt": harder["prompt"], "direction": facts.title, "strength": f"{strength:g}", "seed": harder["seed"]}
+        query = {"prompt": second["prompt"], "direction": facts.title, "strength": f"{strength:g}", "seed": second["seed"]}
         query |= {"tokens": report["settings"]["tokens"], "live": "true"}
         return Card("steering", title, words, icon, {f"steering_{key}": str(value) for key, value in query.items()})
     return Card("steering", title, "Raise the strength and press Run again: which text falls apart first?", icon, {})

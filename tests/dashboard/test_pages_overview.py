@@ -50,23 +50,23 @@ def test_the_story_has_five_steps_whose_links_open_the_pages_in_their_state(work
     steps = [link for link in links(open_overview()) if link[0][2:3].isdigit()]
     assert [label[2] for label, _, _ in steps] == list("12345")
     assert [page for _, page, _ in steps] == ["steering", "steering", "neurons", "manifold", "scaling"]
-    assert steps[1][2] == {}  # no harder push was found
+    assert steps[1][2] == {}  # no second example was found
     assert steps[2][2] == {"view": ["unit"], "layer": ["1"], "unit": ["7"]}
     assert steps[3][2] == {"manifold_view": ["Strength"]}
 
 
-def test_the_second_step_is_the_harder_push_that_was_found_to_break_the_raw_text_alone(workspace, monkeypatch):
+def test_the_second_step_is_the_second_example_that_was_found_to_break_the_raw_text_alone(workspace, monkeypatch):
     monkeypatch.setattr(workspace_facts, "directions", lambda: [SimpleNamespace(name="joy", title="Joy")])
     columns = {"raw": {"repetition": 0.9}, "walk": {"repetition": 0.2}}
-    harder = {"prompt": "A & b", "direction": "joy", "strength": 1.2, "seed": 7, "columns": columns}
+    second = {"prompt": "A & b", "direction": "joy", "strength": 1.2, "seed": 7, "columns": columns}
     first = {"prompt": "A", "direction": "joy", "strength": 1.0, "seed": 7, "settings": {"tokens": 64, "temperature": 0.0}}
-    workspace.save_report("first_press", first | {"harder": harder})
+    workspace.save_report("first_press", first | {"second": second})
     step = ways.story()[1]
     expected = {"prompt": "A & b", "direction": "Joy", "strength": "1.2", "seed": "7", "tokens": "64", "live": "true"}
     assert step.query == {f"steering_{key}": value for key, value in expected.items()}
     assert "falls apart (90% of its tokens repeated)" in step.words and "holds (20%)" in step.words
-    for other in (None, harder | {"direction": "gone"}, {"strength": []}):
-        workspace.save_report("first_press", first | {"harder": other})
+    for other in (None, second | {"direction": "gone"}, {"strength": []}):
+        workspace.save_report("first_press", first | {"second": other})
         assert ways.story()[1].query == {}
 
 

@@ -1,14 +1,13 @@
-"""Choose the example that the Steering page opens with, and a harder push, by their measured effect; write reports/first_press.json.
+"""Choose the example that the Steering page opens with, and a second one, by their measured effect; write reports/first_press.json.
 
-Both are typical: the example is taken from the direction and strength of reports/strengths.json at which most raw texts break, hardly
-a walked one does, and the walk is worth most more; the harder push from the next such place of at least that strength. There every
-prefix is written at full length, and the text of greatest effect chosen.
+Both are typical: they are taken from the direction and strength of reports/strengths.json at which most raw texts break, hardly a
+walked one does, and the walk is worth most more. There every prefix is written at full length, and the texts of greatest effect chosen.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
+from itertools import islice
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_prefixes
@@ -23,7 +22,7 @@ from glp_core.steering.trials.outcomes import Condition, Outcome, conditions, me
 
 TOKENS = 64
 """As many as the page writes."""
-PREFIXES, HARDER_PREFIXES, HARDER_PLACES = 60, 24, 4
+PREFIXES = 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,22 +39,12 @@ def run(args: argparse.Namespace) -> None:
     places = advice.telling((workspace.report("strengths") or {}).get("directions", {}))
     if not places:
         raise GlpError("reports/strengths.json compares no raw and walked texts. Make it with `python -m glp_core strengths`.")
-    llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
-
-    @cache
-    def own(name: str) -> list[Outcome]:
-        return own_texts(llm, [workspace.direction(name)], prefixes, tokens=args.tokens)
-
-    def trial(place: advice.Telling, n: int) -> _Trial:
-        planned = conditions(workspace.direction(place.direction), projectors, [place.strength])
-        listed = [one for one in own(place.direction) if one.prefix < n]
-        return _Trial(llm, planned, prefixes[:n], listed, args.tokens)
-
-    first = trial(places[0], len(prefixes))
-    report = first.example() or first.best()
-    others = [one for one in places[1:] if one.shows and one.strength >= places[0].strength][:HARDER_PLACES]
-    harder = (trial(one, HARDER_PREFIXES).example() for one in others)
-    report["harder"] = next(filter(None, harder), None)
+    llm, glp, place = workspace.load_llm(), workspace.load_glp(), places[0]
+    direction = workspace.direction(place.direction)
+    planned = conditions(direction, arm_projectors(workspace, glp, ["raw", "walk"]), [place.strength])
+    trial = _Trial(llm, planned, prefixes, own_texts(llm, [direction], prefixes, tokens=args.tokens), args.tokens)
+    shown = [*islice(trial.examples(), 2)] or [trial.best()]
+    report = shown[0] | {"broken": trial.broken, "second": shown[1] if len(shown) > 1 else None}
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "prefixes": len(prefixes)}
     workspace.save_report("first_press", report | {"settings": settings})
     say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
@@ -81,8 +70,8 @@ class _Trial:
         if not self.effects:
             raise GlpError(f"No text has tokens at strength {strength:g} along {name}; give more prefixes or --tokens.")
 
-    def example(self) -> Json | None:
-        """Return the text of greatest effect of those whose raw one alone breaks, or None.
+    def examples(self) -> Iterator[Json]:
+        """Yield the texts of greatest effect of those whose raw one alone breaks.
 
         What was found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
         """
@@ -90,8 +79,7 @@ class _Trial:
             if advice.breaks_alone(self._of(prefix)):
                 alone = self._write([self.prefixes[prefix]], seeds=[prefix])
                 if advice.breaks_alone(alone):
-                    return self._shown(prefix, alone)
-        return None
+                    yield self._shown(prefix, alone)
 
     def best(self) -> Json:
         """Return the text of greatest effect."""
@@ -99,8 +87,7 @@ class _Trial:
         return self._shown(prefix, self._of(prefix))
 
     def _shown(self, prefix: int, outcomes: Sequence[Outcome]) -> Json:
-        measured = {"effect": round(self.effects[prefix], 4), "broken": self.broken}
-        return advice.example(outcomes, self.prefixes[prefix], prefix) | measured
+        return advice.example(outcomes, self.prefixes[prefix], prefix) | {"effect": round(self.effects[prefix], 4)}
 
     def _of(self, prefix: int) -> list[Outcome]:
         return [one for one in self.outcomes if one.prefix == prefix]
