@@ -147,7 +147,7 @@ def test_every_file_says_what_it_is():
 RANKS = {
     "glp_core": (
         {"errors"},
-        {"files", "jobs", "memory", "progress", "stats", "devices", "replay", "threads", "chat_server"},
+        {"files", "jobs", "memory", "progress", "stats", "devices", "packed", "replay", "threads", "chat_server"},
         {"checked"},
         {"llm", "prior"},
         {"data", "reports"},

@@ -18,6 +18,7 @@ from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
 from glp_core.llm.needs import Placement, check_claims, check_weights, memory_needed, placement
 from glp_core.llm.sources import LlmSource, check_shards
+from glp_core.packed import lay_out
 from glp_core.progress import Tell, unheard
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def _assembled(
 ) -> Llm:
     if plan.options:
         edit_on(model, device)
+    if plan.layout:
+        lay_out(model)
     if source.layers_at:
         name_layers(model, source.layers_at)
     llm = Llm(model, tokenizer, source.label)

@@ -16,6 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.llm.chat import Chat
 from glp_core.llm.hooks import edit_device, layer_at, layers_of, pause_between_blocks, record
 from glp_core.llm.text_stream import TextStream
+from glp_core.packed import laid_out_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,6 +58,12 @@ class Llm:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in memory."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + laid_out_bytes(self.model)
 
     @property
     def n_layers(self) -> int:

@@ -14,6 +14,7 @@ from glp_core.devices import device_title
 from glp_core.errors import GlpError
 from glp_core.llm.batching import tokens_per_forward
 from glp_core.memory import free_memory, gigabytes
+from glp_core.packed import layout_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -36,6 +37,8 @@ class MemoryNeeded:
     """Values of one forward, of as many tokens as are read at once."""
     prior: int = 0
     """What is loaded beside the model."""
+    layout: int = 0
+    """A second layout of the parameters, which makes a decode step faster and is made where there is room."""
 
     @property
     def total(self) -> int:
@@ -45,7 +48,10 @@ class MemoryNeeded:
     def words(self) -> str:
         """The sum and its parts."""
         prior = f", the prior {gigabytes(self.prior)}" if self.prior else ""
-        return f"{gigabytes(self.total)} (weights {gigabytes(self.weights)}, a forward {gigabytes(self.working)}{prior})"
+        layout = f"; {gigabytes(self.layout)} more make it faster" if self.layout else ""
+        return (
+            f"{gigabytes(self.total)} (weights {gigabytes(self.weights)}, a forward {gigabytes(self.working)}{prior}{layout})"
+        )
 
 
 def check_claims(folder: str, config: "PreTrainedConfig") -> None:
@@ -84,6 +90,8 @@ class Placement:
     """For `from_pretrained`, when the model is spread over devices."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    layout: bool = False
+    """Whether there is room for a second layout."""
 
 
 def memory_needed(
@@ -102,7 +110,7 @@ def memory_needed(
         weights = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     width = model.get_input_embeddings().embedding_dim
     working = tokens_per_forward(device, width) * width * dtype.itemsize * TENSORS_OF_A_FORWARD
-    return MemoryNeeded(weights, working, prior)
+    return MemoryNeeded(weights, working, prior, layout_bytes(model) if device.type == "cpu" else 0)
 
 
 def _unpacked(quantised: object, device: torch.device) -> bool:
@@ -129,7 +137,7 @@ def placement(title: str, needed: MemoryNeeded, device: torch.device) -> Placeme
     has = f"{device_title(device)} has {gigabytes(free)} free" if free is not None else "what is free cannot be known"
     words = f"{title} needs {needed.words}; {has}."
     if free is None or needed.total <= free:
-        return Placement(words)
+        return Placement(words, layout=needed.layout > 0 and (free is None or needed.total + needed.layout <= free))
     room = room_by_device(free_by_device(device), needed.total - needed.weights)
     if len(room) > 1 and needed.weights <= sum(room.values()):
         spread = (

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.jobs.pause import pause
+from glp_core.packed import packed, product
 
 if TYPE_CHECKING:
     from glp_core.prior.network import Network
@@ -21,8 +22,6 @@ KEPT_LEVELS = 256
 """Noise levels whose conditioning is kept; one takes n_layers x d_mlp numbers."""
 
 
-PACKED_FOR = 16
-"""Rows that the packed layout is chosen for; it serves every batch size."""
 PACKED_BELOW = 200_000_000
 """Parameters up to which weights are also kept in oneDNN's own layout: small batches gain most, and memory doubles."""
 
@@ -41,7 +40,7 @@ class _Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor, *, pack: bool) -> None:
         self.weight, self.bias = weight, bias
-        self.packed = _packed(weight) if pack else None
+        self.packed = packed(weight) if pack else None
         self.eight_bits = _eight_bits(weight) if pack else None
 
     def __call__(self, x: Tensor, add_to: Tensor | None = None, *, rough: bool = False) -> Tensor:
@@ -52,21 +51,7 @@ class _Linear:
         if self.packed is None:
             y = F.linear(x, self.weight, self.bias)
             return y if add_to is None else y.add_(add_to)
-        if add_to is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, add_to, self.packed, self.bias, "add")
-
-
-def _packed(weight: Tensor) -> Tensor | None:
-    """Return the weight in oneDNN's blocked order, or None where this build of torch or this device cannot."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return None
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR)
-        torch.ops.mkldnn._linear_pointwise(weight.new_zeros(1, weight.shape[1]), packed, None, "none", [], "")
-    except (AttributeError, RuntimeError):
-        return None
-    return packed
+        return product(x, self.packed, self.bias, add_to)
 
 
 def _eight_bits(weight: Tensor) -> tuple[Tensor, Tensor] | None:

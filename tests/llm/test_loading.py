@@ -15,6 +15,7 @@ from glp_core.llm.loading import load_llm
 from glp_core.llm.needs import MemoryNeeded, Placement, memory_needed, placement, room_by_device
 from glp_core.llm.sources import LlmSource
 from glp_core.memory import gigabytes
+from glp_core.packed import laid_out_bytes
 from glp_core.workspace import Workspace
 from tests.support.tiny import make_tiny_llm, tiny_model, tiny_tokenizer
 
@@ -168,6 +169,16 @@ def test_a_model_that_does_not_fit_is_refused_with_numbers_before_anything_is_lo
     monkeypatch.undo()
     load_llm(LlmSource("folder", str(folder)), tell=told.append)
     assert len(told) == 1 and "needs" in told[0] and "free" in told[0]
+
+
+def test_a_second_layout_of_the_weights_is_made_where_there_is_room_and_told(folder, monkeypatch):
+    source, cpu = LlmSource("folder", str(folder)), torch.device("cpu")
+    needed = memory_needed(tiny_model().config, torch.float32, cpu)
+    assert 0 < needed.layout <= needed.weights and "more make it faster" in needed.words
+    assert memory_needed(tiny_model().config, torch.bfloat16, cpu).layout == 0
+    for spare, made in ((0, needed.layout), (-1, 0)):
+        free(monkeypatch, cpu=needed.total + needed.layout + spare)
+        assert laid_out_bytes(load_llm(source, dtype=torch.float32).model) == made
 
 
 def test_what_a_workspaces_model_will_take_is_known_before_it_is_loaded(folder):
