@@ -22,7 +22,7 @@ ROOMS = (
     ("dashboard/service", None),
     ("dashboard/widgets", None),
     ("dashboard", "the app, its server and launcher, the sidebar, what the system must have"),
-    *((f"glp_core/{room}", None) for room in ("jobs", "llm", "prior", "data", "steering", "training", "neuron_index")),
+    *((f"glp_core/{room}", None) for room in ("jobs", "speed", "llm", "prior", "data", "steering", "training", "neuron_index")),
     *((f"glp_core/{room}", None) for room in ("neurons", "serving", "evaluation", "building", "cli")),
     ("glp_core", "the front door and what all rooms share: errors, files, checked readers, workspaces"),
     ("tests", "tests in the folders of the code they test; fakes in support/, timings in bench/"),

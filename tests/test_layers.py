@@ -147,7 +147,7 @@ def test_every_file_says_what_it_is():
 RANKS = {
     "glp_core": (
         {"errors"},
-        {"files", "jobs", "memory", "progress", "stats", "devices", "packed", "replay", "threads", "chat_server"},
+        {"files", "jobs", "memory", "progress", "stats", "devices", "speed", "threads", "chat_server"},
         {"checked"},
         {"llm", "prior"},
         {"data", "reports"},
@@ -246,7 +246,7 @@ class Block:
             raise ImportError(f"{name} is above the slim core")
 sys.meta_path.insert(0, Block())
 """
-SLIM = {"llm", "prior", "errors", "jobs", "files", "checked", "memory", "progress", "stats", "devices", "replay"}
+SLIM = {"llm", "prior", "errors", "jobs", "files", "checked", "memory", "progress", "stats", "devices", "speed"}
 
 
 def slim(code):

@@ -10,7 +10,7 @@ from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
 from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
-from glp_core.replay import Replays
+from glp_core.speed.replay import Replays
 from glp_core.steering.generation import Arm, Row, decode, generate
 from tests.support import tiny
 from tests.support.second_device import NAME, SecondTensor, second_device

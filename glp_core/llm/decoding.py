@@ -20,7 +20,7 @@ from glp_core.llm.fixed_step import FixedStep
 from glp_core.llm.hooks import edit
 from glp_core.llm.joining import Read, choose_rows, join, keeps_all
 from glp_core.llm.model import Llm
-from glp_core.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS
 
 ROWS = 4
 """Batches are filled up to a multiple of this: matrix kernels sum in an order that depends on the batch size, so a fixed size makes a

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from glp_core.llm.hooks import active_edits, edit_device, layers_path, no_edits, record
-from glp_core.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS
 
 ROOM = 64
 """Buffers hold a multiple of this many tokens, so that requests of about one length share them."""

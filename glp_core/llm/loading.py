@@ -18,8 +18,8 @@ from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
 from glp_core.llm.needs import Placement, check_claims, check_weights, memory_needed, placement
 from glp_core.llm.sources import LlmSource, check_shards
-from glp_core.packed import lay_out
 from glp_core.progress import Tell, unheard
+from glp_core.speed.packed import lay_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -16,7 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.llm.chat import Chat
 from glp_core.llm.hooks import edit_device, layer_at, layers_of, pause_between_blocks, record
 from glp_core.llm.text_stream import TextStream
-from glp_core.packed import laid_out_bytes
+from glp_core.speed.packed import laid_out_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

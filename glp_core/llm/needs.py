@@ -14,7 +14,7 @@ from glp_core.devices import device_title
 from glp_core.errors import GlpError
 from glp_core.llm.batching import tokens_per_forward
 from glp_core.memory import free_memory, gigabytes
-from glp_core.packed import layout_bytes
+from glp_core.speed.packed import layout_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

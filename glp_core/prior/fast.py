@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.jobs.pause import pause
-from glp_core.packed import packed, product
+from glp_core.speed.packed import packed, product
 
 if TYPE_CHECKING:
     from glp_core.prior.network import Network

@@ -13,7 +13,7 @@ from glp_core.prior import flow
 from glp_core.prior.fast import FastDenoiser
 from glp_core.prior.network import DenoiserConfig, Network, Normalizer, checked_layer
 from glp_core.prior.walk import WalkRule, WalkSettings, walk
-from glp_core.replay import Compute, Replays
+from glp_core.speed.replay import Compute, Replays
 
 ROUGH_CALLS = 10
 """Network calls up to which a solver's own error, 4 to 7% of the correction that it makes, hides that of eight-bit weights."""

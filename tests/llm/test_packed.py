@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from glp_core.packed import MOST_ROWS, FewRowsLinear, laid_out_bytes, lay_out, layout_bytes
+from glp_core.speed.packed import MOST_ROWS, FewRowsLinear, laid_out_bytes, lay_out, layout_bytes
 from tests.support.tiny import OTHERS, SIZES, make_tiny_llm, tiny_model
 
 
