@@ -110,17 +110,16 @@ def _table(matches: pd.DataFrame) -> None:
     }
     st.dataframe(
         starred.safe_cells(matches), hide_index=True, height=DOTS_HEIGHT, key="concepts_table",
-        on_select=_clicked_row, selection_mode=("single-row", "single-cell"),
+        on_select=_clicked_cell, selection_mode="single-cell",
         column_order=["title", "glp", "mlp", "layer", "sae", "neuron", "low", "high", "asks", "example", "n_test"],
         column_config=columns | {"n_test": "test texts"}, alt="The tasks with the test AUC of the best neuron of each kind",
     )  # fmt: skip
 
 
-def _clicked_row() -> None:
-    selection = st.session_state["concepts_table"]["selection"]
-    rows = selection["rows"] or [row for row, _ in selection["cells"]]
-    if rows:
-        _choose(st.session_state["concepts_order"][rows[0]])
+def _clicked_cell() -> None:
+    cells = st.session_state["concepts_table"]["selection"]["cells"]
+    if cells:
+        _choose(st.session_state["concepts_order"][cells[0][0]])
 
 
 def _clicked_dot() -> None:

@@ -25,7 +25,8 @@ MEANING = (
     "Numbers at the points are strengths: the lowest, the highest and 1. Stars: an arm at the strength and level that other prefixes "
     "chose for it; *prompted*: asked for in words, without a push. Intervals are 95%, over the same prefixes for all arms."
 )
-COST_HEIGHT = 300
+COST_HEIGHT, HIGHEST_COST = 300, 2.5
+"""Pixels; nats a token beyond which a gain is not worth drawing: a token is then less than a tenth as likely."""
 HALF = 0.69
 """Nats a token by which the loss rises when every token becomes half as likely."""
 
@@ -150,7 +151,7 @@ def _elsewhere(entry: Json, costs: Sequence[Json]) -> None:
     st.caption(
         f"{' or '.join(map(str, documents))} held-out texts that have nothing to do with the concept are read while every token is pushed: "
         "so much less likely does the model find them. At the dotted line every token is half as likely. Left: at the same strength; "
-        "right: for what the arm gains of the concept there, as above. Bars: 95% over texts."
+        f"right: for what the arm gains of the concept there, up to {HIGHEST_COST:g} nats. Colours as above; bars: 95% over texts."
     )
 
 
@@ -181,7 +182,8 @@ def rises(entry: Json, costs: Sequence[Json], *, gained: bool) -> go.Figure:
         )
     figure.add_hline(y=HALF, line={"width": 1, "dash": "dot", "color": "gray"})
     across = "Concept gained (share of the way to 1)" if gained else "Strength (× median activation norm)"
-    return charts.layout(figure, x=across, y="Rise of the loss (nats a token)", height=COST_HEIGHT)
+    charts.layout(figure, x=across, y="Rise of the loss (nats a token)", height=COST_HEIGHT, legend=False)
+    return figure.update_yaxes(range=[-0.1, HIGHEST_COST]) if gained else figure
 
 
 def table(report: Json) -> pd.DataFrame:
