@@ -131,6 +131,12 @@ SHAPES: dict[str, Shape] = {
         "sae": object,
         "intervals": str,
     },
+    "conversations": {
+        "ratios": {"all": _MEASURED, "*": _MEASURED},
+        "text_error": float,
+        "conversations": COUNT,
+        "sigma": SHARE,
+    },
     "detection": {
         "rows": Many(
             {
@@ -175,7 +181,7 @@ STEERING = {
 
 
 MADE_BY = {
-    **dict.fromkeys(("reference", "evaluate", "layers"), "evaluate"),
+    **dict.fromkeys(("reference", "evaluate", "layers", "conversations"), "evaluate"),
     "measures": "bank",
     "detection": "detect",
     "probing": "probe",

@@ -170,6 +170,20 @@ def scorecard_rows(r):
         )
 
 
+def conversation_rows(r):
+    parts = {
+        "all": "all tokens",
+        "user": "user turns",
+        "answer": "the model's own answers",
+        "template": "the template's tokens",
+    }
+    for part, words in parts.items():
+        if part in r["ratios"]:
+            value, (low, high) = (r["ratios"][part][key] for key in ("value", "ci"))
+            what = f"median denoising error in conversations, in multiples of text's: {words}"
+            yield Row(what if part == "all" else f"... {words}", f"{value:.2f} [{low:.2f}, {high:.2f}]")
+
+
 SCORES = {
     "probing": "mean 1-D probing AUC",
     "steering": "steering score",
@@ -230,6 +244,7 @@ REPORTS = (
     ("detection", "python -m glp_core detect", detection_rows),
     ("accelerator", "python -m tests.bench.accelerator", accelerator_rows),
     ("scorecard", "python -m glp_core scorecard", scorecard_rows),
+    ("conversations", "python -m glp_core evaluate --only conversations", conversation_rows),
     ("scaling", "python -m glp_core scaling", scaling_rows),
 )
 """Report, the command that makes it, and its rows."""

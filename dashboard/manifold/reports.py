@@ -17,6 +17,7 @@ PAPER = (
     "For reference, the paper's Table 2 (Llama-3.1-8B, layer 15, another LLM and not comparable in level): Delta LM loss of GLP 0.0513 "
     "(Base) and 0.0860 (Instruct), of SAE reconstruction 0.1976 and 0.2224."
 )
+PARTS = {"all": "all tokens", "user": "user turns", "answer": "answers", "template": "the template's tokens"}
 
 
 def scorecard() -> list[File]:
@@ -45,7 +46,22 @@ def scorecard() -> list[File]:
         "Drawn / real: the share of each whose nearest neighbour is of their own sample. 1 / 0 is a collapsed sample, 0 / 1 one that "
         f"misses where real ones crowd.\n\n{PAPER}"
     )
+    if told := workspace_facts.report("conversations"):
+        st.markdown(conversation_words(told))
     return [File("CSV: scorecard", "scorecard.csv", starred.as_csv(table), "text/csv")]
+
+
+def conversation_words(report: Json) -> str:
+    """Return how well the prior knows conversations, by a report of them."""
+    ratios = {
+        PARTS[part]: _with_interval(one["value"], one["ci"], 2) for part, one in report["ratios"].items() if part in PARTS
+    }
+    told = ", ".join(f"{words} {number}" for words, number in ratios.items())
+    return (
+        f"**In conversations** the prior's median denoising error is, in multiples of that on plain text: {told}. "
+        f"1 means that it knows them as well as text; at noise level {report['sigma']:g}, {report['conversations']:,} held-out "
+        "conversations, which the model answered itself."
+    )
 
 
 def _scores(row: Json) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from glp_core.building.sizes import Sizes
 from glp_core.building.stages import Stage, direction_names, narrower_priors, prior_width
 from glp_core.building.subject import Subject
+from glp_core.data.conversations import ANSWER_TOKENS
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.decoding import Context
@@ -124,7 +125,11 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
     return {
         "collect": Work(read=sizes.activations + HELD_OUT, written=ANSWERED * sizes.chat * subject.chat * sizes.activations),
         "prior": Work(trained=0 if subject.glp else sizes.trained),
-        "evaluate": Work(read=3 * delta, called=10 * delta + 2 * sizes.held_out + 40 * sizes.samples),
+        "evaluate": Work(
+            read=3 * delta,
+            called=10 * delta + 2 * sizes.held_out + 40 * sizes.samples,
+            written=ANSWER_TOKENS * sizes.documents * subject.chat,
+        ),
         "directions": Work(read=TOKENS * (1_300 + 560 * len(names)), fixed=10),
         "index": Work(called=sizes.activations, fixed=40),
         "bank": Work(called=400 * sizes.reference, fixed=40),

@@ -127,7 +127,9 @@ def narrower_priors(subject: Subject, sizes: Sizes) -> tuple[int, ...]:
 def _about_prior(sizes: Sizes) -> dict[str, tuple[Command, ...]]:
     fit = {"documents": sizes.documents, "tokens": sizes.tokens}
     return {
-        "evaluate": (words("evaluate", activations=sizes.held_out, samples=sizes.samples, **fit),),
+        "evaluate": (
+            words("evaluate", activations=sizes.held_out, samples=sizes.samples, conversations=sizes.documents, **fit),
+        ),
         "bank": (words("bank", activations=sizes.bank, reference=sizes.reference),),
         "detection": (words("detect", activations=sizes.detected, likelihood=sizes.likelihood),),
         "scorecard": (words("scorecard", samples=sizes.samples, tested=sizes.tested, **fit),),

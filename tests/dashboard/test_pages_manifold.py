@@ -369,7 +369,11 @@ def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     row = {"method": "GLP", "way": "drawn", "frechet": found, "delta_lm": None, "logistic": test, "neighbour": test}
     facts = {"n": 50, "tested": 50, "base_loss": 3.0, "documents": 4, "tokens": 8, "pca_components": 7, "sae": None}
     workspace.save_report("scorecard", {"rows": [row], "mean_ablation": found, "intervals": "95%"} | facts)
+    ratios = {part: {"value": value, "ci": [0.9, 1.2]} for part, value in (("all", 1.0), ("answer", 1.04))}
+    told = {"ratios": ratios, "text_error": 2.0, "conversations": 11, "sigma": 0.3}
+    workspace.save_report("conversations", told)
     at = open_page(manifold_view="Evidence", manifold_evidence="Scorecard")
+    assert "all tokens 1.00 [0.90, 1.20], answers 1.04 [0.90, 1.20]" in said(at) and "11 held-out conversations" in said(at)
     (table,) = [frame.value.to_csv() for frame in at.dataframe]
     assert "0.61 [0.58, 0.64]" in table and "12 [10, 14]" in table
     assert "wins it by construction" in said(at) and "0.0513" in said(at) and "glp_core sae --workspace" in said(at)

@@ -14,7 +14,7 @@ from tests.support.reference import write_released_folder
 from tests.support.tiny import WIDTH, tiny_glp
 
 BASE = "org/Tiny-Base"
-SIZES = ("--activations", 64, "--samples", 32, "--documents", 3, "--tokens", 8)
+SIZES = ("--activations", 64, "--samples", 32, "--documents", 3, "--tokens", 8, "--conversations", 3)
 SHORT = ("--activations", 1024, "--batch", 64, "--sigma-groups", 16, "--validation", 64, "--dtype", "float32", "--install")
 
 
@@ -53,7 +53,10 @@ def test_a_transfer_is_said_and_after_training_goes_on_both_delta_lm_losses_stan
     assert second["before"] == {name: first[name] for name in second["before"]}
     assert {"glp_digest", "delta_lm", "transfer_from"} <= set(second["before"])
     assert f"Before it went on: Delta LM {first['delta_lm']['glp']:.3f}." in said
-    run("evaluate", *SIZES)
+    told = workspace.report("conversations")
+    assert told["conversations"] == 3 and set(told["ratios"]) == {"all", "user", "answer", "template"}
+    monkeypatch.setattr(llm.tokenizer, "chat_template", None)
+    assert "Conversations are left out" in run("evaluate", *SIZES) and workspace.report("conversations") is None
     assert workspace.report("evaluate")["before"] == second["before"]  # measured again, it stays
 
 

@@ -283,6 +283,7 @@ USES = {
     "zones": _use_zones,
     "steering_sentiment": _use_steering,
     "detection": _use_detection,
+    "conversations": reports.conversation_words,
     "scorecard": lambda report: [reports._scores(row) for row in report["rows"]],
     "reference": lambda report: Reference(report).quantiles(201),
     "measures": lambda report: [f"{one['n']:,}" for one in report["measures"].values()],

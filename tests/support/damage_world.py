@@ -45,6 +45,7 @@ REPORTS = (
         "strengths",
         "pareto",
         "scorecard",
+        "conversations",
         "detection",
     ),
     *("zones", "measures", "scaling", "steering_sentiment", "sae", "solvers"),

@@ -1,4 +1,7 @@
-"""Measure the workspace's GLP: held-out loss, Frechet distance, Delta LM loss; write reports/evaluate.json and reference.json."""
+"""Measure the workspace's GLP: held-out loss, Frechet distance, Delta LM loss; write reports/evaluate.json and reference.json.
+
+Of an LLM that can chat, reports/conversations.json too: the GLP's error on conversations beside that on text.
+"""
 
 import argparse
 
@@ -6,9 +9,12 @@ import torch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
+from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
+from glp_core.evaluation.conversations import CONVERSATIONS, conversation_report
 from glp_core.evaluation.layers import layers_report
 from glp_core.files import Json
+from glp_core.llm.model import Llm
 from glp_core.prior.checkpoint import read_statistics
 from glp_core.prior.distance import make_reference
 from glp_core.prior.facts import GlpFacts
@@ -25,12 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=10_000, help="of the Frechet distance (default: 10,000)")
     parser.add_argument("--documents", type=int, default=128, help="held-out documents of the Delta LM loss (default: 128)")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each document (default: 128)")
+    about = f"held-out conversations, 0 for none (default: {CONVERSATIONS})"
+    parser.add_argument("--conversations", type=int, default=CONVERSATIONS, metavar="N", help=about)
+    parser.add_argument("--only", choices=("conversations",), help="measure these alone, which needs no activations")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("activations", "samples", "documents", "tokens"), 2)
+    check_counts(args, ("conversations",), 1 if args.only else 0)
     workspace = open_workspace(args)
+    if args.only:
+        measure_conversations(workspace, workspace.load_llm(), workspace.load_glp(), args.conversations)
+        return
     store = workspace.open_store(args.store)
     whole, facts = workspace.load_glp(whole=True), GlpFacts.read(workspace.folder / "glp")
     glp = whole.at(workspace.layer)
@@ -57,7 +70,24 @@ def run(args: argparse.Namespace) -> None:
         workspace.save_report("layers", {"layers": measured})
     else:
         workspace.report_path("layers").unlink(missing_ok=True)
+    workspace.report_path("conversations").unlink(missing_ok=True)
+    if args.conversations:
+        try:
+            measure_conversations(workspace, llm, glp, args.conversations)
+        except GlpError as error:
+            say(f"Conversations are left out: {error}")
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
+
+
+def measure_conversations(workspace: Workspace, llm: Llm, glp: GLP, n: int) -> None:
+    """Measure the GLP on so many held-out conversations; write reports/conversations.json."""
+    documents = workspace.documents("validation")[:n]
+    report = conversation_report(workspace.site(llm), glp, documents, progress=reporter("conversations"))
+    workspace.save_report("conversations", report)
+    told = ", ".join(
+        f"{part} {one['value']:.3f} [{one['ci'][0]:.3f}, {one['ci'][1]:.3f}]" for part, one in report["ratios"].items()
+    )
+    say(f"Median denoising error in conversations, text is 1: {told}.")
 
 
 def history(workspace: Workspace, facts: GlpFacts) -> Json:
