@@ -20,7 +20,7 @@ from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
 from glp_core.evaluation import fidelity
 from glp_core.evaluation.runs import SCORES, read_scores
-from glp_core.files import Json, read_json, read_object, replacing, write_json
+from glp_core.files import Json, read_object, replacing, write_json
 from glp_core.llm.site import Site
 from glp_core.llm.sources import cache_folder
 from glp_core.neurons import probing_score
@@ -32,7 +32,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.trials import text_scores
 from glp_core.steering.trials.outcomes import Outcome
 from glp_core.training.kept_weights import kept_checkpoints
-from glp_core.workspace import DEMO, Workspace
+from glp_core.workspace import Workspace
 
 STEPS = 20
 """Of the released schedule, for samples and for projections."""
@@ -144,8 +144,8 @@ class Scorer:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The prefixes that are steered."""
-        prefixes = read_json(DEMO / "prefixes.json")
+        """The workspace's prefixes that are steered, the demo's where it has none."""
+        prefixes = self.workspace.prefixes()
         if not 1 <= self.prefixes <= len(prefixes):
             raise GlpError(f"--prefixes is {self.prefixes}, wanted 1 to {len(prefixes)}.")
         return prefixes[: self.prefixes]

@@ -11,6 +11,7 @@ from glp_core.data.probe_activations import Caps, ProbeActivations, digest, last
 from glp_core.errors import GlpError
 from glp_core.evaluation import checkpoint_scores
 from glp_core.evaluation.checkpoint_scores import Scorer, score_run
+from glp_core.files import write_json
 from glp_core.llm.site import Site
 from glp_core.neuron_index.reading import NOISE_FREE, read_neurons
 from glp_core.neurons import probing_score
@@ -202,12 +203,15 @@ def test_the_steering_score_is_of_texts_written_with_the_checkpoint(made, scorer
     assert [(one.arm, one.prefix) for one in scorer.unsteered] == [(UNSTEERED, 0), (UNSTEERED, 1), (UNSTEERED, 2)]
 
 
-def test_senseless_steering_settings_are_refused(made, scorer):
+def test_senseless_steering_settings_are_refused(made, scorer, tmp_path):
     workspace, llm, store, folder = made
     with pytest.raises(GlpError, match="above 1, got 0.8"):
         text_scores.steering_score(llm, workspace.direction("up"), load_glp(folder), ["The"], [], strengths=(1.5, 0.8))
     with pytest.raises(GlpError, match="--prefixes is 101"):
         _ = Scorer(workspace, store, prefixes=101).texts
+    own = pages.make_workspace(tmp_path / "own")
+    write_json(own.folder / "prefixes.json", ["the cat", "a film", "rain"])
+    assert Scorer(own, store, prefixes=2).texts == ["the cat", "a film"], "not the demo's"
     with pytest.raises(GlpError, match="No direction"):
         _ = Scorer(workspace, store, direction="nowhere").steered_direction
 

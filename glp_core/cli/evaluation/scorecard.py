@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> None:
     check_counts(args, ("documents", "tokens"), 2)
     workspace = open_workspace(args)
     store = workspace.open_store(args.store)
-    glp, llm, sae = workspace.load_glp(), workspace.load_llm(), _sae(workspace, args.sae)
+    sae = _sae(workspace, args.sae)
+    llm, glp = workspace.load_llm(), workspace.load_glp()
     rows = store.validation_rows()
     contest = Contest(
         workspace.site(llm),

@@ -40,11 +40,10 @@ def run(args: argparse.Namespace) -> None:
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     direction = workspace.direction(args.direction)
     prefixes = chosen_prefixes(workspace, args)
-    glp = workspace.load_glp(args.checkpoint)
+    llm, glp = workspace.load_llm(), workspace.load_glp(args.checkpoint)
     options = {"noise_level": args.noise_level, "steps": args.steps, "solver": args.solver}
     projectors = {arm: _projector(arm, workspace, glp, options) for arm in args.arms}
     reference = workspace.report("reference")
-    llm = workspace.load_llm()
     outcomes = measure(
         llm,
         conditions(direction, projectors, args.strengths),
