@@ -121,7 +121,7 @@ def heat_map(pieces: Sequence[str], names: Sequence[str], normalised: np.ndarray
         )
     )  # fmt: skip
     charts.layout(figure, height=110 + 22 * len(names), legend=False)
-    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     figure.update_xaxes(tickvals=list(range(len(words))), ticktext=words, tickangle=-60 if len(words) <= 80 else -90)
     if len(words) > 80:
         figure.update_xaxes(showticklabels=False, title="tokens, in order")

@@ -179,14 +179,21 @@ def _checkpoint(shown: Shown, name: str, activations: float) -> None:
         if run.name != name or rows.empty:
             continue
         values = rows.iloc[0].drop(["warming", "old_end"])
-        facts = [(_title(str(key)), f"{value:,.6g}") for key, value in values.items() if not math.isnan(value)]
+        facts = [(_title(str(key)), _number(value)) for key, value in values.items() if not math.isnan(value)]
         st.html(frame.facts([("shape", run.shape or "not said"), *facts], title=f"Checkpoint of {run.name}"))
         _way_to_steering(run in shown.shipped, name, activations)
         return
 
 
 def _title(key: str) -> str:
-    return SCORES.get({"validation_loss": "loss"}.get(key, key), key.replace("_", " "))
+    names = {"flops": "FLOPs", "real_real": "Frechet distance of two real samples"}
+    return SCORES.get({"validation_loss": "loss"}.get(key, key), names.get(key, key.replace("_", " ")))
+
+
+def _number(value: float) -> str:
+    if value >= 1e12:
+        return law.scientific(value)
+    return f"{value:,.0f}" if value >= 1e4 or value == int(value) else f"{value:.4g}"
 
 
 def _way_to_steering(shipped: bool, name: str, activations: float) -> None:

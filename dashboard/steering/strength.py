@@ -77,7 +77,13 @@ def meaning(direction: str, strength: float) -> str:
     except GlpError:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
-    share = {0.0: f"below all {n:,}", 1.0: f"beyond all {n:,}"}.get(percentile, f"beyond {percentile:.1%} of {n:,}")
+    ends = {
+        1: f"below all but one of {n:,}",
+        n - 1: f"beyond all but one of {n:,}",
+        0: f"below all {n:,}",
+        n: f"beyond all {n:,}",
+    }
+    share = ends.get(round(percentile * n), f"beyond {percentile:.1%} of {n:,}")
     return f"This push: {scale.deviations(strength):+.1f} standard deviations, {share} real tokens."
 
 

@@ -165,7 +165,7 @@ def test_a_clicked_checkpoint_shows_its_numbers_and_the_way_to_steer_with_it(wor
     monkeypatch.setattr(view, "clicked", lambda _event: (run, float(seen)))
     at = open_page()
     facts = next(one.value for one in at.get("html") if "Checkpoint of" in one.value)
-    assert f"Checkpoint of {run}" in facts and f"<dd>{seen:,.6g}</dd>" in facts and "<dt>Validation loss</dt>" in facts
+    assert f"Checkpoint of {run}" in facts and f"<dd>{seen:,.0f}</dd>" in facts and "<dt>Validation loss</dt>" in facts
     links = [one.proto for one in at.get("page_link")]
     assert [one.query_string for one in links] == (["prior=kept"] if link else [])
     assert ("weights of this checkpoint are not in the workspace" in said(at)) is not link
