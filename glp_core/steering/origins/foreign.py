@@ -5,6 +5,7 @@ block N, and there is none for block 0 (https://github.com/ggml-org/llama.cpp, l
 embeddings first, as `output_hidden_states` has. Nothing in these files is ever run.
 """
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from glp_core.checked.tensors import read_torch
 from glp_core.errors import GlpError
-from glp_core.files import replacing, tensor_header
+from glp_core.files import read_object, replacing, tensor_header
 from glp_core.steering.directions import Direction
 
 DECODER = "W_dec"
@@ -26,6 +27,8 @@ DECODER = "W_dec"
 LARGEST_FILE = 16_000_000_000
 """Bytes; an SAE of 131,072 latents and width 4,096 has 4.3 GB."""
 ARCHITECTURE = "controlvector"
+HOOKS = (re.compile(r"blocks\.(\d{1,4})\.hook_resid_(pre|post)"), re.compile(r"(?:.*\.)?(?:layers|h)\.(\d{1,4})()"))
+"""Where an SAE reads, as SAELens and sparsify name the residual stream before or after a block; a block's number, and which side."""
 
 
 class ForeignVector(NamedTuple):
@@ -54,7 +57,7 @@ def read_foreign(path: Path, *, layer: int, n_layers: int, latent: int | None = 
     readers: dict[str, Callable[[], ForeignVector]] = {
         ".gguf": lambda: _control_vector(path, layer),
         ".pt": lambda: _persona_vector(path, layer, n_layers),
-        ".safetensors": lambda: _decoder_row(path, latent),
+        ".safetensors": lambda: _decoder_row(path, latent, layer),
     }
     if path.suffix not in readers:
         raise GlpError(f"{path.name} is of no known kind, wanted {', '.join(readers)}.")
@@ -172,7 +175,11 @@ def _persona_vector(path: Path, layer: int, n_layers: int) -> ForeignVector:
     return ForeignVector(rows[layer + embeddings_first].float(), f"block {layer} of the persona vectors {path.name}")
 
 
-def _decoder_row(path: Path, latent: int | None) -> ForeignVector:
+def _decoder_row(path: Path, latent: int | None, layer: int) -> ForeignVector:
+    hook, block = _read_at(path)
+    if hook and block != layer:
+        where = f"the output of block {block}" if block is not None and block >= 0 else "no block's output"
+        raise GlpError(f"The SAE in {path.name} reads {hook!r}, {where}; wanted that of block {layer}, counted from 0.")
     shapes = {name: entry["shape"] for name, entry in tensor_header(path).tensors.items()}
     if DECODER not in shapes or len(shapes[DECODER]) != 2:
         raise GlpError(f"{path.name} has no {DECODER} (latents, width): it has {', '.join(list(shapes)[:6]) or 'nothing'}.")
@@ -185,3 +192,17 @@ def _decoder_row(path: Path, latent: int | None) -> ForeignVector:
     except SafetensorError as error:
         raise GlpError(f"{path.name} cannot be read: {error}.") from error
     return ForeignVector(row.float(), f"latent {latent} of the SAE {path.name}")
+
+
+def _read_at(path: Path) -> tuple[str, int | None]:
+    """Return where an SAE reads, and the block whose output that is; nothing where neither cfg.json nor the folder's name says it.
+
+    SAELens keeps hook_name in the cfg.json beside the weights, or in its metadata; sparsify names the folder.
+    """
+    beside = path.parent / "cfg.json"
+    facts = read_object(beside) if beside.is_file() else {}
+    more = facts.get("metadata")
+    hook = facts.get("hook_name") or (more.get("hook_name") if isinstance(more, dict) else None)
+    name = str(hook or (path.parent.name if HOOKS[1].fullmatch(path.parent.name) else ""))
+    found = next(filter(None, (pattern.fullmatch(name) for pattern in HOOKS)), None)
+    return name, int(found[1]) - (found[2] == "pre") if found else None

@@ -1,6 +1,7 @@
 """Directions of other tools: files as those tools write them are read, layers counted as they count, and what is hostile is refused."""
 
 import pickle
+import shutil
 import struct
 
 import numpy as np
@@ -10,6 +11,7 @@ from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import save_file
 
 from glp_core.errors import GlpError
+from glp_core.files import write_json
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.foreign import as_direction, read_foreign, write_control_vector
 
@@ -56,6 +58,26 @@ def test_a_latent_of_an_sae_is_a_row_of_its_decoder(tmp_path):
     torch.testing.assert_close(read(path, latent=3), ROWS[3])
     with pytest.raises(GlpError, match="latents 0 to 4, got None: say which with --latent"):
         read(path)
+    for facts, block in (
+        ({"hook_name": "blocks.2.hook_resid_post", "hook_layer": 2}, 2),
+        ({"metadata": {"hook_name": "blocks.3.hook_resid_pre"}}, 2),
+        ({"hook_name": "blocks.1.hook_resid_post"}, 1),
+        ({"hook_name": "blocks.2.hook_mlp_out"}, None),
+        ({"d_in": D}, 2),
+    ):
+        write_json(tmp_path / "cfg.json", facts)
+        if block == 2:
+            torch.testing.assert_close(read(path, latent=3), ROWS[3])
+        else:
+            with pytest.raises(GlpError, match=f"{'block 1' if block else 'no block'}.*; wanted that of block 2"):
+                read(path, latent=3)
+    (tmp_path / "cfg.json").unlink()
+    of_sparsify = tmp_path / "layers.1" / "sae.safetensors"
+    of_sparsify.parent.mkdir()
+    shutil.copy(path, of_sparsify)
+    with pytest.raises(GlpError, match=r"reads 'layers\.1', the output of block 1"):
+        read(of_sparsify, latent=3)
+    torch.testing.assert_close(read(of_sparsify, layer=1, latent=3), ROWS[3])
     save_file({"encoder.weight": ROWS}, path)
     with pytest.raises(GlpError, match="no W_dec"):
         read(path, latent=0)
