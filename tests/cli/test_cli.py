@@ -245,6 +245,8 @@ def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, ca
     capsys.readouterr()
     assert main([*common, "--run", "small", "--stream", "--buffer", "100"]) == 1
     assert "at least 10 batches of 64" in capsys.readouterr().err
+    assert main([*common, "--run", "large", "--stream", "--buffer", str(10**12)]) == 1
+    assert "with a buffer of 1,000,000,000,000 activations, takes 128000.0 GB" in capsys.readouterr().err
     assert main([*common, "--run", "mixed", "--chat", "0.5"]) == 1
     assert "are of --stream" in capsys.readouterr().err
 

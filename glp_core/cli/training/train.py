@@ -96,13 +96,13 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
 def from_store(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StoreSupply:
     """Return the store's activations, when there is room to train on them."""
     store = store_of(workspace, args)
-    tell_memory(workspace, config, store.width, ranks)
+    tell_memory("The GLP in training", config.memory(store.width), workspace, ranks)
     return StoreSupply(store, workspace.device)
 
 
-def tell_memory(workspace: Workspace, config: TrainConfig, width: int, ranks: Ranks) -> None:
-    """Say what the GLP takes while it is trained, and what is free; GlpError when it does not fit."""
-    words = check_room("The GLP in training", config.memory(width), workspace.device)
+def tell_memory(what: str, needed: int, workspace: Workspace, ranks: Ranks) -> None:
+    """Say what training takes on the device, and what is free; GlpError when it does not fit."""
+    words = check_room(what, needed, workspace.device)
     if ranks.first:
         say(words)
 
@@ -114,7 +114,9 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts)
     settings.check(config.batch // ranks.size)
     site = workspace.site((workspace if ranks.first else replace(workspace, tell=unheard)).load_llm())
-    tell_memory(workspace, config, site.llm.d_model, ranks)
+    width = site.llm.d_model
+    needed = config.memory(width) + settings.buffer * width * site.llm.dtype.itemsize
+    tell_memory(f"The GLP in training, with a buffer of {settings.buffer:,} activations,", needed, workspace, ranks)
     return StreamSupply(site, workspace.documents("train"), workspace.documents("validation"), settings, ranks)
 
 
