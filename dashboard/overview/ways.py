@@ -12,7 +12,7 @@ from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
 from glp_core.files import Json
 
-STEP_WIDTH, CARD_WIDTH = 178, 304
+STEP_WIDTH, CARD_WIDTH = 178, 307
 """Pixels: five steps, or three cards, fit side by side at 1280."""
 
 
