@@ -47,6 +47,9 @@ def bench_rows(r):
         yield Row(what, f"{r['compare_vs_generate']:.2f}x the time", True)
     if "walk_vs_generate" in r:
         yield Row("... with the walk as the projection", f"{r['walk_vs_generate']:.2f}x the time")
+    if "first_press_walk_vs_generate" in r:
+        what = "... with the walk that the workspace's rule takes at the first press's strength"
+        yield Row(what, f"{r['first_press_walk_vs_generate']:.2f}x the time")
     if "train_fraction_of_gemm" in r:
         yield Row("training, share of the machine's own matrix-product rate", f"{r['train_fraction_of_gemm']:.0%}")
     if "index_speedup" in r:

@@ -7,12 +7,14 @@ import argparse
 import sys
 
 import torch
+from torch.nn.functional import normalize
 
 from glp_core.data.corpus import documents
 from glp_core.devices import machine, native_dtype
 from glp_core.memory import keep_freed_memory
 from glp_core.prior.checkpoint import load_glp
 from glp_core.prior.projection import make_projector
+from glp_core.steering.generation import Arm
 from glp_core.workspace import DEMO, Workspace
 from tests.bench import projection, whole
 
@@ -57,15 +59,24 @@ def measure_projection(workspace, llm, native):
 
 
 def measure_compare(workspace, llm, native):
-    projectors = {
-        "three_columns": make_projector("glp", glp=native, steps=PAGE_CALLS, solver=PAGE_SOLVER),
-        "walk": make_projector("walk", glp=native),
+    direction = normalize(torch.randn(native.d_input, generator=torch.Generator().manual_seed(0)), dim=0)
+    by_default = make_projector("walk", glp=native)
+    arms = {
+        "three_columns": Arm(
+            "projected", direction, 1.0, make_projector("glp", glp=native, steps=PAGE_CALLS, solver=PAGE_SOLVER)
+        ),
+        "walk": Arm("projected", direction, 1.0, by_default),
     }
-    ratios, seconds = whole.compare_vs_generate(workspace.site(llm), projectors, native.d_input)
+    press = workspace.report("first_press")
+    if press:
+        ruled = make_projector("walk", glp=native, walk=workspace.walk())
+        arms["first_press_walk"] = Arm("projected", workspace.direction(press["direction"]).vector, press["strength"], ruled)
+    ratios, seconds = whole.compare_vs_generate(workspace.site(llm), arms)
     return {
         "compare_vs_generate": ratios["three_columns"],
         "walk_vs_generate": ratios["walk"],
-        "walk_calls": projectors["walk"].settings.pushes,
+        **({"first_press_walk_vs_generate": ratios["first_press_walk"]} if press else {}),
+        "walk_calls": by_default.settings.pushes,
         "compare_seconds": seconds,
     }
 

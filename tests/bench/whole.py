@@ -14,19 +14,18 @@ from tests.bench.timing import interleaved
 TOKENS = 64
 
 
-def compare_vs_generate(site, projectors, width, repeats=3):
+def compare_vs_generate(site, projected, repeats=3):
     """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes.
 
-    By the third column's projector, and the median seconds of each run; `projectors` by name.
+    By the third column's name in `projected`, and the median seconds of each run; the second column is pushed as the third, unprojected.
     """
     llm = site.llm
     ids = llm.encode("The weather this week has been")
-    direction = torch.nn.functional.normalize(torch.randn(width, generator=torch.Generator().manual_seed(0)), dim=0)
 
     llm.stop_ids = frozenset()  # every arm writes all its tokens, as the plain run does with min_new_tokens
 
-    def three_columns(projector):
-        arms = [Arm("unsteered"), Arm("steered", direction, 1.0), Arm("projected", direction, 1.0, projector)]
+    def three_columns(arm):
+        arms = [Arm("unsteered"), Arm("steered", arm.vector, arm.strength), arm]
         steps = sum(1 for _ in generate(site, ids, arms, Sampling(max_tokens=TOKENS)))
         assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
 
@@ -36,7 +35,7 @@ def compare_vs_generate(site, projectors, width, repeats=3):
                 torch.tensor([ids]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, pad_token_id=llm.first_id
             )
 
-    runs = {name: lambda projector=projector: three_columns(projector) for name, projector in projectors.items()}
+    runs = {name: lambda arm=arm: three_columns(arm) for name, arm in projected.items()}
     seconds = interleaved(runs | {"plain": plain}, repeats)
     return {name: round(seconds[name] / seconds["plain"], 2) for name in runs}, {
         name: round(value, 2) for name, value in seconds.items()
