@@ -2,6 +2,7 @@
 
 Scenes, all but the last by default:
   alone crowd fairness beside   one visitor, twelve, a short text beside a long one, another torch process on the machine
+  live                          from a change of the strength to the last token, in Live mode
   slices leaving                a text while others use the other pages; a visitor who leaves the page
   memory                        of the server, over runs and page loads
   quiet                         what threads that give way cost on a quiet machine
@@ -33,7 +34,7 @@ from tests.load.visitor import GaveUp
 from tests.load.wanderer import Diary
 from tests.support import serving
 
-SERVED = ("alone", "crowd", "fairness", "slices", "leaving", "memory", "beside")
+SERVED = ("alone", "live", "crowd", "fairness", "slices", "leaving", "memory", "beside")
 """Scenes that share a server."""
 USUAL = (*SERVED, "quiet", "damage")
 PATIENCE = 300
@@ -120,6 +121,7 @@ def measured(server, args):
     yield scenes.Row("  done", f"{solo:.1f} s")
     address = server.address
     acts = {
+        "live": lambda: scenes.live(address),
         "crowd": lambda: scenes.crowd(address, args.visitors, args.tokens, solo),
         "fairness": lambda: scenes.fairness(address, 256, 16),
         "slices": lambda: streams.slices(address, 128),

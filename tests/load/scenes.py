@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from dashboard.steering.controls import LIVE_TOKENS
 from glp_core.files import read_json
 from glp_core.workspace import DEMO
 from tests.load.visitor import GaveUp, Visitor
@@ -39,14 +40,13 @@ class Row(NamedTuple):
     holds: bool | None = None
 
 
-def visitor(address, number, tokens):
+def visitor(address, number, tokens, **values):
     """Return a visitor of the Steering page with a prompt and a seed of its own."""
     prompt = (
         f"{('The weather', 'My neighbour', 'The new restaurant', 'This film')[number % 4]} that we saw at number {number} was"
     )
-    return Visitor(
-        address, "steering", steering_prompt=prompt, steering_tokens=tokens, steering_seed=number, steering_strength=0.6
-    )
+    asked = {"prompt": prompt, "tokens": tokens, "seed": number, "strength": 0.6} | values
+    return Visitor(address, "steering", **{f"steering_{name}": value for name, value in asked.items()})
 
 
 def press(address, waits, tokens, first=0):
@@ -95,6 +95,19 @@ def crowd(address, visitors, tokens, solo):
         Row("  first token, 95% below", f"{p95:.1f} s", "3 s", p95 <= 3),
         Row("  done, median", f"{median(done):.1f} s = {median(done) / solo:.1f} x alone"),
         Row("  done, last", f"{last:.1f} s = {last / solo:.1f} x alone", "3 x", last <= 3 * solo),
+    ]
+
+
+def live(address, times=5):
+    """Return the row of a live comparison: from a change of the strength to the last token."""
+    with visitor(address, 0, LIVE_TOKENS, live="true") as someone:
+        someone.open()
+        someone.settle(5)
+        runs = [someone.move("steering_strength", 0.7 + 0.1 * i) for i in range(times)]
+    first, done = (median(getattr(run, name) for run in runs) for name in ("first", "done"))
+    return [
+        Row(f"live, {LIVE_TOKENS} tokens: from a change to the last", f"{done:.1f} s", "2 s", done <= 2),
+        Row("  first token", f"{first:.1f} s"),
     ]
 
 

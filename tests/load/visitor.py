@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from urllib.parse import urlencode
@@ -89,7 +90,7 @@ class Visitor:
     def press(self, key: str) -> float:
         """Press the button with this key; return the seconds until the page is drawn again."""
         start = time.monotonic()
-        self._send(self._button(key))
+        self._send(self._widget(key))
         while self._read().WhichOneof("type") != "script_finished":
             pass
         return time.monotonic() - start
@@ -101,8 +102,23 @@ class Visitor:
             begun: called when the first token is there.
             left: says whether to look no longer; the run is then returned as far as it is.
         """
+        self._send(self._widget("steering_start"))
+        return self._written(begun, left)
+
+    def move(self, key: str, value: float) -> Run:
+        """Move the slider with this key on a live Steering page; return when the tokens of its run came."""
+        self._send(self._widget(key), value)
+        return self._written()
+
+    def settle(self, seconds: float) -> None:
+        """Wait until the server has sent nothing for so long."""
+        with suppress(TimeoutError):
+            while True:
+                self._read(seconds)
+
+    def _written(self, begun: Callable[[], object] = lambda: None, left: Callable[[], bool] = lambda: False) -> Run:
+        """Return the run whose boards come from now on, when its last one did."""
         start, run = time.monotonic(), Run()
-        self._send(self._button("steering_start"))
         while math.isnan(run.done) and not left():
             board = self._read().delta.new_element.html.body
             if "glp-board" not in board:
@@ -120,25 +136,27 @@ class Visitor:
                 run.done = now
         return run
 
-    def _button(self, key: str) -> str:
-        button = next((name for name in self._widgets if name.endswith(key)), None)
-        if button is None:
-            raise GaveUp(f"there is no button {key} on the page")
-        return button
+    def _widget(self, key: str) -> str:
+        widget = next((name for name in self._widgets if name.endswith(key)), None)
+        if widget is None:
+            raise GaveUp(f"there is no button or slider {key} on the page")
+        return widget
 
-    def _send(self, pressed: str = "") -> None:
+    def _send(self, widget: str = "", moved_to: float | None = None) -> None:
         message = BackMsg()
         message.rerun_script.query_string = self._query
         message.rerun_script.page_script_hash = self._hash
         message.rerun_script.page_name = "" if self._hash else self._page
-        if pressed:
-            message.rerun_script.widget_states.widgets.add(id=pressed, trigger_value=True)
+        if widget and moved_to is None:
+            message.rerun_script.widget_states.widgets.add(id=widget, trigger_value=True)
+        elif widget:
+            message.rerun_script.widget_states.widgets.add(id=widget).double_array_value.data.append(moved_to)
         self._socket.send(message.SerializeToString())
 
-    def _read(self) -> ForwardMsg:
+    def _read(self, within: float = LONGEST) -> ForwardMsg:
         """Return the next message, after noting what later ones refer to."""
         message = ForwardMsg()
-        message.ParseFromString(self._socket.recv(timeout=max(0.0, self._until - time.monotonic())))
+        message.ParseFromString(self._socket.recv(timeout=min(within, max(0.0, self._until - time.monotonic()))))
         if message.WhichOneof("type") == "ref_hash":
             message = self._known[message.ref_hash]
         elif message.hash:
@@ -148,8 +166,9 @@ class Visitor:
             self._hash = message.navigation.page_script_hash
         elif kind == "page_info_changed":
             self._query = message.page_info_changed.query_string
-        elif kind == "delta" and message.delta.new_element.button.id:
-            self._widgets.add(message.delta.new_element.button.id)
+        elif kind == "delta" and message.delta.new_element.WhichOneof("type") in ("button", "slider"):
+            element = message.delta.new_element
+            self._widgets.add(element.button.id or element.slider.id)
         elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
             raise GaveUp(message.delta.new_element.exception.message)
         return message
