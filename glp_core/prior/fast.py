@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.jobs.pause import pause
-from glp_core.speed.packed import packed, product
+from glp_core.speed.packed import MOST_ROWS, halved, packed, product
 
 if TYPE_CHECKING:
     from glp_core.prior.network import Network
@@ -35,23 +35,28 @@ multiples of it, so its texts do not depend on which kernel was taken."""
 class _Linear:
     """x W^T + b on the CPU or an accelerator, with the weight laid out once in oneDNN's blocked order where that is faster.
 
-    On a CPU that multiplies bfloat16 the weight is kept in eight bits as well, with a scale for each output.
+    On a CPU that multiplies bfloat16 the weight is kept in eight bits as well, with a scale for each output; on others in 16 bits.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, *, pack: bool) -> None:
         self.weight, self.bias = weight, bias
         self.packed = packed(weight) if pack else None
         self.eight_bits = _eight_bits(weight) if pack else None
+        self.halves = halved(weight, bias) if pack else None
 
     def __call__(self, x: Tensor, add_to: Tensor | None = None, *, rough: bool = False) -> Tensor:
         """Return x W^T + b (n, out), added to `add_to` (n, out) when given; `rough`: few rows may be off by 1%."""
-        if rough and self.eight_bits is not None and len(x) < EIGHT_BITS_BELOW:
-            y = torch._weight_int8pack_mm(x, *self.eight_bits).add_(self.bias)
-            return y if add_to is None else y.add_(add_to)
-        if self.packed is None:
+        y = self._rough(x) if rough else None
+        if y is None and self.packed is not None:
+            return product(x, self.packed, self.bias, add_to)
+        if y is None:
             y = F.linear(x, self.weight, self.bias)
-            return y if add_to is None else y.add_(add_to)
-        return product(x, self.packed, self.bias, add_to)
+        return y if add_to is None else y.add_(add_to)
+
+    def _rough(self, x: Tensor) -> Tensor | None:
+        if self.eight_bits is not None and len(x) < EIGHT_BITS_BELOW:
+            return torch._weight_int8pack_mm(x, *self.eight_bits).add_(self.bias)
+        return self.halves(x) if self.halves is not None and len(x) <= MOST_ROWS else None
 
 
 def _eight_bits(weight: Tensor) -> tuple[Tensor, Tensor] | None:

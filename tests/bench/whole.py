@@ -1,11 +1,13 @@
 """The two longer measurements: a three-column run against one plain generate, and training's share of the machine's GEMM rate."""
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from glp_core.files import write_json, write_tensors
+from glp_core.speed.packed import StepLinear
 from glp_core.steering.generation import Arm, Sampling, generate
 from glp_core.training.plan import TrainConfig
 from glp_core.training.trainer import Trainer, flops_per_activation
@@ -15,7 +17,7 @@ TOKENS = 64
 
 
 def compare_vs_generate(site, projected, repeats=3):
-    """Return how many plain 64-token generates (transformers' own, same model and dtype) a three-column run takes.
+    """Return how many plain 64-token generates (transformers' and torch's own, same model and dtype) a three-column run takes.
 
     By the third column's name in `projected`, and the median seconds of each run; the second column is pushed as the third, unprojected.
     """
@@ -30,7 +32,7 @@ def compare_vs_generate(site, projected, repeats=3):
         assert steps == TOKENS * len(arms), f"an arm stopped early: {steps} tokens"
 
     def plain():
-        with torch.inference_mode():
+        with torch.inference_mode(), torchs_own_products(llm.model):
             llm.model.generate(
                 torch.tensor([ids]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, pad_token_id=llm.first_id
             )
@@ -40,6 +42,20 @@ def compare_vs_generate(site, projected, repeats=3):
     return {name: round(seconds[name] / seconds["plain"], 2) for name in runs}, {
         name: round(value, 2) for name, value in seconds.items()
     }
+
+
+@contextmanager
+def torchs_own_products(model):
+    """Leave the second layouts of a model's weights unused."""
+    layers = [module for module in model.modules() if isinstance(module, StepLinear)]
+    layouts = [(layer.halves, layer.packed) for layer in layers]
+    for layer in layers:
+        layer.halves = layer.packed = None
+    try:
+        yield
+    finally:
+        for layer, (halves, packed) in zip(layers, layouts, strict=True):
+            layer.halves, layer.packed = halves, packed
 
 
 def train_fraction_of_gemm(glp, dtype, steps=12):
