@@ -170,7 +170,8 @@ class Workspace:
         """Load the prior on the workspace's device, in its dtype or another: that of its layer, or `whole`, of all it serves."""
         from glp_core.prior.checkpoint import load_glp
 
-        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype, tell=self.tell)
+        dtype = dtype or self.torch_dtype
+        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype, halves=True, tell=self.tell)
         return glp if whole else glp.at(self.layer)
 
     def transferred_from(self) -> str:

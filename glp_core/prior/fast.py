@@ -5,6 +5,7 @@ The gate's product with the time embedding is linear, so for a fixed noise level
 
 import copy
 from collections import OrderedDict
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,14 +36,15 @@ multiples of it, so its texts do not depend on which kernel was taken."""
 class _Linear:
     """x W^T + b on the CPU or an accelerator, with the weight laid out once in oneDNN's blocked order where that is faster.
 
-    On a CPU that multiplies bfloat16 the weight is kept in eight bits as well, with a scale for each output; on others in 16 bits.
+    On a CPU that multiplies bfloat16 the weight is kept in eight bits as well, with a scale for each output; in float32, where that is
+    asked for, in 16 bits.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, pack: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, pack: bool, halves: bool) -> None:
         self.weight, self.bias = weight, bias
         self.packed = packed(weight) if pack else None
         self.eight_bits = _eight_bits(weight) if pack else None
-        self.halves = halved(weight, bias) if pack else None
+        self.halves = halved(weight, bias) if pack and halves else None
 
     def __call__(self, x: Tensor, add_to: Tensor | None = None, *, rough: bool = False) -> Tensor:
         """Return x W^T + b (n, out), added to `add_to` (n, out) when given; `rough`: few rows may be off by 1%."""
@@ -82,18 +84,19 @@ class _FusedBlock(NamedTuple):
 class FastDenoiser:
     """Compute what `Network` computes, for inference; safe to use from several threads."""
 
-    def __init__(self, network: "Network", *, pack: bool | None = None) -> None:
-        self.network = network
+    def __init__(self, network: "Network", *, pack: bool | None = None, halves: bool = False) -> None:
+        self.network, self.halves = network, halves
         if pack is None:
             pack = sum(p.numel() for p in network.parameters()) <= PACKED_BELOW
-        self.enter = _Linear(network.in_proj.weight, network.in_proj.bias, pack=pack)
-        self.leave = _Linear(network.out_proj.weight, network.out_proj.bias, pack=pack)
+        laid_out = partial(_Linear, pack=pack, halves=halves)
+        self.enter = laid_out(network.in_proj.weight, network.in_proj.bias)
+        self.leave = laid_out(network.out_proj.weight, network.out_proj.bias)
         self.blocks = [
             _FusedBlock(
                 block.ln.weight,
                 block.ln.bias,
-                _Linear(*_joined(block.gate_proj, block.up_proj), pack=pack),
-                _Linear(block.down_proj.weight, block.down_proj.bias, pack=pack),
+                laid_out(*_joined(block.gate_proj, block.up_proj)),
+                laid_out(block.down_proj.weight, block.down_proj.bias),
             )
             for block in network.layers
         ]

@@ -16,7 +16,7 @@ from glp_core.prior.walk import WalkRule, WalkSettings, walk
 from glp_core.speed.replay import Compute, Replays
 
 ROUGH_CALLS = 10
-"""Network calls up to which a solver's own error, 4 to 7% of the correction that it makes, hides that of eight-bit weights."""
+"""Network calls up to which a solver's own error, 4 to 7% of the correction that it makes, hides that of rounded weights."""
 
 
 class GLP(nn.Module):
@@ -65,10 +65,10 @@ class GLP(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.network.in_proj.weight.dtype
 
-    def prepare(self) -> "GLP":
-        """Freeze the weights and lay them out for fast inference; training must not follow."""
+    def prepare(self, *, halves: bool = False) -> "GLP":
+        """Freeze the weights and lay them out for fast inference, with `halves` as `load_glp` says; training must not follow."""
         self.eval().requires_grad_(False)
-        self._fast = FastDenoiser(self.network)
+        self._fast = FastDenoiser(self.network, halves=halves)
         self._replays = Replays()
         return self
 
@@ -95,7 +95,7 @@ class GLP(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GLP":
         """Lay the weights out anew after they moved to another device or dtype."""
         super()._apply(fn, recurse)
-        return self if self._fast is None else self.prepare()
+        return self if self._fast is None else self.prepare(halves=self._fast.halves)
 
     def velocity(self, z: Tensor, sigma: Tensor | float, layer: Tensor | int | None = None) -> Tensor:
         """Predict eps - z for noisy latents.

@@ -1,4 +1,5 @@
-"""The fast layout: eight-bit weights for few rows, no less exact than ten steps are, and never where a text is decoded."""
+"""The fast layout: eight-bit weights for few rows, no less exact than ten steps are, and never where a text is decoded; 16-bit ones in
+float32, where they are asked for."""
 
 import pytest
 import torch
@@ -6,10 +7,11 @@ import torch
 from glp_core.evaluation.solver_error import Trial
 from glp_core.llm.decoding import ROWS
 from glp_core.prior import fast, flow
-from glp_core.prior.checkpoint import load_glp
+from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.walk import WalkSettings
+from glp_core.speed.packed import MOST_ROWS
 
 WIDTH = 96
 
@@ -72,3 +74,27 @@ def test_on_the_demo_ten_rough_calls_err_no_more_than_bfloat16_s(demo):
     trial = Trial.make(exact, acts, plan[0], calls=60)
     rough = torch.cat([native._integrate("euler", part, plan, None) for part in trial.start.split(3)])
     assert trial.error(rough) <= 1.1 * trial.error_of("euler", plan, native)
+
+
+def test_float32_weights_in_16_bits_serve_walks_and_few_calls_of_few_rows_only_where_asked_for(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = GLP(DenoiserConfig(WIDTH, 192, 384, 2), torch.zeros(WIDTH), torch.ones(WIDTH))
+    save_glp(made, tmp_path, about={})
+    exact, halves = load_glp(tmp_path), load_glp(tmp_path, halves=True)
+    if halves._fast.enter.halves is None:
+        pytest.skip("no kernel for 16-bit weights here")
+    acts, noise = torch.randn(MOST_ROWS, WIDTH), torch.randn(4, MOST_ROWS, WIDTH)
+
+    def walked(glp, rows):
+        return glp.walk_by(WalkSettings(0.3, 4), acts[rows], acts[rows], noise[:, rows])
+
+    few = walked(halves, slice(0, 3))
+    assert 0 < (few - walked(exact, slice(0, 3))).norm() < 1e-3 * few.norm()
+    assert torch.equal(walked(halves, slice(0, MOST_ROWS))[:3], few), "rows do not influence one another"
+    for ask in (
+        lambda glp: glp.project(acts, 0.5, 60, noise=acts),
+        lambda glp: glp.denoising_error(acts, 0.3, noise=acts),
+        lambda glp: glp.neurons(acts, noise=acts),
+    ):
+        assert torch.equal(ask(halves), ask(exact)), "other questions are answered exactly"
