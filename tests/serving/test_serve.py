@@ -213,7 +213,8 @@ def test_bodies_and_names_that_do_not_fit_are_refused(address, body, headers, st
 
 
 def test_steering_that_breaks_the_model_ends_the_stream_with_an_error(client, monkeypatch, host):
-    monkeypatch.setattr(host.site.llm.model.lm_head.weight, "data", torch.full_like(host.llm.model.lm_head.weight, torch.nan))
+    last = host.llm.model.model.norm.weight
+    monkeypatch.setattr(last, "data", torch.full_like(last, torch.nan))
     with pytest.raises(openai.APIError, match="steering that is too strong"):
         list(client.chat.completions.create(**ASK, stream=True))
 
