@@ -159,7 +159,9 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
     for device in ("cpu", NAME):
         assert second(command, *words, device=device) == 0
         reports.append(workspace.report(REPORTS.get(command, command)))
-        assert re.match(r"(The GLP takes|.* needs) .*[GM]B.*; .* free", capsys.readouterr().err), "memory is told first"
+        assert re.search(r"^(The GLP takes|.* needs) .*[GM]B.*; .* free", capsys.readouterr().err, re.MULTILINE), (
+            "memory is told"
+        )
     same(*reports)
 
 
