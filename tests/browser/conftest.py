@@ -79,6 +79,24 @@ def watch(context, server, stray):
     context.add_init_script(TELL_WHAT_IS_BLOCKED)
 
 
+CONTROLS = ("Selectbox", "Slider", "NumberInput", "TextInput", "Checkbox", "Button", "ButtonGroup", "Popover")
+ALONE = """(kinds) => {
+  const controls = kinds.flatMap((kind) => [...document.querySelectorAll(`[data-testid=stMain] [data-testid=st${kind}]`)])
+    .filter((node) => node.getBoundingClientRect().height && !node.closest("details:not([open])"))
+  const boxes = controls.map((node) => node.getBoundingClientRect())
+  const apart = (a, b) => a !== b && !controls[a].contains(controls[b]) && !controls[b].contains(controls[a])
+  const level = (a, b) => Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.5 * Math.min(a.height, b.height)
+  const alone = (one) => !boxes.some((box, other) => apart(one, other) && level(boxes[one], box))
+  return [...controls.keys()].filter(alone).map((one) => controls[one].closest("[class*=st-key-]").className.match(/st-key-(\\S+)/)[1])
+}"""
+"""The keys of controls that have no other one beside them."""
+
+
+def controls_alone(page):
+    """Return the keys of the page's controls that stand alone in a row; boxes for a text, as wide as the page, are not looked at."""
+    return page.evaluate(ALONE, list(CONTROLS))
+
+
 def check_headings(page):
     """Fail unless the page's headings begin with level 1 and go down one level at a time."""
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(node => +node.tagName[1])")

@@ -1,6 +1,6 @@
 """The Manifold page in a real browser over the demo workspace: a text is measured, a sweep runs, the reports are drawn."""
 
-from tests.browser.conftest import check_headings
+from tests.browser.conftest import check_headings, controls_alone
 
 FAR_OUTSIDE = """(() => {
   const { _fullData: traces, _fullLayout: { xaxis, yaxis } } = document.querySelector(".js-plotly-plot")
@@ -28,6 +28,7 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
     page.get_by_text("press Run").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
     assert page.locator(".st-key-manifold_stop button").is_disabled()
+    assert controls_alone(page) == ["manifold_view"]
     page.locator(".st-key-manifold_run button").click()
     page.locator(".st-key-manifold_stop button:enabled").wait_for()
     page.get_by_test_id("stSidebar").get_by_text("1 running").wait_for()
@@ -43,6 +44,7 @@ def test_the_map_has_a_text_of_ones_own_and_a_double_click_shows_the_points_far_
     assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
     page.locator(".legendtext", has_text="your text").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
+    assert controls_alone(page) == ["manifold_view"]
     opened = page.evaluate(FAR_OUTSIDE)
     plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     page.mouse.dblclick(plot["x"] + plot["width"] - 15, plot["y"] + 15)

@@ -3,7 +3,8 @@
 import json
 import math
 import threading
-from dataclasses import asdict
+from base64 import b64decode
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from glp_core.data.bank import Bank
 from glp_core.evaluation.measures import Measures, reference
+from glp_core.neurons import planes
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
 from glp_core.steering.strength_grid import ARMS, STRENGTHS
@@ -337,6 +339,20 @@ def test_the_map_shows_each_kind_and_tests_it(workspace):
     assert figures(at)[0]["data"][0]["text"][0] == "…a &lt;b&gt;【t0】c…"
     steered = next(trace for trace in figures(at)[0]["data"] if trace["name"].startswith("steered ("))
     assert len(steered["text"]) == map_plane.OTHERS and all("【" in words for words in steered["text"])
+
+
+def test_the_map_in_umap_is_the_plane_that_lies_with_the_bank(workspace, monkeypatch):
+    bank = Bank.load(workspace.folder / "bank")
+    places = torch.randn(len(bank), 2, generator=torch.Generator().manual_seed(4))
+    replace(bank, plane=places).save(workspace.folder / "bank")
+    monkeypatch.setattr(planes, "umap_plane", lambda *_, **__: 1 / 0)  # it is not laid out anew
+    drawn = figures(open_page(manifold_view="Map", manifold_plane="UMAP", manifold_steps="4"))[0]
+    chosen = np.linspace(0, len(bank) - 1, min(map_plane.REAL, len(bank))).astype(int)
+    for axis in (0, 1):
+        packed = drawn["data"][0]["xy"[axis]]
+        found = np.frombuffer(b64decode(packed["bdata"]), packed["dtype"])
+        np.testing.assert_array_equal(found, places[chosen, axis])
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "UMAP 1"
 
 
 def test_own_text_lies_on_the_map_with_each_token_in_its_context(workspace):
