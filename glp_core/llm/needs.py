@@ -23,6 +23,8 @@ TENSORS_OF_A_FORWARD = 12
 """Values of the hidden width that a forward holds for each token, roughly: a gated layer's inner values among them."""
 SPARE = 100_000_000
 """Bytes of a model beside its stored weights: tables that it makes itself."""
+TOLD = 1_000_000
+"""Bytes from which on a second layout is told of."""
 MOST_SPREAD = 0.92
 """Share of each device's free memory that a model spread over several may take."""
 
@@ -48,7 +50,7 @@ class MemoryNeeded:
     def words(self) -> str:
         """The sum and its parts."""
         prior = f", the prior {gigabytes(self.prior)}" if self.prior else ""
-        layout = f"; {gigabytes(self.layout)} more make it faster" if self.layout else ""
+        layout = f"; {gigabytes(self.layout)} more make it faster" if self.layout >= TOLD else ""
         return (
             f"{gigabytes(self.total)} (weights {gigabytes(self.weights)}, a forward {gigabytes(self.working)}{prior}{layout})"
         )
