@@ -32,7 +32,7 @@ def test_a_tiny_sweep_a_click_on_a_point_and_the_report(browser, tmp_path):
             page.get_by_role("button", name="HTML report").click()
         report = tmp_path / "report.html"
         taken.value.save_as(report)
-    asked = []
+    page, asked = context.new_page(), []  # the first one still asks for its server
     page.on("request", lambda request: asked.append(request.url))
     page.goto(report.as_uri())
     expect(page.locator(".js-plotly-plot .points path.point").first).to_be_visible()

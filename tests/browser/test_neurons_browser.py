@@ -179,6 +179,7 @@ def test_a_click_chooses_a_task_moves_the_line_to_a_token_and_opens_a_listed_neu
     page = open_page("concepts")
     page.get_by_text("Positive:").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
+    page.locator(".st-key-concepts_dots .point").first.wait_for()
     for number in (4, 7):
         title = page.evaluate(f"document.querySelector('.st-key-concepts_dots .js-plotly-plot')._fullData[0].y[{number}]")
         assert title != chosen_task(page)
