@@ -224,7 +224,7 @@ def _hours(flops: float, rate: float | None) -> str:
 
 def _rate(flops: float) -> str:
     unit, size = ("TFLOP/s", 1e12) if flops >= 1e12 else ("GFLOP/s", 1e9)
-    return f"{flops / size:,.3g} {unit}"
+    return f"{flops / size:,.0f} {unit}" if flops >= 100 * size else f"{flops / size:.3g} {unit}"
 
 
 def _warning(fit: ScalingFit, compute: float) -> str:
