@@ -14,7 +14,7 @@ REDRAWN = 1
 _JS = """
 export default function ({ data, setTriggerValue }) {
   const chart = `.st-key-${data}`
-  const tell = () => setTriggerValue("lost", Date.now())
+  const tell = () => setTriggerValue("lost", data)
   const lost = (event) => {
     const canvas = event.target
     // a chart that is taken off the page lets go of its context too
@@ -64,4 +64,6 @@ def _lost(key: str) -> int:
 
 
 def _count(key: str) -> None:
-    st.session_state[_counter(key)] = _lost(key) + 1
+    """Count a loss of the figure that is there now; a figure has several contexts, and each is told of as lost."""
+    if st.session_state[f"{key}_watch"].lost == key_of(key):
+        st.session_state[_counter(key)] = _lost(key) + 1
