@@ -27,11 +27,18 @@ SLOWEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark the browser's tests; leave out nightly ones unless -m names them; for workers, put the slowest groups first."""
+    """Mark the browser's tests; leave out nightly ones unless -m names them; for workers, put the slowest groups first.
+
+    Without nightly ones, a browser's test that fails is tried once more and said to be in the summary: a busy machine can swap
+    what a page shows between two looks of a test.
+    """
+    nightly = "nightly" in config.option.markexpr
     for item in items:
         if _group(item.nodeid) == "browser":
             item.add_marker(pytest.mark.browser)
-    if "nightly" not in config.option.markexpr:
+            if not nightly:
+                item.add_marker(pytest.mark.flaky(reruns=1))
+    if not nightly:
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     if WORKER:
         items.sort(key=lambda item: SLOWEST.index(_group(item.nodeid)) if _group(item.nodeid) in SLOWEST else len(SLOWEST))

@@ -110,7 +110,7 @@ def test_five_megabytes_are_refused_in_words_and_hostile_text_is_shown_as_text(o
     assert page.locator("[data-testid=stMain] img[src=x]").count() == 0
     page.get_by_role("radio", name="One neuron").click()
     page.get_by_role("heading", name=re.compile(r"^L\d+ . \d+$")).wait_for()
-    page.locator(".strip", has_text="document.title=1").wait_for()
+    page.get_by_role("group", name="Your text, read by this neuron").filter(has_text="document.title=1").wait_for()
     assert 'onerror="document.title=1"' in shown_text(page)
 
 
