@@ -136,8 +136,8 @@ def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) ->
 
         clearly = frame["best_auc"] >= CLEAR_AUC
         labels = [
-            [neurons.task_title(task)] * clear + [key for key in keys if len(key) >= LEAST_LETTERS]
-            for task, clear, keys in zip(frame["best_task"], clearly, frame["keys"], strict=True)
+            ([neurons.task_title(task, sign)] if clear else []) + [key for key in keys if len(key) >= LEAST_LETTERS]
+            for task, sign, clear, keys in zip(frame["best_task"], frame["best_sign"], clearly, frame["keys"], strict=True)
         ]
         regions = find_regions(frame[["x", "y"]].to_numpy(), labels)
         results.results().put(regions, *made_from)

@@ -100,10 +100,12 @@ def _task(neuron: Neuron) -> tuple[str, str] | None:
     won = [row for row in rows if (row["glp"]["layer"], row["glp"]["unit"]) == (neuron.layer, neuron.neuron)]
     if won:
         row = max(won, key=lambda one: float(one["glp"]["auc"]))
-        return f"Best of all neurons at: {neurons.task_title(row['task'])}, test AUC {row['glp']['auc']:.2f}", row["task"]
+        words = neurons.task_title(row["task"], row["glp"]["sign"])
+        return f"Best of all neurons at: {words}, test AUC {row['glp']['auc']:.2f}", row["task"]
     if neuron.best_task is None or neuron.best_auc is None:
         return None
-    return f"Best task: {neurons.task_title(neuron.best_task)}, test AUC {neuron.best_auc:.2f}", neuron.best_task
+    words = neurons.task_title(neuron.best_task, neuron.best_sign)
+    return f"Best task: {words}, test AUC {neuron.best_auc:.2f}", neuron.best_task
 
 
 def _ways(index: NeuronIndex, neuron: Neuron) -> None:

@@ -71,12 +71,12 @@ def words_of(row: pd.Series) -> str:
     words = f"{row['description'] or 'no description'}" + (
         "" if row["described_by"] in ("", "automatic") else f" ({row['described_by']})"
     )
-    title = task_title(row["best_task"]) if isinstance(row["best_task"], str) else ""
+    title = task_title(row["best_task"], row["best_sign"]) if isinstance(row["best_task"], str) else ""
     if title and title not in words and not math.isnan(row["best_auc"]):
         words += f" · {title} AUC {row['best_auc']:.2f}"
     return words
 
 
-def task_title(task: str) -> str:
-    """Return a task in a few readable words."""
-    return task_words(task).title
+def task_title(task: str, sign: int = 1) -> str:
+    """Return a task in a few readable words; with the sign of a neuron that tells it apart, what that neuron is high on."""
+    return task_words(task).high_on(sign)

@@ -18,11 +18,18 @@ class TaskWords:
     title: str
     positive: str
     """What positive texts have and negative ones have not; empty for a task that is not among the 113."""
+    negative: str = ""
+    """A title for the negative class, where it is more than all that is not positive."""
+
+    def high_on(self, sign: int) -> str:
+        """Return what a neuron is high on that is higher (sign 1) or lower (-1) on positive texts."""
+        return self.title if sign > 0 else self.negative or f"low on “{self.title}”"
 
 
 @lru_cache(maxsize=1)
 def _every() -> dict[str, TaskWords]:
-    return {one["name"]: TaskWords(one["title"], one["positive"]) for one in json.loads(WORDS.read_text(encoding="utf-8"))}
+    tasks = json.loads(WORDS.read_text(encoding="utf-8"))
+    return {one["name"]: TaskWords(one["title"], one["positive"], one.get("negative", "")) for one in tasks}
 
 
 def task_words(name: str) -> TaskWords:

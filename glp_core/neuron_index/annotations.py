@@ -44,6 +44,13 @@ class NeuronTasks:
         task = int(self._file.get_slice("best_task")[index])
         return self.names[task], float(self._file.get_slice("best_auc")[index])
 
+    def best_sign(self, index: int) -> int:
+        """Return 1 where a neuron is higher on the positive texts of its best task, -1 where it is lower; 1 without scores."""
+        if not self.names:
+            return 1
+        test, task = self._file.get_slice("test"), int(self._file.get_slice("best_task")[index])
+        return int(_signs(test[task, index], self._file.get_slice("best_auc")[index]))
+
     def most_extreme(self, index: int) -> list[tuple[str, float]]:
         """Return the tasks with the most extreme test AUCs of a neuron."""
         if not self.names:
@@ -52,11 +59,18 @@ class NeuronTasks:
         return [(self.names[i], float(aucs[i])) for i in np.argsort(-np.abs(aucs - 0.5))[:MOST_EXTREME]]
 
     def columns(self) -> dict[str, np.ndarray | float | None]:
-        """Return best_task and best_auc of all neurons, for the table."""
+        """Return best_task, best_auc and best_sign of all neurons, for the table."""
         if not self.names:
-            return {"best_task": None, "best_auc": np.nan}
-        named = np.array(self.names, dtype=object)[self._file.get_tensor("best_task")]
-        return {"best_task": named, "best_auc": self._file.get_tensor("best_auc")}
+            return {"best_task": None, "best_auc": np.nan, "best_sign": 1}
+        chosen, areas = self._file.get_tensor("best_task"), self._file.get_tensor("best_auc")
+        of_chosen = self._file.get_tensor("test")[chosen, np.arange(len(chosen))]
+        named = np.array(self.names, dtype=object)[chosen]
+        return {"best_task": named, "best_auc": areas, "best_sign": _signs(of_chosen, areas)}
+
+
+def _signs(test: np.ndarray, turned: np.ndarray) -> np.ndarray:
+    """Return 1 where a test AUC was kept as it is, and -1 where it was turned, 1 - AUC, to the side that validation rows chose."""
+    return np.where(np.abs(test - turned) <= np.abs(1 - test - turned), 1, -1)
 
 
 class Descriptions:

@@ -136,11 +136,14 @@ class Neuron:
     """Largest absolute value kept: the colour scale that all its texts share."""
     best_task: str | None
     best_auc: float | None
+    """Of the best task, on the side that the neuron is high on."""
     tasks: list[tuple[str, float]]
     """The ten tasks with the most extreme test AUC."""
     high: SideEvidence | None = None
     """What its highest tokens have in common; None where the description is not automatic, or older."""
     low: SideEvidence | None = None
+    best_sign: int = 1
+    """1 where it is higher on the positive texts of its best task, -1 where lower."""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ class NeuronIndex:
             tasks=self._tasks.most_extreme(index),
             high=high,
             low=low,
+            best_sign=self._tasks.best_sign(index),
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
@@ -320,7 +321,8 @@ class NeuronIndex:
     @cached_property
     def _haystack(self) -> list[str]:
         columns = self._table[["description", "top_tokens", "bottom_tokens", "best_task"]].fillna("")
-        columns["title"] = [task_words(name).title if name else "" for name in columns["best_task"]]
+        named = [task_words(name) if name else None for name in columns["best_task"]]
+        columns["title"] = [f"{words.title} {words.negative}" if words else "" for words in named]
         return [" ".join(row).casefold().replace("_", " ") for row in columns.itertuples(index=False)]
 
 

@@ -2,7 +2,7 @@
 
 A side's description is a short list of traits, chosen on its most extreme texts and on half of the index's held-out documents so that
 it names many of the tokens above the neuron's tail and few others. Its precision and recall are measured on the other half. Nothing
-is made up: a side whose tokens share nothing says so.
+is made up: a side whose tokens share nothing says so, and one that hardly reaches the tail says that.
 """
 
 from collections import Counter
@@ -33,6 +33,8 @@ MOST_ROWS = 100
 """Traits of more held-out tokens than this for each one above the tail say nothing."""
 LEAST_FIRING = 8
 """Held-out tokens above the tail without which a side is not measured."""
+LEAST_SHARE = 0.05
+"""Of a neuron's held-out tokens above its tail; a side with a smaller share hardly fires, whatever its most extreme texts are like."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,27 @@ def describe_automatically(index: NeuronIndex, *, progress: Progress = quiet) ->
 def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOutTraits) -> Description:
     """Return one neuron's description."""
     sides = [
-        describe_side(snippets, firing.rows[firing.signs == sign], held_out)
+        describe_side(snippets, firing.rows[firing.signs == sign], held_out, beyond=len(firing.rows))
         for snippets, sign in ((neuron.top, 1), (neuron.bottom, -1))
     ]
     parts = [f"{name}: {side.words}" for name, side in zip(("high", "low"), sides, strict=True)]
     if neuron.best_task and neuron.best_auc is not None and neuron.best_auc >= HIGH_AUC:
-        parts.append(f"task: {task_words(neuron.best_task).title} (AUC {neuron.best_auc:.2f})")
+        parts.append(f"task: {task_words(neuron.best_task).high_on(neuron.best_sign)} (AUC {neuron.best_auc:.2f})")
     return Description(" · ".join(parts), AUTOMATIC, *sides)
 
 
-def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: HeldOutTraits) -> SideEvidence:
-    """Return what one side's tokens have in common.
+def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: HeldOutTraits, *, beyond: int) -> SideEvidence:
+    """Return what one side's tokens have in common, or that it hardly fires.
 
     Args:
         firing: held-out tokens above the neuron's tail on this side.
+        beyond: how many there are on both sides.
     """
     measured = held_out.measures[firing]
     choosing, measuring = firing[~measured].tolist(), firing[measured]
+    if len(firing) < LEAST_SHARE * beyond:
+        words = f"hardly fires ({len(firing)} of {beyond} tokens beyond its tail)"
+        return SideEvidence(words, [], None, None, 0, len(measuring))
     others = [s for s in snippets if s.document not in held_out.documents]
     examples = [held_out.known(traits(s.pieces, s.peak)) for s in others]
     chosen = _choose([(row, held_out.of(row)) for row in choosing], examples, held_out)

@@ -25,11 +25,13 @@ def test_scores_are_those_that_were_written(tmp_path):
     write_tensors(tmp_path / "concepts.safetensors", tensors, {"tasks": json.dumps(["1_a", "2_b"])})
     tasks = NeuronTasks(tmp_path, 3)
     assert tasks.names == ["1_a", "2_b"] and tasks.best(1) == ("1_a", np.float32(0.9))
+    assert [tasks.best_sign(i) for i in range(3)] == [1, 1, -1]  # 0.8 is 0.2 turned
     assert [name for name, _ in tasks.most_extreme(2)] == ["1_a", "2_b"]  # 0.2 is farther from chance than 0.45
     assert [name for name, _ in tasks.most_extreme(0)] == ["2_b", "1_a"]
     columns = tasks.columns()
     assert columns["best_task"].tolist() == ["2_b", "1_a", "1_a"]
     np.testing.assert_allclose(columns["best_auc"], [0.6, 0.9, 0.8])
+    assert columns["best_sign"].tolist() == [1, 1, -1]
 
 
 def test_without_scores_there_is_nothing(tmp_path):

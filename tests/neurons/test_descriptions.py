@@ -127,11 +127,11 @@ def test_a_side_says_what_its_tokens_share_and_its_precision_and_recall_are_thos
     tokens = held_out_tokens(planted())
     held_out = HeldOutTraits(tokens, planted())
     rows, _ = firing_after_social(tokens)
-    side = describe_side(neuron().top, rows, held_out)
+    side = describe_side(neuron().top, rows, held_out, beyond=len(rows))
     assert side.words == "“social security”" and side.precision == side.recall == 1.0
     loose = [row for row, piece in enumerate(tokens.pieces) if piece == " security"]
     missed = np.sort(np.concatenate([rows, rows[::2] - 3]))  # tokens that share nothing, which the words miss
-    side = describe_side(neuron().top, missed, held_out)
+    side = describe_side(neuron().top, missed, held_out, beyond=len(missed))
     odd = tokens.document % 2 == 1
     named = [r for r in loose if odd[r] and r in set(rows)]
     assert side.precision == pytest.approx(1.0) and side.recall == pytest.approx(len(named) / odd[missed].sum(), abs=0.05)
@@ -142,9 +142,18 @@ def test_a_side_whose_tokens_share_nothing_says_so():
     tokens = held_out_tokens(planted())
     held_out = HeldOutTraits(tokens, planted())
     few = np.random.default_rng(1).choice(len(tokens.pieces), 3, replace=False)
-    side = describe_side(neuron().bottom, np.sort(few), held_out)
+    side = describe_side(neuron().bottom, np.sort(few), held_out, beyond=3)
     assert side.words.startswith("nothing in common (strongest on") and side.keys == [] and side.readability == 0
-    assert describe_side([], few[:0], held_out).words == "nothing in common"
+    assert describe_side([], few[:0], held_out, beyond=0).words == "nothing in common"
+
+
+def test_a_side_that_hardly_reaches_the_tail_says_so_whatever_its_texts_are_like():
+    tokens = held_out_tokens(planted())
+    held_out = HeldOutTraits(tokens, planted())
+    rows, _ = firing_after_social(tokens)
+    side = describe_side(neuron().top, rows[:2], held_out, beyond=41)
+    assert side.words == "hardly fires (2 of 41 tokens beyond its tail)" and side.keys == [] and side.precision is None
+    assert "security" in describe_side(neuron().top, rows[:2], held_out, beyond=40).words
 
 
 def test_what_does_not_hold_on_the_other_half_is_not_said():
@@ -152,7 +161,8 @@ def test_what_does_not_hold_on_the_other_half_is_not_said():
     rows, _ = firing_after_social(tokens)
     odd = tokens.document % 2 == 1
     elsewhere = np.flatnonzero(odd & np.array([piece.strip() == "rain" for piece in tokens.pieces]))[:12]
-    side = describe_side(neuron().top, np.sort(np.concatenate([rows[~odd[rows]], elsewhere])), HeldOutTraits(tokens, planted()))
+    firing = np.sort(np.concatenate([rows[~odd[rows]], elsewhere]))
+    side = describe_side(neuron().top, firing, HeldOutTraits(tokens, planted()), beyond=len(firing))
     assert side.words.startswith("nothing in common") and side.keys == [] and side.firing == 12
 
 
@@ -160,9 +170,14 @@ def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
     first = describe_automatically(index)[0]
     assert (
-        first.words.startswith("high: “social security” · low: nothing")
+        first.words.startswith("high: “social security” · low: hardly fires (0 of")
         and "task: Film review phrase: favourable (AUC 0.90)" in first.words
     )
+    phrase = {"best_task": "70_prime-factors", "best_sign": -1}
+    monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(**phrase))
+    assert describe_automatically(index)[0].words.endswith("task: The phrase “prime factors” (AUC 0.90)")
+    monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_task="129_arith_mc_A", best_sign=-1))
+    assert "task: low on “Arithmetic: A is right”" in describe_automatically(index)[0].words
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_auc=0.6))
     made = describe_automatically(index)
     assert "task" not in made[0].words and made[0].by == "automatic" and len(made) == 8

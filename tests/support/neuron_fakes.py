@@ -52,6 +52,7 @@ class FakeIndex:
             active_share=[0.9 if i % 10 == 9 else 0.01 for i in range(N_NEURONS)],
             best_task=[f"{i % 4}_task_{i % 4}" for i in range(N_NEURONS)],
             best_auc=0.8,
+            best_sign=1,
             top_tokens="a · b",
             bottom_tokens="c · =d",
         )
