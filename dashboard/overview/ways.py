@@ -130,7 +130,7 @@ def _neuron() -> Card:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})
     best = chosen["glp"]
     name = f"L{neuron_name(best['layer'], best['unit'])}"
-    words = f"{name} alone tells “{task_title(chosen['task'])}” from other texts with an AUC of {best['auc']:.2f}. Which texts does it fire on?"
+    words = f"{name} alone tells “{task_title(chosen['task'])}” from other texts, AUC {best['auc']:.2f}. Which texts does it fire on?"
     query = {"view": "unit", "layer": str(best["layer"]), "unit": str(best["unit"])}
     return Card("neurons", title, words, icon, query)
 
