@@ -1,7 +1,8 @@
 """The Scaling page's figures: curves by size with the fitted law, residuals, scores against the loss. Numbers in, figures out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,22 @@ from glp_core.files import Json
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 OWN_DASH = "dot"
+
+
+class Mark(NamedTuple):
+    """What tells a run from the others, the same in all figures."""
+
+    colour: str
+    symbol: str
+
+
+def marks(shipped: Sequence[Run], own: Sequence[Run]) -> dict[str, Mark]:
+    """Return each run's mark by its name; of a shipped run and one's own with the same name, the shipped one's."""
+    colours = [*charts.size_ramp(len(shipped)), *[charts.ORANGE] * len(own)]
+    made: dict[str, Mark] = {}
+    for i, (run, colour) in enumerate(zip([*shipped, *own], colours, strict=True)):
+        made.setdefault(run.name, Mark(colour, SYMBOLS[i % len(SYMBOLS)]))
+    return made
 
 
 def column(name: str) -> str:
@@ -41,9 +58,9 @@ def curves(
     figure = go.Figure()
     if fit is not None and (x, y) == ("compute", "loss"):
         _law(figure, fit, paper=paper)
-    colours = [*charts.size_ramp(len(shipped)), *[charts.ORANGE] * len(own)]
+    mark = marks(shipped, own)
     for i, run in enumerate([*shipped, *own]):
-        _run(figure, run, x, y, colours[i], SYMBOLS[i % len(SYMBOLS)], own=i >= len(shipped))
+        _run(figure, run, x, y, mark[run.name], own=i >= len(shipped))
     if y == "loss" and gaussian:
         words = f"Gaussian prior {gaussian:.3f}"
         figure.add_hline(y=gaussian, line={"dash": "dash", "color": charts.PURPLE, "width": 1.5})
@@ -107,7 +124,7 @@ def _law(figure: go.Figure, fit: ScalingFit, *, paper: bool) -> None:
         )
 
 
-def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, *, own: bool) -> None:
+def _run(figure: go.Figure, run: Run, x: str, y: str, mark: Mark, *, own: bool) -> None:
     rows = run.checkpoints.assign(parameters=run.parameters)
     across, up = column(x), column(y)
     if not {across, up} <= set(rows):
@@ -116,8 +133,8 @@ def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, 
     if rows.empty:
         return
     title = f"{'own: ' if own else ''}{run.name}, {run.parameters / 1e6:.1f} M{' (running)' if run.running else ''}"
-    line = {"color": colour, "dash": OWN_DASH if own else "solid", "width": 2}
-    for part, more in _strands(rows, symbol):
+    line = {"color": mark.colour, "dash": OWN_DASH if own else "solid", "width": 2}
+    for part, more in _strands(rows, mark.symbol):
         figure.add_scatter(
             x=part[across],
             y=part[up],
@@ -125,7 +142,7 @@ def _run(figure: go.Figure, run: Run, x: str, y: str, colour: str, symbol: str, 
             name=charts.plain(title),
             legendgroup=run.name,
             line=line | more.pop("line", {}),
-            marker={"size": 8, "color": colour} | more.pop("marker"),
+            marker={"size": 8, "color": mark.colour} | more.pop("marker"),
             text=[hover(run, row) for _, row in part.iterrows()],
             customdata=[[run.name, float(row["activations"])] for _, row in part.iterrows()],
             hovertemplate="%{text}<extra></extra>",
@@ -158,18 +175,17 @@ def hover(run: Run, row: pd.Series) -> str:
     return "<br>".join(lines)
 
 
-def residuals(fit: ScalingFit, table: pd.DataFrame) -> go.Figure:
+def residuals(fit: ScalingFit, table: pd.DataFrame, mark: Mapping[str, Mark]) -> go.Figure:
     """Draw measured over fitted loss, by run."""
     figure = go.Figure()
-    names = list(dict.fromkeys(table["run"]))
-    for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
+    for name in dict.fromkeys(table["run"]):
         points = (table["run"] == name).to_numpy()
         figure.add_scatter(
             x=fit.compute[points],
             y=100 * fit.residuals[points],
             mode="markers",
             name=charts.plain(name),
-            marker={"color": colour, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
+            marker={"color": mark[name].colour, "symbol": mark[name].symbol, "size": 8},
             hovertemplate="%{x:.2e} FLOPs: %{y:+.2f}%",
         )
     figure.add_hline(y=0, line={"color": charts.GREY, "width": 1})
@@ -177,21 +193,20 @@ def residuals(fit: ScalingFit, table: pd.DataFrame) -> go.Figure:
     return figure.update_xaxes(exponentformat="power", dtick=1)
 
 
-def score_against_loss(table: pd.DataFrame, score: str) -> go.Figure:
+def score_against_loss(table: pd.DataFrame, score: str, mark: Mapping[str, Mark]) -> go.Figure:
     """Draw a downstream score against the loss, by run; for the Frechet distance with its value between two real samples."""
     figure = go.Figure()
-    names = list(dict.fromkeys(table["run"]))
-    for i, (name, colour) in enumerate(zip(names, charts.size_ramp(len(names)), strict=True)):
+    for name in dict.fromkeys(table["run"]):
         points = table[(table["run"] == name) & table[score].notna()]
-        for part, more in _strands(points, SYMBOLS[i % len(SYMBOLS)]):
+        for part, more in _strands(points, mark[name].symbol):
             figure.add_scatter(
                 x=part["validation_loss"],
                 y=part[score],
                 mode="lines+markers",
                 name=charts.plain(name),
                 legendgroup=name,
-                line={"color": colour, "width": 1.5} | more.pop("line", {}),
-                marker={"size": 7, "color": colour} | more.pop("marker"),
+                line={"color": mark[name].colour, "width": 1.5} | more.pop("line", {}),
+                marker={"size": 7, "color": mark[name].colour} | more.pop("marker"),
                 hovertemplate="loss %{x:.3f}: %{y:.4g}",
                 **more,
             )

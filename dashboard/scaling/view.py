@@ -117,7 +117,11 @@ def _body(own: Own) -> None:
         _what_it_takes(shown, fit)
         with st.expander("Residuals: is it a power law?", icon=":material/ssid_chart:"):
             table = fit_points(shown.runs, values["fit"])
-            frame.figure(figures.residuals(fit, table), key="scaling_residuals", alt="Measured over fitted loss")
+            frame.figure(
+                figures.residuals(fit, table, figures.marks(shown.shipped, shown.own)),
+                key="scaling_residuals",
+                alt="Measured over fitted loss",
+            )
             st.caption("Points that stay on one side for a stretch show that the law is not the whole story.")
     _downstream(shown)
 
@@ -231,7 +235,7 @@ def _downstream(shown: Shown) -> None:
     rows = [st.columns(2, gap="large") for _ in names[::2]]
     for i, name in enumerate(names):
         with rows[i // 2][i % 2]:
-            drawn = figures.score_against_loss(table, name)
+            drawn = figures.score_against_loss(table, name, figures.marks(shown.shipped, shown.own))
             frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
             words = f"{SCORES[name]}: {law.how_measured(shown.runs, name)}. {law.correlation_in_words(table, name)}"

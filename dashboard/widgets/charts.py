@@ -45,6 +45,9 @@ SEQUENTIAL_HUE, NEGATIVE_HUE, POSITIVE_HUE = (146, 64, 196), (24, 112, 205), (22
 STRONGEST = 0.58
 """Opacity at the end of a ramp: text in the page's colour stays readable on it (4.5:1), light and dark."""
 
+TOOLBAR = 32
+"""Pixels at a figure's right for plotly's buttons, one under another; across the top they would cover the legend."""
+
 
 def sequential(share: float) -> str:
     """Return a CSS colour for 0 (none) to 1 (most): one hue over the page's background."""
@@ -96,14 +99,15 @@ def layout(
     log_y: bool = False,
     legend: bool = True,
 ) -> go.Figure:
-    """Give a figure the common look: axis titles with units, little margin, legend above, hover per point; return it."""
+    """Give a figure the common look: axis titles with units, legend above, buttons at the right, hover per point; return it."""
     look = figure.layout  # set one by one: update_layout and update_xaxes take three times as long
     look.height, look.showlegend = height, legend
-    look.margin = {"l": 8, "r": 8, "t": 28 if legend else 8, "b": 8}
+    look.margin = {"l": 8, "r": TOOLBAR, "t": 28 if legend else 8, "b": 8}
     for axis, title, log in ((look.xaxis, x, log_x), (look.yaxis, y, log_y)):
         axis.title, axis.type, axis.zeroline, axis.automargin = title, "log" if log else None, False, True
     look.legend = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
     look.paper_bgcolor = look.plot_bgcolor = look.modebar.bgcolor = "rgba(0,0,0,0)"
+    look.modebar.orientation, look.modebar.remove = "v", "autoscale"
     look.hoverlabel.namelength = -1
     return figure
 

@@ -12,6 +12,8 @@ def test_the_law_is_drawn_and_a_click_on_a_checkpoint_shows_its_numbers(open_pag
     check_headings(page)
     point = page.get_by_test_id("stPlotlyChart").first.locator(".scatterlayer .points path").last
     point.wait_for()
+    buttons, legend = (page.locator(f".js-plotly-plot .{part}").first.bounding_box() for part in ("modebar", "legend"))
+    assert legend["x"] + legend["width"] <= buttons["x"], "the legend can be read beside the figure's buttons"
     box = point.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.get_by_text("Checkpoint of").wait_for()

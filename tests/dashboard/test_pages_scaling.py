@@ -55,6 +55,7 @@ def test_without_runs_the_page_says_which_command_makes_them(workspace):
 def test_runs_are_drawn_with_law_gaussian_prior_and_words(workspace):
     for parameters in (1_000_000, 4_000_000, 16_000_000):
         write_run(workspace / "runs", parameters=parameters)
+    write_run(workspace / "runs", parameters=2_000_000, steps=1, scores=False)
     at = open_page()
     names = [trace.get("name") for trace in figures(at)[0]["data"]]
     assert "run4000000, 4.0 M" in names
@@ -63,6 +64,19 @@ def test_runs_are_drawn_with_law_gaussian_prior_and_words(workspace):
     assert "ten times the compute lowers the loss by" in words
     assert "Rank correlation with the loss +1.00" in words.replace("\\", "")
     assert "GFLOP/s measured" in words
+    look, *others = map(looks, figures(at)[:-1])  # the last one is the paper's
+    assert others and all(other.items() <= look.items() for other in others)
+    assert min(map(len, others)) < len(look), "one that was warming up is in no fit"
+
+
+def looks(figure):
+    """Colour and symbols of each run's markers in a figure, by its name, whether it is still warming up or not."""
+    runs = [trace for trace in figure["data"] if trace.get("name", "").startswith("run")]
+    return {run["name"].split(",")[0]: (run["marker"]["color"], symbols(run["marker"]["symbol"])) for run in runs}
+
+
+def symbols(stored):
+    return {one.removesuffix("-open") for one in ([stored] if isinstance(stored, str) else stored)}
 
 
 def test_two_questions_both_ways_and_the_warning_far_out(workspace):
