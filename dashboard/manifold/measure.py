@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 VIEWS = ("Text", "Strength", "Map", "Evidence")
 QUESTIONS = ("Concept and fluency", "Where text breaks", "Detection", "Scorecard")
 """Of the Evidence view."""
+CHOICE = 280
+"""Pixels of what else can be chosen beside a question."""
 MEASURES = {
     "denoising error": "error",
     "displacement": "displacement",

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from dashboard.manifold.measure import CHOICE
 from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame, labels, starred, url
 from dashboard.widgets.frame import File
@@ -38,14 +40,13 @@ def param(report: Json) -> url.Param:
     return url.choice(KEY, "Direction", first, titles)
 
 
-def draw(report: Json) -> list[File]:
-    """Draw the verdict over all directions, one direction's frontiers and hypervolumes, and the table of all."""
+def draw(report: Json, row: DeltaGenerator) -> list[File]:
+    """Draw the verdict over all directions, the frontiers and hypervolumes of one that is chosen in `row`, and the table of all."""
     frame.heading("At equal fluency, does projection gain more of the concept?")
     chosen = param(report)
     titles = [entry["title"] for entry in report["directions"].values()]
-    left, right = st.columns([3, 1], gap="medium", vertical_alignment="bottom")
-    left.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
-    title = right.selectbox(chosen.label, titles, titles.index(chosen.default), **chosen.bound)
+    title = row.selectbox(chosen.label, titles, titles.index(chosen.default), width=CHOICE, **chosen.bound)
+    st.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
     name, entry = next((name, entry) for name, entry in report["directions"].items() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:

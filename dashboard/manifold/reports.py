@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.manifold.measure import MEASURES
+from dashboard.manifold.measure import CHOICE, MEASURES
 from dashboard.service import missing, workspace_facts
 from dashboard.widgets import charts, frame, starred
 from dashboard.widgets.frame import File
@@ -81,8 +82,8 @@ def _with_interval(value: float, ci: Sequence[float], digits: int) -> str:
     return f"{value:.{digits}f} [{ci[0]:.{digits}f}, {ci[1]:.{digits}f}]"
 
 
-def detection() -> list[File]:
-    """Draw which off-manifold activations each measure detects; return the table."""
+def detection(row: DeltaGenerator) -> list[File]:
+    """Draw which off-manifold activations each measure detects, and in `row` the choice of a kind for its curves; return the table."""
     frame.heading("Which off-manifold activations are detected?")
     report = workspace_facts.report("detection")
     if not report:
@@ -103,7 +104,7 @@ def detection() -> list[File]:
     if "rates" not in report or not all("roc" in row for row in rows):
         frame.empty_report("A chart of ROC curves", workspace_facts.command("detect"), "some minutes")
         return []
-    kind = st.selectbox("Off-manifold activations", kinds, key="manifold_kind", width=320)
+    kind = row.selectbox("Off-manifold activations", kinds, key="manifold_kind", width=CHOICE)
     frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
     return [File("CSV: detection", "detection.csv", starred.as_csv(by_kind.reset_index(names="kind")), "text/csv")]
 

@@ -58,6 +58,8 @@ def test_the_evidence_is_one_question_at_a_time(open_page):
     page = open_page("manifold?manifold_view=Evidence&manifold_evidence=Detection")
     page.get_by_role("heading", name="Which off-manifold activations are detected?").wait_for()
     check_headings(page)
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    assert controls_alone(page) == ["manifold_view"]
     page.get_by_role("radio", name="Scorecard").click()
     page.get_by_text("Are its activations like real ones?").wait_for()
     assert page.get_by_text("Which off-manifold activations are detected?").count() == 0
