@@ -3,7 +3,8 @@
 import streamlit as st
 
 from dashboard.lab import direction_view
-from dashboard.service import neuron_directions, workspace_facts
+from dashboard.service import workspace_facts
+from dashboard.service.directions import neuron_directions
 from dashboard.steering import controls, request, results, run
 from dashboard.widgets import frame, url
 

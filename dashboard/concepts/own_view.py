@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results
+from dashboard.service.directions import pushes
 from dashboard.widgets import frame, url
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
@@ -120,7 +122,8 @@ def _found(index: NeuronIndex, concept: ConceptNeurons) -> None:
             st.caption(
                 "This neuron is low on the positive texts: Steering opens with a negative strength, which pushes towards them."
             )
-        neuron_links(chosen.layer, chosen.neuron, sign=chosen.sign)
+        push = partial(pushes.of_neuron, chosen.layer, chosen.neuron, chosen.sign)
+        neuron_links(chosen.layer, chosen.neuron, push)
 
 
 def _found_row(index: NeuronIndex, one: FoundNeuron) -> NeuronRow:

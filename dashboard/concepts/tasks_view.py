@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import missing, neurons, resources, workspace_facts
+from dashboard.service.directions import pushes
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
@@ -168,7 +170,8 @@ def _task(report: Json, table: pd.DataFrame, task: str) -> None:
         f"{best['validation_auc']:.3f}); {side} on the positive class. {row['n_train']:,} texts to train on, {row['n_validation']:,} to "
         f"choose by, {row['n_test']:,} to test on; {row['positive_share']:.0%} are positive."
     )
-    neuron_links.neuron_links(best["layer"], best["unit"], sign=best["sign"])
+    push = partial(pushes.of_neuron, best["layer"], best["unit"], best["sign"])
+    neuron_links.neuron_links(best["layer"], best["unit"], push)
     scores = _scores(task, best["sign"])
     if scores is not None:
         values, labels, (false_positive, true_positive, auc) = scores

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dashboard.service import neuron_directions, resources
+from dashboard.service import resources
+from dashboard.service.directions import neuron_directions
 from dashboard.widgets.texts.two_classes import TwoClasses
 from glp_core.errors import GlpError
 from glp_core.files import Json

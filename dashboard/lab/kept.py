@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.service import resources, workspace_facts
+from dashboard.service.directions import pushes
 from dashboard.service.visitors import origin
-from dashboard.widgets import frame, url
+from dashboard.widgets import frame
 from dashboard.widgets.frame import File
+from dashboard.widgets.neuron_links import push_link
 from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import DirectionFacts
 
@@ -119,7 +122,7 @@ def _one(directions: list[DirectionFacts]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         title = st.selectbox("Direction", titles, key=CHOSEN, width=230, label_visibility="collapsed")
         chosen = next(one for one in directions if one.title == title)
-        steer_link(chosen.title)
+        steer_link(chosen)
         _files(chosen)
         with st.popover("Rename", icon=":material/edit:", disabled=not here):
             st.text_input("New name", chosen.title, max_chars=LONGEST_TITLE, key=f"{NEW_NAME}{chosen.name}")
@@ -130,10 +133,9 @@ def _one(directions: list[DirectionFacts]) -> None:
         )  # fmt: skip
 
 
-def steer_link(title: str) -> None:
+def steer_link(direction: DirectionFacts) -> None:
     """Draw the way to Steering along a direction."""
-    query = url.kept({"steering_direction": title})
-    st.page_link("../pages/steering.py", label="Steer along it", icon=":material/tune:", query_params=query)
+    push_link(direction.title, partial(pushes.opening, direction.name), label="Steer along it")
 
 
 def _chosen(shelf: Shelf) -> DirectionFacts:

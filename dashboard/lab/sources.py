@@ -7,7 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.lab.asked import Asked, Fit, FromFile, FromInstructions, FromNeuron, FromTexts
-from dashboard.service import neuron_directions, workspace_facts
+from dashboard.service import workspace_facts
+from dashboard.service.directions import neuron_directions
 from dashboard.widgets import frame, starred, url
 from dashboard.widgets.texts import long_text, two_classes
 from dashboard.widgets.texts.two_classes import TwoClasses

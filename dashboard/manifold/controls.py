@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboard.manifold import pareto
 from dashboard.manifold.measure import PARAMS
-from dashboard.service import layers, neuron_directions, workspace_facts
+from dashboard.service import layers, workspace_facts
+from dashboard.service.directions import neuron_directions
 from dashboard.widgets import url
 from dashboard.widgets.texts import long_text
 from dashboard.widgets.url import Param

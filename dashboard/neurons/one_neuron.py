@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from dashboard.neurons import figures, own_text, shared
 from dashboard.service import neurons, workspace_facts
-from dashboard.widgets import charts, frame, neuron_texts, starred, url
-from dashboard.widgets.neuron_links import steer_link
+from dashboard.service.directions import pushes
+from dashboard.widgets import charts, frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.numbers import PACKED_DIGITS, in_tails, signed, value_words
 from dashboard.widgets.starred import neuron_name
@@ -84,8 +85,9 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         "ones beside them.",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        steer_link(neuron.layer, neuron.neuron, label="Steer to its high side")
-        steer_link(neuron.layer, neuron.neuron, sign=-1, label="Steer to its low side")
+        for sign, side in ((1, "high"), (-1, "low")):
+            push = partial(pushes.of_neuron, neuron.layer, neuron.neuron, sign)
+            neuron_links.steer_link(neuron.layer, neuron.neuron, push, label=f"Steer to its {side} side")
         if (found := _task(neuron)) is not None:
             words, task = found
             st.page_link(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,8 @@ import streamlit as st
 
 from dashboard.neurons import figures, shared
 from dashboard.service import neurons
-from dashboard.widgets import frame, neuron_texts, starred, url
-from dashboard.widgets.neuron_links import steer_link
+from dashboard.service.directions import pushes
+from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.neuron_rows import neuron_rows
 from dashboard.widgets.numbers import value_words
 from dashboard.widgets.starred import NeuronId, neuron_name
@@ -211,7 +212,8 @@ def _preview(neuron: Neuron, value: float) -> None:
         st.button(
             "Open neuron", key="neurons_open", type="primary", on_click=shared.open_neuron, args=(neuron.layer, neuron.neuron)
         )
-        steer_link(neuron.layer, neuron.neuron, sign=value, label="Steer")
+        push = partial(pushes.of_neuron, neuron.layer, neuron.neuron, value)
+        neuron_links.steer_link(neuron.layer, neuron.neuron, push, label="Steer")
         shared.star_button(neuron.layer, neuron.neuron, key="neurons_star")
     chart = figures.histogram(neuron, log=True, markers={})
     chart.update_layout(height=150)

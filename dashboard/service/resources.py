@@ -18,7 +18,8 @@ import streamlit as st
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard.service import layers, neuron_directions, priors, workspace_facts
+from dashboard.service import layers, priors, workspace_facts
+from dashboard.service.directions import neuron_directions
 from dashboard.service.model_store import ModelStore
 from dashboard.service.visitors import limits
 from dashboard.service.workspace_facts import written

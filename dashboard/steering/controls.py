@@ -6,7 +6,8 @@ from math import isnan
 
 import streamlit as st
 
-from dashboard.service import layers, missing, neuron_directions, priors, resources, workspace_facts
+from dashboard.service import layers, missing, priors, resources, workspace_facts
+from dashboard.service.directions import neuron_directions, pushes, zones
 from dashboard.steering import examples, request, run, stack, strength, track
 from dashboard.steering.run import Params
 from dashboard.widgets import frame
@@ -144,10 +145,11 @@ def _direction(params: Params, directions: Sequence[DirectionFacts]) -> None:
     param = params["direction"]
 
     def changed() -> None:
-        """Move to the strength that was measured to hold along the new direction, if it was."""
-        zones = strength.zones("" if _elsewhere(params) is not None else _name(directions, st.session_state[param.key]))
-        if zones is not None and zones.recommended is not None:
-            st.session_state[params["strength"].key] = zones.recommended
+        """Move to the strength that links open the new direction with, where anything was measured along it."""
+        name = "" if _elsewhere(params) is not None else _name(directions, st.session_state[param.key])
+        push = pushes.opening(name) if name else None
+        if push is not None and push.measured:
+            st.session_state[params["strength"].key] = push.strength
 
     title = st.selectbox("Direction", titles, titles.index(param.default), on_change=changed, **param.bound)
     facts = next((one for one in directions if one.title == title), None)
@@ -170,17 +172,16 @@ def _evidence(facts: DirectionFacts) -> str:
 def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     param = params["strength"]
     words = "Strength, × the layer's median activation norm"
-    value = st.slider(words, track.LOW, track.HIGH, param.default, 0.1, format="%+.1f", **param.bound)
+    value = st.slider(words, track.LOW, track.HIGH, param.default, pushes.STEP, format="%+.1f", **param.bound)
     direction = _name(directions, request.widget_values(params)["direction"]) if _elsewhere(params) is None else ""
-    zones = strength.zones(direction)
-    if zones is not None:
-        st.html(f"<style>{track.STYLE}</style>{track.track(zones)}")
+    measured_zones = zones.of(direction)
+    if measured_zones is not None:
+        st.html(f"<style>{track.STYLE}</style>{track.track(measured_zones)}")
 
     def caption() -> None:
         measured = strength.measured_words(direction, value)
-        sentences = (
-            [] if zones is None or zones.recommended is None else [f"Recommended up to {zones.recommended:.1f} (the line)."]
-        )
+        line = None if measured_zones is None else measured_zones.recommended
+        sentences = [] if line is None else [f"Recommended up to {line:.1f} (the line)."]
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
             hover = frame.plain_markdown(measured) if sentences and measured else None

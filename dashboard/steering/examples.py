@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dashboard.service import workspace_facts
-from dashboard.steering import strength
+from dashboard.service.directions import zones
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.steering.direction_facts import DirectionFacts
@@ -119,8 +119,8 @@ def _within(value: float, low: float, high: float) -> float:
 def tested(example: Example, directions: Sequence[DirectionFacts]) -> float:
     """Return the strength to try an example with: the one that was measured to hold along its direction, else its own."""
     name = next((one.name for one in directions if one.title == example.direction), "")
-    zones = strength.zones(name)
-    return zones.recommended if zones and zones.recommended is not None else example.strength
+    measured = zones.of(name)
+    return measured.recommended if measured and measured.recommended is not None else example.strength
 
 
 def for_mode(mode: str) -> Example:

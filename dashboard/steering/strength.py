@@ -3,19 +3,10 @@
 Reads the bank and the reports of `steer` and `strengths`; says nothing where nothing was measured.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import streamlit as st
-
 from dashboard.service import resources, workspace_facts
+from dashboard.service.directions import pushes
 from glp_core.errors import GlpError
 from glp_core.files import Json
-
-if TYPE_CHECKING:
-    from glp_core.steering.push_scale import PushScale
 
 NEAR = 0.21
 """A measured strength speaks for strengths at most so far from it."""
@@ -23,57 +14,12 @@ SHOWN = {"unsteered": "unsteered", "raw": "raw", "walk": "walk", "glp": "paper's
 """Arms whose measures are quoted, where a report has them."""
 
 
-class Zone(NamedTuple):
-    """Where an arm's texts drift and break along a direction."""
-
-    drifting: float | None
-    """First measured strength at which a quarter of the texts is broken; None: at none."""
-    broken: float | None
-    """First at which three quarters are."""
-    end: float
-    """Largest strength that was measured."""
-
-
-class Zones(NamedTuple):
-    """What `strengths` measured along one direction."""
-
-    arms: dict[str, Zone]
-    """raw and walk."""
-    recommended: float | None
-    """Largest strength before walked texts drift, if there is one."""
-    n: int
-    """Texts of each arm at each strength."""
-
-
-def zones(direction: str) -> Zones | None:
-    """Return a direction's zones (by its file name), or None where they were not measured."""
-    try:
-        entry = (workspace_facts.report("strengths") or {})["directions"][direction]
-        arms = {arm: _zone(entry["arms"][arm]) for arm in ("raw", "walk")}
-        return Zones(arms, _number(entry["recommended"]), int(entry["n"]))
-    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _zone(entry: Json) -> Zone:
-    return Zone(_number(entry["drifting"]), _number(entry["broken"]), max(float(row["strength"]) for row in entry["rows"]))
-
-
-def _number(value: object) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 < value <= 3:
-        raise ValueError(f"{value!r} is no strength")
-    return float(value)
-
-
 def meaning(direction: str, strength: float) -> str:
     """Return how far a push is in terms of real activations along its direction, empty without a bank or while torch is loading."""
     if not direction or resources.warm_up().live:
         return ""
     try:
-        folder = workspace_facts.folder()
-        scale = _scale(folder, direction, workspace_facts.written(folder / "bank" / "bank.safetensors"))
+        scale = pushes.scale(direction)
     except GlpError:
         return ""  # no bank, or one of another model
     n, percentile = len(scale.values), scale.percentile(strength)
@@ -85,14 +31,6 @@ def meaning(direction: str, strength: float) -> str:
     }
     share = ends.get(round(percentile * n), f"beyond {percentile:.1%} of {n:,}")
     return f"This push: {scale.deviations(strength):+.1f} standard deviations, {share} real tokens."
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _scale(folder: Path, direction: str, bank_written: float) -> PushScale:
-    from glp_core.data.bank import Bank
-    from glp_core.steering.push_scale import PushScale
-
-    return PushScale.of(Bank.load(folder / "bank"), resources.direction(direction).vector, resources.workspace().median_norm)
 
 
 def measured_words(direction: str, strength: float) -> str:

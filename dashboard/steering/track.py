@@ -2,9 +2,10 @@
 
 import html
 
-from dashboard.steering.strength import Zone, Zones
+from dashboard.service.directions.pushes import STRONGEST
+from dashboard.service.directions.zones import Zone, Zones
 
-LOW, HIGH = -3.0, 3.0
+LOW, HIGH = -STRONGEST, STRONGEST
 """Ends of the slider."""
 STYLE = """
 .glp-track{position:relative;margin:-1.2rem .375rem -.3rem;font-size:.72rem;line-height:1rem;opacity:.95}

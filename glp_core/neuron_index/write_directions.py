@@ -18,18 +18,24 @@ FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "m
 @torch.no_grad()
 def write_directions(glp: GLP) -> Tensor:
     """Return every neuron's direction in activation space (n_layers * d_mlp, d), float32, unit norm."""
+    return _written(glp, torch.cat([block.down_proj.weight.float().T for block in glp.network.layers]))
+
+
+def _written(glp: GLP, columns: Tensor) -> Tensor:
+    """Return the unit directions (n, d) that columns (n, d_model) of `down_proj` write."""
     network = glp.network
     out = network.out_proj.weight.float() * network.ln.weight.float()
-    columns = torch.cat([block.down_proj.weight.float().T for block in network.layers])
     directions = -(columns @ out.T) * glp.normalizer.std[-1]
     return directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
+@torch.no_grad()
 def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
     """Return one neuron's direction in activation space (d,), unit norm: what to steer along to do what the neuron does."""
     if not (0 <= layer < glp.n_layers and 0 <= neuron < glp.d_mlp):
         raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {glp.n_layers - 1}, neurons to {glp.d_mlp - 1}.")
-    return write_directions(glp)[layer * glp.d_mlp + neuron].cpu().numpy()
+    column = glp.network.layers[layer].down_proj.weight[:, neuron].float()
+    return _written(glp, column[None])[0].cpu().numpy()
 
 
 @torch.no_grad()

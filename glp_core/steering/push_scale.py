@@ -44,6 +44,10 @@ class PushScale:
         """Return a push of this strength in standard deviations of real activations along the direction, with its sign."""
         return strength * self.median_norm / self.deviation
 
+    def strength(self, deviations: float) -> float:
+        """Return the strength of a push of so many standard deviations."""
+        return deviations * self.deviation / self.median_norm
+
     def percentile(self, strength: float) -> float:
         """Return the share of real tokens, 0 to 1, that lie below the median token pushed so."""
         reached = median(self.values) + strength * self.median_norm

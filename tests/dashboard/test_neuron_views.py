@@ -12,7 +12,7 @@ import torch
 
 from dashboard.concepts import own_view, tables
 from dashboard.neurons import figures, map_figure
-from dashboard.service import neuron_directions
+from dashboard.service.directions import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import neuron_texts, starred
 from dashboard.widgets.texts import two_classes

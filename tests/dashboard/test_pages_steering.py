@@ -325,10 +325,9 @@ def test_the_texts_can_be_copied(llm):
 def test_a_neuron_that_is_low_on_a_concept_opens_with_a_push_away_from_it(monkeypatch):
     links = []
     monkeypatch.setattr(neuron_links.st, "page_link", lambda _page, **look: links.append(look["query_params"]))
-    neuron_links.neuron_links(1, 3, sign=-1)
-    neuron_links.neuron_links(1, 3, sign=1)
-    away, towards = (float(link["steering_strength"]) for link in links if "steering_strength" in link)
-    assert away == -towards < 0
+    for sign in (-1, 1):
+        neuron_links.neuron_links(1, 3, lambda sign=sign: neuron_links.Push(0.3 * sign, 4.2 * sign))
+    assert [link["steering_strength"] for link in links if "steering_strength" in link] == ["-0.3", "0.3"]
 
 
 def test_the_overview_tells_the_workspaces_facts_and_what_is_missing(llm):

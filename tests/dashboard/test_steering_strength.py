@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dashboard.service import resources
+from dashboard.service.directions import pushes, zones
 from dashboard.steering import examples, strength
 from dashboard.widgets import frame
 from glp_core.data.bank import Bank
@@ -65,6 +67,22 @@ def test_a_strength_is_said_in_deviations_of_real_activations_and_how_far_it_goe
     assert "beyond all 400 real tokens" in strength.meaning("up", 3.0) and "below all 400" in strength.meaning("up", -3.0)
     at = open_page(steering_direction="upwards", steering_strength="0.2")
     assert strength.meaning("up", 0.2) in captions(at)
+    wanted = pushes.DEVIATIONS * float(along.std()) / workspace.median_norm
+    opens = pushes.opening("up", -1)
+    assert opens.strength == pytest.approx(-wanted, abs=0.05) and opens.strength == round(opens.strength, 1)
+    assert opens.words.endswith(
+        f"{opens.strength / wanted * -pushes.DEVIATIONS:.1f} standard deviations of real activations along the direction."
+    )
+    assert f"{opens.deviations:+.1f} standard deviations" in strength.meaning("up", opens.strength)
+    workspace.save_report("strengths", {"directions": {"up": advice()}})
+    assert pushes.opening("up") == (1.2, None, True)  # what was measured goes first
+
+
+def test_a_link_that_cannot_tell_opens_at_strength_one_or_waits_for_the_models(llm, workspace, monkeypatch):
+    resources.warm_up().wait(30)
+    assert pushes.opening("up", -0.2) == (-1.0, None, False)  # no bank
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=True))
+    assert pushes.opening("up") is None
 
 
 def rows(*broken):
@@ -81,7 +99,7 @@ def advice(**changes):
 
 
 def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspace):
-    assert strength.zones("up") is None
+    assert zones.of("up") is None
     workspace.save_report("strengths", {"directions": {"up": advice()}})
     at = open_page(steering_direction="upwards", steering_strength="0.4")
     drawn = next(one.value for one in at.get("html") if "glp-track" in one.value)
@@ -100,7 +118,7 @@ def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspac
 )  # fmt: skip
 def test_a_damaged_report_of_strengths_draws_nothing(llm, workspace, damaged):
     (workspace.folder / "reports" / "strengths.json").write_text(json.dumps(damaged))
-    assert strength.zones("up") is None
+    assert zones.of("up") is None
     assert not any("glp-track" in one.value for one in open_page(steering_direction="upwards").get("html"))
 
 

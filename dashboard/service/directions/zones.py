@@ -1,0 +1,51 @@
+"""Where texts hold, drift and break along a direction, and up to which strength it is recommended, as `strengths` measured it."""
+
+from typing import NamedTuple
+
+from dashboard.service import workspace_facts
+from glp_core.errors import GlpError
+from glp_core.files import Json
+
+
+class Zone(NamedTuple):
+    """Where an arm's texts drift and break along a direction."""
+
+    drifting: float | None
+    """First measured strength at which a quarter of the texts is broken; None: at none."""
+    broken: float | None
+    """First at which three quarters are."""
+    end: float
+    """Largest strength that was measured."""
+
+
+class Zones(NamedTuple):
+    """What `strengths` measured along one direction."""
+
+    arms: dict[str, Zone]
+    """raw and walk."""
+    recommended: float | None
+    """Largest strength before walked texts drift, if there is one."""
+    n: int
+    """Texts of each arm at each strength."""
+
+
+def of(direction: str) -> Zones | None:
+    """Return a direction's zones (by its file name), or None where they were not measured."""
+    try:
+        entry = (workspace_facts.report("strengths") or {})["directions"][direction]
+        arms = {arm: _zone(entry["arms"][arm]) for arm in ("raw", "walk")}
+        return Zones(arms, _number(entry["recommended"]), int(entry["n"]))
+    except (GlpError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _zone(entry: Json) -> Zone:
+    return Zone(_number(entry["drifting"]), _number(entry["broken"]), max(float(row["strength"]) for row in entry["rows"]))
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 < value <= 3:
+        raise ValueError(f"{value!r} is no strength")
+    return float(value)
