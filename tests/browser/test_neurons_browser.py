@@ -57,6 +57,8 @@ def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     page.get_by_role("link", name="Steer to its high side").click()
     page.get_by_role("heading", name="Steering").wait_for()
     page.get_by_text("Write direction of a meta-neuron").wait_for()
+    meaning = page.get_by_text("This push: ").inner_text()
+    assert 4 < float(re.search(r"([+-][\d.]+) standard deviations", meaning)[1]) < 8
     page.go_back()
     heading.wait_for()
     page.go_back()
