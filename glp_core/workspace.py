@@ -25,7 +25,7 @@ from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
 from glp_core.llm.sources import LlmSource, cache_folder
-from glp_core.prior.facts import LAYOUTS, GlpFacts, count_parameters
+from glp_core.prior.facts import GlpFacts, bytes_needed
 from glp_core.progress import Tell, unheard
 from glp_core.reports import read_report, versions
 
@@ -132,9 +132,9 @@ class Workspace:
 
     @property
     def prior_bytes(self) -> int:
-        """What the prior takes in memory, its layout for inference included; 0 without one."""
-        numbers = max(map(count_parameters, (self.folder / "glp").glob("*.safetensors")), default=0)
-        return LAYOUTS * numbers * self.torch_dtype.itemsize
+        """What the prior takes in memory, its layouts for inference included; 0 without one."""
+        on_cpu, files = self.device.split(":")[0] == "cpu", (self.folder / "glp").glob("*.safetensors")
+        return max((bytes_needed(file, self.torch_dtype.itemsize, on_cpu=on_cpu, halves=True) for file in files), default=0)
 
     def memory(self) -> str:
         """Return in words what the models need on the workspace's device and what is free there; nothing is loaded."""

@@ -26,11 +26,9 @@ from dashboard.service.workspace_facts import written
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.jobs.runner import GRACE, JobRunner
-from glp_core.prior.facts import LAYOUTS
+from glp_core.prior.facts import bytes_needed
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.neuron_index.reader import NeuronIndex
@@ -276,13 +274,13 @@ def _llm(folder: Path) -> Llm:
 def _glp(folder: Path, checkpoint: str = "final", layer: int | None = None) -> GLP:
     its, stamp = _workspace(folder), written(folder / "glp" / f"{checkpoint}.safetensors")
     load = _ordinary(lambda: its.load_glp(checkpoint, whole=True))
-    needs = _file_bytes(folder / "glp")
-    whole = models().get(folder, "glp", (checkpoint, stamp), load, needs=needs, size=_glp_bytes, most=MOST_CHECKPOINTS)
+    key, needs = (checkpoint, stamp), its.prior_bytes
+    whole = models().get(folder, "glp", key, load, needs=needs, size=lambda _: needs, most=MOST_CHECKPOINTS)
     chosen = its.layer if layer is None else layer
     if not whole.layers:
         return whole
-    key = checkpoint, stamp, chosen  # kept, since equal projectors have the same GLP; its weights are those of the whole
-    return models().get(folder, "layer of a glp", key, lambda: whole.at(chosen), most=MOST_LAYERS)
+    of_layer = *key, chosen  # kept, since equal projectors have the same GLP; its weights are those of the whole
+    return models().get(folder, "layer of a glp", of_layer, lambda: whole.at(chosen), most=MOST_LAYERS)
 
 
 def _run_glp(run: Path) -> GLP:
@@ -295,8 +293,9 @@ def _run_glp(run: Path) -> GLP:
 
         return load_glp(run, device=its.device, dtype=its.torch_dtype)
 
-    key = run, written(run / "final.safetensors")
-    return models().get(folder, "run", key, _ordinary(load), needs=_file_bytes(run), size=_glp_bytes, most=MOST_RUNS)
+    weights = run / "final.safetensors"
+    key, needs = (run, written(weights)), bytes_needed(weights, its.torch_dtype.itemsize, on_cpu=its.device == "cpu")
+    return models().get(folder, "run", key, _ordinary(load), needs=needs, size=lambda _: needs, most=MOST_RUNS)
 
 
 def _meter(folder: Path) -> ManifoldMeter | None:
@@ -332,15 +331,3 @@ def _ordinary(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
             return load()
 
     return loaded
-
-
-def _bytes(module: Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-
-
-def _glp_bytes(glp: GLP) -> int:
-    return LAYOUTS * _bytes(glp.network)
-
-
-def _file_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

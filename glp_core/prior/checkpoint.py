@@ -16,7 +16,7 @@ from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import Json, tensor_header, together, write_json, write_tensors
 from glp_core.memory import check_room
-from glp_core.prior.facts import LAYOUTS, count_parameters, stored_facts
+from glp_core.prior.facts import bytes_needed, stored_facts
 from glp_core.prior.flow import TwoCalls
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
@@ -57,8 +57,9 @@ def load_glp(
         GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape, or memory does not suffice.
     """
     folder = glp_folder(path_or_hub_id, checkpoint, revision=revision)
-    if parameters := count_parameters(folder / f"{checkpoint}.safetensors"):  # else reading it says what is wrong
-        tell(check_room("The GLP", LAYOUTS * parameters * dtype.itemsize, device))
+    weights, on_cpu = folder / f"{checkpoint}.safetensors", torch.device(device).type == "cpu"
+    if needed := bytes_needed(weights, dtype.itemsize, on_cpu=on_cpu, halves=halves):  # else reading it says what is wrong
+        tell(check_room("The GLP", needed, device))
     return read_glp(folder, checkpoint, dtype).to(device).prepare(halves=halves)
 
 

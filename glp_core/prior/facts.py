@@ -11,8 +11,10 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, tensor_header
 
 SIZES = ("d_input", "n_layers", "d_mlp")
-LAYOUTS = 2
-"""Times that a loaded GLP's weights are in memory: as they are stored, and laid out for few rows."""
+LAID_OUT_BELOW = 200_000_000
+"""Parameters up to which a CPU also keeps the weights laid out for few rows."""
+LAID_OUT = ("in_proj.weight", "up_proj.weight", "gate_proj.weight", "down_proj.weight", "out_proj.weight")
+"""Ends of the names of weights that are laid out; what conditions the network is computed once a noise level."""
 
 
 def stored_facts(folder: Path) -> Json:
@@ -93,7 +95,29 @@ class GlpFacts:
 
 def count_parameters(path: Path) -> int:
     """Return how many numbers a safetensors file holds, 0 when it is missing or damaged."""
+    return sum(_sizes(path).values())
+
+
+def bytes_needed(path: Path, itemsize: int, *, on_cpu: bool, halves: bool = False) -> int:
+    """Return the bytes that a GLP's weights in a safetensors file take when they are loaded, 0 when it is missing or damaged.
+
+    A CPU keeps two copies of those that are laid out: in oneDNN's order, as large as themselves, by which rows do not depend on those
+    beside them, and one of half their size: bfloat16 in eight bits, float32 in 16 bits where that is asked for.
+
+    Args:
+        itemsize: bytes of a number, as they are loaded.
+        halves: as `load_glp` takes it.
+    """
+    sizes = _sizes(path)
+    numbers = sum(sizes.values())
+    if not on_cpu or numbers > LAID_OUT_BELOW:
+        return numbers * itemsize
+    laid_out = sum(size for name, size in sizes.items() if name.endswith(LAID_OUT))
+    return numbers * itemsize + laid_out * (itemsize + (itemsize // 2 if halves or itemsize == 2 else 0))
+
+
+def _sizes(path: Path) -> dict[str, int]:
     try:
-        return sum(math.prod(entry["shape"]) for entry in tensor_header(path).tensors.values())
+        return {name: math.prod(entry["shape"]) for name, entry in tensor_header(path).tensors.items()}
     except (GlpError, OSError):
-        return 0
+        return {}

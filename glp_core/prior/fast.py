@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glp_core.jobs.pause import pause
+from glp_core.prior.facts import LAID_OUT_BELOW
 from glp_core.speed.packed import MOST_ROWS, halved, packed, product
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 KEPT_LEVELS = 256
 """Noise levels whose conditioning is kept; one takes n_layers x d_mlp numbers."""
-
-
-PACKED_BELOW = 200_000_000
-"""Parameters up to which weights are also kept in oneDNN's own layout: small batches gain most, and memory doubles."""
-
-
 EIGHT_BITS_BELOW = 4
 """Rows up to which, this one not included, a rough answer may come from weights of eight bits. Fewer rows than this wait for memory,
 which eight bits halve (1.6 to 2.2 times faster); from here on bfloat16's own kernels are as fast. The decode loop's batches are
@@ -87,7 +82,7 @@ class FastDenoiser:
     def __init__(self, network: "Network", *, pack: bool | None = None, halves: bool = False) -> None:
         self.network, self.halves = network, halves
         if pack is None:
-            pack = sum(p.numel() for p in network.parameters()) <= PACKED_BELOW
+            pack = sum(p.numel() for p in network.parameters()) <= LAID_OUT_BELOW
         laid_out = partial(_Linear, pack=pack, halves=halves)
         self.enter = laid_out(network.in_proj.weight, network.in_proj.bias)
         self.leave = laid_out(network.out_proj.weight, network.out_proj.bias)

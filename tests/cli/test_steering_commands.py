@@ -26,10 +26,26 @@ def made(tmp_path_factory):
 @pytest.fixture()
 def run(made, monkeypatch):
     workspace, llm, documents = made
-    monkeypatch.setattr(type(workspace), "load_llm", lambda _self: llm)
+    load_glp, priors = type(workspace).load_glp, []
+
+    def llm_first(_self):
+        assert not priors, "the memory of a prior that is there would be counted twice"
+        return llm
+
+    def then_prior(self, *args, **options):
+        priors.append(load_glp(self, *args, **options))
+        return priors[-1]
+
+    monkeypatch.setattr(type(workspace), "load_llm", llm_first)
+    monkeypatch.setattr(type(workspace), "load_glp", then_prior)
     long = [Document(3 * text.text, "long") for text in documents]
     monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: long)
-    return lambda command, *words: main([command, "--workspace", str(workspace.folder), *words])
+
+    def run(command, *words):
+        priors.clear()
+        return main([command, "--workspace", str(workspace.folder), *words])
+
+    return run
 
 
 def test_tuning_steering_comparing_and_advising(made, run, tmp_path):

@@ -13,8 +13,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from glp_core import GlpError, load_glp, save_glp
+from glp_core.memory import gigabytes
 from glp_core.prior.checkpoint import read_statistics, save_fitted_steps
-from glp_core.prior.facts import GlpFacts
+from glp_core.prior.facts import GlpFacts, bytes_needed
 from glp_core.prior.flow import TwoCalls
 from tests.support.reference import ReferenceGlp, write_released_folder
 
@@ -69,6 +70,23 @@ def test_stored_dtypes_and_asked_dtypes(folder):
     assert load_glp(folder, dtype=torch.bfloat16).dtype == torch.bfloat16
     rounded = load_glp(folder)
     torch.testing.assert_close(rounded.network.in_proj.weight, weights["model.in_proj.weight"].bfloat16().float())
+
+
+@pytest.mark.parametrize(("dtype", "halves"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)])
+def test_the_memory_told_before_it_is_loaded_is_what_the_weights_and_their_copies_take(folder, dtype, halves):
+    path, told = folder / "final.safetensors", []
+    glp = load_glp(folder, dtype=dtype, halves=halves, tell=told.append)
+    needed = bytes_needed(path, dtype.itemsize, on_cpu=True, halves=halves)
+    assert [words.split(";")[0] for words in told] == [f"The GLP takes {gigabytes(needed)} of memory"]
+    plain = sum(one.numel() * one.itemsize for one in glp.network.parameters())
+    assert bytes_needed(path, dtype.itemsize, on_cpu=False, halves=halves) == plain
+    kernels = {"packed": dtype.itemsize, "eight_bits": 1 if dtype == torch.bfloat16 else 0, "halves": 2 if halves else 0}
+    copies = sum(size for name, size in kernels.items() if size and getattr(glp._fast.enter, name) is not None)
+    taken = plain + copies * sum(linear.weight.numel() for linear in glp._fast.linears)
+    assert plain <= taken <= needed and (taken == needed or copies < sum(kernels.values())), (
+        "less only where a kernel is missing"
+    )
+    assert bytes_needed(folder / "none.safetensors", 4, on_cpu=True) == 0
 
 
 @pytest.mark.parametrize("multi", [None, 6])

@@ -23,14 +23,14 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
-    glp = workspace.load_glp()
+    llm, glp = workspace.load_llm(), workspace.load_glp()
     forms = tuning.forms(glp, workspace.covariance())
     if args.forms:
         forms = [form for form in forms if any(fnmatch(form.name, pattern) for pattern in args.forms)]
     if not forms:
         raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried.")
     report = tuning.tune(
-        workspace.load_llm(),
+        llm,
         glp,
         directions,
         forms,
