@@ -43,7 +43,7 @@ def test_from_a_text_to_a_neuron_its_texts_steering_and_back(open_page):
     wait_for_neurons(page)
     page.locator(TOKEN.format(2)).click()
     wait_for_url(page, "picked=2")
-    page.get_by_text("1 of").wait_for()
+    page.get_by_text(re.compile(r"^1 of \d+ tokens · click")).wait_for()
     wait_for_neurons(page)  # listed anew for the token
     page.locator("button[data-neuron]").nth(1).click()
     wait_for_url(page, r"unit=\d+")
