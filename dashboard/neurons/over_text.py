@@ -42,9 +42,10 @@ def draw(index: NeuronIndex) -> list[frame.File]:
         frame.notice_box("No neuron is left: choose at least one layer, or show the neurons that fire everywhere.")
         return []
     neuron = shared.neuron_in_url() or (firings[0].layer, firings[0].neuron)
-    second = _compared(index, neuron)
+    kept = _compared(index)
+    second = kept if kept != neuron else None
     each = reading.per_token(3, layers=layers, hidden=hidden)
-    _strip(index, reading, each, neuron, second, chosen_tokens)
+    _strip(index, reading, each, neuron, kept, chosen_tokens)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         _ranking(firings, table, reading, neuron, chosen_tokens)
@@ -114,17 +115,17 @@ def picked_tokens(n: int) -> list[int]:
     return picked
 
 
-def _compared(index: NeuronIndex, neuron: NeuronId) -> NeuronId | None:
-    """Return the second neuron of a comparison, when the URL names one."""
+def _compared(index: NeuronIndex) -> NeuronId | None:
+    """Return the neuron that the URL keeps to compare others with, if it names one."""
     if "compare" not in st.query_params:
         return None
     try:
-        second = starred.parse_neuron(st.query_params["compare"])
-        index.neuron(*second)
+        kept = starred.parse_neuron(st.query_params["compare"])
+        index.neuron(*kept)
     except GlpError as error:
         url.refuse(["compare"], str(error))
         return None
-    return second if second != neuron else None
+    return kept
 
 
 def _strip(
@@ -132,10 +133,11 @@ def _strip(
     reading: TextNeurons,
     each: list[list[Firing]],
     neuron: NeuronId,
-    second: NeuronId | None,
+    kept: NeuronId | None,
     chosen: list[int],
 ) -> None:
-    """Draw the text's tokens, coloured by the chosen neuron, and by the compared one in their lower half."""
+    """Draw the text's tokens, coloured by the chosen neuron, and in their lower half by the kept one, once another is chosen."""
+    second = kept if kept != neuron else None
     first, other = shared.flat(index, neuron), shared.flat(index, second) if second else None
     tokens = []
     for i, piece in enumerate(reading.pieces):
@@ -154,7 +156,7 @@ def _strip(
     legend = frame.legend("−1", "+1", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(legend, width="content")
-        if second:
+        if kept:
             st.button("End the comparison", key="neurons_end_compare", on_click=_end_comparison, type="tertiary")
         else:
             st.button(
@@ -162,7 +164,10 @@ def _strip(
                 icon=":material/compare:", help="Keep this neuron in the lower half of the tokens; then choose another one.",
             )  # fmt: skip
         note = f"{len(reading.pieces)} tokens · click tokens to rank the neurons by them"
-        st.caption(f"{len(chosen)} of {note}" if chosen else note, width="content")
+        note = f"{len(chosen)} of {note}" if chosen else note
+        if kept and not second:
+            note = f"{_named(kept)} is kept: now choose another neuron from the list"
+        st.caption(note, width="content")
         if chosen:
             st.button("All tokens", key="neurons_all_tokens", on_click=_forget_tokens, type="tertiary")
     token_picker(tokens, chosen, label="Tokens of the text", key="neurons_tokens", on_change=_pick_tokens)

@@ -67,12 +67,13 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
 
 
 def words_of(row: pd.Series) -> str:
-    """Return a neuron's description with who made it, where not this program, and its best task where the description does not name it."""
+    """Return a neuron's description with who made it, where not this program, and a telling task where the description names none."""
     words = f"{row['description'] or 'no description'}" + (
         "" if row["described_by"] in ("", "automatic") else f" ({row['described_by']})"
     )
-    title = task_title(row["best_task"], row["best_sign"]) if isinstance(row["best_task"], str) else ""
-    if title and title not in words and not math.isnan(row["best_auc"]):
+    told = isinstance(row["best_task"], str) and row["best_tells"] and not math.isnan(row["best_auc"])
+    title = task_title(row["best_task"], row["best_sign"]) if told else ""
+    if title and title not in words:
         words += f" · {title} AUC {row['best_auc']:.2f}"
     return words
 

@@ -1,5 +1,6 @@
 """What was added beside the index: every neuron's scores on every probing task, read by slices, and its description."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from glp_core.files import Json, read_object
 from glp_core.neuron_index.neuron_data import SideEvidence
 
 MOST_EXTREME = 10
+TELLING_SHARE = 0.01
+"""Of all neurons: a task says something of those that tell it apart best; many more do well at one that differs in topic too."""
 AGAIN = "Make it again with `python -m glp_core probe`."
 TASKS = {"profile?": "number tasks n", "test": "number tasks n", "best_task": "whole n", "best_auc": "number n"}
 _COUNT, _SHARE = Limits(int, 0, 10**12), Maybe(Limits(float, 0, 1))
@@ -51,6 +54,22 @@ class NeuronTasks:
         test, task = self._file.get_slice("test"), int(self._file.get_slice("best_task")[index])
         return int(_signs(test[task, index], self._file.get_slice("best_auc")[index]))
 
+    def telling(self, index: int) -> bool:
+        """Say whether a neuron's best task says something of it: few others tell the task apart as well."""
+        return bool(self._telling[index]) if self.names else True
+
+    @cached_property
+    def _telling(self) -> np.ndarray:
+        """Whether each neuron is among the share TELLING_SHARE of all that tell its best task apart best (n,)."""
+        test, best = self._file.get_tensor("test").astype(np.float32), self._file.get_tensor("best_task")
+        either = np.maximum(test, 1 - test)
+        own = either[best, np.arange(len(best))]
+        as_good = np.empty(len(best), int)
+        for task in np.unique(best):
+            of_task = best == task
+            as_good[of_task] = len(best) - np.searchsorted(np.sort(either[task]), own[of_task])
+        return as_good <= max(1, TELLING_SHARE * len(best))
+
     def most_extreme(self, index: int) -> list[tuple[str, float]]:
         """Return the tasks with the most extreme test AUCs of a neuron."""
         if not self.names:
@@ -59,13 +78,14 @@ class NeuronTasks:
         return [(self.names[i], float(aucs[i])) for i in np.argsort(-np.abs(aucs - 0.5))[:MOST_EXTREME]]
 
     def columns(self) -> dict[str, np.ndarray | float | None]:
-        """Return best_task, best_auc and best_sign of all neurons, for the table."""
+        """Return best_task, best_auc, best_sign and best_tells of all neurons, for the table."""
         if not self.names:
-            return {"best_task": None, "best_auc": np.nan, "best_sign": 1}
+            return {"best_task": None, "best_auc": np.nan, "best_sign": 1, "best_tells": True}
         chosen, areas = self._file.get_tensor("best_task"), self._file.get_tensor("best_auc")
         of_chosen = self._file.get_tensor("test")[chosen, np.arange(len(chosen))]
         named = np.array(self.names, dtype=object)[chosen]
-        return {"best_task": named, "best_auc": areas, "best_sign": _signs(of_chosen, areas)}
+        signs = _signs(of_chosen, areas)
+        return {"best_task": named, "best_auc": areas, "best_sign": signs, "best_tells": self._telling}
 
 
 def _signs(test: np.ndarray, turned: np.ndarray) -> np.ndarray:

@@ -144,6 +144,8 @@ class Neuron:
     low: SideEvidence | None = None
     best_sign: int = 1
     """1 where it is higher on the positive texts of its best task, -1 where lower."""
+    best_tells: bool = True
+    """Whether the best task says something of it: few other neurons tell the task apart as well."""
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class NeuronIndex:
             high=high,
             low=low,
             best_sign=self._tasks.best_sign(index),
+            best_tells=self._tasks.telling(index),
         )  # fmt: skip
 
     def table(self) -> pd.DataFrame:

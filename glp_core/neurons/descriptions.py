@@ -35,6 +35,7 @@ LEAST_FIRING = 8
 """Held-out tokens above the tail without which a side is not measured."""
 LEAST_SHARE = 0.05
 """Of a neuron's held-out tokens above its tail; a side with a smaller share hardly fires, whatever its most extreme texts are like."""
+HARDLY = "hardly fires"
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ def describe(neuron: Neuron, firing: HeldOutFiring, held_out: HeldOutTraits) -> 
         for snippets, sign in ((neuron.top, 1), (neuron.bottom, -1))
     ]
     parts = [f"{name}: {side.words}" for name, side in zip(("high", "low"), sides, strict=True)]
-    if neuron.best_task and neuron.best_auc is not None and neuron.best_auc >= HIGH_AUC:
+    if neuron.best_task and neuron.best_tells and neuron.best_auc is not None and neuron.best_auc >= HIGH_AUC:
         parts.append(f"task: {task_words(neuron.best_task).high_on(neuron.best_sign)} (AUC {neuron.best_auc:.2f})")
+    parts.sort(key=lambda part: f": {HARDLY} (" in part)
     return Description(" · ".join(parts), AUTOMATIC, *sides)
 
 
@@ -125,7 +127,7 @@ def describe_side(snippets: Sequence[Snippet], firing: np.ndarray, held_out: Hel
     measured = held_out.measures[firing]
     choosing, measuring = firing[~measured].tolist(), firing[measured]
     if len(firing) < LEAST_SHARE * beyond:
-        words = f"hardly fires ({len(firing)} of {beyond} tokens beyond its tail)"
+        words = f"{HARDLY} ({len(firing)} of {beyond} tokens beyond its tail)"
         return SideEvidence(words, [], None, None, 0, len(measuring))
     others = [s for s in snippets if s.document not in held_out.documents]
     examples = [held_out.known(traits(s.pieces, s.peak)) for s in others]

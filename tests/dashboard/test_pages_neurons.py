@@ -249,6 +249,18 @@ def test_waiting_hands_on_the_result_and_the_error(fakes):
     assert follow.PATIENCE > 0
 
 
+def test_a_comparison_says_at_once_which_neuron_is_kept_and_what_to_do(fakes):
+    at = open_page()
+    at.button(key="neurons_compare").click().run()
+    kept = at.query_params["compare"]
+    assert any(f"L{kept} is kept: now choose another neuron" in one.value.replace("\\", "") for one in at.caption)
+    at.query_params |= {"view": "text", "layer": "0", "unit": "0" if kept != "0/0" else "1"}
+    at.run()
+    assert not any("is kept" in one.value for one in at.caption)
+    at.button(key="neurons_end_compare").click().run()
+    assert "compare" not in at.query_params and not at.exception
+
+
 def test_stars_tokens_and_comparisons_that_are_not_there_are_named_and_leave_the_address(fakes):
     at = open_page(view="map", stars="1/3,9/9", map_seed="x", map_legend="1")
     said = "\n".join(warning.value for warning in at.warning).replace("\\", "")

@@ -32,6 +32,8 @@ def test_scores_are_those_that_were_written(tmp_path):
     assert columns["best_task"].tolist() == ["2_b", "1_a", "1_a"]
     np.testing.assert_allclose(columns["best_auc"], [0.6, 0.9, 0.8])
     assert columns["best_sign"].tolist() == [1, 1, -1]
+    assert columns["best_tells"].tolist() == [True, True, False]  # neuron 1 tells 1_a apart better than neuron 2
+    assert [tasks.telling(i) for i in range(3)] == [True, True, False]
 
 
 def test_without_scores_there_is_nothing(tmp_path):

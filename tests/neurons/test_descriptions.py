@@ -169,15 +169,16 @@ def test_what_does_not_hold_on_the_other_half_is_not_said():
 def test_the_task_is_named_only_when_its_auc_is_high(monkeypatch):
     index = FakeIndex()
     first = describe_automatically(index)[0]
-    assert (
-        first.words.startswith("high: “social security” · low: hardly fires (0 of")
-        and "task: Film review phrase: favourable (AUC 0.90)" in first.words
+    assert first.words.startswith(
+        "high: “social security” · task: Film review phrase: favourable (AUC 0.90) · low: hardly fires (0 of"
     )
     phrase = {"best_task": "70_prime-factors", "best_sign": -1}
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(**phrase))
-    assert describe_automatically(index)[0].words.endswith("task: The phrase “prime factors” (AUC 0.90)")
+    assert describe_automatically(index)[0].words.split(" · ")[1] == "task: The phrase “prime factors” (AUC 0.90)"
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_task="129_arith_mc_A", best_sign=-1))
     assert "task: low on “Arithmetic: A is right”" in describe_automatically(index)[0].words
+    monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_tells=False))
+    assert "task" not in describe_automatically(index)[0].words
     monkeypatch.setattr(FakeIndex, "neuron", lambda self, layer, number: neuron(best_auc=0.6))
     made = describe_automatically(index)
     assert "task" not in made[0].words and made[0].by == "automatic" and len(made) == 8

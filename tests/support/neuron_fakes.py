@@ -53,6 +53,7 @@ class FakeIndex:
             best_task=[f"{i % 4}_task_{i % 4}" for i in range(N_NEURONS)],
             best_auc=0.8,
             best_sign=1,
+            best_tells=True,
             top_tokens="a · b",
             bottom_tokens="c · =d",
         )
