@@ -76,7 +76,9 @@ SHAPES: dict[str, Shape] = {
     "bench": {"projection?": {"fast?": {"*": float}}},
     "first_press": {
         **_PRESS,
-        "settings": {"tokens": Limits(int, 1, 256), "temperature": Limits(float, 0, 2)},
+        "settings": {"tokens": Limits(int, 1, 256), "temperature": Limits(float, 0, 2), "prefixes?": COUNT},
+        "broken?": {"raw": SHARE, "walk": SHARE},
+        "columns?": {"*": {"concept?": UNMEASURED}},
         "second?": Maybe({**_PRESS, "columns": {"raw": {"repetition": SHARE}, "walk": {"repetition": SHARE}}}),
     },
     "walk_tuning": {

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.overview import facts, picture, readable, ways
-from dashboard.service import machine, workspace_facts
+from dashboard.service import first_example, machine, workspace_facts
 from dashboard.widgets import frame, svg
 
 frame.page_frame("GLP Explorer", "What is this, and where do I begin?")
@@ -21,6 +21,8 @@ frame.heading("One story in five clicks")
 with st.container(horizontal=True):
     for number, card in enumerate(ways.story(), start=1):
         ways.draw(card, number=number)
+if effect := first_example.small_effect():
+    frame.notice_box(effect)
 
 frame.heading("Or begin with an example")
 with st.container(horizontal=True):

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard.lab import direction_view
 from dashboard.service import workspace_facts
 from dashboard.service.directions import neuron_directions
-from dashboard.steering import controls, request, results, run
+from dashboard.steering import controls, examples, request, results, run
 from dashboard.widgets import frame, url
 
 HELP = """
@@ -64,4 +64,6 @@ else:
         results.stream(places, current, values["colour"])
         st.rerun()
     results.ended(places, current, values["colour"])
+if words := examples.expected(values["prompt"], directions):
+    frame.notice_box(words)
 frame.how_to_read(HELP)

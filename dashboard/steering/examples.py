@@ -6,7 +6,7 @@ What the workspace has measured decides (reports of `first-press`, `strengths` a
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dashboard.service import workspace_facts
+from dashboard.service import first_example, workspace_facts
 from dashboard.service.directions import zones
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -88,6 +88,11 @@ def first(directions: Sequence[DirectionFacts]) -> Example:
         )
     except (GlpError, KeyError, TypeError, ValueError, OverflowError, StopIteration):
         return EXAMPLES[0]  # not measured here, or damaged: the page works without it
+
+
+def expected(prompt: str, directions: Sequence[DirectionFacts]) -> str:
+    """Return what to expect of the example that the page opens with while its prompt is filled in; empty for any other."""
+    return first_example.small_effect() if prompt == first(directions).prompt else ""
 
 
 def walk_rule() -> TunedWalk | None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dashboard.service import resources
+from dashboard.service import first_example, resources
 from dashboard.service.directions import pushes, zones
 from dashboard.steering import examples, strength
 from dashboard.widgets import frame
@@ -139,6 +139,28 @@ FIRST = {
     "seed": 5,
     "settings": {"tokens": 8, "temperature": 0.5},
 }
+
+
+def press(raw=0.5, walk=0.1, concept=0.6):
+    """A first press of these shares of broken texts, whose walked text has this probability of the concept; by default it just tells."""
+    columns = {"unsteered": {"concept": 0.1}, "walk": {"concept": concept}}
+    settings = FIRST["settings"] | {"prefixes": 3}
+    return FIRST | {"broken": {"raw": raw, "walk": walk}, "columns": columns, "settings": settings}
+
+
+def test_an_example_that_shows_little_says_so_with_the_numbers_and_the_way_out(llm, workspace):
+    for telling in (FIRST, press(), press(concept=None)):
+        workspace.save_report("first_press", telling)
+        assert first_example.small_effect() == ""
+    for weak in (press(walk=0.2), press(concept=0.5), press(raw=0.4)):
+        workspace.save_report("first_press", weak)
+        assert first_example.small_effect().startswith("Expect a small effect")
+    [words] = [box.value.replace("\\", "") for box in open_page().warning]
+    assert "At strength 0.7" in words and "40% of raw texts break and 10% of walked ones, on 3 prefixes" in words
+    assert f"python -m glp_core build --effort full --workspace {workspace.folder.name}" in words
+    (workspace.folder / "build.json").write_text(json.dumps({"glp": "elsewhere"}))
+    assert f"train --run longer --from {workspace.folder / 'glp'} --install" in first_example.small_effect()
+    assert not open_page(steering_prompt="Something else").warning
 
 
 def test_the_page_opens_with_the_example_of_measured_effect_and_the_tuned_walk(llm, workspace):

@@ -18,6 +18,7 @@ from dashboard.lab.sweeps.form import read_upload
 from dashboard.manifold import figures, frontier, pareto, reports, strength_view, zones
 from dashboard.scaling import figures as scaling_figures
 from dashboard.scaling import law
+from dashboard.service.directions import zones as push_zones
 from dashboard.steering import strength
 from glp_core import workspace_list
 from glp_core.building.plan import made_with
@@ -287,7 +288,7 @@ USES = {
     "scorecard": lambda report: [reports._scores(row) for row in report["rows"]],
     "reference": lambda report: Reference(report).quantiles(201),
     "measures": lambda report: [f"{one['n']:,}" for one in report["measures"].values()],
-    "strengths": lambda report: [strength._zone(one["arms"]["raw"]) for one in report["directions"].values()],
+    "strengths": lambda report: [push_zones._zone(one["arms"]["raw"]) for one in report["directions"].values()],
 }
 """Name of a report to what pages draw of it."""
 

@@ -13,20 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glp_core.files import Json
-from glp_core.steering.holding import holds
+from glp_core.steering.holding import SHOWING, holds, tells
 from glp_core.steering.trials.frontier import AT_FLUENCY, EDGE, Cell, Curves, Numbers, fluency, on_frontier
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 DRIFTING, BROKEN = 0.25, 0.75
 """A zone begins at the first strength where this share of texts is broken."""
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-SHOWN = {"raw": 0.5, "walk": 0.1}
-"""The first example is from where at least this share of raw texts is broken, and at most this share of walked ones."""
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
-SHOWING, CLEARLY = 0.6, 0.4
-"""A walked text that is shown has at least this probability of the concept, and repeats at most this share of its tokens, so that
-another machine's rounding does not turn the verdict."""
+CLEARLY = 0.4
+"""A walked text that is shown repeats at most this share of its tokens, so that another machine's rounding does not turn the verdict."""
 
 
 class CurveLimits(NamedTuple):
@@ -90,7 +87,7 @@ class Telling(NamedTuple):
     """A direction and a strength, by how well the walk shows there what it is for."""
 
     shows: bool
-    """Whether raw texts break there and walked ones do not, as `SHOWN` says."""
+    """Whether raw texts break there and walked ones do not, as `tells` says."""
     effect: float
     """Gain times fluency, walked minus raw."""
     direction: str
@@ -104,7 +101,7 @@ def telling(advised: Mapping[str, Json]) -> list[Telling]:
         raw, walk = ({row["strength"]: row for row in entry["arms"].get(arm, {"rows": []})["rows"]} for arm in ("raw", "walk"))
         for strength in raw.keys() & walk.keys():
             ours, theirs = walk[strength], raw[strength]
-            shows = theirs["broken"] >= SHOWN["raw"] and ours["broken"] <= SHOWN["walk"]
+            shows = tells(theirs["broken"], ours["broken"])
             effect = ours["gain"] * ours["fluency"] - theirs["gain"] * theirs["fluency"]
             listed.append(Telling(shows, effect, name, strength))
     return sorted(listed, reverse=True)
