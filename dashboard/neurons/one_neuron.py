@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neurons.over_text import TextNeurons
 
+INTERESTING = "neuron_interesting_open"
+"""Session key of whether the list of interesting neurons is open."""
+
 
 def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view for the neuron that the URL names, or the most interesting one; return its page as a file to download."""
@@ -120,16 +123,21 @@ def _ways(index: NeuronIndex, neuron: Neuron) -> None:
     st.button("◀", key="neuron_previous", help="Previous neuron", on_click=opens, args=divmod(before, index.d_mlp))
     st.button("▶", key="neuron_next", help="Next neuron", on_click=opens, args=divmod(after, index.d_mlp))
     st.button("Random", key="neuron_random", on_click=_go_to_random, args=(index.n_layers, index.d_mlp))
-    with st.popover("Interesting"):
+    with st.popover("Interesting", key=INTERESTING, on_change="rerun"):
         st.caption(
             "First those whose descriptions hold best on held-out text (0 to 1), then those that fire most rarely and strongly."
         )
         rows = shared.table_rows(index.table().iloc[[shared.flat(index, one) for one in index.interesting(50)]])
-        neuron_rows(rows, label="Interesting neurons", key="neuron_interesting", on_choose=shared.open_named, height=420)
+        neuron_rows(rows, label="Interesting neurons", key="neuron_interesting", on_choose=_go_to_interesting, height=420)
 
 
 def _go_to_boxes() -> None:
     shared.open_neuron(st.session_state["neuron_layer_box"], st.session_state["neuron_number_box"])
+
+
+def _go_to_interesting(name: str) -> None:
+    st.session_state[INTERESTING] = False  # the list would cover the neuron
+    shared.open_named(name)
 
 
 def _go_to_random(n_layers: int, d_mlp: int) -> None:

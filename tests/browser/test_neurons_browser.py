@@ -236,3 +236,37 @@ def test_a_searched_concept_is_the_one_that_is_shown(open_page):
     page.get_by_label("Search the tasks").fill("clickbait")
     page.get_by_label("Search the tasks").press("Enter")
     page.get_by_text("negatives, not positives, are clickbait headlines").wait_for()
+
+
+def neuron_shown(page, layer, number):
+    page.get_by_role("heading", name=f"L{layer} / {number}", exact=True).wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+
+
+@pytest.mark.nightly
+def test_interesting_neurons_their_neighbours_and_a_comparison_are_a_click_away(open_page):
+    page = open_page("neurons?view=unit&layer=0&unit=0")
+    neuron_shown(page, 0, 0)
+    page.get_by_role("button", name="◀").click()  # before the first is the last
+    page.wait_for_url(lambda url: "unit=0" not in url, timeout=PATIENCE)
+    page.get_by_role("button", name="▶").click()
+    neuron_shown(page, 0, 0)
+    page.get_by_role("button", name="▶").click()
+    neuron_shown(page, 0, 1)
+    page.get_by_role("button", name="Interesting").click()
+    listed = page.locator("[data-testid=stPopoverBody] button[data-neuron]")
+    layer, number = listed.nth(2).get_attribute("data-neuron").split("/")
+    listed.nth(2).click()
+    neuron_shown(page, layer, number)
+    listed.first.wait_for(state="hidden")  # the list does not cover it
+
+    page.get_by_role("radio", name="Over text").click()
+    wait_for_neurons(page)
+    page.get_by_role("button", name="Compare with another").click()
+    page.get_by_text(f"L{layer}/{number} is kept: now choose another neuron").wait_for()
+    other = page.locator("button[data-neuron]").first
+    name = other.get_attribute("data-neuron")
+    other.click()
+    page.get_by_text(f"Colour: L{name} above, L{layer}/{number} below").wait_for()
+    page.get_by_role("button", name="End the comparison").click()
+    page.get_by_role("button", name="Compare with another").wait_for()
