@@ -310,15 +310,13 @@ def _meter(folder: Path) -> ManifoldMeter | None:
 
 
 def _direction(folder: Path, name: str) -> Direction:
-    neuron = neuron_directions.is_neuron(name)
-    file = folder / ("glp/final.safetensors" if neuron else f"directions/{name}.safetensors")
-    return _opened_direction(folder, name, neuron, written(file))
+    return _opened_direction(folder, name, written(neuron_directions.made_from(folder, name)))
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _opened_direction(folder: Path, name: str, neuron: bool, file_written: float) -> Direction:
+def _opened_direction(folder: Path, name: str, file_written: float) -> Direction:
     its = _workspace(folder)
-    return neuron_directions.make(its, _glp(folder), name) if neuron else its.direction(name)
+    return neuron_directions.make(its, _glp(folder), name) if neuron_directions.is_neuron(name) else its.direction(name)
 
 
 def _ordinary(load: Callable[[], Loaded]) -> Callable[[], Loaded]:

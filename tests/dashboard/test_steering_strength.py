@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +74,9 @@ def test_a_strength_is_said_in_deviations_of_real_activations_and_how_far_it_goe
         f"{opens.strength / wanted * -pushes.DEVIATIONS:.1f} standard deviations of real activations along the direction."
     )
     assert f"{opens.deviations:+.1f} standard deviations" in strength.meaning("up", opens.strength)
+    up, before = workspace.direction("up"), pushes.scale("up")
+    replace(up, vector=up.vector.roll(1)).save(workspace.folder / "directions")
+    assert pushes.scale("up") != before  # made anew under its old name
     workspace.save_report("strengths", {"directions": {"up": advice()}})
     assert pushes.opening("up") == (1.2, None, True)  # what was measured goes first
 

@@ -18,6 +18,8 @@ from glp_core.errors import GlpError
 from glp_core.steering.direction_facts import OF_NEURON, DirectionFacts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from glp_core.prior.glp import GLP
     from glp_core.steering.directions import Direction
     from glp_core.workspace import Workspace
@@ -61,6 +63,11 @@ def is_neuron(name: object) -> bool:
         return name == name_of(*starred.parse_neuron(name.removeprefix(PREFIX)))
     except GlpError:
         return False
+
+
+def made_from(folder: Path, name: str) -> Path:
+    """Return the file of a workspace that the direction of that name, a neuron's or a stored one, is read from."""
+    return folder / ("glp/final.safetensors" if is_neuron(name) else f"directions/{name}.safetensors")
 
 
 def _is_there(name: str) -> bool:

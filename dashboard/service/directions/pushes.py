@@ -57,11 +57,12 @@ def of_neuron(layer: int, neuron: int, sign: float = 1.0) -> Push | None:
 def scale(direction: str) -> PushScale:
     """Return real activations along a direction (by its file name); raise GlpError without a bank, or with one of another model."""
     folder = workspace_facts.folder()
-    return _scale(folder, direction, workspace_facts.written(folder / "bank" / "bank.safetensors"))
+    files = folder / "bank" / "bank.safetensors", neuron_directions.made_from(folder, direction)
+    return _scale(folder, direction, *map(workspace_facts.written, files))
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _scale(folder: Path, direction: str, bank_written: float) -> PushScale:
+def _scale(folder: Path, direction: str, bank_written: float, direction_written: float) -> PushScale:
     from glp_core.steering.push_scale import PushScale
 
     bank = _bank(folder, bank_written)
