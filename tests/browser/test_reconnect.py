@@ -21,8 +21,8 @@ WATCH = """() => {
   const look = () => {
     const board = document.querySelector("[data-run]")
     if (board) window.states.push(board.dataset.run)
-    const count = document.querySelectorAll(".glp-card[data-arm=unsteered] .glp-strip span[title]").length
-    if (document.querySelector(".glp-card")) window.counts.push(count)
+    const cards = [...document.querySelectorAll(".glp-card[data-arm=unsteered]")]  // two while a new one takes an old one's place
+    if (cards.length) window.counts.push(Math.max(...cards.map((card) => card.querySelectorAll(".glp-strip span[title]").length)))
   }
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true})
 }"""
