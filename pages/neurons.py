@@ -37,7 +37,8 @@ def draw() -> None:
     slot = frame.page_frame("Meta-neurons", QUESTIONS[view], shared.link(workspace_facts.glp().n_layers))
     st.html(f"<style>{neuron_texts.STYLE}</style>")
     try:
-        index = neurons.index()
+        with st.spinner(neurons.OPENING):
+            index = neurons.index()
     except GlpError as error:
         missing.report("The meta-neuron index", workspace_facts.command("index"), "about an hour on two cores", stage="index")
         frame.notice_box(str(error))

@@ -6,7 +6,8 @@ import torch
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.hooks import layers_of
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import noise_axis, read_neurons
 from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings

@@ -174,8 +174,9 @@ def test_a_workspace_without_a_glp_is_said(workspace):
         workspace.load_glp()
 
 
-def test_facts_are_read_without_waiting_for_torch():
+def test_facts_and_the_index_of_neurons_are_read_without_waiting_for_torch():
     code = (
-        "import sys; from glp_core.workspace import Workspace; Workspace.open().report('bench'); print('torch' in sys.modules)"
+        "import sys; from glp_core.workspace import Workspace; from glp_core.neuron_index.reader import NeuronIndex; "
+        "it = Workspace.open(); it.report('bench'); NeuronIndex.open(it.neurons).neuron(0, 0); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.concepts import tables
-from dashboard.service import missing, neurons, resources, workspace_facts
+from dashboard.service import missing, neurons, workspace_facts
 from dashboard.service.directions import pushes
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.starred import neuron_name
@@ -188,7 +188,7 @@ def _scores(task: str, sign: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndar
     from glp_core.stats import roc
 
     try:
-        scores = task_scores(resources.workspace(), task)
+        scores = task_scores(workspace_facts.read(), task)
     except GlpError as error:
         frame.notice_box(str(error))
         return None
@@ -205,7 +205,8 @@ def _examples(examples: Mapping[str, list[str]]) -> None:
 
 def _neuron_texts(layer: int, neuron: int) -> None:
     try:
-        shown = neurons.index().neuron(layer, neuron)
+        with st.spinner(neurons.OPENING):
+            shown = neurons.index().neuron(layer, neuron)
     except GlpError as error:
         frame.notice_box(str(error))
         return

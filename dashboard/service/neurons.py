@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dashboard.service import follow, resources
+from dashboard.service import follow, resources, workspace_facts
 from dashboard.widgets import url
 from glp_core.data.task_words import task_words
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 2_000
 """Characters: what still fits into a URL."""
 MOST_TOKENS = 400
+OPENING = "Opening the index of meta-neurons …"
+"""What a page says meanwhile."""
 NOISE_TOKENS = 48
 """Tokens of a text that the noise axis is measured on: its first ones."""
 
@@ -39,21 +41,21 @@ def index() -> NeuronIndex:
 def read(text: str) -> TextNeurons:
     """Return every neuron on every token of a text, from the kept results or by the model."""
     text = TEXT.check(text)
-    workspace, ours = resources.workspace(), index()
+    ours = index()
 
     def work(_cancelled: object, _report: object) -> TextNeurons:
         from glp_core.neurons.over_text import read_text
 
         return read_text(resources.site(), resources.glp(), text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
 
-    made_from = ("text", str(workspace.folder), ours.facts.get("glp"), ours.reading, text)
+    made_from = ("text", str(workspace_facts.folder()), ours.facts.get("glp"), ours.reading, text)
     return follow.computed("reading the text", work, *made_from)
 
 
 def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
     """Return one neuron on the text's first tokens at several noise levels and seeds."""
     ids = reading.ids[:NOISE_TOKENS]
-    workspace = resources.workspace()
+    workspace = workspace_facts.read()
 
     def work(_cancelled: object, _report: object) -> NoiseAxis:
         from glp_core.neuron_index.reading import noise_axis

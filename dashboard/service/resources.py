@@ -254,7 +254,9 @@ def _opened(folder: Path, file_written: float) -> Workspace:
 
 
 def _neuron_index(folder: Path) -> NeuronIndex:
-    where = _workspace(folder).neurons
+    from glp_core.workspace import Workspace
+
+    where = Workspace.open(folder).neurons
     return _opened_index(where, max(map(written, where.glob("*")), default=0.0))
 
 

@@ -25,7 +25,8 @@ from glp_core.files import Json, tensor_header
 from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
 from glp_core.neuron_index.format import FORMAT
-from glp_core.neuron_index.reading import Reading, read_neurons
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import read_neurons
 from glp_core.neuron_index.statistics import AGAIN, Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet

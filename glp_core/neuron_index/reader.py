@@ -39,11 +39,11 @@ from glp_core.neuron_index.neuron_data import (
     Neighbour,
     Neuron,
     ReadableSide,
+    Reading,
     StoredDocument,
     TokenEffect,
     ValueRange,
 )
-from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.texts import NeuronTexts, StoredTexts
 
 LEAST_SPREAD = 0.02

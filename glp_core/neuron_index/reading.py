@@ -3,55 +3,17 @@
 The noise of a reading is drawn once from its seed and shared by all activations, so a token has one value whatever it is read with.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glp_core.errors import GlpError
-from glp_core.files import Json
 from glp_core.jobs.pause import pause
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.prior.glp import GLP
 
-MOST_DRAWS = 64
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to read the neurons of a GLP."""
-
-    sigma: float = 0.2
-    """Noise level of the one forward."""
-    draws: int = 0
-    """0: no noise is added, z_sigma = (1 - sigma) z; otherwise the mean over this many fixed draws."""
-    seed: int = 0
-    """Of the draws."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sigma <= 1:
-            raise GlpError(f"A reading at sigma {self.sigma} is out of range: sigma goes from 0 (clean) to 1 (pure noise).")
-        if not 0 <= self.draws <= MOST_DRAWS:
-            raise GlpError(f"A reading with {self.draws} draws is out of range: use 0 (no noise) to {MOST_DRAWS}.")
-
-    @property
-    def title(self) -> str:
-        """The reading in words."""
-        draws = {0: "no noise", 1: "one draw"}.get(self.draws, f"mean of {self.draws} draws")
-        return f"sigma {self.sigma:g}, {draws}"
-
-    def to_json(self) -> Json:
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Json) -> "Reading":
-        return Reading(float(value["sigma"]), int(value["draws"]), int(value["seed"]))
-
-
-PAPER = Reading(sigma=0.1, draws=1)
-"""As the paper reads them: sigma 0.1, one draw."""
-NOISE_FREE = Reading(sigma=0.2)
 ROWS_AT_ONCE, ROWS_BETWEEN_PAUSES = 2048, 128
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from glp_core.neuron_index.format import INTERVAL_EDGES, INTERVAL_REACH, INTERVAL_TEXTS, NEIGHBOURS, REPEATED
-from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
+from glp_core.neuron_index.neuron_data import PAPER, Reading
+from glp_core.neuron_index.reading import read_neurons
 from glp_core.neuron_index.statistics import Sample
 from glp_core.prior.glp import GLP
 

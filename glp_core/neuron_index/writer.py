@@ -26,7 +26,7 @@ from glp_core.neuron_index.format import (
     reach_for,
     window_span,
 )
-from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.samples import nearest, read_sample
 from glp_core.neuron_index.statistics import NeuronStatistics, Sample
 from glp_core.neuron_index.write_directions import token_effects, write_directions

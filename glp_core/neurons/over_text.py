@@ -7,7 +7,8 @@ import numpy as np
 
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_in_parts
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import read_in_parts
 from glp_core.prior.glp import GLP
 
 MOST_TOKENS = 512

@@ -15,7 +15,8 @@ from torch import Tensor
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, sampled_rows
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, Reading, read_many
+from glp_core.neuron_index.neuron_data import NOISE_FREE, Reading
+from glp_core.neuron_index.reading import read_many
 from glp_core.neurons.probing import TaskRows, probe_task
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet

@@ -14,7 +14,8 @@ from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
 from glp_core.jobs.pause import pause
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_in_parts
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import read_in_parts
 from glp_core.prior.glp import GLP
 from glp_core.progress import Progress, quiet
 from glp_core.stats import Interval, auc_interval, auc_of_ranks, drawn_counts, percentiles

@@ -18,7 +18,7 @@ from glp_core.llm.hooks import record
 from glp_core.llm.loading import load_llm
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
 from glp_core.neuron_index.format import KEPT
-from glp_core.neuron_index.reading import NOISE_FREE
+from glp_core.neuron_index.neuron_data import NOISE_FREE
 from glp_core.prior.checkpoint import load_glp
 from glp_core.prior.glp import GLP
 from glp_core.workspace import DEMO, Workspace

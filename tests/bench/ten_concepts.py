@@ -17,8 +17,9 @@ from glp_core.cli.console import reporter
 from glp_core.data.corpus import task, task_rows
 from glp_core.data.text_activations import TextReading
 from glp_core.devices import choose_device
+from glp_core.neuron_index.neuron_data import PAPER, Reading
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.reading import PAPER, Reading, read_neurons
+from glp_core.neuron_index.reading import read_neurons
 from glp_core.neurons.search import find_neurons, held_out_auc
 from glp_core.workspace import DEMO, Workspace
 

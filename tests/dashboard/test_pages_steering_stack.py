@@ -12,7 +12,7 @@ from dashboard.widgets import frame
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE
+from glp_core.neuron_index.neuron_data import NOISE_FREE
 from glp_core.steering.directions import stacked
 from glp_core.steering.generation import Arm, generate
 from tests.dashboard.test_steering_verdict import column, request

@@ -13,7 +13,8 @@ from glp_core.evaluation import checkpoint_scores
 from glp_core.evaluation.checkpoint_scores import Scorer, score_run
 from glp_core.files import write_json
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, read_neurons
+from glp_core.neuron_index.neuron_data import NOISE_FREE
+from glp_core.neuron_index.reading import read_neurons
 from glp_core.neurons import probing_score
 from glp_core.prior.checkpoint import load_glp, save_glp
 from glp_core.prior.projection import make_projector

@@ -14,7 +14,8 @@ from glp_core.evaluation.measures import Measures
 from glp_core.evaluation.two_sample import logistic_test, neighbour_test
 from glp_core.jobs.pause import pauses
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, noise_axis
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import noise_axis
 from glp_core.neurons import search, umap
 from glp_core.neurons.over_text import read_text
 from glp_core.neurons.planes import pca_plane, place_among

@@ -9,8 +9,8 @@ import pytest
 from glp_core.data.corpus import Document
 from glp_core.llm.site import Site
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.writer import finish
 from tests.bench import check_index
 

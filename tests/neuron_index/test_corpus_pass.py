@@ -29,9 +29,9 @@ from glp_core.neuron_index.format import (
     encode,
     reach_for,
 )
-from glp_core.neuron_index.neuron_data import SideEvidence
+from glp_core.neuron_index.neuron_data import Reading, SideEvidence
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.reading import Reading, noise_axis, read_neurons
+from glp_core.neuron_index.reading import noise_axis, read_neurons
 from glp_core.neuron_index.statistics import NeuronStatistics
 from glp_core.neuron_index.write_directions import token_effects, write_direction, write_directions
 from glp_core.neuron_index.writer import finish

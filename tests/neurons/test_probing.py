@@ -18,7 +18,8 @@ from glp_core.data.probe_activations import (
 )
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading, read_neurons
+from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reading import read_neurons
 from glp_core.neurons.over_text import read_text
 from glp_core.neurons.probes import fit_logistic, standardised_difference
 from glp_core.neurons.probing import TaskRows, neuron_concepts, probe_task, summary, task_scores, validation_auc

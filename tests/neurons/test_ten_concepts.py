@@ -8,7 +8,7 @@ import numpy as np
 from glp_core.data.corpus import tasks
 from glp_core.llm.batching import by_length
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.stats import Interval
 from tests.bench import ten_concepts
 from tests.support.neuron_fakes import FakeIndex

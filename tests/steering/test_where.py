@@ -8,7 +8,8 @@ import torch
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
-from glp_core.neuron_index.reading import NOISE_FREE, NeuronFires, read_neurons
+from glp_core.neuron_index.neuron_data import NOISE_FREE
+from glp_core.neuron_index.reading import NeuronFires, read_neurons
 from glp_core.prior.projection import make_projector
 from glp_core.steering.directions import Direction, stacked
 from glp_core.steering.edit import Arm

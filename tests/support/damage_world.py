@@ -18,7 +18,7 @@ from glp_core.files import write_json, write_tensors
 from glp_core.llm.site import Site
 from glp_core.llm.sources import LlmSource
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts
-from glp_core.neuron_index.reading import Reading
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.writer import finish
 from glp_core.prior.checkpoint import read_statistics, save_fitted_steps
 from glp_core.prior.flow import TwoCalls

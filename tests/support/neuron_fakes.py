@@ -4,8 +4,17 @@ import numpy as np
 import pandas as pd
 
 from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import Neighbour, Neuron, ReadableSide, SideEvidence, Snippet, TokenEffect, ValueRange
-from glp_core.neuron_index.reading import NOISE_FREE, NoiseAxis
+from glp_core.neuron_index.neuron_data import (
+    NOISE_FREE,
+    Neighbour,
+    Neuron,
+    ReadableSide,
+    SideEvidence,
+    Snippet,
+    TokenEffect,
+    ValueRange,
+)
+from glp_core.neuron_index.reading import NoiseAxis
 from glp_core.neurons.over_text import TextNeurons
 
 N_LAYERS, D_MLP = 2, 30

@@ -19,8 +19,8 @@ from glp_core.neuron_index.corpus_pass import (
     index_part,
     merge_parts,
 )
+from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.reading import Reading
 from glp_core.neuron_index.writer import finish
 from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace

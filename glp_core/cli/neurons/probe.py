@@ -16,7 +16,8 @@ from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, together, write_tensors
 from glp_core.llm.sources import cache_folder
-from glp_core.neuron_index.reading import PAPER, Reading, read_many
+from glp_core.neuron_index.neuron_data import PAPER, Reading
+from glp_core.neuron_index.reading import read_many
 from glp_core.neurons.probing import (
     PRESELECTED,
     TITLES,
