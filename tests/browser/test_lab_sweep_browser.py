@@ -5,14 +5,11 @@ import re
 from playwright.sync_api import expect
 
 from tests.browser.conftest import running
-from tests.support import pages, tiny
+from tests.support import pages
 
 
 def test_a_tiny_sweep_a_click_on_a_point_and_the_report(browser, tmp_path):
-    workspace = pages.make_workspace(tmp_path / "workspace")
-    tiny.tiny_model().save_pretrained(workspace.folder / "llm")
-    tiny.tiny_tokenizer().save_pretrained(workspace.folder / "llm")
-    environment = {"GLP_EXPLORER_WORKSPACE": str(workspace.folder), "GLP_EXPLORER_DEVICE": "cpu"}
+    environment = pages.make_home(tmp_path)
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
     with running("dashboard/server.py", tmp_path / "log.txt", environment) as address:
         page = context.new_page()

@@ -5,23 +5,17 @@ import re
 import pytest
 
 from tests.browser.conftest import PATIENCE, running
-from tests.support import pages, tiny
+from tests.support import pages
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """Address of a dashboard over two tiny workspaces, `mine` to begin with and `other`, which has no directions."""
     home = tmp_path_factory.mktemp("home")
-    llm = tiny.make_tiny_llm()
-    for name in ("mine", "other"):
-        workspace = pages.make_workspace(home / name)
-        llm.model.save_pretrained(workspace.folder / "llm")
-        llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    environment = pages.make_home(home, "other")
     for path in (home / "other" / "directions").glob("*"):
         path.unlink()
-    workspaces = {"GLP_EXPLORER_WORKSPACE": str(home / "mine"), "GLP_EXPLORER_WORKSPACES": str(home)}
-    alone = {"GLP_EXPLORER_CACHE": str(home / "cache"), "GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    with running("tests/support/tiny_server.py", home / "log.txt", workspaces | alone) as address:
+    with running("tests/support/tiny_server.py", home / "log.txt", environment) as address:
         yield address
 
 

@@ -21,7 +21,7 @@ from glp_core.prior.checkpoint import save_glp
 from glp_core.training.plan import TrainConfig
 from glp_core.workspace import Workspace
 from tests.support.reference import write_released_folder
-from tests.support.tiny import LAYERS, WIDTH, tiny_glp, tiny_model, tiny_tokenizer
+from tests.support.tiny import LAYERS, WIDTH, keep_llm, tiny_glp
 
 MIDDLE = (LAYERS - 1) // 2
 
@@ -31,8 +31,7 @@ def llms(tmp_path_factory):
     """Two folders with an LLM each."""
     home = tmp_path_factory.mktemp("llms")
     for kind in ("gpt2", "llama"):
-        tiny_model(kind).save_pretrained(home / kind)
-        tiny_tokenizer().save_pretrained(home / kind)
+        keep_llm(home / kind, kind)
     return home
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.tiny import tiny_model, tiny_tokenizer
+from tests.support.tiny import keep_llm
 
 SMALL_RUN = [
     "--d-model",
@@ -23,6 +23,5 @@ SMALL_RUN = [
 @pytest.fixture(scope="session")
 def llm_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llm") / "tiny-llama"
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    keep_llm(folder)
     return folder

@@ -19,7 +19,7 @@ from glp_core.workspace import Workspace
 from tests.cli.conftest import SMALL_RUN
 from tests.support import lab_acts, pages, run_fakes
 from tests.support.mortal import APART, DISK, FATES, Ward
-from tests.support.tiny import tiny_model, tiny_tokenizer
+from tests.support.tiny import keep_llm
 
 SEED = int(os.environ.get("GLP_TEST_SEED", time.time_ns() % 10**6))
 """Of the moments; a failure names it."""
@@ -118,8 +118,7 @@ def start(ward, llm_folder, tmp_path_factory):
     def fresh(name, home):
         home.mkdir() if name in NEW else shutil.copytree(first, home)
         if name == "build":
-            tiny_model("gpt2").save_pretrained(home / "gpt2")
-            tiny_tokenizer().save_pretrained(home / "gpt2")
+            keep_llm(home / "gpt2", "gpt2")
             things = ("cat", "film", "rain", "mat", "mind", "model")
             write_json(home / "ws" / "prefixes.json", [f"The {thing} that we saw was" for thing in things * 2])
         if name == "scaling":

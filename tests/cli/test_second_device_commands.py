@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +25,7 @@ from glp_core.data.probe_activations import last_token_activations
 from glp_core.data.store import ActivationStore
 from glp_core.evaluation import solver_error, zones
 from glp_core.evaluation.checkpoint_scores import Scorer
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.steering.origins import recipes
 from glp_core.steering.origins.from_texts import direction_of_texts
 from glp_core.steering.origins.questions import QUESTIONS
@@ -33,7 +35,7 @@ from glp_core.training.sae import SaeConfig, save_sae
 from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
 from tests.cli.conftest import SMALL_RUN
-from tests.support import pages
+from tests.support import pages, tiny
 from tests.support.second_device import NAME, second_device
 
 
@@ -41,9 +43,8 @@ from tests.support.second_device import NAME, second_device
 def made(tmp_path_factory):
     """A tiny workspace whose LLM lies in its folder, and a store of its activations."""
     home = tmp_path_factory.mktemp("second")
-    workspace, llm, store, documents = pages.make_store(home, train=120, held_out=100, activations=2000)
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
+    workspace, _, store, documents = pages.make_store(home, train=120, held_out=100, activations=2000)
+    tiny.keep_llm(workspace.folder / "llm")
     return workspace, store, documents, home
 
 
@@ -167,15 +168,32 @@ def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, 
 
 def test_an_index_made_on_the_second_device_is_the_cpu_s(made, second):
     workspace, _, _, home = made
-    tables = []
+    tables, texts = [], []
     for device in ("cpu", NAME):
         parts = home / f"parts-{device}"
         assert second("index", "--documents", 120, "--sigma", 0.3, "--draws", 1, "--parts", parts, device=device) == 0
         tables.append(load_file(workspace.neurons / "units.safetensors"))
+        index = NeuronIndex.open(workspace.neurons)
+        neurons = [index.neuron(*divmod(number, index.d_mlp)) for number in range(index.n_neurons)]
+        texts.append([end for neuron in neurons for end in (neuron.top, neuron.bottom)])
     assert tables[0].keys() == tables[1].keys()
-    for name, values in tables[0].items():
-        close = torch.isclose(values.double(), tables[1][name].double(), rtol=2e-2, atol=1e-3, equal_nan=True)
+    for name in tables[0].keys() - {"top_documents", "top_peaks", "top_windows"}:  # those are the texts below
+        close = torch.isclose(tables[0][name].double(), tables[1][name].double(), rtol=2e-2, atol=1e-3, equal_nan=True)
         assert close.double().mean() > 0.98, name
+    pairs = [pair for lists in zip(*texts, strict=True) for pair in untied(*lists)]
+    assert len(pairs) > 0.5 * sum(map(len, texts[0]))
+    for one, other in pairs:
+        assert (one.document, one.peak, one.pieces) == (other.document, other.peak, other.pieces)
+        np.testing.assert_allclose(one.values, other.values, rtol=2e-2, atol=1e-3)
+
+
+def untied(these, those):
+    """Pair the texts of two lists by rank, but for those that begin alike: their values are equal but for rounding, in any order."""
+    values = np.array([one.value for one in these])
+    apart = np.abs(values[:, None] - values) + np.diag(np.full(len(values), np.inf))
+    apart[:, -1] = np.abs(values - values[-1])  # equal ones may lie beyond the list's end
+    alone = apart.min(1) > 1e-5 * np.abs(values)
+    return [pair for pair, is_alone in zip(zip(these, those, strict=True), alone, strict=True) if is_alone]
 
 
 def test_what_is_collected_on_the_second_device_is_what_the_cpu_collects(made, second, monkeypatch):

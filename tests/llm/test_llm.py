@@ -15,7 +15,7 @@ from glp_core.llm.gguf import converted_gguf
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm, token_log_probabilities
 from glp_core.llm.sources import SMOLLM2, LlmSource, check_shards, wheel_file
-from tests.support.tiny import LAYERS, WIDTH, make_tiny_llm, tiny_model, tiny_tokenizer
+from tests.support.tiny import LAYERS, WIDTH, keep_llm, make_tiny_llm, tiny_model, tiny_tokenizer
 
 HOSTILE = [
     "naïve café",
@@ -31,8 +31,7 @@ HOSTILE = [
 
 @pytest.fixture
 def folder(tmp_path):
-    tiny_model("llama").save_pretrained(tmp_path / "llm")
-    tiny_tokenizer().save_pretrained(tmp_path / "llm")
+    keep_llm(tmp_path / "llm")
     return tmp_path / "llm"
 
 
@@ -51,8 +50,7 @@ def test_a_folder_loads_and_gives_the_same_logits(folder):
 
 
 def test_a_family_without_torchs_own_attention_loads_too(tmp_path):
-    tiny_model("gemma2").save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
+    keep_llm(tmp_path, "gemma2")
     assert from_folder(tmp_path).n_layers == LAYERS
 
 

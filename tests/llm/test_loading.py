@@ -17,13 +17,12 @@ from glp_core.llm.sources import LlmSource
 from glp_core.memory import gigabytes
 from glp_core.speed.packed import laid_out_bytes
 from glp_core.workspace import Workspace
-from tests.support.tiny import make_tiny_llm, tiny_model, tiny_tokenizer
+from tests.support.tiny import keep_llm, make_tiny_llm, tiny_model, tiny_tokenizer
 
 
 @pytest.fixture
 def folder(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
+    keep_llm(tmp_path)
     return tmp_path
 
 
@@ -244,8 +243,7 @@ def test_bytes_in_words():
     ],
 )
 def test_a_configuration_that_claims_more_than_the_weights_have_is_refused_before_anything_is_made(tmp_path, claim, words):
-    tiny_model().save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
+    keep_llm(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | claim))
     with pytest.raises(GlpError, match=words):

@@ -21,7 +21,7 @@ from glp_core.prior.projection import make_projector
 from glp_core.serving.app import make_app
 from glp_core.serving.writing import Host
 from glp_core.steering.generation import Arm, Sampling, generate
-from tests.support import pages, tiny
+from tests.support import pages
 
 NAME = "Tiny <b>LLM</b>"
 ASK = {"model": NAME, "messages": [{"role": "user", "content": "The cat"}], "max_tokens": 8, "temperature": 0}
@@ -30,11 +30,7 @@ STEERED = {"direction": "up", "strength": 0.8, "projection": "walk"}
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    workspace = pages.make_workspace(tmp_path_factory.mktemp("serve") / "workspace")
-    llm = tiny.make_tiny_llm()
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
-    return Host(workspace)
+    return Host(pages.make_whole_workspace(tmp_path_factory.mktemp("serve") / "workspace"))
 
 
 @pytest.fixture(scope="module")

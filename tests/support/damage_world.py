@@ -200,8 +200,7 @@ def _own_texts(folder):
 
 def _llm(folder):
     """Write a language model of a stranger, whole and as a GGUF."""
-    tiny.tiny_model().save_pretrained(folder / "llm")
-    tiny.tiny_tokenizer().save_pretrained(folder / "llm")
+    tiny.keep_llm(folder / "llm")
     (folder / "gguf").mkdir()
     write_llm(folder / "gguf" / "tiny.gguf")
 

@@ -199,8 +199,7 @@ def _warm_up(folder):
     from glp_core.prior.checkpoint import save_glp
     from tests.support import tiny
 
-    tiny.tiny_model().save_pretrained(f"{folder}/llm")
-    tiny.tiny_tokenizer().save_pretrained(f"{folder}/llm")
+    tiny.keep_llm(f"{folder}/llm")
     os.environ["GLP_EXPLORER_CACHE"] = f"{folder}/cache"
     at = ["--workspace", f"{folder}/ws"]
     assert main(["collect", *at, "--llm", f"{folder}/llm", "--layer", "1", "--activations", "300"]) == 0

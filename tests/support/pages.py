@@ -54,13 +54,22 @@ def make_store(home, *, train, held_out, activations):
     return workspace, llm, store, texts
 
 
-def make_home(home):
-    """Write a workspace with its LLM beside it, as a server needs it; return the environment of such a server."""
-    workspace, llm = make_workspace(home / "mine"), tiny.make_tiny_llm()
-    llm.model.save_pretrained(workspace.folder / "llm")
-    llm.tokenizer.save_pretrained(workspace.folder / "llm")
-    own = {"GLP_EXPLORER_WORKSPACE": str(workspace.folder), "GLP_EXPLORER_CACHE": str(home / "cache")}
-    return own | {"GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+def make_home(home, *others):
+    """Write a workspace `mine` as a server needs it, and others by their names; return the environment of a server of them."""
+    folders = [make_whole_workspace(home / name).folder for name in ("mine", *others)]
+    own = {"GLP_EXPLORER_WORKSPACE": str(folders[0]), "GLP_EXPLORER_CACHE": str(home / "cache")}
+    return (
+        own
+        | ({"GLP_EXPLORER_WORKSPACES": str(home)} if others else {})
+        | {"GLP_EXPLORER_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    )
+
+
+def make_whole_workspace(folder):
+    """Write what `make_workspace` does, with its LLM in its folder, where another process finds it; return the workspace."""
+    workspace = make_workspace(folder)
+    tiny.keep_llm(folder / "llm")
+    return workspace
 
 
 def make_workspace(folder):

@@ -105,3 +105,9 @@ def tiny_glp(width=WIDTH, seed=0, n_layers=2):
 def make_tiny_llm(kind="llama", seed=0):
     """Return a tiny model with the tiny tokenizer."""
     return Llm(tiny_model(kind, seed), tiny_tokenizer(), f"tiny {kind}")
+
+
+def keep_llm(folder, kind="llama"):
+    """Write a tiny model with the tiny tokenizer in a folder, as transformers keeps them."""
+    tiny_model(kind).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)

@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 
 from glp_core.files import read_object, write_json
-from tests.support.tiny import tiny_model, tiny_tokenizer
+from tests.support.tiny import keep_llm
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_home(home):
     """Write an LLM of another family than the demo's and the prefixes of its workspace `my`; return the folder."""
-    tiny_model("gpt2").save_pretrained(home / "gpt2")
-    tiny_tokenizer().save_pretrained(home / "gpt2")
+    keep_llm(home / "gpt2", "gpt2")
     things = ["cat", "film", "rain", "mat", "mind", "model"] * 2
     write_json(home / "my" / "prefixes.json", [f"The {thing} that we saw was" for thing in things])
     return home

@@ -14,11 +14,7 @@ PROMPTS = ("The cat sat", "She said that the film was", "A model of")
 @pytest.fixture(scope="session")
 def sweep_workspace(tmp_path_factory):
     """A workspace whose tiny language model is in its folder, so that processes can load it too."""
-    folder = tmp_path_factory.mktemp("sweeps") / "workspace"
-    workspace = pages.make_workspace(folder)
-    tiny.tiny_model().save_pretrained(folder / "llm")
-    tiny.tiny_tokenizer().save_pretrained(folder / "llm")
-    return workspace
+    return pages.make_whole_workspace(tmp_path_factory.mktemp("sweeps") / "workspace")
 
 
 @pytest.fixture(scope="session")
