@@ -1,4 +1,4 @@
-"""Concepts: the neuron that detects one, with the evidence; 113 tasks, and a concept of one's own."""
+"""Concepts: Which neuron detects a concept? 113 tasks with the evidence, and concepts of your own."""
 
 import streamlit as st
 
