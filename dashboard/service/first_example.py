@@ -13,24 +13,23 @@ def small_effect() -> str:
     """Return why the example shows little of what a prior is for, and the way out; empty where it shows it, or was not measured."""
     with suppress(GlpError, KeyError, TypeError, ValueError):  # damaged, or of an older version
         press = workspace_facts.report("first_press") or {}
-        return "" if _shows(press) else f"{_measured(press)} {_way_out()}"
+        if faults := _faults(press):
+            return (
+                f"Expect a small effect of this workspace's prior: at strength {press['strength']:g}, the most telling one of those that "
+                f"were tried, {' and '.join(faults)}. {_way_out()}"
+            )
     return ""
 
 
-def _shows(press: Json) -> bool:
-    broken, walked = press["broken"], press["columns"]["walk"]
-    return holding.tells(broken["raw"], broken["walk"]) and walked["concept"] >= holding.SHOWING
-
-
-def _measured(press: Json) -> str:
-    broken, columns = press["broken"], press["columns"]
-    concept = {arm: f"{columns[arm]['concept']:.2f}" for arm in ("unsteered", "walk")}
-    return (
-        f"Expect a small effect of this workspace's prior. At strength {press['strength']:g}, where it is greatest of all that were "
-        f"tried, {broken['raw']:.0%} of raw texts break and {broken['walk']:.0%} of walked ones, on {press['settings']['prefixes']} "
-        f"prefixes; the example's walked text shows the concept with probability {concept['walk']}, the unsteered one with "
-        f"{concept['unsteered']}."
+def _faults(press: Json) -> list[str]:
+    """Return what is not as `first-press` wants it: most raw texts broken, hardly a walked one, and the concept in the one shown."""
+    broken, concept, n = press["broken"], press["columns"]["walk"]["concept"], press["settings"]["prefixes"]
+    wanted = (
+        (broken["raw"] >= holding.SHOWN["raw"], f"only {broken['raw']:.0%} of {n} raw texts break"),
+        (broken["walk"] <= holding.SHOWN["walk"], f"{broken['walk']:.0%} of {n} walked texts break too"),
+        (concept >= holding.SHOWING, f"the walked text shows the concept with a probability of only {concept:.2f}"),
     )
+    return [words for holds, words in wanted if not holds]
 
 
 def _way_out() -> str:
@@ -38,4 +37,4 @@ def _way_out() -> str:
     build = BuildState.read(folder)
     if build.glp or build.effort == "full":
         return f"Train it further: `python -m glp_core train --run longer --from {folder / 'glp'} --install`."
-    return f"A prior that is trained longer shows more: `{workspace_facts.command('build --effort full')}`."
+    return f"A full build trains it longer, and measures more: `{workspace_facts.command('build --effort full')}`."
