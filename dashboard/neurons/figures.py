@@ -117,7 +117,7 @@ def heat_map(pieces: Sequence[str], names: Sequence[str], normalised: np.ndarray
         go.Heatmap(
             z=normalised, y=list(names), colorscale=charts.DIVERGING_SCALE, zmid=0, zmin=-1, zmax=1,
             text=[words] * len(names), hovertemplate="%{y} on “%{text}”<br>%{z:.2f} tails<extra></extra>",
-            colorbar={"title": "tails", "thickness": 10},
+            colorbar=charts.COLOUR_BAR | {"title": "tails"},
         )
     )  # fmt: skip
     charts.layout(figure, height=110 + 22 * len(names), legend=False)

@@ -101,7 +101,7 @@ def _trace(figure: go.Figure, rows: pd.DataFrame, *, name: str, marker: Json) ->
 def _groups(rows: pd.DataFrame, colouring: Colouring) -> list[tuple[str, pd.DataFrame, Json]]:
     """Return (name, rows, marker) of every trace."""
     if colouring == "kurtosis":
-        bar = {"title": "kurtosis", "tickvals": [0, 1, 2, 3], "ticktext": ["1", "10", "100", "1,000"], "thickness": 12}
+        bar = charts.COLOUR_BAR | {"title": "kurtosis", "tickvals": [0, 1, 2, 3], "ticktext": ["1", "10", "100", "1,000"]}
         values = np.log10(rows["kurtosis"].clip(lower=1))
         return [("neurons", rows, {"color": values, "colorscale": charts.SEQUENTIAL_SCALE, "showscale": True, "colorbar": bar})]
     tasks = rows["best_task"].map(lambda name: task_words(name).title if isinstance(name, str) else "none")

@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 def draw() -> None:
-    """Draw the list once the models are there (its index is read with their help); nothing where no description was measured."""
+    """Draw the list once the models are there, which its index would hold up; nothing where no description was measured."""
     loading = resources.warm_up().live
     st.fragment(_list, run_every=1.0 if loading else None)()
 

@@ -47,6 +47,8 @@ STRONGEST = 0.58
 
 TOOLBAR = 32
 """Pixels at a figure's right for plotly's buttons, one under another; across the top they would cover the legend."""
+COLOUR_BAR = {"thickness": 12, "xpad": 22}
+"""Look of a bar that explains colours: its numbers end where those buttons begin."""
 
 
 def sequential(share: float) -> str:

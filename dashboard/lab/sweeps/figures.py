@@ -113,7 +113,7 @@ def heat_map(entry: Json, arm: str) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             x=[f"{strength:g}" for strength in strengths], y=[f"{one['noise_level']:g}" for one in rows], z=values,
-            colorscale=charts.SEQUENTIAL_SCALE, zmin=0, zmax=1, colorbar={"title": "gain × fluency", "thickness": 12},
+            colorscale=charts.SEQUENTIAL_SCALE, zmin=0, zmax=1, colorbar=charts.COLOUR_BAR | {"title": "gain × fluency"},
             text=[["" if value is None else f"{value:.2f}" for value in row] for row in values], texttemplate="%{text}",
             hovertemplate="strength %{x}, noise level %{y}: %{z:.2f}<extra></extra>",
         )
