@@ -53,16 +53,19 @@ current, values = run.current(), request.widget_values(params)
 link = {param.key: values[name] for name, param in params.items()}
 with slot:
     frame.share("steering", link)
-    address = url.page_link("steering", link)
-    frame.download(results.files(current, values["colour"], address), key="steering_download")
+    of_run = request.link(current.request, params, directions) if current else link
+    files = results.files(current, values["colour"], url.page_link("steering", of_run))
+    frame.download(files, key="steering_download")
 
 if current is None:
-    st.info("An example is filled in: press Run.", icon=":material/play_arrow:")
+    st.info(examples.invitation(values["prompt"], directions), icon=":material/play_arrow:")
 else:
     places = results.Places()
     if current.live:
         results.stream(places, current, values["colour"])
         st.rerun()
+    if not run.is_of(current, params, directions):
+        results.of_other_settings(places, current)
     results.ended(places, current, values["colour"])
 if words := examples.expected(values["prompt"], directions):
     frame.notice_box(words)

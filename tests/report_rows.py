@@ -200,7 +200,7 @@ def scaling_rows(r):
     for name in ("E", "A", "alpha"):
         low, high = r[name]["ci"]
         law.append(f"{name} {rounded(r[name]['value'], 3)} [{rounded(low, 2)}, {rounded(high, 2)}]")
-    what = f"loss = E + A C^-alpha in FLOPs C, {r['n_runs']} runs, {r['n_checkpoints']} checkpoints"
+    what = f"loss = E + A C^-alpha in FLOPs C, {r['n_points']} checkpoints of {r['n_runs']} runs"
     yield Row(what, ", ".join(law), True)
     for name, words in SCORES.items():
         if score := r.get("correlations", {}).get(name):

@@ -79,13 +79,13 @@ def test_a_report_that_is_missing_shows_its_command_and_one_that_is_there_its_nu
             law = {"E": (0.9, 0.8, 1.0), "A": (12.0, 4.0, 40.0), "alpha": (0.21, 0.1, 0.3)}
             fit = {key: {"value": value, "ci": [low, high]} for key, (value, low, high) in law.items()}
             score = {"value": -0.9, "ci": [-0.95, -0.8], "n": 40}
-            report = fit | {"n_runs": 4, "n_checkpoints": 40, "correlations": {"steering": score, "probing": None}}
+            report = fit | {"n_runs": 4, "n_points": 9, "correlations": {"steering": score, "probing": None}}
             return report if name == "scaling" else None
 
     assert "not measured" not in readme.numbers(Reports(), all_of_them=False)
     table = readme.numbers(Reports(), all_of_them=True)
     assert "| not measured yet | `make bench` |" in table
-    assert "E 0.9 [0.8, 1], A 12 [4, 40], alpha 0.21 [0.1, 0.3]" in table
+    assert "9 checkpoints of 4 runs | E 0.9 [0.8, 1], A 12 [4, 40], alpha 0.21 [0.1, 0.3]" in table
     assert "steering score | -0.90 [-0.95, -0.80], n = 40" in table and "probing AUC" not in table
 
 

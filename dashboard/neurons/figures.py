@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LEAST_BINS_BETWEEN_TICKS = 6
 """So that their labels do not overlap."""
+MARK_HEIGHT = 14
+"""Pixels of the words at a marker: they stand above the bars, one over the other."""
 NOISE_LINES = 6
 """Tokens drawn on the noise axis: those where the neuron is strongest."""
 
@@ -53,12 +55,19 @@ def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> g
         text=hover, textposition="none", hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     for i, (words, value) in enumerate(markers.items()):
+        place = float(np.interp(value / tail, edges, places))
+        note = {
+            "text": f"{charts.plain(visible(words))} {signed(value / tail)}",
+            "xanchor": "left" if place < places[-1] / 2 else "right",
+            "yanchor": "bottom",
+            "yshift": MARK_HEIGHT * i,
+            "font": {"size": 11},
+        }
         figure.add_vline(
-            x=float(np.interp(value / tail, edges, places)), line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"},
-            annotation={"text": f"{charts.plain(visible(words))} {signed(value / tail)}", "yshift": -14 * i, "font": {"size": 11}},
-        )  # fmt: skip
+            x=place, line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"}, annotation=note
+        )
     charts.layout(figure, x=f"value in tails (1 = {signed(tail)[1:]})", y="tokens", height=230, log_y=log, legend=False)
-    figure.update_layout(bargap=0, margin={"t": 22})
+    figure.update_layout(bargap=0, margin={"t": 8 + MARK_HEIGHT * len(markers)})
     ticks = axis_ticks(edges)
     figure.update_xaxes(
         tickvals=np.interp(ticks, edges, places),

@@ -90,6 +90,12 @@ def first(directions: Sequence[DirectionFacts]) -> Example:
         return EXAMPLES[0]  # not measured here, or damaged: the page works without it
 
 
+def invitation(prompt: str, directions: Sequence[DirectionFacts]) -> str:
+    """Return what a page without a run says: whose prompt is filled in, and what to press."""
+    ours = prompt in {first(directions).prompt, *(example.prompt for example in EXAMPLES)}
+    return "An example is filled in: press Run." if ours else "Press Run to write the texts."
+
+
 def expected(prompt: str, directions: Sequence[DirectionFacts]) -> str:
     """Return what to expect of the example that the page opens with while its prompt is filled in; empty for any other."""
     return first_example.small_effect() if prompt == first(directions).prompt else ""

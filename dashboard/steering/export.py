@@ -57,8 +57,15 @@ def as_text(comparison: Comparison) -> str:
     """Return the texts and what is said of them as plain text, to paste into a message; signs that cannot be seen are shown."""
     request, words = comparison.request, verdict(comparison)
     head = f"{request.title}, strength {request.strength:+g} × median norm, seed {request.seed}\nPrompt: {request.prompt}"
-    columns = [f"{charts.ARM_TITLES[column.arm]}:\n{column.text.strip()}" for column in comparison.columns.values()]
+    columns = [f"{charts.ARM_TITLES[column.arm]}:\n{_line_ends(column.text)}" for column in comparison.columns.values()]
     return frame.visible("\n\n".join([head, *columns, *([" ".join(words)] if words else [])]) + "\n")
+
+
+def _line_ends(text: str) -> str:
+    """Return a text whose line breaks at its end are signs: a column that breaks into nothing else would look whole."""
+    kept = text.strip(" ")
+    words = kept.rstrip("\n")
+    return words + "↵" * (len(kept) - len(words))
 
 
 def _token(token: Step) -> Json:

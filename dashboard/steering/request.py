@@ -191,6 +191,14 @@ def widget_values(params: Mapping[str, url.Param]) -> url.Values:
     return {name: st.session_state.get(param.key, param.default) for name, param in params.items()}
 
 
+def link(asked: Request, params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> url.Values:
+    """Return what a link holds that opens a request, by query parameter; how it is shown is as the widgets show it now."""
+    titles = {direction.name: direction.title for direction in directions}
+    own = {name: getattr(asked, name, value) for name, value in widget_values(params).items()}
+    own |= {"direction": asked.title, "probe": titles.get(asked.probe, asked.probe)}
+    return {param.key: own[name] for name, param in params.items()}
+
+
 def checked(values: url.Values, params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 

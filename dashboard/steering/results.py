@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import streamlit as st
 
 from dashboard.service import machine, missing, priors, resources, workspace_facts
@@ -26,7 +28,7 @@ class Places:
     """Where a run is drawn: the same places while it streams and when it has ended, so that nothing jumps."""
 
     def __init__(self) -> None:
-        self.note, self.board, self.verdict = st.empty(), st.empty(), st.empty()
+        self.asked, self.note, self.board, self.verdict = st.empty(), st.empty(), st.empty(), st.empty()
         self.legend, self.chart = st.empty(), st.empty()
 
 
@@ -49,6 +51,15 @@ def stream(places: Places, run: SteeringRun, colour: str) -> None:
             places.chart.html(svg.image(board.picture(comparison), CHART_WORDS))
 
     follow(run.job, draw)
+
+
+def of_other_settings(places: Places, run: SteeringRun) -> None:
+    """Say that the texts are of other settings than those above them, and of which."""
+    asked = run.request
+    words = frame.plain_markdown(
+        f"“{textwrap.shorten(asked.prompt, 60, placeholder=' …')}”, {asked.title.lower()}, {asked.push_words}"
+    )
+    places.asked.caption(f":material/history: Still the last run: {words}. Press Run for the settings above.")
 
 
 def ended(places: Places, run: SteeringRun, colour: str) -> None:

@@ -119,9 +119,12 @@ def test_line_breaks_can_be_shown_as_one_sign():
 
 def test_the_histogram_holds_every_token_and_its_marker_stays_inside():
     neuron = neuron_fakes.FakeIndex().neuron(1, 3)
-    figure = figures.histogram(neuron, log=False, markers={"word": 99.0})
+    figure = figures.histogram(neuron, log=False, markers={"word": 99.0, "other": -99.0})
     assert sum(figure.data[0].y) == neuron.counts.sum()
     assert figure.layout.shapes[0].x0 == len(neuron.counts)  # the right end
+    notes = figure.layout.annotations
+    assert [note.xanchor for note in notes] == ["right", "left"] and {note.yanchor for note in notes} == {"bottom"}
+    assert figure.layout.margin.t >= 2 * (notes[1].yshift - notes[0].yshift), "both stand above the bars, inside the figure"
     assert 0 in figures.axis_ticks(neuron.edges) and len(figures.axis_ticks(neuron.edges)) > 2
     log = figures.histogram(neuron, log=True, markers={})
     assert log.layout.yaxis.type == "log" and np.isnan(log.data[0].y[0])  # counts[0] is 0

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from dashboard.service import follow, resources, workspace_facts
-from dashboard.steering import controls, examples, export, request
+from dashboard.steering import controls, examples, export, request, results
 from dashboard.steering.comparison import CleanReading, Column, Comparison
 from dashboard.steering.request import Request
 from dashboard.widgets import neuron_links
@@ -38,7 +39,8 @@ def test_the_page_opens_with_an_example_one_click_from_running(llm):
     at = open_page()
     assert at.text_area(key="steering_prompt").value == examples.EXAMPLES[0].prompt
     assert at.selectbox(key="steering_direction").value == "positive sentiment"
-    assert "press Run" in at.info[0].value
+    assert "example is filled in: press Run" in at.info[0].value
+    assert "example" not in open_page(steering_prompt="My own words").info[0].value
     assert not at.error and not at.warning
     assert at.button(key="steering_stop").disabled
 
@@ -93,12 +95,19 @@ def test_every_column_has_its_numbers(llm):
     assert len(re.findall(r"<dt>kept push</dt><dd>-?\d+%</dd>", shown_html)) >= 1
 
 
-def test_results_stay_when_a_control_changes(llm):
+def test_results_stay_when_a_control_changes_and_say_which_settings_are_theirs(llm, monkeypatch):
+    linked = []
+    monkeypatch.setattr(results, "files", lambda _run, _colour, link: linked.append(parse_qs(urlsplit(link).query)) or [])
     at = run(open_page(steering_tokens="6"))
-    before = board(at)
+    before, told = board(at), [one.value for one in at.caption if "last run" in one.value]
+    assert before and not told
     at.slider(key="steering_strength").set_value(-2.0).run()
-    assert board(at) == before and before
-    assert not at.exception
+    assert board(at) == before and not at.exception
+    told = next(one.value for one in at.caption if "last run" in one.value)
+    assert "1 × median norm" in told and "2 ×" not in told
+    assert linked[-1]["steering_strength"] == ["1.0"] and linked[-1]["steering_direction"] == ["positive sentiment"]
+    at.slider(key="steering_strength").set_value(1.0).run()
+    assert not [one for one in at.caption if "last run" in one.value]
 
 
 def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):
@@ -367,6 +376,12 @@ def test_the_exported_page_stands_alone_and_escapes_everything(hostile):
         assert words not in page
     assert page.count("</style>") == 1
     assert html.escape(HOSTILE[0]) in page and "⟨U+202E⟩␀" in page
+
+
+def test_a_copied_text_shows_the_line_breaks_that_it_broke_into(hostile):
+    ends = [Step(9, "raw", 9, "\n\n", -1.0, 1.0, 2.0, NAN, 0.02, False)] * 2
+    hostile.columns["raw"].tokens.extend(ends)
+    assert export.as_text(hostile).rstrip().endswith("↵↵↵↵")
 
 
 def test_the_exported_json_holds_every_number_and_no_nan(hostile):
