@@ -23,12 +23,11 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
+    wanted = {name for name in tuning.names() if not args.forms or any(fnmatch(name, pattern) for pattern in args.forms)}
+    if not wanted:
+        raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried: there are {'; '.join(tuning.names())}.")
     llm, glp = workspace.load_llm(), workspace.load_glp()
-    forms = tuning.forms(glp, workspace.covariance())
-    if args.forms:
-        forms = [form for form in forms if any(fnmatch(form.name, pattern) for pattern in args.forms)]
-    if not forms:
-        raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried.")
+    forms = [form for form in tuning.forms(glp, workspace.covariance()) if form.name in wanted]
     report = tuning.tune(
         llm,
         glp,

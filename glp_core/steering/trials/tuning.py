@@ -19,7 +19,7 @@ from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
-from glp_core.prior.projection import Projector, make_projector
+from glp_core.prior.projection import Kind, Projector, make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
@@ -31,6 +31,7 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 LONG = 1.0
 """Strength from which on pushes are long: raw text breaks there."""
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)
+GAUSSIAN_LEVEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,23 @@ def walks() -> dict[str, list[WalkSettings]]:
 def forms(glp: GLP, covariance: Tensor | None = None, *, layer: int | None = None) -> list[Form]:
     """Return everything that is tried: raw, the paper's projection at several levels, the other baselines, and walks."""
     made = [Form("raw", "raw", None, {}), Form("norm", "norm", make_projector("norm"), {})]
-    for level in GLP_LEVELS:
-        projector = make_projector("glp", glp=glp, noise_level=level, layer=layer)
-        made.append(Form(f"glp {level:g}", "glp", projector, {"noise_level": level}))
+    levels: list[tuple[Kind, float]] = [("glp", level) for level in GLP_LEVELS]
     if covariance is not None:
-        projector = make_projector("gaussian", glp=glp, covariance=covariance, layer=layer)
-        made.append(Form("gaussian 0.5", "gaussian", projector, {"noise_level": 0.5}))
+        levels.append(("gaussian", GAUSSIAN_LEVEL))
+    for kind, level in levels:
+        projector = make_projector(kind, glp=glp, covariance=covariance, noise_level=level, layer=layer)
+        made.append(Form(f"{kind} {level:g}", kind, projector, {"noise_level": level}))
     for family, listed in walks().items():
         for settings in listed:
             projector = make_projector("walk", glp=glp, layer=layer, walk=settings)
             made.append(Form(walk_name(settings), family, projector, asdict(settings)))
     return made
+
+
+def names() -> list[str]:
+    """Return the names of all forms that may be tried."""
+    levels = [*(f"glp {level:g}" for level in GLP_LEVELS), f"gaussian {GAUSSIAN_LEVEL:g}"]
+    return ["raw", "norm", *levels, *(walk_name(settings) for listed in walks().values() for settings in listed)]
 
 
 def walk_name(settings: WalkSettings) -> str:
