@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard.service import neurons, resources
+from dashboard.service import neurons
 from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
 from glp_core.errors import GlpError
@@ -17,14 +17,7 @@ SHOWN = 10
 
 
 def draw() -> None:
-    """Draw the list once the models are there, which its index would hold up; nothing where no description was measured."""
-    loading = resources.warm_up().live
-    st.fragment(_list, run_every=1.0 if loading else None)()
-
-
-def _list() -> None:
-    if resources.warm_up().live:
-        return
+    """Draw the list; nothing where no description was measured."""
     sides = []
     with suppress(GlpError):  # no index: the neurons' page names the command
         sides = neurons.index().most_readable(SHOWN)

@@ -75,12 +75,10 @@ def test_without_a_probing_report_the_story_leads_to_the_list_of_neurons(workspa
     assert (step.page, step.query) == ("neurons", {})
 
 
-def test_readable_neurons_are_listed_with_how_true_their_descriptions_are(workspace, monkeypatch):
+def test_readable_neurons_are_listed_before_the_models_are_there_with_how_true_their_descriptions_are(workspace, monkeypatch):
     evidence = SideEvidence("fires on <b>tea</b>", ["tea"], 0.9, 0.5, 40, 80)
     index = SimpleNamespace(most_readable=lambda _n: [ReadableSide(1, 3, "low", evidence)])
-    monkeypatch.setattr(
-        resources, "warm_up", lambda: SimpleNamespace(live=False, state="failed", error=GlpError("x"), events=[])
-    )
+    monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=True, state="running", error=None, events=[]))
     monkeypatch.setattr(neurons, "index", lambda: index)
     at = open_overview()
     label, page, query = links(at)[-1]
