@@ -72,7 +72,9 @@ def draw() -> list[File]:
         st.caption("None yet.")
         return []
     table = pd.DataFrame([_row(one) for one in directions]).replace("", None).dropna(axis="columns", how="all")
-    st.dataframe(table, hide_index=True, width="stretch", height=min(460, 37 + 35 * len(table)), column_config=COLUMNS)
+    st.dataframe(
+        table, hide_index=True, width="stretch", height=min(460, 37 + 35 * len(table)), column_config=COLUMNS, placeholder="–"
+    )
     _one(directions)
     return []
 

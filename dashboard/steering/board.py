@@ -157,7 +157,7 @@ def chart(comparison: Comparison) -> go.Figure:
     figure.update_xaxes(range=[0.5, comparison.request.max_tokens + 0.5])
     figure.update_yaxes(rangemode="tozero")
     if comparison.band:
-        charts.shade(figure, *comparison.band, words="90% of real tokens", at="bottom right", shift=-16)
+        charts.shade(figure, *comparison.band, words="90% of real tokens", in_legend=True)
     return figure
 
 

@@ -79,8 +79,7 @@ def _unusual(params: Params, directions: Sequence[DirectionFacts]) -> None:
     with suppress(GlpError):
         on = [part for part in stack.read(str(values["stack"])) if part.on and part.name in titles]
         words = [f"Also {', '.join(f'{titles[part.name]} {part.strength:+.1f}' for part in on)}."] if on else []
-        words += [f"The push acts on {values['where']}."] if values["where"] in (stack.ALL, stack.WORDS) else []
-        words += [f"The push acts {values['where']}."] if values["where"] in (stack.NEURON, stack.PROBE) else []
+        words += [stack.where_words(values)] if values["where"] != stack.GENERATED else []
         if words:
             st.caption(frame.plain_markdown(" ".join(words)))
 

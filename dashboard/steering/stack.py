@@ -151,6 +151,19 @@ def _put(param: url.Param, parts: Sequence[Part]) -> None:
         url.put(param, write(parts))
 
 
+def where_words(values: url.Values) -> str:
+    """Say where the push acts, and on what exactly, by the values of the page's parameters."""
+    span, neuron, probe, beyond = (values[name] for name in ("span", "neuron", "probe", "beyond"))
+    place = {
+        GENERATED: "on generated tokens",
+        ALL: "on all tokens",
+        WORDS: f"on “{span}” of the prompt" if str(span).strip() else "on words of the prompt; say which under Where",
+        NEURON: f"on new tokens where neuron {neuron} is {'beyond' if beyond >= 0 else 'below'} {beyond:g} tails",
+        PROBE: f"on new tokens where the probe of “{probe}” is above {values['probability']:g}",
+    }
+    return f"The push acts {place[values['where']]}."
+
+
 def draw_where(params: Mapping[str, url.Param]) -> None:
     """Draw the choice of where the push acts, and what that needs to know."""
     where = st.radio(params["where"].label, WHERE, **params["where"].bound)

@@ -47,7 +47,7 @@ def draw(run: SteeringRun, comparison: Comparison, colour: str) -> None:
         with frame.boxed_errors():
             controls = _controls(run)
         shown = [*comparison.columns.values(), *(controls.columns.values() if controls else ())]
-        st.dataframe(table(shown), hide_index=True, width="stretch", column_config=COLUMNS)
+        st.dataframe(table(shown), hide_index=True, width="stretch", column_config=COLUMNS, placeholder="–")
         frame.figure(chart([one for one in shown if not math.isnan(one.kept_push)]), key="steering_kept", alt=CHART_WORDS)
         if controls is not None:
             st.markdown(WHAT_THEY_ARE)

@@ -79,7 +79,7 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
     if max(raw_gain, gain) < SHOWS:
         if _already(comparison, plain):
             return "The unsteered text is there already: another prompt will show more."
-        return "The push has no visible effect yet: raise the strength."
+        return "The push does not move the concept yet: raise the strength."
     if gain >= raw_gain + SHOWS:
         return f"{_capital(name)} moves further {way} the concept than raw, and both hold."
     if raw_gain >= gain + SHOWS:

@@ -123,15 +123,22 @@ def write_in(figure: go.Figure, ink: str) -> None:
 
 
 def shade(
-    figure: go.Figure, low: float, high: float, *, colour: str = BAND, words: str = "", at: str = "top left", shift: int = 0
+    figure: go.Figure,
+    low: float,
+    high: float,
+    *,
+    colour: str = BAND,
+    words: str = "",
+    at: str = "top left",
+    in_legend: bool = False,
 ) -> go.Figure:
     """Shade the y range low to high across the whole figure, with a few words at one of its corners; return the figure.
 
     Args:
-        shift: pixels by which the words stand higher.
+        in_legend: say the words in the legend, where lines may run anywhere in the range.
     """
-    note = {"text": words, "yshift": shift}
-    figure.add_hrect(y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", annotation=note, annotation_position=at)
+    said = {"name": words, "showlegend": True} if in_legend else {"annotation_text": words, "annotation_position": at}
+    figure.add_hrect(y0=low, y1=high, fillcolor=colour, line_width=0, layer="below", **said)
     return figure
 
 

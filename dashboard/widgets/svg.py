@@ -19,6 +19,7 @@ DASH_PATTERNS = {
     "3px,8px": "3 8",
 }
 GREY = "#808790"
+BAND = 'fill="#2A9D6F" opacity="0.16"'
 
 
 class Line(NamedTuple):
@@ -57,10 +58,8 @@ def lines(
     if band:
         (x0, y0), (x1, y1) = (at(1, band[1]).split(","), at(count, band[0]).split(","))
         parts.append(
-            f'<rect x="{x0}" y="{y0}" width="{float(x1) - float(x0):.1f}" height="{float(y1) - float(y0):.1f}" '
-            'fill="#2A9D6F" opacity="0.16"/>'
+            f'<rect x="{x0}" y="{y0}" width="{float(x1) - float(x0):.1f}" height="{float(y1) - float(y0):.1f}" {BAND}/>'
         )
-        parts.append(_text(width - right - 4, float(y0) - 4, band_words, anchor="end"))
     for tick in _ticks(high):
         across, down = at(1, tick).split(",")
         parts.append(f'<line x1="{across}" x2="{width - right}" y1="{down}" y2="{down}" stroke="{GREY}" opacity="0.25"/>')
@@ -72,6 +71,8 @@ def lines(
         parts.append(_path([f"{offset},12", f"{offset + 28},12"], line))
         parts.append(_text(offset + 34, 16, line.name))
         offset += 60 + 7 * len(line.name)
+    if band:
+        parts.append(f'<rect x="{offset}" y="6" width="28" height="12" {BAND}/>' + _text(offset + 34, 16, band_words))
     parts.append(_text((left + width) / 2, height - 8, x, anchor="middle"))
     parts.append(_text(left, height - 24, "1", anchor="middle") + _text(width - right, height - 24, str(count), anchor="end"))
     parts.append(

@@ -163,11 +163,13 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
     A wrong value leaves the address before any widget sees it (the page runs once more for that), so its default is used. The note stays
     until the person sets that value or goes to another page.
     """
+    known = {param.key: param for param in params}
     if st.session_state.get(NOTES, Notes("", {})).page != page:
         st.session_state[NOTES] = Notes(page, {})
+        if not any(key in st.query_params for key in known):
+            _keep_what_widgets_hold()
     notes: dict[str, str] = st.session_state[NOTES].by_key
     changed = False
-    known = {param.key: param for param in params}
     for param in known.values():
         given = st.query_params.get_all(param.key)
         if not given:
@@ -196,6 +198,13 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
     if changed:
         st.rerun()
     return list(notes.values())
+
+
+def _keep_what_widgets_hold() -> None:
+    """Come back to a page by Back as by its tab: Streamlit leaves an address without parameters in the history, which would clear it."""
+    context = get_script_run_ctx()
+    if context is not None:
+        context.is_history_navigation = False
 
 
 def _given_by_hand(key: str, given: Sequence[str]) -> bool:

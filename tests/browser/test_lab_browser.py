@@ -52,7 +52,7 @@ def test_a_table_becomes_a_direction_that_is_stacked_and_pushed_at_words_of_the_
     page.get_by_text("words of the prompt", exact=True).click()
     page.get_by_role("textbox", name="Words of the prompt").fill("cat sat")
     page.keyboard.press("Tab")
-    page.get_by_text("The push acts on words of the prompt.").wait_for()
+    page.get_by_text("The push acts on “cat sat” of the prompt.").wait_for()
     page.keyboard.press("Escape")
     page.locator(".st-key-steering_start button").click()
     page.wait_for_selector("[data-run=done]")

@@ -63,3 +63,8 @@ def test_captions_and_the_primary_button_can_be_read(open_page, dark):
     button.wait_for()
     words = button.locator("p").evaluate("node => getComputedStyle(node).color")
     assert contrast(numbers(words), numbers(button.evaluate("node => getComputedStyle(node).backgroundColor"))) >= 4.5
+    page.get_by_role("link", name="Scaling").first.click()
+    page.get_by_role("heading", name="Scaling").wait_for()
+    page.go_back()  # to an address without parameters, which Streamlit put into the history
+    page.wait_for_url("**manifold_view=Strength**")
+    assert page.get_by_role("radio", name="Strength").is_checked()

@@ -83,7 +83,7 @@ def test_words_of_the_prompt_are_pushed_and_outlined_and_new_tokens_are_not(llm)
     prompt = html.partition('<div class="glp-columns">')[0]
     marked = "".join(re.findall(r'<span class="glp-mark"[^>]*>([^<]*)</span>', prompt))
     assert "cat" in marked and "mat" not in marked
-    assert "The push acts on words of the prompt." in said(at)
+    assert "The push acts on “cat sat” of the prompt." in said(at)
 
 
 def test_words_that_are_not_in_the_prompt_and_none_at_all_are_named(llm):
@@ -102,6 +102,7 @@ def test_a_push_can_depend_on_a_neuron_and_on_a_probe(llm, monkeypatch):
     never = steering_page.board(run(open_page(**asked, steering_where=stack.NEURON, steering_neuron="0/3")))
     assert never["raw"] == never["unsteered"]
     always = run(open_page(**asked, steering_where=stack.PROBE, steering_probability="0", steering_probe="positive sentiment"))
+    assert "The push acts on new tokens where the probe of “positive sentiment” is above 0." in said(always)
     everywhere = run(open_page(**asked))
     assert steering_page.board(always)["raw"] == steering_page.board(everywhere)["raw"] != never["raw"]
     assert "There is no neuron 9/9" in said(run(open_page(**asked, steering_where=stack.NEURON, steering_neuron="9/9")))

@@ -51,7 +51,7 @@ CASES = [
     ((FLUENT, 0.2, -2), (FLUENT, 0.5, -3), (FLUENT, 0.9, -3), "The walk moves further towards the concept than raw"),
     ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.5, -3), "Projection lost here: raw moves further"),
     ((FLUENT, 0.2, -2), (FLUENT, 0.9, -3), (FLUENT, 0.9, -3), "projection makes little difference"),
-    ((FLUENT, 0.2, -2), (FLUENT, 0.25, -3), (FLUENT, 0.2, -3), "no visible effect yet"),
+    ((FLUENT, 0.2, -2), (FLUENT, 0.25, -3), (FLUENT, 0.2, -3), "does not move the concept yet"),
     ((FLUENT, 0.95, -2), (FLUENT, 0.97, -3), (FLUENT, 0.99, -3), "there already: another prompt"),
     ((FLUENT, NAN, -2), (FLUENT, NAN, -3), (FLUENT, NAN, -3), "no probe"),
 ]
