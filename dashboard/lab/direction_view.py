@@ -47,7 +47,7 @@ def builder() -> None:
         with frame.boxed_errors():
             result = _made(asked, pressed)
         if result is None:
-            measured = ": it is measured on texts that it was not made from" if source in ("texts", "instructions") else ""
+            measured = ": each text tests a direction that was made without it" if source in ("texts", "instructions") else ""
             st.caption(f"Press **Make it**{measured}.")
         else:
             evidence.draw(result)

@@ -50,7 +50,9 @@ def draw(result: Result) -> None:
 def verdict(evidence: Evidence) -> None:
     """Say first whether it is a direction, then the numbers."""
     area, n = evidence.auroc, len(evidence.scores)
-    numbers = f"AUROC {area.value:.2f}, 95% interval {area.low:.2f} to {area.high:.2f}, on {n} texts that it was not made from."
+    numbers = (
+        f"AUROC {area.value:.2f}, 95% interval {area.low:.2f} to {area.high:.2f}, on {n} texts, each left out of what it tests."
+    )
     fewest = min(int(evidence.labels.sum()), int((1 - evidence.labels).sum()))
     few = f" {fewest} texts a side are few: {FEW} or more would tell." if fewest < FEW else ""
     if area.high < 0.5:

@@ -44,7 +44,11 @@ def test_a_table_becomes_a_direction_with_evidence_which_is_kept_and_steered_alo
     assert "'animal': 20 texts, such as 'the cat sat on mat 0'" in at.radio[0].options[0].replace("\\", "")
     at.radio[0].set_value("cinema").run()
     at.button("lab_make").click().run()
-    assert not at.exception and "It tells the texts apart" in said(at) and "on 40 texts that it was not made from" in said(at)
+    assert (
+        not at.exception
+        and "It tells the texts apart" in said(at)
+        and "on 40 texts, each left out of what it tests" in said(at)
+    )
     assert "Plus means 'cinema': 20 texts, such as 'rain fell" in said(at)
     at.text_input(key="lab_title").set_value("Upwards").run()
     at.button("lab_keep").click().run()
