@@ -64,8 +64,8 @@ else:
     if current.live:
         results.stream(places, current, values["colour"])
         st.rerun()
-    if not run.is_of(current, params, directions):
-        results.of_other_settings(places, current)
+    if changed := request.changed(current.request, params, directions):
+        results.of_other_settings(places, current, changed)
     results.ended(places, current, values["colour"])
 if words := examples.expected(values["prompt"], directions):
     frame.notice_box(words)

@@ -199,6 +199,13 @@ def link(asked: Request, params: Mapping[str, url.Param], directions: Sequence[D
     return {param.key: own[name] for name, param in params.items()}
 
 
+def changed(asked: Request, params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> list[str]:
+    """Return the names of the controls that hold something else than a request does."""
+    values, own = widget_values(params), link(asked, params, directions)
+    decisive = {name: param for name, param in params.items() if name not in WITHOUT_EFFECT}
+    return [param.label.lower() for name, param in decisive.items() if values[name] != own[param.key]]
+
+
 def checked(values: url.Values, params: Mapping[str, url.Param], directions: Sequence[DirectionFacts]) -> Request:
     """Return the checked request for the values of the page's widgets, by short name.
 

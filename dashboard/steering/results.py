@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -53,13 +54,15 @@ def stream(places: Places, run: SteeringRun, colour: str) -> None:
     follow(run.job, draw)
 
 
-def of_other_settings(places: Places, run: SteeringRun) -> None:
-    """Say that the texts are of other settings than those above them, and of which."""
+def of_other_settings(places: Places, run: SteeringRun, changed: Sequence[str]) -> None:
+    """Say that the texts are of other settings than those above them, of which, and what was changed since."""
     asked = run.request
     words = frame.plain_markdown(
         f"“{textwrap.shorten(asked.prompt, 60, placeholder=' …')}”, {asked.title.lower()}, {asked.push_words}"
     )
-    places.asked.caption(f":material/history: Still the last run: {words}. Press Run for the settings above.")
+    places.asked.caption(
+        f":material/history: Still the last run: {words}. Changed since: {', '.join(changed)}. Press Run for new texts."
+    )
 
 
 def ended(places: Places, run: SteeringRun, colour: str) -> None:

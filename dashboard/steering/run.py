@@ -63,14 +63,6 @@ def restore(params: Params, directions: Sequence[DirectionFacts]) -> None:
                 st.session_state[RUN] = run
 
 
-def is_of(run: SteeringRun, params: Params, directions: Sequence[DirectionFacts]) -> bool:
-    """Say whether a run wrote what the widgets ask for now."""
-    try:
-        return checked(widget_values(params), params, directions) == run.request
-    except GlpError:
-        return False
-
-
 def keep(run: SteeringRun) -> None:
     """Keep a finished run for whoever asks for the same: the texts of a request and a seed are always the same."""
     if run.job.state == "done":

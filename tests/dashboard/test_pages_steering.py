@@ -104,7 +104,7 @@ def test_results_stay_when_a_control_changes_and_say_which_settings_are_theirs(l
     at.slider(key="steering_strength").set_value(-2.0).run()
     assert board(at) == before and not at.exception
     told = next(one.value for one in at.caption if "last run" in one.value)
-    assert "1 × median norm" in told and "2 ×" not in told
+    assert "1 × median norm" in told and "2 ×" not in told and "Changed since: strength. Press Run" in told
     assert linked[-1]["steering_strength"] == ["1.0"] and linked[-1]["steering_direction"] == ["positive sentiment"]
     at.slider(key="steering_strength").set_value(1.0).run()
     assert not [one for one in at.caption if "last run" in one.value]
