@@ -17,7 +17,8 @@ from glp_core.data.bank import COMMAND, Bank, nearest
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.jobs.pause import pause
-from glp_core.prior.distance import ManifoldMeter, fixed_noise
+from glp_core.prior import flow
+from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
 from glp_core.prior.likelihood import LogLikelihood, log_likelihood, velocity_of
 from glp_core.prior.reference import Reference
@@ -88,7 +89,7 @@ class Measures:
 
     def _displacement(self, acts: Tensor) -> Tensor:
         glp = self.meter.glp
-        noise = fixed_noise(glp.d_input, SEED)
+        noise = flow.fixed_noise(glp.d_input, SEED)
         parts = []
         for part in acts.float().split(128):
             moved = glp.project(part, NOISE_LEVEL, 20, noise=noise.expand_as(part), layer=self.meter.layer)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.prior import flow
 from glp_core.prior.glp import GLP
 from glp_core.prior.reference import Reference
 
@@ -22,7 +23,7 @@ class ManifoldMeter:
 
     def __init__(self, glp: GLP, reference: Json, *, layer: int | None = None) -> None:
         self.glp, self.layer, self.reference = glp, layer, Reference(reference)
-        self.noise = fixed_noise(glp.d_input, self.reference.noise_seed).to(glp.device)
+        self.noise = flow.fixed_noise(glp.d_input, self.reference.noise_seed).to(glp.device)
 
     def distance(self, acts: Tensor) -> Tensor:
         """Return the manifold distance of activations (n, d), float32 on the CPU."""
@@ -43,7 +44,7 @@ def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0,
     """Return what a ManifoldMeter needs, from held-out real activations (n, d)."""
     if len(acts) < 2:
         raise GlpError(f"Got {len(acts)} held-out activations, wanted at least 2.")
-    errors = fixed_error(glp, acts, sigma, fixed_noise(glp.d_input, seed).to(glp.device), layer).double()
+    errors = fixed_error(glp, acts, sigma, flow.fixed_noise(glp.d_input, seed).to(glp.device), layer).double()
     values = torch.quantile(errors, torch.tensor(SHARES, dtype=torch.float64))
     return {
         "sigma": sigma,
@@ -51,11 +52,6 @@ def make_reference(glp: GLP, acts: Tensor, *, sigma: float = 0.5, seed: int = 0,
         "quantiles": [[q, error] for q, error in zip(SHARES, values.tolist(), strict=True)],
         "n": len(acts),
     }
-
-
-def fixed_noise(width: int, seed: int) -> Tensor:
-    """Return the one noise vector (d,) that all activations are measured with."""
-    return torch.randn(width, generator=torch.Generator().manual_seed(seed))
 
 
 def fixed_error(glp: GLP, acts: Tensor, sigma: float, noise: Tensor, layer: int | None = None) -> Tensor:

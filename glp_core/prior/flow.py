@@ -55,6 +55,11 @@ def check_noise_level(noise_level: float) -> None:
         raise GlpError(f"Noise level {noise_level} is out of range: it goes from 0 (clean) to 1 (pure noise).")
 
 
+def fixed_noise(width: int, seed: int) -> Tensor:
+    """Return the one noise vector (d,) that all activations are measured with."""
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed))
+
+
 def add_noise(z: Tensor, eps: Tensor, sigma: Tensor | float) -> Tensor:
     """Return z_sigma = (1 - sigma) z + sigma eps; sigma a number or one per row."""
     sigma = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) and sigma.ndim else sigma

@@ -232,10 +232,11 @@ class GLP(nn.Module):
     def _walked(self, settings: WalkSettings, z: Tensor, delta: Tensor, drawn: Tensor, layer: int | None) -> Tensor:
         """Walk latents (n, d) by one way for all rows, replayed where the device records."""
 
-        def walked(z: Tensor, delta: Tensor, drawn: Tensor) -> Tensor:
-            return walk(lambda x, sigma: self._rough_velocity(x, sigma, layer), z, delta, drawn, settings)
+        def walked(z: Tensor, delta: Tensor, drawn: Tensor, *fixed: Tensor) -> Tensor:
+            return walk(lambda x, sigma: self._rough_velocity(x, sigma, layer), z, delta, drawn, settings, *fixed)
 
-        return self._replayed(("walk", settings, layer), walked, z, delta, drawn)
+        fixed = [] if settings.bound is None else [flow.fixed_noise(self.d_input, settings.bound.noise_seed).to(self.device)]
+        return self._replayed(("walk", settings, layer), walked, z, delta, drawn, *fixed)
 
     @torch.no_grad()
     def neurons(

@@ -29,7 +29,7 @@ class Reference:
         self._errors = [error for _, error in quantiles]
         if len(quantiles) < 2 or self._errors != sorted(self._errors) or not self._errors[0] > 0:
             raise GlpError(f"The reference's quantiles must rise from above 0: {AGAIN}")
-        self.median_error = self._error_at(0.5)
+        self.median_error = self.error_at(0.5)
 
     def distance_of(self, error: float) -> float:
         """Return the manifold distance of a denoising error: 1 is a typical real token's."""
@@ -37,7 +37,7 @@ class Reference:
 
     def distance_at(self, share: float) -> float:
         """Return the distance below which that share of real activations lies."""
-        return self.distance_of(self._error_at(share))
+        return self.distance_of(self.error_at(share))
 
     def share_nearer(self, distance: float) -> float:
         """Return the share of real activations that are nearer; nan for nan."""
@@ -51,7 +51,8 @@ class Reference:
         """Return the distances between which 90% of real activations lie."""
         return self.distance_at(0.05), self.distance_at(0.95)
 
-    def _error_at(self, share: float) -> float:
+    def error_at(self, share: float) -> float:
+        """Return the denoising error below which that share of real activations lies."""
         return _interpolate(share, self._shares, self._errors)
 
 

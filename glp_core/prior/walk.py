@@ -5,10 +5,13 @@ With latent z and push p in K parts, at noise level s:
     repeat K times:  z = z + p / K;  x = (1 - s) z + s eps_k;  z = x - s velocity(x, s)
 
 The last line is the posterior mean E[z | x] under the prior. It is ours, not the paper's: the paper pushes once and projects once
-(`GLP.project`). Knows latents and a velocity; knows nothing of networks or activations.
+(`GLP.project`). With a bound, a walk takes no part that would lead where few real activations lie: however long the push, it goes as
+far as the prior knows the way. Knows latents and a velocity; knows nothing of networks or activations.
 """
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +20,33 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.prior import flow
 from glp_core.prior.fast import EIGHT_BITS_BELOW
+from glp_core.prior.reference import Reference
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Where a walk goes no further: at the denoising error of one noise level, under one fixed noise, that few real activations exceed."""
+
+    share: float
+    """Of real activations below the error, 0 to 1."""
+    error: float
+    """Mean over dimensions of (velocity - (eps - z))^2."""
+    sigma: float = 0.5
+    noise_seed: int = 0
+    """Of the fixed noise (`flow.fixed_noise`)."""
+
+    def __post_init__(self) -> None:
+        flow.check_noise_level(self.sigma)
+        if not 0 < self.share <= 1 or not 0 < self.error < math.inf or type(self.noise_seed) is not int:
+            raise GlpError(
+                f"A walk's bound is an error of {self.error} that a share of {self.share} of real activations stays below: wanted a "
+                "number above 0, and a share above 0 and up to 1."
+            )
+
+    @classmethod
+    def at(cls, reference: Reference, share: float) -> "Bound":
+        """Return the bound below which that share of real activations lies, by a workspace's reference."""
+        return cls(share, reference.error_at(share), reference.sigma, reference.noise_seed)
 
 
 @dataclass(frozen=True)
@@ -37,6 +67,8 @@ class WalkSettings:
     """How the noise level changes: from (1 - tilt) times itself at the first part to (1 + tilt) times at the last, -1 to 1."""
     enough: float = 1.0
     """Go no further once this share of the whole push is left along it; from 1 on the walk goes its whole way."""
+    bound: Bound | None = None
+    """Go no further than this, or than the activation lies that the walk begins at."""
 
     def __post_init__(self) -> None:
         flow.check_noise_level(self.noise_level)
@@ -48,6 +80,12 @@ class WalkSettings:
             raise GlpError(f"A walk's parts are {self.part} long and {self.enough} is enough: wanted numbers above 0.")
         if not -1 <= self.tilt <= 1 or not self.noise_level * (1 + abs(self.tilt)) <= 1:
             raise GlpError(f"A walk's noise level {self.noise_level} with tilt {self.tilt} leaves the range from 0 to 1.")
+
+    @classmethod
+    def of(cls, values: Json) -> "WalkSettings":
+        """Return the settings that `asdict` gave as values."""
+        bound = values.get("bound")
+        return cls(**values | {"bound": Bound(**bound) if bound else None})
 
     @property
     def draws(self) -> int:
@@ -79,7 +117,7 @@ class WalkRule:
     @classmethod
     def of(cls, values: Json) -> "WalkRule":
         """Return the rule that `asdict` gave as values."""
-        return cls(WalkSettings(**values["short"]), WalkSettings(**values["long"]), values["border"])
+        return cls(WalkSettings.of(values["short"]), WalkSettings.of(values["long"]), values["border"])
 
     @property
     def draws(self) -> int:
@@ -91,17 +129,22 @@ class WalkRule:
 
         Few rows of many are named again, so that they are not computed as few rows are: neighbours do not change a row's numbers.
         """
+        if self.short == self.long:
+            return [(torch.arange(len(push), device=push.device), self.long)]
         long = push.norm(dim=-1) > self.border * push.shape[-1] ** 0.5
         least = min(len(push), EIGHT_BITS_BELOW)
         parts = [(rows.nonzero()[:, 0], one) for rows, one in ((~long, self.short), (long, self.long)) if rows.any()]
         return [(places.repeat(-(-least // len(places))), one) for places, one in parts]
 
 
-def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings) -> Tensor:
+def walk(
+    velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings, fixed: Tensor | None = None
+) -> Tensor:
     """Walk from latents z (n, d) along their whole pushes (n, d); rows do not influence one another.
 
     Args:
         noise: (draws, n, d), standard normal.
+        fixed: (d,), the fixed noise of the bound, where the settings have one.
     Returns:
         (n, d).
     """
@@ -109,7 +152,9 @@ def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settin
     along = push / length.clamp_min(1e-12)
     parts = _parts(length, settings)
     start, going = z, torch.ones_like(parts, dtype=torch.bool)
-    whole = not settings.part and settings.enough >= 1
+    whole = not settings.part and settings.enough >= 1 and settings.bound is None
+    error = None if settings.bound is None or fixed is None else partial(_error, velocity, settings.bound.sigma, fixed)
+    furthest = error(z).clamp_min(settings.bound.error) if settings.bound and error else length
     for k, level in enumerate(settings.levels()):
         if not whole:
             going = going & (parts > k) & (_share(z - start, along, length) < settings.enough)
@@ -120,8 +165,16 @@ def walk(velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settin
         if settings.hold:
             target = length * (k + 1) / parts
             after = after + settings.hold * (target - ((after - start) * along).sum(-1, keepdim=True)) * along
+        if error is not None:
+            going = going & (error(after) <= furthest)
         z = after if whole else torch.where(going, after, z)
     return z
+
+
+def _error(velocity: flow.Velocity, sigma: float, fixed: Tensor, z: Tensor) -> Tensor:
+    """Return the denoising errors (n, 1) of latents (n, d) under one noise (d,)."""
+    error = velocity(flow.add_noise(z, fixed.expand_as(z), sigma), sigma) - (fixed - z)
+    return error.square().mean(-1, keepdim=True)
 
 
 def _parts(length: Tensor, settings: WalkSettings) -> Tensor:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glp_core.errors import GlpError
-from glp_core.prior.distance import ManifoldMeter, fixed_noise, make_reference
+from glp_core.prior.distance import ManifoldMeter, make_reference
+from glp_core.prior.flow import fixed_noise
 from tests.support import tiny
 
 

@@ -142,7 +142,7 @@ def _best(workspace: Workspace, direction: Direction, glp: GLP, args: argparse.N
 def _tuned(arm: str, settings: Json, glp: GLP) -> Projector | None:
     if arm == "glp":
         return make_projector("glp", glp=glp, noise_level=settings["noise_level"])
-    return make_projector("walk", glp=glp, walk=WalkSettings(**settings)) if arm == "walk" else None
+    return make_projector("walk", glp=glp, walk=WalkSettings.of(settings)) if arm == "walk" else None
 
 
 def _settings(workspace: Workspace, direction: Direction, args: argparse.Namespace, best: list[_Best]) -> Json:

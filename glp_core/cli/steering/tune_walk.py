@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes
 from glp_core.errors import GlpError
+from glp_core.prior.reference import Reference
 from glp_core.steering.trials import tuning
 
 
@@ -26,8 +27,10 @@ def run(args: argparse.Namespace) -> None:
     wanted = {name for name in tuning.names() if not args.forms or any(fnmatch(name, pattern) for pattern in args.forms)}
     if not wanted:
         raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried: there are {'; '.join(tuning.names())}.")
+    measured = workspace.report("reference")
+    reference = Reference(measured) if measured else None
     llm, glp = workspace.load_llm(), workspace.load_glp()
-    forms = [form for form in tuning.forms(glp, workspace.covariance()) if form.name in wanted]
+    forms = [form for form in tuning.forms(glp, workspace.covariance(), reference) if form.name in wanted]
     report = tuning.tune(
         llm,
         glp,

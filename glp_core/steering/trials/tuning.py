@@ -6,8 +6,10 @@ for long ones the one whose texts are worth most, by gain times fluency, at stre
 where the second one overtakes the first. Knows models and outcomes; knows no files.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
 from statistics import fmean
 from typing import SupportsFloat
 
@@ -20,7 +22,8 @@ from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.reference import Reference
+from glp_core.prior.walk import Bound, WalkSettings
 from glp_core.progress import Progress, quiet
 from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
@@ -30,6 +33,13 @@ from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outc
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 LONG = 1.0
 """Strength from which on pushes are long: raw text breaks there."""
+BOUNDED = (
+    *((WalkSettings(0.1, 8, hold=0.5), share) for share in (0.9, 0.95, 0.99)),
+    (WalkSettings(0.1, 8), 0.95),
+    *((WalkSettings(level, 16, hold=0.5), 0.95) for level in (0.05, 0.1)),
+    *((WalkSettings(level, 8, hold=0.5), 0.95) for level in (0.15, 0.25)),
+)
+"""Walks with the share of real activations that lies below their bound."""
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)
 GAUSSIAN_LEVEL = 0.5
 
@@ -46,8 +56,13 @@ class Form:
     """What its projector was made with."""
 
 
-def walks() -> dict[str, list[WalkSettings]]:
-    """Return the walks that are tried, by family."""
+def walks(bound: Callable[[float], Bound] | None = None) -> dict[str, list[WalkSettings]]:
+    """Return the walks that are tried, by family.
+
+    Args:
+        bound: gives the bound below which a share of real activations lies; None without a reference.
+    """
+    bounded = [] if bound is None else [replace(walk, bound=bound(share)) for walk, share in BOUNDED]
     return {
         "walk": [
             *(WalkSettings(level, 8) for level in (0.1, 0.15, 0.2, 0.25, 0.35)),
@@ -71,10 +86,13 @@ def walks() -> dict[str, list[WalkSettings]]:
             *(WalkSettings(0.25, 8, hold=0.5, tilt=tilt) for tilt in (-0.6, 0.6)),
         ],
         "stops at a share": [WalkSettings(0.25, 32, enough=share) for share in (0.15, 0.3)],
+        "stops at a bound": bounded,
     }
 
 
-def forms(glp: GLP, covariance: Tensor | None = None, *, layer: int | None = None) -> list[Form]:
+def forms(
+    glp: GLP, covariance: Tensor | None = None, reference: Reference | None = None, *, layer: int | None = None
+) -> list[Form]:
     """Return everything that is tried: raw, the paper's projection at several levels, the other baselines, and walks."""
     made = [Form("raw", "raw", None, {}), Form("norm", "norm", make_projector("norm"), {})]
     levels: list[tuple[Kind, float]] = [("glp", level) for level in GLP_LEVELS]
@@ -83,7 +101,7 @@ def forms(glp: GLP, covariance: Tensor | None = None, *, layer: int | None = Non
     for kind, level in levels:
         projector = make_projector(kind, glp=glp, covariance=covariance, noise_level=level, layer=layer)
         made.append(Form(f"{kind} {level:g}", kind, projector, {"noise_level": level}))
-    for family, listed in walks().items():
+    for family, listed in walks(partial(Bound.at, reference) if reference else None).items():
         for settings in listed:
             projector = make_projector("walk", glp=glp, layer=layer, walk=settings)
             made.append(Form(walk_name(settings), family, projector, asdict(settings)))
@@ -93,17 +111,19 @@ def forms(glp: GLP, covariance: Tensor | None = None, *, layer: int | None = Non
 def names() -> list[str]:
     """Return the names of all forms that may be tried."""
     levels = [*(f"glp {level:g}" for level in GLP_LEVELS), f"gaussian {GAUSSIAN_LEVEL:g}"]
-    return ["raw", "norm", *levels, *(walk_name(settings) for listed in walks().values() for settings in listed)]
+    return ["raw", "norm", *levels, *map(walk_name, chain(*walks(partial(Bound, error=1.0)).values()))]
 
 
 def walk_name(settings: WalkSettings) -> str:
     """Return a short name of a walk, with all that sets it apart."""
     plain = asdict(WalkSettings())
     extra = {
-        key: value for key, value in asdict(settings).items() if key not in ("noise_level", "pushes") and value != plain[key]
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in ("noise_level", "pushes", "bound") and value != plain[key]
     }
     words = [f"walk {settings.noise_level:g} x {settings.pushes}", *(f"{key} {value:g}" for key, value in extra.items())]
-    return ", ".join(words)
+    return ", ".join(words + ([f"bound {settings.bound.share:g}"] if settings.bound else []))
 
 
 def tune(

@@ -75,7 +75,8 @@ def test_a_pushs_length_is_that_of_its_latent(tiny_glp):
 
 
 def test_every_form_has_a_name_of_its_own_and_the_default_walk_is_among_them(tiny_glp):
-    names = [one.name for one in tuning.forms(tiny_glp, torch.eye(tiny.WIDTH))]
+    reference = Reference(make_reference(tiny_glp, torch.randn(64, tiny.WIDTH)))
+    names = [one.name for one in tuning.forms(tiny_glp, torch.eye(tiny.WIDTH), reference)]
     assert len(set(names)) == len(names) and set(names) == set(tuning.names())
     assert tuning.walk_name(WalkSettings()) in names
 
