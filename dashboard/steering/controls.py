@@ -240,6 +240,11 @@ def _more(params: Params) -> None:
     if "walk" in used and values["walk"] == request.OWN_NUMBERS:
         words = "Share of the push that is put back after every part: 0 leaves it to the GLP, 1 holds the push exactly."
         st.slider("Held share", 0.0, 1.0, params["hold"].default, 0.05, help=words, **params["hold"].bound)
+        words = (
+            "A walk with a bound takes no part that leads further than this share of real activations lies: at .95 texts hold at any "
+            "strength. 0: it goes as far as it is pushed."
+        )
+        st.slider("Bound", 0.0, 1.0, params["bound"].default, 0.05, help=words, **params["bound"].bound)
     if used & {request.PAPERS, request.GAUSSIAN}:
         with st.container(horizontal=True):
             if values["projection"] in ("walk", "norm-restored"):

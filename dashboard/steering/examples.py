@@ -48,6 +48,8 @@ class Walk(NamedTuple):
     pushes: int = 16
     hold: float = 0.0
     tilt: float = 0.0
+    bound: float = 0.0
+    """The walk goes no further than this share of real activations lies; 0: as far as it is pushed."""
 
     @property
     def words(self) -> str:
@@ -56,7 +58,8 @@ class Walk(NamedTuple):
         noise = f"noise level {self.noise_level:g}"
         if self.tilt:
             noise = f"noise level {ends[0]:.2g} {'falling' if self.tilt < 0 else 'rising'} to {ends[1]:.2g}"
-        return f"{self.pushes} pushes at {noise}, {self.hold:.0%} held"
+        end = f", no further than {self.bound:.0%} of real activations lie" if self.bound else ""
+        return f"{self.pushes} pushes at {noise}, {self.hold:.0%} held{end}"
 
 
 class TunedWalk(NamedTuple):
@@ -116,8 +119,13 @@ def walk_rule() -> TunedWalk | None:
 
 def _walk(settings: Json) -> Walk:
     pushes = int(_within(settings["pushes"], 1, MOST_PUSHES))
+    bound = settings.get("bound")
     return Walk(
-        _within(settings["noise_level"], 0, 1), pushes, _within(settings["hold"], 0, 1), _within(settings.get("tilt", 0), -1, 1)
+        _within(settings["noise_level"], 0, 1),
+        pushes,
+        _within(settings["hold"], 0, 1),
+        _within(settings.get("tilt", 0), -1, 1),
+        _within(bound["share"], 0, 1) if bound else 0.0,
     )
 
 

@@ -31,7 +31,7 @@ PROJECTIONS: dict[str, "Kind"] = {"walk": "walk", PAPERS: "glp", "norm-restored"
 EXTRAS = ("none", *PROJECTIONS)
 TUNED, OWN_NUMBERS = "tuned", "own numbers"
 """How a walk goes: by the length of its push, as the workspace's tuning chose, or by the numbers that stand beside."""
-WALK_NUMBERS = ("steering_walk_noise", "steering_pushes", "steering_hold")
+WALK_NUMBERS = ("steering_walk_noise", "steering_pushes", "steering_hold", "steering_bound")
 COLOURINGS = ("distance", "surprise", "none")
 NO_DIRECTIONS = "no directions"
 WITHOUT_EFFECT = ("colour", "live", "stay")
@@ -54,6 +54,7 @@ def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
         "walk_noise": url.number("steering_walk_noise", "Noise level of the walk", walk.noise_level, 0.0, 1.0),
         "pushes": url.whole("steering_pushes", "Pushes", walk.pushes, 1, MOST_PUSHES),
         "hold": url.number("steering_hold", "Held share", walk.hold, 0.0, 1.0),
+        "bound": url.number("steering_bound", "Bound", walk.bound, 0.0, 1.0),
         "noise_level": url.number("steering_noise", "Noise level", 0.5, 0.0, 1.0),
         "solver": url.choice("steering_solver", "Solver", SOLVERS[0], SOLVERS),
         "steps": url.whole("steering_steps", "Steps", 4, 1, 100),
@@ -123,6 +124,8 @@ class Request:
     """Name of the GLP that projects; empty: the workspace's own."""
     walk: str = OWN_NUMBERS
     """TUNED or OWN_NUMBERS."""
+    bound: float = 0.0
+    """The walk goes no further than this share of real activations lies; 0: as far as it is pushed."""
     layer: int | None = None
     """Of the LLM, where the prior serves several; None: the workspace's own."""
     stack: str = ""
@@ -166,7 +169,7 @@ class Request:
     def walk_numbers(self) -> examples.Walk | None:
         """How the walk goes; None where only the run tells, by the length of its push."""
         rule = examples.walk_rule() if self.walk == TUNED else None
-        own = examples.Walk(self.walk_noise, self.pushes, self.hold)
+        own = examples.Walk(self.walk_noise, self.pushes, self.hold, bound=self.bound)
         return own if rule is None else None if self.others else rule.at(self.direction, self.strength)
 
     @property

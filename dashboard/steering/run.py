@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import streamlit as st
@@ -24,7 +24,9 @@ from glp_core.steering.direction_facts import DirectionFacts
 if TYPE_CHECKING:
     from glp_core.llm.model import Llm
     from glp_core.neuron_index.reading import NeuronFires
+    from glp_core.prior.glp import GLP
     from glp_core.prior.projection import Kind, Projector
+    from glp_core.prior.walk import WalkSettings
     from glp_core.steering.generation import Arm, Step
     from glp_core.steering.where import Where
 
@@ -235,7 +237,6 @@ def projector(request: Request, kind: Kind) -> Projector:
         GlpError: the Gaussian prior is asked for at another layer than its own, or there is none.
     """
     from glp_core.prior.projection import make_projector
-    from glp_core.prior.walk import WalkSettings
 
     workspace, glp = resources.workspace(), resources.prior(request.prior, request.layer)
     if kind == "gaussian" and layers.of(request.layer) is not None:
@@ -247,5 +248,20 @@ def projector(request: Request, kind: Kind) -> Projector:
         noise_level=request.noise_level,
         steps=request.steps,
         solver=request.solver,
-        walk=workspace.walk() if request.walk == TUNED else WalkSettings(request.walk_noise, request.pushes, request.hold),
+        walk=workspace.walk() if request.walk == TUNED else _own_walk(request, glp),
     )
+
+
+def _own_walk(request: Request, glp: GLP) -> WalkSettings:
+    from glp_core.prior.walk import Bound, WalkSettings
+
+    own = WalkSettings(request.walk_noise, request.pushes, request.hold)
+    if not request.bound:
+        return own
+    meter = resources.meter(request.layer)
+    if meter is None or meter.glp is not glp:
+        raise GlpError(
+            "A bound is measured on real activations by the workspace's own prior. Choose that prior and make the reference with "
+            f"`{workspace_facts.command('evaluate')}`, or set the bound to 0."
+        )
+    return replace(own, bound=Bound.at(meter.reference, request.bound))

@@ -27,7 +27,7 @@ from glp_core.jobs.runner import JobRunner
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.walk import Bound, WalkSettings
 from glp_core.steering.generation import Arm, Sampling, Step, generate
 from tests.support import pages, tiny
 from tests.support.steering_page import board, open_page, run
@@ -48,6 +48,7 @@ def test_the_page_opens_with_an_example_one_click_from_running(llm):
 def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
     query = {"steering_walk_noise": "0.3", "steering_pushes": "8", "steering_hold": "0.5", "steering_extra": request.PAPERS}
     query |= {
+        "steering_bound": "0.9",
         "steering_tokens": "12",
         "steering_direction": "upwards",
         "steering_strength": "0.8",
@@ -64,7 +65,9 @@ def test_run_writes_the_texts_that_the_core_writes(llm, workspace):
             "walk",
             direction.vector,
             0.8,
-            make_projector("walk", glp=glp, walk=WalkSettings(noise_level=0.3, pushes=8, hold=0.5)),
+            make_projector(
+                "walk", glp=glp, walk=WalkSettings(0.3, 8, hold=0.5, bound=Bound.at(resources.meter().reference, 0.9))
+            ),
         ),
         Arm("glp", direction.vector, 0.8, make_projector("glp", glp=glp, noise_level=0.5, steps=4, solver="ab2")),
     ]

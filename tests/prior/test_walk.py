@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from glp_core import GlpError, load_glp
+from glp_core.prior.distance import ManifoldMeter, make_reference
+from glp_core.prior.flow import fixed_noise
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.projection import make_projector
-from glp_core.prior.walk import WalkRule, WalkSettings, walk
+from glp_core.prior.reference import Reference
+from glp_core.prior.walk import Bound, WalkRule, WalkSettings, walk
 from tests.support import tiny
 from tests.support.reference import write_released_folder
 
@@ -131,6 +134,34 @@ def test_a_walk_ends_where_it_has_gone_far_enough(prior):
         torch.testing.assert_close(ended[row], prefixes[reached[0] if reached else 7][row], atol=1e-4, rtol=1e-4)
 
 
+def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
+    z, push = seeded(60, D, seed=3), 12 * seeded(60, D, seed=4)
+    z[0] = 20.0  # begins beyond the bound, which then lies where it begins
+    noise, fixed = seeded(8, 60, D, seed=5), fixed_noise(D, 7)
+    bound = Bound(0.9, error=0.6, sigma=0.4, noise_seed=7)
+    ended = walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, bound=bound), fixed)
+    prefixes = [z, *(walk(prior.velocity, z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9))]
+    errors = [(prior.velocity(0.6 * one + 0.4 * fixed, 0.4) - (fixed - one)).square().mean(-1) for one in prefixes]
+    parts = []
+    for row in range(60):
+        left = [k for k in range(9) if errors[k][row] > max(bound.error, float(errors[0][row]))]
+        parts.append(left[0] - 1 if left else 8)
+        torch.testing.assert_close(ended[row], prefixes[parts[-1]][row], atol=1e-4, rtol=1e-4)
+    assert len(set(parts)) > 4, "some end early, some late"
+
+
+def test_the_glp_s_bound_is_the_error_that_its_meter_knows(tiny_glp):
+    acts, push = seeded(40, tiny.WIDTH), 30 * seeded(40, tiny.WIDTH, seed=1)
+    reference = Reference(make_reference(tiny_glp, seeded(400, tiny.WIDTH, seed=2), sigma=0.3, seed=4))
+    meter = ManifoldMeter(tiny_glp, make_reference(tiny_glp, seeded(400, tiny.WIDTH, seed=2), sigma=0.3, seed=4))
+    settings = WalkSettings(0.1, 8, hold=0.5, bound=Bound.at(reference, 0.95))
+    after = tiny_glp.walk_by(settings, acts, push, generator=torch.Generator().manual_seed(0))
+    furthest = meter.distance(acts).clamp_min(reference.distance_at(0.95))
+    free = tiny_glp.walk_by(replace(settings, bound=None), acts, push, generator=torch.Generator().manual_seed(0))
+    assert (meter.distance(after) <= furthest + 1e-4).all() and (meter.distance(free) > furthest).any()
+    assert WalkSettings.of(asdict(settings)) == settings and WalkSettings.of(asdict(WalkSettings())) == WalkSettings()
+
+
 def test_noise_levels_of_a_tilted_walk_run_from_low_to_high():
     assert WalkSettings(0.2, 3, tilt=0.5).levels() == pytest.approx([0.1, 0.2, 0.3])
     assert WalkSettings(0.2, 3).levels() == [0.2] * 3
@@ -146,11 +177,14 @@ def test_noise_levels_of_a_tilted_walk_run_from_low_to_high():
         ({"hold": 1.2}, "share from 0 to 1"),
         ({"part": float("nan")}, "above 0"),
         ({"noise_level": 0.7, "tilt": 0.9}, "leaves the range"),
+        ({"bound": {"share": 0.9, "error": float("nan")}}, "number above 0"),
+        ({"bound": {"share": 1.5, "error": 0.5}}, "up to 1"),
+        ({"bound": {"share": 0.9, "error": 0.5, "sigma": 2.0}}, "out of range"),
     ],
 )
 def test_settings_that_are_no_walk_are_refused(options, words):
     with pytest.raises(GlpError, match=words):
-        WalkSettings(**options)
+        WalkSettings.of(options)
 
 
 def test_inputs_that_do_not_fit_are_named(tiny_glp):
@@ -176,6 +210,8 @@ def test_a_rule_takes_each_row_by_the_length_of_its_push(tiny_glp):
         one = rule.long if length > rule.border else rule.short
         assert torch.allclose(after[i], tiny_glp.walk_by(one, acts[i], push[i], noise[: one.draws, i]), atol=1e-5)
     assert WalkRule.of(asdict(rule)) == rule
+    alike = WalkRule(rule.long, rule.long, rule.border)
+    assert torch.equal(tiny_glp.walk_by(alike, acts, push, noise), tiny_glp.walk_by(rule.long, acts, push, noise))
 
 
 def test_a_border_below_zero_is_refused():

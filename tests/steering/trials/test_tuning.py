@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from glp_core import GlpError
+from glp_core.prior.distance import make_reference
+from glp_core.prior.reference import Reference
 from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials import tuning
