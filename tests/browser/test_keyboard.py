@@ -22,9 +22,10 @@ CONTROLS = """() => {
     one.checkVisibility({visibilityProperty: true, opacityProperty: false}) && !one.disabled
     && one.getAttribute('aria-disabled') !== 'true' && !one.closest('[inert], [aria-hidden=true]') && one.type !== 'file'
     && one.getClientRects().length)
-  const arrow = "[data-testid=stSelectbox] [aria-haspopup=listbox]"  // beside the box, which opens with the arrow keys
+  // the box that they belong to does what they do: it opens and counts with the arrow keys, and Backspace takes a choice away
+  const ofBox = "[data-testid=stSelectbox] [aria-haspopup=listbox], [data-testid=stMultiSelect] button, [data-testid=stNumberInput] button"
   window.groupOf = one => {
-    if (one.matches(arrow)) return one.closest("[data-testid=stSelectbox]")
+    if (one.matches(ofBox)) return one.closest("[data-testid=stSelectbox], [data-testid=stMultiSelect], [data-testid=stNumberInput]")
     return one.closest(groups) || (one.type === 'radio' && one.name ? 'radio ' + one.name : one)
   }
   window.reached = new Set()
@@ -53,3 +54,16 @@ def test_tab_reaches_every_control_and_each_has_a_name(open_page, view):
         stops += 10
     assert not page.evaluate("missed()")
     assert not page.evaluate("nameless()")
+
+
+def test_the_keys_of_a_box_do_what_its_buttons_do(open_page):
+    page = drawn(open_page, "lab?lab_view=Sweep")
+    box = page.get_by_test_id("stMultiSelect").filter(has=page.get_by_label("Remove")).first.element_handle()
+    chosen = len(box.query_selector_all("[aria-label^=Remove]"))
+    box.query_selector("[role=combobox]").press("Backspace")
+    page.wait_for_function("([box, n]) => box.querySelectorAll('[aria-label^=Remove]').length < n", arg=[box, chosen])
+    page = drawn(open_page, "scaling")
+    number = page.get_by_test_id("stNumberInput").get_by_role("spinbutton").first
+    before = float(number.input_value())
+    number.press("ArrowUp")
+    page.wait_for_function("([field, old]) => +field.value > old", arg=[number.element_handle(), before])
