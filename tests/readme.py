@@ -6,6 +6,7 @@ A test checks that they are up to date, so no number in them is typed by hand.
 import ast
 import re
 from pathlib import Path
+from statistics import fmean
 
 from glp_core.workspace import Workspace
 from tests.bench.targets import table
@@ -106,6 +107,23 @@ def tried_walks(workspace):
     return "\n".join([*lines, "", f"{scope}. Chosen: {chosen}."])
 
 
+def worths(report, made_by):
+    """Return the table of what texts are worth at each strength, gain times fluency, the mean over directions, by form."""
+    if report is None:
+        return f"Not measured yet; `{made_by}` does."
+    strengths = report["settings"]["strengths"]
+    heads = ["Form", "Hypervolume, 95% interval", *(f"Worth at {strength:g}" for strength in strengths)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in report["forms"]:
+        low, high = row["hypervolume_ci"]
+        points = zip(*(one["points"] for one in row["directions"].values()), strict=True)
+        means = [fmean(point["gain"] * point["fluency"] for point in at) for at in points]
+        cells = [row["name"], f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}]", *(f"{worth:.2f}" for worth in means)]
+        lines.append(f"| {' | '.join(cells)} |")
+    settings = report["settings"]
+    return "\n".join([*lines, "", f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions."])
+
+
 def documents():
     """Return the documents as they should be, by path."""
     workspace = Workspace.open()
@@ -113,6 +131,8 @@ def documents():
     text = renewed(renewed(text, "pages", pages()), "rooms", rooms())
     page = renewed(NUMBERS.read_text(), "numbers", numbers(workspace, all_of_them=True))
     core = renewed(CORE.read_text(), "walks", tried_walks(workspace))
+    core = renewed(core, "bounds", worths(workspace.report("walk_bound"), "python -m glp_core tune-walk"))
+    core = renewed(core, "checks", worths(workspace.report("walk_checked"), "python -m tests.bench.checked_walk"))
     core = renewed(core, "targets", table(workspace.report("accelerator")))
     return {README: text, NUMBERS: page, CORE: core}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dashboard.steering import board
 from dashboard.steering.comparison import Comparison
-from dashboard.steering.request import PROJECTIONS, Request
+from dashboard.steering.request import PROJECTIONS, TUNED, Request
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import charts, frame
 from glp_core.files import Json
@@ -43,7 +43,7 @@ def as_json(comparison: Comparison, facts: Json) -> str:
     value = {
         "format": "glp-explorer steering 1",
         "workspace": facts,
-        "request": asdict(comparison.request),
+        "request": _request(comparison.request),
         "finished": comparison.finished,
         "band": comparison.band,
         "milliseconds_per_step": comparison.milliseconds,
@@ -122,11 +122,22 @@ def as_html(comparison: Comparison, colour: str, facts: Json, link: str) -> str:
     )
 
 
+def _request(request: Request) -> Json:
+    """Return a request with the numbers that its walk really took: a tuned one has none of its own."""
+    unused = dict.fromkeys(("walk_noise", "pushes", "hold", "bound")) if request.walk == TUNED else {}
+    return asdict(request) | unused | {"walk_went": _walk(request)}
+
+
+def _walk(request: Request) -> str:
+    walk = request.walk_numbers
+    return walk.words if walk else "as tuned, by the length of the push"
+
+
 def _projections(request: Request) -> list[tuple[str, str]]:
     """Return how each projection of a comparison was set up."""
-    noise, walk = f"noise level {request.noise_level:g}", request.walk_numbers
+    noise = f"noise level {request.noise_level:g}"
     settings = {
-        "walk": walk.words if walk else "as tuned, by the length of the push",
+        "walk": _walk(request),
         "glp": f"{noise}, {request.solver}, {request.steps} steps",
         "norm": "to the norm before the push",
         "gaussian": noise,

@@ -8,6 +8,7 @@ import shlex
 import struct
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
@@ -393,3 +394,15 @@ def test_the_exported_json_holds_every_number_and_no_nan(hostile):
     assert column["text"] == "".join(HOSTILE) and column["concept"] is None
     assert [token["distance"] for token in column["tokens"]] == [2.0, 2.0, None, 2.0]
     assert exported["request"]["strength"] == 1.0 and column["distance"] == 2.0
+    assert exported["request"]["pushes"] == 16 and exported["request"]["walk_went"].startswith("16 pushes")
+
+
+def test_the_exported_json_of_a_tuned_walk_has_none_of_the_numbers_that_it_did_not_take(hostile, monkeypatch):
+    monkeypatch.setattr(
+        examples, "walk_rule", lambda: examples.TunedWalk(examples.Walk(0.1, 8, 0.5), examples.Walk(), 9.0, {"up": 1.0})
+    )
+    tuned = replace(hostile, request=replace(hostile.request, walk=request.TUNED))
+    asked = json.loads(export.as_json(tuned, {}))["request"]
+    assert (
+        asked["walk_went"].startswith("8 pushes at noise level 0.1") and asked["pushes"] is None and asked["walk_noise"] is None
+    )
