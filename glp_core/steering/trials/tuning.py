@@ -34,8 +34,9 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 LONG = 1.0
 """Strength from which on pushes are long: raw text breaks there."""
 BOUNDED = (
-    *((WalkSettings(0.1, 8, hold=0.5), share) for share in (0.9, 0.95, 0.99)),
-    (WalkSettings(0.1, 8), 0.95),
+    *((WalkSettings(0.1, 8, hold=hold), share) for hold in (0.0, 0.5) for share in (0.9, 0.95, 0.99)),
+    *((WalkSettings(level, pushes), 0.95) for level in (0.05, 0.1) for pushes in (4, 16)),
+    (WalkSettings(0.05, 8), 0.95),
     *((WalkSettings(level, 16, hold=0.5), 0.95) for level in (0.05, 0.1)),
     *((WalkSettings(level, 8, hold=0.5), 0.95) for level in (0.15, 0.25)),
 )
