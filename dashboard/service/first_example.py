@@ -1,5 +1,6 @@
 """What to expect of the example that the Steering page opens with, from the report of `first-press`, in words for pages."""
 
+import shlex
 from contextlib import suppress
 
 from dashboard.service import workspace_facts
@@ -36,5 +37,6 @@ def _way_out() -> str:
     folder = workspace_facts.folder()
     build = BuildState.read(folder)
     if build.glp or build.effort == "full":
-        return f"Train it further: `python -m glp_core train --run longer --from {folder / 'glp'} --install`."
+        further = workspace_facts.command(f"train --run longer --from {shlex.quote(str(folder / 'glp'))} --install")
+        return workspace_facts.told(f"Train it further: `{further}`.")
     return f"A full build trains it longer, and measures more: `{workspace_facts.command('build --effort full')}`."

@@ -41,7 +41,7 @@ def directions(page):
 
 def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downloaded(open_page, tmp_path):
     page = open_page(path(tokens=12, strength=1.5, prompt="The weather was"))
-    assert page.locator("[data-testid=stAlert]").inner_text().endswith("press Run.")
+    assert page.locator("[data-testid=stAlert]").inner_text().endswith("Press Run to write the texts.")
     steer(page, wait=TOKENS.format("walk"))  # tokens are there before the run has finished
     page.wait_for_selector("[data-run=done]")
     shown = texts(page)
