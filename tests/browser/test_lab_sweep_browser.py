@@ -2,12 +2,14 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import running
 from tests.support import pages
 
 
+@pytest.mark.nightly
 def test_a_tiny_sweep_a_click_on_a_point_and_the_report(browser, tmp_path):
     environment = pages.make_home(tmp_path)
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)

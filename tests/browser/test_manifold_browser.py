@@ -1,5 +1,7 @@
 """The Manifold page in a real browser over the demo workspace: a text is measured, a sweep runs, the reports are drawn."""
 
+import pytest
+
 from tests.browser.conftest import check_headings, controls_alone
 
 FAR_OUTSIDE = """(() => {
@@ -37,6 +39,7 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
     page.get_by_test_id("stSidebar").get_by_text("free").wait_for()
 
 
+@pytest.mark.nightly
 def test_the_map_has_a_text_of_ones_own_and_a_double_click_shows_the_points_far_outside(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
     page.get_by_text("How well can they be told from real ones?").wait_for()

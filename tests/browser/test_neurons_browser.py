@@ -141,6 +141,7 @@ def drawn_points(page):
     return page.evaluate(POINTS)
 
 
+@pytest.mark.nightly
 def test_a_click_on_the_map_opens_the_neuron_and_a_lasso_lists_its_neurons(open_page):
     page = open_page("neurons?view=map")
     points = drawn_points(page)

@@ -1,5 +1,7 @@
 """Scaling in a real browser: the law is drawn, the link keeps the axes."""
 
+import pytest
+
 from dashboard.service import priors
 from tests.browser.conftest import check_headings
 
@@ -26,6 +28,7 @@ def test_a_link_keeps_the_axes(open_page):
     assert page.get_by_text("ten times the compute").count() == 0
 
 
+@pytest.mark.nightly
 def test_a_link_with_a_prior_steers_with_it(open_page):
     names = [prior.name for prior in priors.listed()]
     assert len(names) >= 2
