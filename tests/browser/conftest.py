@@ -1,5 +1,6 @@
 """A real server with the demo workspace, and a headless browser to drive it. Slow by nature: keep these tests few."""
 
+import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from tests.support import chromium, serving
 
 PATIENCE = 90_000
 """Milliseconds to wait for a marker: CI machines have two cores."""
+LAID_OUT = 20
+"""Seconds in which a page that has been drawn is laid out."""
 TELL_WHAT_IS_BLOCKED = """addEventListener("securitypolicyviolation", (event) =>
   tellBlocked(`${event.effectiveDirective} blocks ${event.blockedURI || event.sample} on ${location.href}`))"""
 
@@ -92,9 +95,12 @@ ALONE = """(kinds) => {
 """The keys of controls that have no other one beside them."""
 
 
-def controls_alone(page):
-    """Return the keys of the page's controls that stand alone in a row; boxes for a text, as wide as the page, are not looked at."""
-    return page.evaluate(ALONE, list(CONTROLS))
+def check_alone(page, *wanted):
+    """Fail unless the controls of these keys, and no others but boxes for a text, come to stand alone in a row."""
+    until = time.monotonic() + LAID_OUT
+    while (found := page.evaluate(ALONE, list(CONTROLS))) != list(wanted) and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    assert found == list(wanted)
 
 
 def check_headings(page):

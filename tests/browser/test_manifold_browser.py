@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.conftest import check_headings, controls_alone
+from tests.browser.conftest import check_alone, check_headings
 
 FAR_OUTSIDE = """(() => {
   const { _fullData: traces, _fullLayout: { xaxis, yaxis } } = document.querySelector(".js-plotly-plot")
@@ -30,7 +30,7 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
     page.get_by_text("press Run").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
     assert page.locator(".st-key-manifold_stop button").is_disabled()
-    assert controls_alone(page) == ["manifold_view"]
+    check_alone(page, "manifold_view")
     page.locator(".st-key-manifold_run button").click()
     page.locator(".st-key-manifold_stop button:enabled").wait_for()
     page.get_by_test_id("stSidebar").get_by_text("1 running").wait_for()
@@ -47,7 +47,7 @@ def test_the_map_has_a_text_of_ones_own_and_a_double_click_shows_the_points_far_
     assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
     page.locator(".legendtext", has_text="your text").wait_for()
     page.wait_for_selector("[data-test-script-state=notRunning]")
-    assert controls_alone(page) == ["manifold_view"]
+    check_alone(page, "manifold_view")
     opened = page.evaluate(FAR_OUTSIDE)
     plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     page.mouse.dblclick(plot["x"] + plot["width"] - 15, plot["y"] + 15)
@@ -62,7 +62,7 @@ def test_the_evidence_is_one_question_at_a_time(open_page):
     page.get_by_role("heading", name="Which off-manifold activations are detected?").wait_for()
     check_headings(page)
     page.wait_for_selector("[data-test-script-state=notRunning]")
-    assert controls_alone(page) == ["manifold_view"]
+    check_alone(page, "manifold_view")
     page.get_by_role("radio", name="Scorecard").click()
     page.get_by_text("Are its activations like real ones?").wait_for()
     assert page.get_by_text("Which off-manifold activations are detected?").count() == 0

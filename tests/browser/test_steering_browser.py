@@ -6,7 +6,7 @@ import time
 import urllib.request
 from urllib.parse import urlencode
 
-from tests.browser.conftest import controls_alone
+from tests.browser.conftest import check_alone
 
 RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
 TOKENS = ".glp-card[data-arm={}] .glp-strip span[title]"
@@ -94,7 +94,7 @@ def test_the_first_press_shows_the_effect_and_ends_in_a_line_that_its_own_column
     assert raw >= walk + 10 and float(concept["walk"]) >= float(concept["unsteered"]) + 0.3
     if "The walk holds where raw breaks" in line:
         assert walk < 50 <= raw or float(numbers(page, "log-probability")["raw"][0]) <= -5
-    assert controls_alone(page) == []
+    check_alone(page)
     board = page.locator(".glp-board").bounding_box()
     assert board["y"] < 560 and page.locator(".glp-verdict").bounding_box()["y"] > board["y"] + board["height"]
 
