@@ -147,12 +147,16 @@ def walk(
         fixed: (d,), the fixed noise of the bound, where the settings have one.
     Returns:
         (n, d).
+    Raises:
+        GlpError: the settings have a bound, and there is no fixed noise.
     """
     length = push.norm(dim=-1, keepdim=True)
     along = push / length.clamp_min(1e-12)
     parts = _parts(length, settings)
     start, going = z, torch.ones_like(parts, dtype=torch.bool)
     whole = not settings.part and settings.enough >= 1 and settings.bound is None
+    if settings.bound is not None and fixed is None:
+        raise GlpError("A walk with a bound takes the bound's fixed noise too: flow.fixed_noise gives it.")
     error = None if settings.bound is None or fixed is None else partial(_error, velocity, settings.bound.sigma, fixed)
     furthest = error(z).clamp_min(settings.bound.error) if settings.bound and error else length
     for k, level in enumerate(settings.levels()):

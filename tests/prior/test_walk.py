@@ -148,6 +148,8 @@ def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
         parts.append(left[0] - 1 if left else 8)
         torch.testing.assert_close(ended[row], prefixes[parts[-1]][row], atol=1e-4, rtol=1e-4)
     assert len(set(parts)) > 4, "some end early, some late"
+    with pytest.raises(GlpError, match="fixed noise"):
+        walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, bound=bound))
 
 
 def test_the_glp_s_bound_is_the_error_that_its_meter_knows(tiny_glp):
