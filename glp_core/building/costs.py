@@ -24,6 +24,7 @@ from glp_core.llm.sources import cache_folder
 from glp_core.memory import gigabytes
 from glp_core.prior.checkpoint import glp_folder
 from glp_core.prior.network import DenoiserConfig, Network
+from glp_core.steering.trials import tuning
 
 TOKENS = 55
 """Of a text of the corpus, in the mean."""
@@ -122,6 +123,7 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
     delta = 12 * sizes.documents * sizes.tokens
     rows = 113 * sum(sizes.rows) * TOKENS * 0.8
     narrow = sum(1 / n**2 for n in narrower_priors(subject, sizes))
+    forms = len(tuning.names()) * len(tuning.STRENGTHS)
     return {
         "collect": Work(read=sizes.activations + HELD_OUT, written=ANSWERED * sizes.chat * subject.chat * sizes.activations),
         "prior": Work(trained=0 if subject.glp else sizes.trained),
@@ -134,7 +136,7 @@ def _work(subject: Subject, sizes: Sizes) -> dict[str, Work]:
         "index": Work(called=sizes.activations, fixed=40),
         "bank": Work(called=400 * sizes.reference, fixed=40),
         "tuning": Work(
-            written=sizes.tuned * sizes.written * len(names) * 49 * 9, called=sizes.tuned * 24 * len(names) * 49 * 100
+            written=sizes.tuned * sizes.written * len(names) * forms, called=sizes.tuned * 24 * len(names) * forms * 14
         ),
         "strengths": Work(written=advice, called=8 * advice, fixed=10),
         "sae": Work(fixed=10 + 8 * sizes.sae_activations * sizes.sae_expansion * subject.width**2 / 1e11),
