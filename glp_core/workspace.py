@@ -14,7 +14,7 @@ Knows where things lie and loads them; computes nothing. Facts are read without 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -185,7 +185,7 @@ class Workspace:
 
         chosen = (self.report("walk_tuning") or {}).get("chosen")
         try:
-            return WalkRule.of(chosen) if chosen else WalkSettings()
+            return WalkRule.of(chosen) if chosen else WalkSettings.untuned(self.report("reference"))
         except (TypeError, KeyError, AttributeError) as error:
             again = "Make it again with `python -m glp_core tune-walk`."
             raise GlpError(f"{self.report_path('walk_tuning')} holds no walk that was chosen: {error!r}. {again}") from error
@@ -304,7 +304,7 @@ class Workspace:
         """Return all that decides which texts the workspace's model writes."""
         from glp_core.devices import machine
 
-        on, walk = machine(self.device), (self.report("walk_tuning") or {}).get("chosen")
+        on, walk = machine(self.device), asdict(self.walk())
         dtype = str(self.torch_dtype).removeprefix("torch.")
         facts = {"llm": self.llm.to_json(), "layer": self.layer, "median_norm": self.median_norm, "dtype": dtype}
         facts |= {"glp": self.glp_digest(), "walk": walk, "versions": versions()}

@@ -99,14 +99,23 @@ def pareto_rows(r):
         ours, _, theirs = pair.partition("-")
         if theirs in ARMS and ours in ARMS:
             low, high = one["hypervolume_ci"]
-            counts = ", ".join(f"{count} {verdict}" for verdict, count in one["over_strengths"].items())
             yield Row(
                 f"... {ARMS[ours]} minus {ARMS[theirs]}, with its 95% interval",
                 f"{one['hypervolume']:+.3f} [{low:+.3f}, {high:+.3f}]",
             )
-            yield Row(f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}", counts)
-            counts = ", ".join(f"{count} {verdict}" for verdict, count in one["at_best"].items())
-            yield Row("... with each at its own best strength and level", counts)
+            yield Row(
+                f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}",
+                _verdicts(one, "over_strengths"),
+            )
+            for place, words in (("when_strong", "at strengths of 1 and more"), ("at_best", "each at its own best")):
+                if place in one:
+                    low, high = one[f"worth_{place}_ci"]
+                    numbers = f"{one[f'worth_{place}']:+.3f} [{low:+.3f}, {high:+.3f}]; {_verdicts(one, place)}"
+                    yield Row(f"... {ARMS[ours]} minus {ARMS[theirs]} in gain times fluency, {words}; directions", numbers)
+
+
+def _verdicts(one, place):
+    return ", ".join(f"{count} {verdict}" for verdict, count in one[place].items())
 
 
 def vader_rows(r, where="test prefixes"):

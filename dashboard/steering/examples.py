@@ -104,6 +104,12 @@ def expected(prompt: str, directions: Sequence[DirectionFacts]) -> str:
     return first_example.small_effect() if prompt == first(directions).prompt else ""
 
 
+def own_walk() -> Walk:
+    """Return the numbers that a walk of one's own begins with: where nothing was tuned, those that the workspace's commands take."""
+    bounded = walk_rule() is None and workspace_facts.report("reference") is not None
+    return Walk(0.1, 8, bound=0.95) if bounded else Walk()
+
+
 def walk_rule() -> TunedWalk | None:
     """Return how walks go in this workspace by the length of their push, or None where `tune-walk` has not chosen."""
     try:

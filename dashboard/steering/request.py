@@ -40,7 +40,7 @@ WITHOUT_EFFECT = ("colour", "live", "stay")
 
 def params(directions: Sequence[DirectionFacts]) -> dict[str, url.Param]:
     """Return the page's parameters by short name; the defaults are the first example."""
-    first, walk = examples.first(directions), examples.Walk()
+    first, walk = examples.first(directions), examples.own_walk()
     walks = (OWN_NUMBERS,) if examples.walk_rule() is None else (TUNED, OWN_NUMBERS)
     titles = [direction.title for direction in directions] or [NO_DIRECTIONS]
     direction = next((title for title in titles if title.lower() == first.direction.lower()), titles[0])

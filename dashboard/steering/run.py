@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reading import NeuronFires
     from glp_core.prior.glp import GLP
     from glp_core.prior.projection import Kind, Projector
-    from glp_core.prior.walk import WalkSettings
+    from glp_core.prior.walk import WalkRule, WalkSettings
     from glp_core.steering.generation import Arm, Step
     from glp_core.steering.where import Where
 
@@ -248,8 +248,16 @@ def projector(request: Request, kind: Kind) -> Projector:
         noise_level=request.noise_level,
         steps=request.steps,
         solver=request.solver,
-        walk=workspace.walk() if request.walk == TUNED else _own_walk(request, glp),
+        walk=_tuned_walk(request) if request.walk == TUNED else _own_walk(request, glp),
     )
+
+
+def _tuned_walk(request: Request) -> WalkRule | WalkSettings:
+    """Return how the workspace's walks go, at another layer with the bound that was measured there."""
+    from glp_core.prior.reference import Reference
+
+    walk, other = resources.workspace().walk(), layers.of(request.layer)
+    return walk if other is None else walk.bounded_by(Reference(other.reference))
 
 
 def _own_walk(request: Request, glp: GLP) -> WalkSettings:

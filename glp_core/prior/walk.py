@@ -10,7 +10,7 @@ far as the prior knows the way. Knows latents and a velocity; knows nothing of n
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -87,6 +87,15 @@ class WalkSettings:
         bound = values.get("bound")
         return cls(**values | {"bound": Bound(**bound) if bound else None})
 
+    @classmethod
+    def untuned(cls, measured: Json | None) -> "WalkSettings":
+        """Return how walks go where nothing was tuned: with a bound where there is a reference (reports/reference.json)."""
+        return cls() if measured is None else cls(0.1, 8, bound=Bound.at(Reference(measured), 0.95))
+
+    def bounded_by(self, reference: Reference) -> "WalkSettings":
+        """Return the same walk, its bound, if it has one, at the same share of the real activations of another reference."""
+        return self if self.bound is None else replace(self, bound=Bound.at(reference, self.bound.share))
+
     @property
     def draws(self) -> int:
         """Noise vectors that one activation takes."""
@@ -118,6 +127,10 @@ class WalkRule:
     def of(cls, values: Json) -> "WalkRule":
         """Return the rule that `asdict` gave as values."""
         return cls(WalkSettings.of(values["short"]), WalkSettings.of(values["long"]), values["border"])
+
+    def bounded_by(self, reference: Reference) -> "WalkRule":
+        """Return the same rule, bounds at the same shares of the real activations of another reference."""
+        return replace(self, short=self.short.bounded_by(reference), long=self.long.bounded_by(reference))
 
     @property
     def draws(self) -> int:

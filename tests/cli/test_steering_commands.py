@@ -77,6 +77,7 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
         assert others[0] == others[1], part
         assert len(after[part]) == len(before[part])
     assert set(after["renewed"]) == {"walk"} and after["settings"] == before["settings"]
+    assert run("steer", *few, "--arms", "walk", "--keep-others", "--limit", "2") == 1, "kept texts are of other prefixes"
     assert run("steer", *few, "--only", "elsewhere", "--arms", "raw", "--documents", "1") == 0
     assert run("steer", *few, "--only", "best", "--limit", "3") == 0
     assert run("steer", *few, "--only", "best", "--tuning", "none_of_these") == 1, "nothing was tuned under that name"

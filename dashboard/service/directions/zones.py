@@ -1,4 +1,4 @@
-"""Where texts hold, drift and break along a direction, and up to which strength it is recommended, as `strengths` measured it."""
+"""Where texts hold, drift and break along a direction, and which strength is recommended, as `strengths` measured it."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Zones(NamedTuple):
     arms: dict[str, Zone]
     """raw and walk."""
     recommended: float | None
-    """Largest strength before walked texts drift, if there is one."""
+    """Of the strengths before walked texts drift the one at which they gain most of the concept, if there is one."""
     n: int
     """Texts of each arm at each strength."""
 

@@ -52,7 +52,11 @@ def run(args: argparse.Namespace) -> None:
         check_counts(args, ("documents",), 1)
     workspace = open_workspace(args)
     directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
-    stored = _stored(workspace, directions) if args.keep_others or args.only else {}
+    stored = (
+        _stored(workspace, directions, None if args.only == "elsewhere" else len(prefixes))
+        if args.keep_others or args.only
+        else {}
+    )
     llm, glp, reference = workspace.load_llm(), workspace.load_glp(), workspace.report("reference")
     projectors, prompted = arm_projectors(workspace, glp, args.arms), bool(llm.tokenizer.chat_template)
     grid = [one for d in directions for one in conditions(d, projectors, args.strengths, prompted=prompted)]
@@ -90,14 +94,19 @@ def run(args: argparse.Namespace) -> None:
     say(f"{len(outcomes):,} texts along {len(directions)} directions; reports are in {workspace.folder / 'reports'}")
 
 
-def _stored(workspace: Workspace, directions: Sequence[Direction]) -> dict[str, Json]:
-    """Return the reports whose parts are to be kept, by direction's name."""
+def _stored(workspace: Workspace, directions: Sequence[Direction], prefixes: int | None) -> dict[str, Json]:
+    """Return the reports whose parts are to be kept, by direction's name; of as many prefixes, where texts are to join theirs."""
     stored: dict[str, Json] = {}
     for d in directions:
         report = workspace.report(report_name(d.name))
         if report is None:
             raise GlpError(
                 f"There is nothing to keep: there is no report on {d.name}. Leave out --keep-others and --only to measure every arm."
+            )
+        before = report["settings"].get("prefixes")
+        if prefixes is not None and before != prefixes:
+            raise GlpError(
+                f"The stored report on {d.name} is of {before} prefixes, got {prefixes}: give the same, or measure every arm."
             )
         stored[d.name] = report
     return stored

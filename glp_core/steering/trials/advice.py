@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glp_core.files import Json
 from glp_core.steering.holding import SHOWING, holds, tells
-from glp_core.steering.trials.frontier import AT_FLUENCY, EDGE, Cell, Curves, Numbers, fluency, on_frontier
+from glp_core.steering.trials.frontier import AT_FLUENCY, EDGE, Cell, Curves, Numbers, fluency
 from glp_core.steering.trials.outcomes import UNSTEERED, Outcome
 
 DRIFTING, BROKEN = 0.25, 0.75
@@ -47,8 +47,8 @@ def advise(steered: Mapping[str, Curves]) -> Json:
 
     Returns:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
-        `recommended`: the largest strength, before walked texts drift and at a fluency of at least AT_FLUENCY, that none of those
-        beats in both gain and fluency, or null, with its `gain` and `fluency`.
+        `recommended`: the strength of the greatest gain, before walked texts drift and at a fluency of at least AT_FLUENCY, or null,
+        with its `gain` and `fluency`. (The largest such strength gains less where a walk has a bound: it holds at any.)
     """
     return {name: _advice(curves, CurveLimits.of(curves)) for name, curves in steered.items()}
 
@@ -64,7 +64,7 @@ def _advice(curves: Curves, limits: CurveLimits) -> Json:
         ]
         arms[arm] = {"drifting": _first(rows, DRIFTING), "broken": _first(rows, BROKEN), "rows": rows}
     sound = [row for row in _before_drift(arms["walk"]) if row["fluency"] >= AT_FLUENCY] if "walk" in arms else []
-    best = sound[max(on_frontier([row["gain"] for row in sound], [row["fluency"] for row in sound]))] if sound else None
+    best = max(sound, key=lambda row: row["gain"], default=None)
     return {
         "limits": limits._asdict(),
         "arms": arms,

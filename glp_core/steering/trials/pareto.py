@@ -19,6 +19,14 @@ COMPARED = (("walk", "raw"), ("walk", "glp"))
 BEST = "_best"
 """Ending of arms that are measured at the strength and level that validation prefixes chose for the direction."""
 WORDS = {"raw": "raw steering", "glp": "the paper's projection"}
+STRONG = 1.0
+"""Strength from which on raw text breaks along most directions."""
+PLACES = {
+    "differences": ("over_strengths", "over all strengths"),
+    "strong_differences": ("when_strong", f"at strengths of {STRONG:g} and more"),
+    "best_differences": ("at_best", "at each one's own best strength and level"),
+}
+"""Where arms are compared, by the key of a direction's differences: the key of the summary's counts, and words."""
 
 
 class Measured(NamedTuple):
@@ -43,13 +51,22 @@ class Measured(NamedTuple):
         return "ahead" if low > 0 else "behind" if high < 0 else "level"
 
 
+class Entry(NamedTuple):
+    """A direction's part of the report, and what its summary is made of, by arm."""
+
+    json: Json
+    measured: dict[str, dict[str, Measured]]
+    """What each of PLACES compares: hypervolumes, or gains times fluency; by arm."""
+
+
 def pareto(reports: Mapping[str, Json]) -> Json:
     """Compare the arms of steering reports, by direction's name, on the same prefixes.
 
     Returns:
         `directions`: by name, each arm's points, frontier, hypervolume (also by the strict fluency) and gain at equal fluency, the
-        differences between arms, the same at each arm's own best strength and level, and a sentence. `summary`: means over directions,
-        and how often the walk is ahead, level and behind, with `statements`. Intervals are 95%, bootstrapped over prefixes, paired.
+        differences between arms, those in worth (gain times fluency) at strong pushes and at each arm's own best strength and level,
+        and a sentence. `summary`: means over directions, and how often the walk is ahead, level and behind, with `statements`.
+        Intervals are 95%, bootstrapped over prefixes, paired.
     Raises:
         GlpError: no report, or one that lacks its texts' numbers.
     """
@@ -57,14 +74,14 @@ def pareto(reports: Mapping[str, Json]) -> Json:
         raise GlpError("There are no steering reports. Make them with `python -m glp_core steer`.")
     entries = {name: _direction(name, report) for name, report in reports.items()}
     return {
-        "directions": {name: entry for name, (entry, _) in entries.items()},
-        "summary": _summary(entries),
+        "directions": {name: entry.json for name, entry in entries.items()},
+        "summary": _summary(list(entries.values())),
         "settings": {"equal_fluency": AT_FLUENCY, "compared": [list(pair) for pair in COMPARED]},
     }
 
 
-def _direction(name: str, report: Json) -> tuple[Json, dict[str, Measured]]:
-    """Return a direction's entry, and the hypervolumes of its arms."""
+def _direction(name: str, report: Json) -> Entry:
+    """Return a direction's entry."""
     if "cells" not in report.get("texts", {}):
         raise GlpError(
             f"The steering report on {name} lacks its texts' numbers. Make it again with `python -m glp_core steer`."
@@ -75,6 +92,7 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, Measured]]:
     gains: dict[str, Measured] = {}
     strict: dict[str, Measured] = {}
     worths: dict[str, Measured] = {}
+    strong: dict[str, Measured] = {}
     entry: Json = {"title": report["settings"].get("title", name), "n": curves.n, "arms": {}, "best": {}}
     for arm in curves.strengths:
         points, drawn = curves.points(arm), curves.points(arm, weights)
@@ -84,6 +102,9 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, Measured]]:
             entry["best"][key] = _points(curves, arm)[0] | worths[key].json("worth") | _settings(report, arm)
             continue
         volumes[arm] = Measured(float(hypervolume(*points)), hypervolume(*drawn))
+        long = [place for place, strength in enumerate(curves.strengths[arm]) if strength >= STRONG]
+        if long:
+            strong[arm] = Measured(float((points[0] * points[1])[long].mean()), (drawn[0] * drawn[1])[:, long].mean(axis=1))
         strict[arm] = Measured(
             float(hypervolume(*curves.points(arm, strict=True))), hypervolume(*curves.points(arm, weights, strict=True))
         )
@@ -96,9 +117,10 @@ def _direction(name: str, report: Json) -> tuple[Json, dict[str, Measured]]:
             **strict[arm].json("strict_hypervolume"),
         }
     entry["differences"] = _differences({"hypervolume": volumes, "gain_at_equal_fluency": gains, "strict_hypervolume": strict})
+    entry["strong_differences"] = _differences({"worth": strong})
     entry["best_differences"] = _differences({"worth": worths})
     entry["sentence"] = _sentence(entry)
-    return entry, volumes
+    return Entry(entry, dict(zip(PLACES, (volumes, strong, worths), strict=True)))
 
 
 def _points(curves: Curves, arm: str) -> list[Json]:
@@ -131,36 +153,37 @@ def _differences(measured: Mapping[str, Mapping[str, Measured]]) -> Json:
 
 def _sentence(entry: Json) -> str:
     """Say whether the walk beats raw steering and the paper's projection along a direction."""
-    words = {"ahead": "is ahead of", "level": "is level with", "behind": "is behind"}
     parts = []
     for ours, theirs in COMPARED:
-        whole, best = (entry[key].get(f"{ours}-{theirs}") for key in ("differences", "best_differences"))
-        if whole is None:
-            continue
-        part = f"{words[whole['verdict']]} {WORDS[theirs]} over all strengths"
-        parts.append(part + (f" and {words[best['verdict']].removeprefix('is ')} it at each one's best" if best else ""))
-    return f"The walk {', and '.join(parts)}." if parts else "The walk was not measured."
+        found = {where: entry[place].get(f"{ours}-{theirs}") for place, (_, where) in PLACES.items()}
+        said = [f"{one['verdict']} {where}" for where, one in found.items() if one]
+        if said:
+            parts.append(f"against {WORDS[theirs]} {', '.join(said)}")
+    return f"The walk is, {'; '.join(parts)}." if parts else "The walk was not measured."
 
 
-def _summary(entries: Mapping[str, tuple[Json, dict[str, Measured]]]) -> Json:
+def _summary(entries: Sequence[Entry]) -> Json:
     """Return means over directions and counts of verdicts."""
-    arms = [arm for arm in next(iter(entries.values()))[1] if all(arm in volumes for _, volumes in entries.values())]
-    means = {arm: _mean([volumes[arm] for _, volumes in entries.values()]) for arm in arms}
-    summary: Json = {"n_directions": len(entries), "hypervolume": {arm: one.json("value") for arm, one in means.items()}}
-    statements = []
+    means = {place: _means([entry.measured[place] for entry in entries]) for place in PLACES}
+    volumes = {arm: one.json("value") for arm, one in means["differences"].items()}
+    summary: Json = {"n_directions": len(entries), "hypervolume": volumes, "statements": []}
     for ours, theirs in COMPARED:
         pair = f"{ours}-{theirs}"
-        if not {ours, theirs} <= means.keys():
-            continue
-        whole, best = (
-            _verdicts([entry[key].get(pair) for entry, _ in entries.values()]) for key in ("differences", "best_differences")
-        )
-        summary[pair] = means[ours].minus(means[theirs]).json("hypervolume") | {"over_strengths": whole, "at_best": best}
-        for counts, where in ((whole, "over all strengths"), (best, "with each at its own best strength and level")):
-            if sum(counts.values()):
-                said = f"ahead of {WORDS[theirs]} on {counts['ahead']}, level on {counts['level']} and behind on {counts['behind']}"
-                statements.append(f"The walk is {said} of {sum(counts.values())} directions, {where}.")
-    return summary | {"statements": statements}
+        for place, (key, where) in PLACES.items():
+            if not {ours, theirs} <= means[place].keys():
+                continue
+            counts = _verdicts([entry.json[place].get(pair) for entry in entries])
+            more = means[place][ours].minus(means[place][theirs])
+            name = "hypervolume" if place == "differences" else f"worth_{key}"
+            summary.setdefault(pair, {}).update(more.json(name) | {key: counts})
+            said = f"ahead of {WORDS[theirs]} on {counts['ahead']}, level on {counts['level']} and behind on {counts['behind']}"
+            low, high = percentiles(more.draws)
+            numbers = (
+                f"{'hypervolume' if place == 'differences' else 'gain times fluency'} {means[place][ours].value:.2f} against "
+            )
+            numbers += f"{means[place][theirs].value:.2f}, difference {more.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            summary["statements"].append(f"The walk is {said} of {len(entries)} directions, {where}: {numbers}.")
+    return summary
 
 
 def _verdicts(differences: Sequence[Json | None]) -> dict[str, int]:
@@ -168,6 +191,11 @@ def _verdicts(differences: Sequence[Json | None]) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in ("ahead", "level", "behind")}
 
 
-def _mean(values: Sequence[Measured]) -> Measured:
-    """Return the mean over directions; draws are of the same prefixes, so they stay paired."""
-    return Measured(float(np.mean([one.value for one in values])), np.mean([one.draws for one in values], axis=0))
+def _means(measured: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
+    """Return the mean over directions of every arm that all have; draws are of the same prefixes, so they stay paired."""
+    arms = [arm for arm in measured[0] if all(arm in one for one in measured)]
+    values = {arm: [one[arm] for one in measured] for arm in arms}
+    return {
+        arm: Measured(float(np.mean([one.value for one in of])), np.mean([one.draws for one in of], axis=0))
+        for arm, of in values.items()
+    }

@@ -34,11 +34,14 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
 LONG = 1.0
 """Strength from which on pushes are long: raw text breaks there."""
 BOUNDED = (
-    *((WalkSettings(0.1, 8, hold=hold), share) for hold in (0.0, 0.5) for share in (0.9, 0.95, 0.99)),
+    *((WalkSettings(0.1, 8, hold=hold), share) for hold in (0.0, 0.5) for share in (0.8, 0.9, 0.95, 0.99)),
+    (WalkSettings(0.1, 8, hold=0.25), 0.95),
     *((WalkSettings(level, pushes), 0.95) for level in (0.05, 0.1) for pushes in (4, 16)),
     (WalkSettings(0.05, 8), 0.95),
     *((WalkSettings(level, 16, hold=0.5), 0.95) for level in (0.05, 0.1)),
     *((WalkSettings(level, 8, hold=0.5), 0.95) for level in (0.15, 0.25)),
+    *((WalkSettings(0.1, 20, part=part), 0.95) for part in (2.5, 5.0)),
+    (WalkSettings(0.05, 20, part=2.5), 0.95),
 )
 """Walks with the share of real activations that lies below their bound."""
 GLP_LEVELS = (0.25, 0.35, 0.5, 0.65)

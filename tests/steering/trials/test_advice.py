@@ -25,7 +25,7 @@ def curves(shares):
     return Curves(cells, broken=-3.0)
 
 
-def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommended():
+def test_zones_begin_where_texts_break_and_the_sound_strength_of_greatest_gain_is_recommended():
     steered = {
         "d": curves({"raw": (0.0, 0.3, 0.8), "walk": (0.0, 0.1, 0.5)}),
         "e": curves({"raw": (1, 1, 1), "walk": (0.5, 0, 0)}),
@@ -38,9 +38,10 @@ def test_zones_begin_where_texts_break_and_the_last_sound_strength_is_recommende
     assert found["e"]["recommended"] is None
 
 
-def test_a_strength_that_a_smaller_one_beats_in_concept_and_fluency_is_not_recommended():
+@pytest.mark.parametrize("likelihoods", [(-1.0, -1.5, -2.0), (-1.0, -1.5, -1.2)])
+def test_a_strength_that_gains_less_than_a_smaller_one_is_not_recommended(likelihoods):
     cells = {("unsteered", 0.0): cell(0.1, -1.0)}
-    concepts, likelihoods = (0.4, 0.9, 0.5), (-1.0, -1.5, -2.0)
+    concepts = (0.4, 0.9, 0.5)
     cells |= {("walk", float(i + 1)): cell(*both) for i, both in enumerate(zip(concepts, likelihoods, strict=True))}
     found = advice.advise({"d": Curves(cells, broken=-3.0)})["d"]
     assert found["arms"]["walk"]["drifting"] is None and found["recommended"] == 2.0

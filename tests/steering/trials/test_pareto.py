@@ -18,8 +18,8 @@ def test_the_better_arm_is_ahead_and_the_words_follow_the_numbers():
     good, bad = found["directions"]["good"], found["directions"]["bad"]
     assert good["differences"]["walk-raw"]["verdict"] == good["differences"]["walk-glp"]["verdict"] == "ahead"
     assert bad["differences"]["walk-raw"]["verdict"] == "behind"
-    assert good["sentence"].startswith("The walk is ahead of raw steering")
-    assert "behind raw steering" in bad["sentence"]
+    assert good["sentence"].startswith("The walk is, against raw steering ahead over all strengths, ahead at strengths of 1")
+    assert "against raw steering behind over all strengths" in bad["sentence"]
     counts = found["summary"]["walk-raw"]["over_strengths"]
     assert counts == {"ahead": 1, "level": 0, "behind": 1}
     assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in found["summary"]["statements"][0]
@@ -37,6 +37,19 @@ def test_hypervolumes_are_those_of_the_means_and_lie_in_their_intervals():
     difference = entry["differences"]["walk-raw"]
     assert difference["hypervolume"] == pytest.approx(entry["arms"]["walk"]["hypervolume"] - raw["hypervolume"], abs=1e-3)
     assert entry["best"]["prompted"]["gain"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_strong_pushes_are_compared_by_gain_times_fluency_from_strength_one_on():
+    found = pareto({"good": report(0.0), "bad": report(-0.8)})
+    raw = found["directions"]["good"]["arms"]["raw"]["points"][1]
+    walk = found["directions"]["good"]["arms"]["walk"]["points"][1]
+    difference = found["directions"]["good"]["strong_differences"]["walk-raw"]
+    assert difference["worth"] == pytest.approx(walk["gain"] * walk["fluency"] - raw["gain"] * raw["fluency"], abs=1e-3)
+    assert (
+        difference["verdict"] == "ahead" and found["directions"]["bad"]["strong_differences"]["walk-raw"]["verdict"] == "behind"
+    )
+    assert found["summary"]["walk-raw"]["when_strong"] == {"ahead": 1, "level": 0, "behind": 1}
+    assert any("at strengths of 1 and more: gain times fluency" in words for words in found["summary"]["statements"])
 
 
 def test_arms_at_their_own_best_are_compared_there():
@@ -67,6 +80,6 @@ def test_a_report_is_named_after_its_direction():
 
 def test_the_documents_show_a_reports_summary():
     rows = {row.what: row.measured for row in pareto_rows(pareto({"good": report(0.0), "bad": report(-0.35)}))}
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert rows["... directions on which walk is ahead of, level with, behind raw"] == "1 ahead, 0 level, 1 behind"
     assert any("over 2 directions, of raw, walk, GLP" in what for what in rows)
