@@ -15,9 +15,9 @@ from torch import Tensor
 
 MOST_ROWS = 16
 """Rows that a kernel takes: the least that a tensor core multiplies at once, so that fewer are not faster."""
-MOST_WIDTH = 4096
-"""Inputs and outputs of a product that gains. Larger ones wait for their weights, not for kernels to start, and every program would
-read a wide layer norm's inputs anew."""
+MOST_NUMBERS = 32_000_000
+"""In a weight that gains. A larger one waits for memory, 20 us at 3 TB/s, not for kernels to start, and with it every program would
+go over the many inputs of a wide layer norm."""
 LINE = 64
 """Numbers of 16 bits in a line of cache."""
 
@@ -54,7 +54,7 @@ class Norm(NamedTuple):
 
 def serves(weight: Tensor) -> bool:
     """Say whether products with a weight (out, in) may come from here."""
-    fits = weight.is_cuda and weight.dtype == torch.bfloat16 and max(weight.shape) <= MOST_WIDTH
+    fits = weight.is_cuda and weight.dtype == torch.bfloat16 and weight.numel() <= MOST_NUMBERS
     return fits and weight.device not in failures and _kernels() is not None
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -28,6 +29,20 @@ def test_kernels_in_the_interpreter(case):
     env = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path}
     done = subprocess.run([sys.executable, str(CASES), case], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_demo_s_products_are_served_on_cuda_and_those_that_wait_for_memory_are_not(monkeypatch):
+    def weight(d_out, d_in, dtype=torch.bfloat16):
+        return mock.Mock(is_cuda=True, dtype=dtype, device=torch.device("cuda", 0), numel=lambda: d_out * d_in)
+
+    monkeypatch.setattr(few_rows, "_kernels", lambda: object())
+    assert all(few_rows.serves(weight(*shape)) for shape in ((1152, 576), (4608, 1152), (1152, 2304), (576, 1152)))
+    assert not few_rows.serves(weight(32768, 8192)) and not few_rows.serves(weight(1152, 576, torch.float32))
+    monkeypatch.setattr(few_rows, "failures", {torch.device("cuda", 0): "no compiler"})
+    assert not few_rows.serves(weight(1152, 576))
+    monkeypatch.setattr(few_rows, "failures", {})
+    monkeypatch.setattr(few_rows, "_kernels", lambda: None)
+    assert not few_rows.serves(weight(1152, 576))
 
 
 def test_without_an_accelerator_nothing_is_served():
