@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from glp_core.jobs.pause import pause
 from glp_core.prior.facts import LAID_OUT_BELOW
+from glp_core.speed import few_rows
+from glp_core.speed.few_rows import Norm
 from glp_core.speed.packed import MOST_ROWS, halved, packed, product
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ class FastDenoiser:
             )
             for block in network.layers
         ]
+        self._norms = self._norms_in_float32() if all(few_rows.serves(linear.weight) for linear in self.linears) else None
+        """Of the kernels for few rows; None where they do not serve."""
         self._times: OrderedDict[tuple[float, int | None], list[Tensor]] = OrderedDict()
         self._lock = Lock()
 
@@ -112,8 +116,13 @@ class FastDenoiser:
     @torch.no_grad()
     def velocity(self, z: Tensor, sigma: float, layer: int | None = None, *, rough: bool = False) -> Tensor:
         """Return velocities (n, d_input), float32, at one noise level; `rough`: few rows may be off by 1%, for time."""
+        times, norms = self.times(sigma, layer), self._norms
+        if norms is not None and len(z) <= few_rows.MOST_ROWS:
+            found = few_rows.attempted(self.enter.weight.device, lambda: self._fused_velocity(z, times, norms))
+            if found is not None:
+                return found
         x = self._enter(z, rough)
-        for block, time in zip(self.blocks, self.times(sigma, layer), strict=True):
+        for block, time in zip(self.blocks, times, strict=True):
             x = block.down(self._hidden(block, x, time, rough), add_to=x, rough=rough)
         ln = self.network.ln
         return self.leave(F.layer_norm(x, x.shape[-1:], ln.weight, ln.bias), rough=rough).float()
@@ -145,6 +154,19 @@ class FastDenoiser:
             while len(self._times) > KEPT_LEVELS:
                 self._times.popitem(last=False)
         return made
+
+    def _norms_in_float32(self) -> list[Norm]:
+        """Return the layer norms of the blocks and the last one."""
+        pairs = [*((block.ln_weight, block.ln_bias) for block in self.blocks), (self.network.ln.weight, self.network.ln.bias)]
+        return [Norm(weight.detach().float(), bias.detach().float()) for weight, bias in pairs]
+
+    def _fused_velocity(self, z: Tensor, times: list[Tensor], norms: list[Norm]) -> Tensor:
+        """Return velocities (n, d_input), float32, of few rows: each product in one kernel with what surrounds it."""
+        x = few_rows.linear(z.to(self.enter.weight.device), self.enter.weight, self.enter.bias)
+        for block, time, norm in zip(self.blocks, times, norms, strict=False):  # the last norm is no block's
+            hidden = few_rows.gated(x, block.gate_up.weight, block.gate_up.bias, time, norm=norm)
+            x = few_rows.linear(hidden, block.down.weight, block.down.bias, add_to=x)
+        return few_rows.linear(x, self.leave.weight, self.leave.bias, norm=norms[-1], dtype=torch.float32)
 
     def _enter(self, z: Tensor, rough: bool = False) -> Tensor:
         weight = self.enter.weight

@@ -1,1 +1,1 @@
-"""What makes the same numbers come sooner: recordings of a device, a layout of weights."""
+"""What makes the same numbers come sooner: recordings, fused kernels, layouts of weights."""

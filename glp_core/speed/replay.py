@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glp_core.speed import few_rows
+
 MOST_KEPT = 24
 """Recordings; each holds the memory of its intermediate results."""
 MOST_ROWS = 4096
@@ -60,8 +62,8 @@ class Replays:
 
     @property
     def failures(self) -> list[str]:
-        """Why computations could not be recorded, for reports."""
-        return sorted(set(self._failed.values()))
+        """Why computations could not be recorded, or few rows have no kernels of their own, for reports."""
+        return sorted({*self._failed.values(), *few_rows.failures.values()})
 
     def _recording(self, key: Hashable, compute: Compute, inputs: tuple[Tensor, ...]) -> Recording | None:
         seen = key in self._kept
