@@ -83,7 +83,7 @@ def renewed(text, name, body):
 
 def tried_walks(workspace):
     """Return the table of what was tried for the walk: the best of every family, and what it is compared with."""
-    report = workspace.report("walk_tuning")
+    report = workspace.report("walk_forms")
     if report is None:
         return "Not measured yet; `python -m glp_core tune-walk` does."
     best = {}
@@ -97,14 +97,11 @@ def tried_walks(workspace):
         low, high = row["hypervolume_ci"]
         numbers = f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}] | {row['gain_at_equal_fluency']:.2f}"
         lines.append(f"| {family} | {row['name']} | {numbers} | {row['strict_hypervolume']:.3f} |")
-    rule = report["chosen"]
-    names = {end: next(row["name"] for row in report["forms"] if row["settings"] == rule[end]) for end in ("short", "long")}
-    chosen = f"`{names['short']}` for pushes up to {rule['border']:.2f} latent lengths, `{names['long']}` for longer ones"
     settings = report["settings"]
     scope = (
         f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions, {len(report['forms'])} forms"
     )
-    return "\n".join([*lines, "", f"{scope}. Chosen: {chosen}."])
+    return "\n".join([*lines, "", f"{scope}."])
 
 
 def worths(report, made_by):
@@ -120,8 +117,11 @@ def worths(report, made_by):
         means = [fmean(point["gain"] * point["fluency"] for point in at) for at in points]
         cells = [row["name"], f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}]", *(f"{worth:.2f}" for worth in means)]
         lines.append(f"| {' | '.join(cells)} |")
-    settings = report["settings"]
-    return "\n".join([*lines, "", f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions."])
+    settings, rule = report["settings"], report["chosen"]
+    names = {end: next(row["name"] for row in report["forms"] if row["settings"] == rule[end]) for end in ("short", "long")}
+    chosen = f"`{names['short']}` for pushes up to {rule['border']:.2f} latent lengths, `{names['long']}` for longer ones"
+    scope = f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions."
+    return "\n".join([*lines, "", f"{scope} Best of these: {chosen}."])
 
 
 def documents():
@@ -131,7 +131,7 @@ def documents():
     text = renewed(renewed(text, "pages", pages()), "rooms", rooms())
     page = renewed(NUMBERS.read_text(), "numbers", numbers(workspace, all_of_them=True))
     core = renewed(CORE.read_text(), "walks", tried_walks(workspace))
-    core = renewed(core, "bounds", worths(workspace.report("walk_bound"), "python -m glp_core tune-walk"))
+    core = renewed(core, "bounds", worths(workspace.report("walk_tuning"), "python -m glp_core tune-walk"))
     core = renewed(core, "checks", worths(workspace.report("walk_checked"), "python -m tests.bench.checked_walk"))
     core = renewed(core, "targets", table(workspace.report("accelerator")))
     return {README: text, NUMBERS: page, CORE: core}

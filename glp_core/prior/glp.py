@@ -220,13 +220,14 @@ class GLP(nn.Module):
         delta = self._latents_of_push(push, layer)
         drawn = self._noise(acts, noise, generator, draws=settings.draws)
 
-        if isinstance(settings, WalkSettings):
-            z = self._walked(settings, z, delta, drawn, layer)
-        else:
-            after = torch.empty_like(z)
-            for rows, one in settings.parts(delta):
+        parts = [(None, settings)] if isinstance(settings, WalkSettings) else settings.parts(delta)
+        after = torch.empty_like(z)
+        for rows, one in parts:
+            if rows is None:
+                after = self._walked(one, z, delta, drawn[: one.draws], layer)
+            else:
                 after[rows] = self._walked(one, z[rows], delta[rows], drawn[: one.draws, rows], layer)
-            z = after
+        z = after
         return self.denormalize(z, layer).reshape(acts.shape).to(acts)
 
     def _walked(self, settings: WalkSettings, z: Tensor, delta: Tensor, drawn: Tensor, layer: int | None) -> Tensor:

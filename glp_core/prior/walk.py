@@ -137,17 +137,17 @@ class WalkRule:
         """Noise vectors that one activation takes."""
         return max(self.short.draws, self.long.draws)
 
-    def parts(self, push: Tensor) -> list[tuple[Tensor, WalkSettings]]:
-        """Return which rows of latent pushes (n, d) go how: their places, each at least once, and their settings.
+    def parts(self, push: Tensor) -> list[tuple[Tensor | None, WalkSettings]]:
+        """Return which rows of latent pushes (n, d) go how: their places, each at least once, None for all; and their settings.
 
         Few rows of many are named again, so that they are not computed as few rows are: neighbours do not change a row's numbers.
         """
-        if self.short == self.long:
-            return [(torch.arange(len(push), device=push.device), self.long)]
-        long = push.norm(dim=-1) > self.border * push.shape[-1] ** 0.5
+        long = (push.norm(dim=-1) > self.border * push.shape[-1] ** 0.5).cpu()
+        if long.all() or not long.any():
+            return [(None, self.long if long.any() else self.short)]
         least = min(len(push), EIGHT_BITS_BELOW)
-        parts = [(rows.nonzero()[:, 0], one) for rows, one in ((~long, self.short), (long, self.long)) if rows.any()]
-        return [(places.repeat(-(-least // len(places))), one) for places, one in parts]
+        places = [(rows.nonzero()[:, 0], one) for rows, one in ((~long, self.short), (long, self.long))]
+        return [(rows.repeat(-(-least // len(rows))).to(push.device), one) for rows, one in places]
 
 
 def walk(

@@ -9,7 +9,6 @@ from __future__ import annotations
 try:
     from triton import jit
     from triton import language as tl
-    from triton.language.extra import cuda
 except ImportError:
 
     def jit(function=None, **_how):
@@ -18,14 +17,6 @@ except ImportError:
 
 NORM_BLOCK = 512
 """Inputs whose sums a layer norm takes at once."""
-
-
-@jit
-def _ahead(weight, n, D_OUT: tl.constexpr, D_IN: tl.constexpr, LINES: tl.constexpr):
-    """Ask for rows n of a weight (D_OUT, D_IN) to be brought into the second-level cache; a line holds 64 bfloat16."""
-    k = tl.minimum(tl.arange(0, LINES) * 64, D_IN - 1)
-    at = weight + tl.minimum(n, D_OUT - 1)[:, None] * D_IN + k[None, :]
-    tl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [at], dtype=tl.int32, is_pure=False, pack=1)
 
 
 @jit
@@ -82,16 +73,10 @@ def linear(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     NORM_BLOCK: tl.constexpr,
-    LINES: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """Compute x W^T + b, of the layer norm of x where there is one, added to `add_to` where there is one."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     r = tl.arange(0, ROWS)
-    if EARLY:
-        cuda.gdc_launch_dependents()
-        _ahead(weight, n, D_OUT, D_IN, LINES)
-        cuda.gdc_wait()
     if norm_weight is not None:
         mean, scale = _moments(x, r, rows, D_IN, NORM_BLOCK)
     sums = tl.zeros((ROWS, BLOCK_N), tl.float32)
@@ -124,18 +109,11 @@ def gated(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     NORM_BLOCK: tl.constexpr,
-    LINES: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """Compute SiLU(gate * factor) * up of the layer norm of x."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     r = tl.arange(0, ROWS)
     up_weight = weight + D_OUT * D_IN
-    if EARLY:
-        cuda.gdc_launch_dependents()
-        _ahead(weight, n, D_OUT, D_IN, LINES)
-        _ahead(up_weight, n, D_OUT, D_IN, LINES)
-        cuda.gdc_wait()
     mean, scale = _moments(x, r, rows, D_IN, NORM_BLOCK)
     gate = tl.zeros((ROWS, BLOCK_N), tl.float32)
     up = tl.zeros((ROWS, BLOCK_N), tl.float32)

@@ -21,6 +21,7 @@ from glp_core.llm.site import Site
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.projection import make_projector
+from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering.generation import Arm, Sampling, generate
 from glp_core.workspace import DEMO, Workspace
 from tests.bench.at_scale import collect_row, train_row
@@ -86,10 +87,14 @@ def walk_row(bench: Bench) -> dict:
     return {"ms": round(ours, 3), "calls": projector.settings.pushes, "failures": glp._replays.failures if glp._replays else []}
 
 
-def columns_row(bench: Bench, site: Site, glp: GLP, tokens: int = 48) -> dict:
+def columns_row(bench: Bench, site: Site, glp: GLP, walk: WalkRule | WalkSettings | None = None, tokens: int = 48) -> dict:
     """Return the time of a step of three columns: unsteered, raw, walk; and of the plain model's own step."""
     direction = nn.functional.normalize(torch.randn(glp.d_input, generator=torch.Generator().manual_seed(0)), dim=0)
-    arms = [Arm("unsteered"), Arm("raw", direction, 1.0), Arm("walk", direction, 1.0, make_projector("walk", glp=glp))]
+    arms = [
+        Arm("unsteered"),
+        Arm("raw", direction, 1.0),
+        Arm("walk", direction, 1.0, make_projector("walk", glp=glp, walk=walk)),
+    ]
     site.llm.stop_ids = frozenset()
     ids = [1, *range(100, 116)]
 
@@ -108,7 +113,8 @@ def columns_row(bench: Bench, site: Site, glp: GLP, tokens: int = 48) -> dict:
 
 def demo_columns(bench: Bench) -> dict:
     """Measure three columns of the demo."""
-    return columns_row(bench, bench.workspace.site(bench.workspace.load_llm()), bench.workspace.load_glp())
+    workspace = bench.workspace
+    return columns_row(bench, workspace.site(workspace.load_llm()), workspace.load_glp(), workspace.walk())
 
 
 def large_columns(bench: Bench) -> dict:
