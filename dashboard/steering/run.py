@@ -24,7 +24,6 @@ from glp_core.steering.direction_facts import DirectionFacts
 if TYPE_CHECKING:
     from glp_core.llm.model import Llm
     from glp_core.neuron_index.reading import NeuronFires
-    from glp_core.prior.glp import GLP
     from glp_core.prior.projection import Kind, Projector
     from glp_core.prior.walk import WalkRule, WalkSettings
     from glp_core.steering.generation import Arm, Step
@@ -248,7 +247,7 @@ def projector(request: Request, kind: Kind) -> Projector:
         noise_level=request.noise_level,
         steps=request.steps,
         solver=request.solver,
-        walk=_tuned_walk(request) if request.walk == TUNED else _own_walk(request, glp),
+        walk=_tuned_walk(request) if request.walk == TUNED else _own_walk(request),
     )
 
 
@@ -260,16 +259,15 @@ def _tuned_walk(request: Request) -> WalkRule | WalkSettings:
     return walk if other is None else walk.bounded_by(Reference(other.reference))
 
 
-def _own_walk(request: Request, glp: GLP) -> WalkSettings:
+def _own_walk(request: Request) -> WalkSettings:
     from glp_core.prior.walk import Bound, WalkSettings
 
     own = WalkSettings(request.walk_noise, request.pushes, request.hold)
     if not request.bound:
         return own
     meter = resources.meter(request.layer)
-    if meter is None or meter.glp is not glp:
+    if meter is None:
         raise GlpError(
-            "A bound is measured on real activations by the workspace's own prior. Choose that prior and make the reference with "
-            f"`{workspace_facts.command('evaluate')}`, or set the bound to 0."
+            f"A bound is measured on real activations: do it with `{workspace_facts.command('evaluate')}`, or set the bound to 0."
         )
     return replace(own, bound=Bound.at(meter.reference, request.bound))

@@ -51,7 +51,7 @@ def by_hand_of_many(home):
 def assert_prior(workspace, released):
     """Compare the workspace's prior with what a plain second implementation reads from the released folder, at its layer."""
     z = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
-    glp, plain = workspace.load_glp(), ReferenceGlp.read(released)
+    glp, plain = workspace.load_glp(dtype=torch.float32), ReferenceGlp.read(released)
     torch.testing.assert_close(glp.velocity(z, 0.3), plain.velocity(z, 0.3, LAYER), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(glp.normalize(z), plain.normalize(z, LAYER), atol=1e-4, rtol=1e-4)
 

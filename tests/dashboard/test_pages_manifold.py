@@ -296,9 +296,9 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     )
     at = open_page(manifold_view="Evidence", manifold_along="Bad <b>")
     assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in said(at)
-    assert "The walk is behind raw steering" in said(at)
+    assert "against raw steering behind over all strengths" in said(at)
     at.selectbox(key="manifold_along").set_value("Good").run()
-    assert "The walk is ahead of raw steering" in said(at)
+    assert "against raw steering ahead over all strengths" in said(at)
     lines, bars = figures(at)[:2]
     assert [line["name"] for line in lines["data"]] == ["Raw steered", "Manifold walk", "Paper's projection", "Prompted"]
     assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top

@@ -28,6 +28,7 @@ from glp_core.jobs.runner import JobRunner
 from glp_core.llm.site import Site
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
+from glp_core.prior.reference import Reference
 from glp_core.prior.walk import Bound, WalkSettings
 from glp_core.steering.generation import Arm, Sampling, Step, generate
 from tests.support import pages, tiny
@@ -175,6 +176,30 @@ def test_the_words_of_a_tuned_walk_are_those_of_its_pushs_length(llm, workspace)
 def test_the_page_begins_with_the_walk_of_the_core():
     first = {name: param.default for name, param in request.params([]).items()}
     assert WalkSettings() == WalkSettings(noise_level=first["walk_noise"], pushes=first["pushes"], hold=first["hold"])
+
+
+@pytest.mark.parametrize("measured", [True, False], ids=["with a reference", "without one"])
+def test_where_nothing_was_tuned_pages_and_commands_walk_alike(llm, workspace, measured):
+    if not measured:
+        workspace.report_path("reference").unlink()
+    walk = workspace.walk()
+    assert (walk.bound is not None) == measured
+    first = {name: param.default for name, param in request.params([]).items()}
+    share = walk.bound.share if walk.bound else 0.0
+    assert [first[name] for name in ("walk_noise", "pushes", "hold", "bound")] == [
+        walk.noise_level,
+        walk.pushes,
+        walk.hold,
+        share,
+    ]
+    if walk.bound:
+        assert walk.bound.error == pytest.approx(Reference(workspace.report("reference")).error_at(0.95))
+    query = {"steering_tokens": "6", "steering_direction": "upwards", "steering_prompt": "The cat", "steering_strength": "2.0"}
+    at = run(open_page(**query))
+    assert not at.exception and not at.error
+    arms = [Arm("walk", workspace.direction("up").vector, 2.0, make_projector("walk", glp=resources.glp(), walk=walk))]
+    text = "".join(s.text for s in generate(Site(llm, 2, 5.0), llm.encode("The cat"), arms, Sampling(6)))
+    assert board(at)["walk"] == re.sub(r"<[^>]+>", "", html.unescape(drawn(text)))
 
 
 def test_another_mode_takes_an_example_of_its_own_and_leaves_what_a_person_wrote(llm):

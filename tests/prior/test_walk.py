@@ -157,6 +157,8 @@ def test_the_glp_s_bound_is_the_error_that_its_meter_knows(tiny_glp):
     reference = Reference(make_reference(tiny_glp, seeded(400, tiny.WIDTH, seed=2), sigma=0.3, seed=4))
     meter = ManifoldMeter(tiny_glp, make_reference(tiny_glp, seeded(400, tiny.WIDTH, seed=2), sigma=0.3, seed=4))
     settings = WalkSettings(0.1, 8, hold=0.5, bound=Bound.at(reference, 0.95))
+    elsewhere = WalkRule(WalkSettings(0.1, 2), replace(settings, bound=Bound(0.95, 9.0)), 1.0)
+    assert elsewhere.bounded_by(reference) == replace(elsewhere, long=settings)
     after = tiny_glp.walk_by(settings, acts, push, generator=torch.Generator().manual_seed(0))
     furthest = meter.distance(acts).clamp_min(reference.distance_at(0.95))
     free = tiny_glp.walk_by(replace(settings, bound=None), acts, push, generator=torch.Generator().manual_seed(0))
