@@ -114,7 +114,10 @@ SHAPES: dict[str, Shape] = {
             }
         }
     },
-    "pareto": {"directions": {"*": _ALONG}, "summary": {"statements": Many(str)}},
+    "pareto": {
+        "directions": {"*": _ALONG},
+        "summary": {"verdicts": Many(dict.fromkeys(("against", "where", "directions", "mean"), str))},
+    },
     "scorecard": {
         "rows": Many(
             {

@@ -46,7 +46,7 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     chosen = param(report)
     titles = [entry["title"] for entry in report["directions"].values()]
     title = row.selectbox(chosen.label, titles, titles.index(chosen.default), width=CHOICE, **chosen.bound)
-    st.markdown("\n".join(f"- {frame.plain_markdown(words)}" for words in report["summary"]["statements"]))
+    st.markdown(verdicts(report["summary"]["verdicts"]))
     name, entry = next((name, entry) for name, entry in report["directions"].items() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -68,6 +68,18 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
         File("CSV: all directions", "pareto.csv", starred.as_csv(rows), "text/csv"),
         File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
     ]
+
+
+def verdicts(rows: Sequence[Json]) -> str:
+    """Return a Markdown table: on how many directions the walk is ahead of what it is compared with, and where."""
+    heads = {
+        "against": "The walk against",
+        "where": "where",
+        "directions": "directions",
+        "mean": "mean over directions, 95% interval",
+    }
+    lines = [f"| {' | '.join(heads.values())} |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(frame.plain_markdown(row[key]) for key in heads)} |" for row in rows)])
 
 
 def frontiers(entry: Json) -> go.Figure:

@@ -295,7 +295,7 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
         "pareto", pareto({"good": steering_reports.report(0.0, "Good"), "bad": steering_reports.report(-0.35, "Bad <b>")})
     )
     at = open_page(manifold_view="Evidence", manifold_along="Bad <b>")
-    assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in said(at)
+    assert "| raw steering | over all strengths | 1 ahead, 1 behind |" in said(at)
     assert "against raw steering behind over all strengths" in said(at)
     at.selectbox(key="manifold_along").set_value("Good").run()
     assert "against raw steering ahead over all strengths" in said(at)

@@ -70,7 +70,7 @@ def _indexed(workspace):
 
 
 def _compared(workspace):
-    return workspace.report("pareto")["summary"]["statements"][0]
+    return workspace.report("pareto")["summary"]["verdicts"][0]["mean"]
 
 
 def _separated(workspace):

@@ -20,5 +20,5 @@ def run(args: argparse.Namespace) -> None:
     reports = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
     report = pareto(reports)
     workspace.save_report("pareto", report)
-    for statement in report["summary"]["statements"]:
-        say(statement)
+    for found in report["summary"]["verdicts"]:
+        say(f"The walk against {found['against']}, {found['where']}: {found['directions']}; {found['mean']}")

@@ -65,7 +65,7 @@ def pareto(reports: Mapping[str, Json]) -> Json:
     Returns:
         `directions`: by name, each arm's points, frontier, hypervolume (also by the strict fluency) and gain at equal fluency, the
         differences between arms, those in worth (gain times fluency) at strong pushes and at each arm's own best strength and level,
-        and a sentence. `summary`: means over directions, and how often the walk is ahead, level and behind, with `statements`.
+        and a sentence. `summary`: means over directions, and how often the walk is ahead, level and behind; in words in `verdicts`.
         Intervals are 95%, bootstrapped over prefixes, paired.
     Raises:
         GlpError: no report, or one that lacks its texts' numbers.
@@ -166,7 +166,7 @@ def _summary(entries: Sequence[Entry]) -> Json:
     """Return means over directions and counts of verdicts."""
     means = {place: _means([entry.measured[place] for entry in entries]) for place in PLACES}
     volumes = {arm: one.json("value") for arm, one in means["differences"].items()}
-    summary: Json = {"n_directions": len(entries), "hypervolume": volumes, "statements": []}
+    summary: Json = {"n_directions": len(entries), "hypervolume": volumes, "verdicts": []}
     for ours, theirs in COMPARED:
         pair = f"{ours}-{theirs}"
         for place, (key, where) in PLACES.items():
@@ -176,13 +176,17 @@ def _summary(entries: Sequence[Entry]) -> Json:
             more = means[place][ours].minus(means[place][theirs])
             name = "hypervolume" if place == "differences" else f"worth_{key}"
             summary.setdefault(pair, {}).update(more.json(name) | {key: counts})
-            said = f"ahead of {WORDS[theirs]} on {counts['ahead']}, level on {counts['level']} and behind on {counts['behind']}"
             low, high = percentiles(more.draws)
-            numbers = (
-                f"{'hypervolume' if place == 'differences' else 'gain times fluency'} {means[place][ours].value:.2f} against "
+            measure = "hypervolume" if place == "differences" else "gain × fluency"
+            both = f"{means[place][ours].value:.2f} against {means[place][theirs].value:.2f}"
+            summary["verdicts"].append(
+                {
+                    "against": WORDS[theirs],
+                    "where": where,
+                    "directions": ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count),
+                    "mean": f"{measure} {both}, {more.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+                }
             )
-            numbers += f"{means[place][theirs].value:.2f}, difference {more.value:+.3f} [{low:+.3f}, {high:+.3f}]"
-            summary["statements"].append(f"The walk is {said} of {len(entries)} directions, {where}: {numbers}.")
     return summary
 
 

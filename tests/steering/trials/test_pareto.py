@@ -22,7 +22,12 @@ def test_the_better_arm_is_ahead_and_the_words_follow_the_numbers():
     assert "against raw steering behind over all strengths" in bad["sentence"]
     counts = found["summary"]["walk-raw"]["over_strengths"]
     assert counts == {"ahead": 1, "level": 0, "behind": 1}
-    assert "ahead of raw steering on 1, level on 0 and behind on 1 of 2 directions" in found["summary"]["statements"][0]
+    first = found["summary"]["verdicts"][0]
+    assert (first["against"], first["where"], first["directions"]) == (
+        "raw steering",
+        "over all strengths",
+        "1 ahead, 1 behind",
+    )
 
 
 def test_hypervolumes_are_those_of_the_means_and_lie_in_their_intervals():
@@ -49,7 +54,9 @@ def test_strong_pushes_are_compared_by_gain_times_fluency_from_strength_one_on()
         difference["verdict"] == "ahead" and found["directions"]["bad"]["strong_differences"]["walk-raw"]["verdict"] == "behind"
     )
     assert found["summary"]["walk-raw"]["when_strong"] == {"ahead": 1, "level": 0, "behind": 1}
-    assert any("at strengths of 1 and more: gain times fluency" in words for words in found["summary"]["statements"])
+    assert [one["directions"] for one in found["summary"]["verdicts"] if "strengths of 1" in one["where"]] == [
+        "1 ahead, 1 behind"
+    ] * 2
 
 
 def test_arms_at_their_own_best_are_compared_there():
