@@ -85,7 +85,7 @@ def outside_rows(r):
             ratio = {"value": row["repetition_ratio"], "ci": row["repetition_ratio_ci"]}
             yield Row(f"{what}: repeated tokens, walk's as a share of raw's", interval(ratio, ".2f"), shown == 1)
             more = {"value": row["concept_difference"], "ci": row["concept_difference_ci"]}
-            yield Row("... concept score, walk's minus raw's", interval(more, "+.2f"), shown == 1)
+            yield Row("... concept score, walk's minus raw's", interval(more, "+.2f"))
 
 
 def pareto_rows(r):
@@ -95,6 +95,11 @@ def pareto_rows(r):
         f"concept gained against fluency, hypervolume over {summary['n_directions']} directions, of {', '.join(volumes)}",
         ", ".join(f"{one['value']:.3f}" for one in volumes.values()),
     )
+    pairs = {theirs: summary[f"walk-{theirs}"]["when_strong_both"] for theirs in ("raw", "glp") if f"walk-{theirs}" in summary}
+    if pairs:
+        what = f"gain × fluency at strengths >= 1, mean of {summary['n_directions']} directions: walk, "
+        values = [next(iter(pairs.values()))[0], *(both[1] for both in pairs.values())]
+        yield Row(what + ", ".join(ARMS[theirs] for theirs in pairs), ", ".join(f"{value:.2f}" for value in values), True)
     for pair, one in summary.items():
         ours, _, theirs = pair.partition("-")
         if theirs in ARMS and ours in ARMS:

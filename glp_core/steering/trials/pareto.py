@@ -175,16 +175,17 @@ def _summary(entries: Sequence[Entry]) -> Json:
             counts = _verdicts([entry.json[place].get(pair) for entry in entries])
             more = means[place][ours].minus(means[place][theirs])
             name = "hypervolume" if place == "differences" else f"worth_{key}"
-            summary.setdefault(pair, {}).update(more.json(name) | {key: counts})
+            both = [means[place][arm].value for arm in (ours, theirs)]
+            rounded = [round(value, 4) for value in both]
+            summary.setdefault(pair, {}).update(more.json(name) | {key: counts, f"{key}_both": rounded})
             low, high = percentiles(more.draws)
             measure = "hypervolume" if place == "differences" else "gain × fluency"
-            both = f"{means[place][ours].value:.2f} against {means[place][theirs].value:.2f}"
             summary["verdicts"].append(
                 {
                     "against": WORDS[theirs],
                     "where": where,
                     "directions": ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count),
-                    "mean": f"{measure} {both}, {more.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    "mean": f"{measure} {both[0]:.2f} against {both[1]:.2f}, {more.value:+.3f} [{low:+.3f}, {high:+.3f}]",
                 }
             )
     return summary
