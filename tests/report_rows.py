@@ -97,7 +97,7 @@ def pareto_rows(r):
     )
     pairs = {theirs: summary[f"walk-{theirs}"]["when_strong_both"] for theirs in ("raw", "glp") if f"walk-{theirs}" in summary}
     if pairs:
-        what = f"gain × fluency at strengths >= 1, mean of {summary['n_directions']} directions: walk, "
+        what = f"gain × fluency at strengths >= 1, of {summary['n_directions']} directions: walk, "
         values = [next(iter(pairs.values()))[0], *(both[1] for both in pairs.values())]
         yield Row(what + ", ".join(ARMS[theirs] for theirs in pairs), ", ".join(f"{value:.2f}" for value in values), True)
     for pair, one in summary.items():
