@@ -121,7 +121,7 @@ def _numbers(comparison: Comparison) -> str:
     plainly = f"unsteered {plain.repeated_tokens:.0%}"
     sentences = [f"Raw repeats {steered[0].repeated_tokens:.0%} of its tokens, {repeated}, {plainly}."]
     if not math.isnan(plain.concept):
-        concepts = [f"{NAMES[column.arm]} {column.concept:.2f}" for column in steered if column.tokens]
+        concepts = [_concept(column) for column in steered if column.tokens]
         sentences.append(f"Concept “{comparison.request.title}”: {', '.join(concepts)}, unsteered {plain.concept:.2f}.")
     odd = [column for column in steered if column.log_probability <= UNLIKELY]
     if odd:
@@ -132,6 +132,11 @@ def _numbers(comparison: Comparison) -> str:
     projected = [column for column in steered if not math.isnan(column.kept_push)]
     sentences += [f"{_capital(NAMES[column.arm])} kept {column.kept_push:.0%} of the push." for column in projected]
     return " ".join(sentences)
+
+
+def _concept(column: Column) -> str:
+    """Return a column's concept score; that of a broken text says little, and is said to be one."""
+    return f"{NAMES[column.arm]} {column.concept:.2f}" + ("" if holds(column) else " (a broken text's)")
 
 
 def _capital(words: str) -> str:

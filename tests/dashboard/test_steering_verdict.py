@@ -73,8 +73,10 @@ def test_the_numbers_are_those_of_the_columns():
     half = [*range(10), *range(10)]
     line = words(column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", half, 0.956, kept=0.17))
     assert "Raw repeats 90% of its tokens, the walk 50%, unsteered 0%." in line.numbers
-    assert "Concept “Joy”: raw 0.80, the walk 0.96, unsteered 0.20." in line.numbers
+    assert "Concept “Joy”: raw 0.80 (a broken text's), the walk 0.96 (a broken text's), unsteered 0.20." in line.numbers
     assert "The walk kept 17% of the push." in line.numbers
+    whole = words(column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", FLUENT, 0.956))
+    assert "raw 0.80 (a broken text's), the walk 0.96, unsteered 0.20." in whole.numbers
     assert "salad" not in line.numbers
 
 
