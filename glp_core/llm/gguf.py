@@ -60,11 +60,16 @@ def converted_gguf(source: LlmSource) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     """Dequantise into bfloat16: its rounding is finer than four-bit steps, and both dtypes then run the same weights."""
+    from gguf import GGUFReader
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     options = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
-        hollow = hollow_model(AutoConfig.from_pretrained(gguf.parent, **options), torch.float32)
+        config = AutoConfig.from_pretrained(gguf.parent, **options)
+        tensors, layers = len(GGUFReader(gguf).tensors), config.get_text_config().num_hidden_layers
+        if layers > tensors:
+            raise ValueError(f"it has {tensors:,} tensors, too few for {layers:,} layers")
+        hollow = hollow_model(config, torch.float32)
         if sum(weight.numel() for weight in hollow.parameters()) > MOST_NUMBERS * gguf.stat().st_size:
             raise ValueError("it claims more numbers than it can hold")
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, attn_implementation="sdpa", **options)

