@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from errno import ENOSPC
 from pathlib import Path
 from typing import Literal
 
@@ -158,7 +159,8 @@ def building(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise GlpError(f"{folder} cannot be written to: {error.strerror or error}. Name another folder.") from error
+        out = "Free some space, or name another folder" if error.errno == ENOSPC else "Name another folder"
+        raise GlpError(f"{folder} cannot be written to: {error.strerror or error}. {out}.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
