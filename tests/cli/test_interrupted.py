@@ -201,9 +201,16 @@ BELONGING = (r"ws/glp/[^.]", r"ws/neurons/(units|texts|index)\.", r"ws/neurons/m
 
 
 def mixed(ours, before, whole):
-    """Return which of the files that belong together are neither all as they were before nor all new."""
+    """Return which of the files that belong together are neither all as they were before nor all new.
+
+    A prior's fitted steps are no part of it: a later stage of a build adds them.
+    """
+
+    def of(one):
+        return {key: value for key, value in one.items() if key != "fitted_steps"} if isinstance(one, dict) else one
+
     groups = (
-        [{path: one for path, one in files.items() if re.match(kind, path)} for files in (ours, before, whole)]
+        [{path: of(one) for path, one in files.items() if re.match(kind, path)} for files in (ours, before, whole)]
         for kind in BELONGING
     )
     return [sorted(now) for now, then, new in groups if now not in (then, new)]

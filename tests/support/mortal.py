@@ -105,6 +105,9 @@ def live(home, words, watch, told):
         os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.environ |= {"GLP_EXPLORER_CACHE": f"{home}/cache", "TMPDIR": f"{home}/tmp"}
         sys.addaudithook(watch)
+        import torch
+
+        torch.set_num_threads(1)  # makes the fork's own pool; else threads that come first, two at once, find none
         from glp_core.__main__ import main
         from tests.support import lab_acts
 
