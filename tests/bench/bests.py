@@ -1,7 +1,7 @@
-"""`python -m tests.bench.bests PREFIXES`: raw, the paper's projection and the walk, each at its own best, on texts that chose nothing.
+"""`python -m tests.bench.bests`: raw, the paper's projection and the walk, each at its own best, on texts that chose nothing.
 
-Strengths and levels are those that `tune-walk` chose for every direction on validation prefixes. PREFIXES is a JSON list of texts that
-nothing was chosen on. Writes reports/bests.json, with the prefixes, and prints what follows.
+Strengths and levels are those that `tune-walk` chose for every direction on validation prefixes; the texts begin with the prefixes of
+bests.json beside this file. Writes reports/bests.json, with the prefixes, and prints what follows.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def conditions(direction, chosen, glp):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prefixes", type=Path)
+    parser.add_argument("--prefixes", type=Path, default=Path(__file__).with_suffix(".json"), help="a JSON list of texts")
     parser.add_argument("--workspace", default=DEMO)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
