@@ -180,11 +180,8 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     def caption() -> None:
         measured = strength.measured_words(direction, value)
         line = None if measured_zones is None else measured_zones.recommended
-        sentences = (
-            []
-            if line is None
-            else [f"Recommended: {line:.1f}, where walked text holds and shows most of the concept (the line)."]
-        )
+        advice = f"Recommended: {line:.1f}, where walked text holds and shows most of the concept (the line)." if line else ""
+        sentences = [advice] if advice else []
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
             hover = frame.plain_markdown(measured) if sentences and measured else None

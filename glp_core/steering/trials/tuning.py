@@ -29,10 +29,9 @@ from glp_core.stats import percentiles
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials.frontier import Curves, gain_at, hypervolume
 from glp_core.steering.trials.outcomes import TOKENS, UNSTEERED, Condition, Outcome, measure, own_texts
+from glp_core.steering.trials.pareto import STRONG
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0)
-LONG = 1.0
-"""Strength from which on pushes are long: raw text breaks there."""
 BOUNDED = (
     *((WalkSettings(0.1, 8, hold=hold), share) for hold in (0.0, 0.5) for share in (0.8, 0.9, 0.95, 0.99)),
     (WalkSettings(0.1, 8, hold=0.25), 0.95),
@@ -188,7 +187,7 @@ def choose(rows: Sequence[Json], length: float) -> Json | None:
         return None
     worths = {row["name"]: _worths(row) for row in walks}
     strengths = sorted(worths[walks[0]["name"]])
-    high = [strength for strength in strengths if strength >= LONG] or strengths[-1:]
+    high = [strength for strength in strengths if strength >= STRONG] or strengths[-1:]
     short = max(walks, key=lambda row: row["hypervolume"])
     long = max(walks, key=lambda row: sum(worths[row["name"]][strength] for strength in high))
     first = len(strengths)
