@@ -51,6 +51,7 @@ _STEERED = {
     "repeated_bigrams?": UNMEASURED,
 }
 _POINT = {"strength": float, "gain": float, "fluency": float}
+_VERDICTS = Many(dict.fromkeys(("against", "where", "directions", "mean"), str))
 _ALONG = {
     "title": str,
     "n": COUNT,
@@ -114,10 +115,8 @@ SHAPES: dict[str, Shape] = {
             }
         }
     },
-    "pareto": {
-        "directions": {"*": _ALONG},
-        "summary": {"verdicts": Many(dict.fromkeys(("against", "where", "directions", "mean"), str))},
-    },
+    "pareto": {"directions": {"*": _ALONG}, "summary": {"verdicts": _VERDICTS}},
+    "bests": {"verdicts": _VERDICTS, "prefixes": Many(str)},
     "scorecard": {
         "rows": Many(
             {

@@ -119,6 +119,14 @@ def pareto_rows(r):
                     yield Row(f"... {ARMS[ours]} minus {ARMS[theirs]} in gain times fluency, {words}; directions", numbers)
 
 
+def bests_rows(r):
+    for one in r["verdicts"]:
+        yield Row(
+            f"gain × fluency {one['where']}, {len(r['prefixes'])} prefixes on which nothing was chosen: walk and {one['against']}",
+            f"{one['mean']}; {one['directions']}",
+        )
+
+
 def _verdicts(one, place):
     return ", ".join(f"{count} {verdict}" for verdict, count in one[place].items())
 
@@ -256,6 +264,7 @@ REPORTS = (
     ("steering_vader", "python -m tests.bench.vader TEXTS", vader_rows),
     ("steering_outside_vader", "python -m tests.bench.vader TEXTS", outside_vader_rows),
     ("pareto", "python -m glp_core pareto", pareto_rows),
+    ("bests", "python -m tests.bench.bests", bests_rows),
     ("probing", "python -m glp_core probe", probing_rows),
     ("zones", "python -m glp_core zones", zones_rows),
     ("detection", "python -m glp_core detect", detection_rows),

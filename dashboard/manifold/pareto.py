@@ -46,7 +46,7 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     chosen = param(report)
     titles = [entry["title"] for entry in report["directions"].values()]
     title = row.selectbox(chosen.label, titles, titles.index(chosen.default), width=CHOICE, **chosen.bound)
-    st.markdown(verdicts(report["summary"]["verdicts"]))
+    st.markdown(verdicts([*report["summary"]["verdicts"], *_on_other_prefixes()]))
     name, entry = next((name, entry) for name, entry in report["directions"].items() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -68,6 +68,14 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
         File("CSV: all directions", "pareto.csv", starred.as_csv(rows), "text/csv"),
         File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
     ]
+
+
+def _on_other_prefixes() -> list[Json]:
+    """Return the verdicts on prefixes on which nothing was chosen, where they were measured."""
+    report = workspace_facts.report("bests")
+    if report is None:
+        return []
+    return [row | {"where": f"{row['where']}; {len(report['prefixes']):,} other prefixes"} for row in report["verdicts"]]
 
 
 def verdicts(rows: Sequence[Json]) -> str:

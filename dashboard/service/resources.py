@@ -8,9 +8,11 @@ the queue's worker thread, so that the first page is there before them; `warm_up
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
+LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection", "sklearn.neighbors"
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
@@ -233,12 +236,21 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
             _llm(folder)
             yield "loading the GLP", memory
             _glp(folder)
+            libraries = threading.Thread(target=import_libraries, daemon=True)
+            libraries.start()
             _meter(folder)
             with suppress(GlpError):  # no index: the neurons' page names the command
                 _neuron_index(folder)
+            libraries.join()
             _set_apart()
 
     return runner().submit("", work, title="loading the models", grace=None)
+
+
+def import_libraries() -> None:
+    """Import what jobs need later and what takes half a second or more: texts that are being written then would wait for it."""
+    for name in LIBRARIES:
+        import_module(name)
 
 
 def _workspace(folder: Path) -> Workspace:

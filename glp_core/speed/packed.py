@@ -1,10 +1,11 @@
 """Weights laid out once so that a CPU multiplies few rows several times faster: in oneDNN's blocked order, or in 16 bits.
 
-Few rows wait for memory, and torch's own float32 product is far from its speed on some processors. Knows tensors and linear layers;
-knows nothing of the models that have them.
+Few rows wait for memory, and torch's own product is far from its speed on some processors: in bfloat16 it orders the weight anew at
+every call. Knows tensors and linear layers; knows nothing of the models that have them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ MOST_ROWS = 64
 """That count as few. Above, torch's own product is as fast, and what is read in large batches does not depend on the layout."""
 MOST_PARAMETERS = 500_000_000
 """Of a model that is laid out."""
+GAINING = torch.float32, torch.bfloat16
+"""Number types of weights that gain from a second layout."""
+READ_THE_SAME = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3")
+"""Names of neighbours that read the same numbers in most families: one product for all of them waits once for its threads."""
 TILE, ODD_TAILS = 6, (1, 2)
 """Rows that FBGEMM takes at once, and those left at the end that it sums in another order."""
 
@@ -71,56 +76,107 @@ def halved(weight: Tensor, bias: Tensor | None) -> Halves | None:
     return halves
 
 
+class _Step:
+    """The product of a decode step, by a second layout of a weight: in 16 bits where there is a kernel for it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.bias = bias
+        self.halves = halved(weight, bias)
+        self.packed = packed(weight) if self.halves is None else None
+
+    def __call__(self, x: Tensor) -> Tensor | None:
+        """Return x W^T + b (..., out), or None where there is no kernel for it."""
+        if self.halves is not None:
+            return self.halves(x)
+        return None if self.packed is None else product(x, self.packed, self.bias)
+
+
+class _Together:
+    """Layers that read the same numbers one after the other: the first computes what all of them answer, in one product."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        weights = [linear.weight.detach() for linear in linears]
+        biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
+        self.step = _Step(torch.cat(weights), torch.cat(biases) if biases else None)
+        ends = list(accumulate(linear.out_features for linear in linears))
+        self._parts = [slice(end - linear.out_features, end) for linear, end in zip(linears, ends, strict=True)]
+        self._last: tuple[Tensor, Tensor, frozenset[int]] | None = None
+        """What was read last, what it gave, and which layers have not asked for their part of it."""
+
+    def part(self, x: Tensor, place: int) -> Tensor | None:
+        """Return the answer of the layer at `place` (..., out), or None where there is no kernel for it."""
+        last = self._last
+        if last is None or last[0] is not x or place not in last[2]:
+            made = self.step(x)
+            if made is None:
+                return None
+            last = x, made, frozenset(range(len(self._parts)))
+        left = last[2] - {place}
+        self._last = (x, last[1], left) if left else None
+        return last[1][..., self._parts[place]]
+
+
 class StepLinear(nn.Linear):
     """Compute what another linear layer does, with its own parameters; one token of each of few rows, a decode step, by their copy.
 
-    The copy is in 16 bits where there is a kernel for it. Texts that are read pass torch's own product.
+    Texts that are read pass torch's own product.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, together: _Together | None = None, place: int = 0) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self.halves = halved(linear.weight, linear.bias)
-        self.packed = packed(linear.weight) if self.halves is None else None
+        self._together, self._place = together or _Together([linear]), place
+
+    @property
+    def step(self) -> _Step:
+        """Its second layout, which may be others' too."""
+        return self._together.step
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b (..., out)."""
         is_step = x.ndim == 3 and x.shape[1] == 1 and 0 < len(x) <= MOST_ROWS and not x.requires_grad
-        if is_step and self.halves is not None:
-            return self.halves(x)
-        if is_step and self.packed is not None:
-            return product(x, self.packed, self.bias)
-        return super().forward(x)
+        made = self._together.part(x, self._place) if is_step else None
+        return super().forward(x) if made is None else made
 
 
 def lay_out(model: nn.Module) -> None:
     """Put a layer with a second layout in the place of each that would gain from it."""
-    for name, linear in _gaining(model).items():
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, StepLinear(linear))
+    for names, linears in _gaining(model):
+        together = _Together(linears)
+        for place, (name, linear) in enumerate(zip(names, linears, strict=True)):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, StepLinear(linear, together, place))
 
 
 def layout_bytes(model: nn.Module) -> int:
     """Return the bytes of the layouts that `lay_out` would make; 0 for a model that is too large for them."""
     if sum(parameter.numel() for parameter in model.parameters()) > MOST_PARAMETERS:
         return 0
-    has_kernel = "fbgemm" in torch.backends.quantized.supported_engines
-    return _bytes(_gaining(model).values(), (torch.half if has_kernel else torch.float32).itemsize)
+    halves = "fbgemm" in torch.backends.quantized.supported_engines
+    return sum(_bytes(linear.weight, halves=halves) for _, linears in _gaining(model) for linear in linears)
 
 
 def laid_out_bytes(model: nn.Module) -> int:
     """Return the bytes of the layouts that a model has."""
     made = [module for module in model.modules() if isinstance(module, StepLinear)]
-    halves = [layer for layer in made if layer.halves is not None]
-    others = [layer for layer in made if layer.packed is not None]
-    return _bytes(halves, torch.half.itemsize) + _bytes(others, torch.float32.itemsize)
+    laid_out = [one for one in made if one.step.halves is not None or one.step.packed is not None]
+    return sum(_bytes(one.weight, halves=one.step.halves is not None) for one in laid_out)
 
 
-def _gaining(model: nn.Module) -> dict[str, nn.Linear]:
-    named = model.named_modules()
-    return {name: one for name, one in named if type(one) is nn.Linear and one.weight.dtype == torch.float32}
+def _gaining(model: nn.Module) -> Iterator[tuple[list[str], list[nn.Linear]]]:
+    """Yield the names of layers that gain from a second layout, and the layers; those that read the same numbers together."""
+    named = {name: one for name, one in model.named_modules() if type(one) is nn.Linear and one.weight.dtype in GAINING}
+    groups: dict[tuple[str, str, object], list[str]] = {}
+    for name, one in named.items():
+        parent, _, own = name.rpartition(".")
+        kind = next((" ".join(names) for names in READ_THE_SAME if own in names), own)
+        groups.setdefault((parent, kind, (one.in_features, one.weight.dtype, one.bias is None)), []).append(name)
+    for names in groups.values():
+        yield names, [named[name] for name in names]
 
 
-def _bytes(layers: Iterable[nn.Linear], of_each: int) -> int:
-    return sum(layer.weight.numel() * of_each for layer in layers)
+def _bytes(weight: Tensor, *, halves: bool) -> int:
+    """Return the bytes of a weight's second layout."""
+    of_each = torch.half.itemsize if halves and weight.dtype == torch.float32 else weight.element_size()
+    return weight.numel() * of_each

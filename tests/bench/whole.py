@@ -47,15 +47,15 @@ def compare_vs_generate(site, projected, repeats=3):
 @contextmanager
 def torchs_own_products(model):
     """Leave the second layouts of a model's weights unused."""
-    layers = [module for module in model.modules() if isinstance(module, StepLinear)]
-    layouts = [(layer.halves, layer.packed) for layer in layers]
-    for layer in layers:
-        layer.halves = layer.packed = None
+    steps = {id(module.step): module.step for module in model.modules() if isinstance(module, StepLinear)}.values()
+    layouts = [(step, step.halves, step.packed) for step in steps]
+    for step in steps:
+        step.halves = step.packed = None
     try:
         yield
     finally:
-        for layer, (halves, packed) in zip(layers, layouts, strict=True):
-            layer.halves, layer.packed = halves, packed
+        for step, halves, packed in layouts:
+            step.halves, step.packed = halves, packed
 
 
 def train_fraction_of_gemm(glp, dtype, steps=12):

@@ -295,7 +295,7 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
         "pareto", pareto({"good": steering_reports.report(0.0, "Good"), "bad": steering_reports.report(-0.35, "Bad <b>")})
     )
     at = open_page(manifold_view="Evidence", manifold_along="Bad <b>")
-    assert "| raw steering | over all strengths | 1 ahead, 1 behind |" in said(at)
+    assert "| raw steering | over all strengths | 1 ahead, 1 behind |" in said(at) and "other prefixes |" not in said(at)
     assert "against raw steering behind over all strengths" in said(at)
     at.selectbox(key="manifold_along").set_value("Good").run()
     assert "against raw steering ahead over all strengths" in said(at)
@@ -304,6 +304,9 @@ def test_pareto_says_for_a_direction_whether_the_walk_wins_and_where_it_does_not
     assert bars["data"][0]["y"][-1] == "Manifold walk"  # the largest is on top
     rows = at.dataframe[0].value
     assert rows["walk vs raw"].tolist() == ["ahead", "behind"] and rows["direction"].tolist() == ["Good", "Bad <b>"]
+    confirmed = {"against": "raw steering", "where": "at each best", "directions": "2 ahead", "mean": "+0.1 [+0.0, +0.2]"}
+    workspace.save_report("bests", {"verdicts": [confirmed], "prefixes": ["a"] * 7})
+    assert "| raw steering | at each best; 7 other prefixes | 2 ahead | +0.1" in said(at.run())
 
 
 def test_what_a_push_costs_on_neutral_text_stands_beside_what_it_gains(workspace):

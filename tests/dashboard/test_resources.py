@@ -2,6 +2,8 @@
 
 import gc
 import re
+import subprocess
+import sys
 import weakref
 from types import SimpleNamespace
 
@@ -10,6 +12,25 @@ import pytest
 from dashboard.service import neurons, resources
 from glp_core.neuron_index.reader import NeuronIndex
 from tests.support import pages
+from tests.support.serving import ROOT
+
+WORK = """
+import sys, numpy as np, torch
+from dashboard.manifold.map_plane import _placed, _test_words
+from dashboard.service.resources import import_libraries
+from glp_core.neurons.planes import place_among
+from glp_core.neurons.search import rank_neurons
+from glp_core.steering.origins.fitting import fit_probe
+import_libraries()
+before = set(sys.modules)
+rows, labels = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32), np.arange(40) % 2
+fit_probe(torch.from_numpy(rows), labels)
+rank_neurons(rows, labels, [""] * 40, 4, k=1, folds=2, permutations=9, seed=0)
+_placed("PCA", None, rows, {"a": rows}, None, None)
+_test_words(rows, rows + 1)
+place_among(rows[:, :2], rows, {"a": rows})
+print(sorted(name for name in set(sys.modules) - before if name.partition(".")[0] in ("scipy", "sklearn")))
+"""
 
 
 class Loaded:
@@ -60,3 +81,9 @@ def test_the_index_is_opened_with_the_models_so_that_its_first_reader_holds_up_n
     resources.warm_up().wait(30)
     assert opened == [workspace.neurons]
     assert neurons.index() == "the index" and len(opened) == 1
+
+
+def test_what_takes_long_to_import_is_there_before_anybody_writes():
+    """No work of a page imports anything of SciPy or scikit-learn: the texts that others write would wait for it."""
+    done = subprocess.run([sys.executable, "-c", WORK], cwd=ROOT, text=True, capture_output=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
