@@ -5,6 +5,7 @@ The gate's product with the time embedding is linear, so for a fixed noise level
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,7 +100,7 @@ class FastDenoiser:
         ]
         self._norms = self._norms_in_float32() if all(few_rows.serves(linear.weight) for linear in self.linears) else None
         """Of the kernels for few rows; None where they do not serve."""
-        self._times: OrderedDict[tuple[float, int | None], list[Tensor]] = OrderedDict()
+        self._times: OrderedDict[Hashable, list[Tensor]] = OrderedDict()
         self._lock = Lock()
 
     def at(self, network: "Network") -> "FastDenoiser":
@@ -121,11 +122,20 @@ class FastDenoiser:
             found = few_rows.attempted(self.enter.weight.device, lambda: self._fused_velocity(z, times, norms))
             if found is not None:
                 return found
-        x = self._enter(z, rough)
-        for block, time in zip(self.blocks, times, strict=True):
-            x = block.down(self._hidden(block, x, time, rough), add_to=x, rough=rough)
-        ln = self.network.ln
-        return self.leave(F.layer_norm(x, x.shape[-1:], ln.weight, ln.bias), rough=rough).float()
+        return self._velocity(z, times, rough)
+
+    @torch.no_grad()
+    def velocities(
+        self, asked: Sequence[tuple[Tensor, float]], layer: int | None = None, *, rough: bool = False
+    ) -> list[Tensor]:
+        """Return what `velocity` does for several latents, all (n, d_input), each at its own noise level.
+
+        They pass the network together: few rows wait for its weights, which are read once.
+        """
+        if len(asked) == 1 or self._norms is not None:
+            return [self.velocity(z, sigma, layer, rough=rough) for z, sigma in asked]
+        times = self._times_together(tuple(sigma for _, sigma in asked), layer)
+        return list(self._velocity(torch.cat([z for z, _ in asked]), times, rough).chunk(len(asked)))
 
     @torch.no_grad()
     def neurons(self, z: Tensor, sigma: float, layer: int | None = None) -> Tensor:
@@ -140,15 +150,25 @@ class FastDenoiser:
     @torch.no_grad()
     def times(self, sigma: float, layer: int | None = None) -> list[Tensor]:
         """Return each block's projected time embedding (d_mlp,), computed once for a noise level and LLM layer."""
-        key = (sigma, layer)
+        return self._kept((sigma, layer), lambda: self._times_at(sigma, layer))
+
+    def _times_at(self, sigma: float, layer: int | None) -> list[Tensor]:
+        device = self.network.in_proj.weight.device
+        layers = None if layer is None else torch.tensor([layer], device=device)
+        emb = self.network.embed(torch.tensor([sigma], device=device), layers)[0, 0]
+        return [F.linear(emb, b.time_proj.weight, b.time_proj.bias) for b in self.network.layers]
+
+    def _times_together(self, sigmas: tuple[float, ...], layer: int | None) -> list[Tensor]:
+        """Return each block's projected time embeddings at several noise levels (levels, 1, d_mlp)."""
+        blocks = zip(*(self.times(sigma, layer) for sigma in sigmas), strict=True)
+        return self._kept((sigmas, layer), lambda: [torch.stack(times)[:, None] for times in blocks])
+
+    def _kept(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
         with self._lock:
             if key in self._times:
                 self._times.move_to_end(key)
                 return self._times[key]
-        device = self.network.in_proj.weight.device
-        layers = None if layer is None else torch.tensor([layer], device=device)
-        emb = self.network.embed(torch.tensor([sigma], device=device), layers)[0, 0]
-        made = [F.linear(emb, b.time_proj.weight, b.time_proj.bias) for b in self.network.layers]
+        made = make()
         with self._lock:
             self._times[key] = made
             while len(self._times) > KEPT_LEVELS:
@@ -168,6 +188,14 @@ class FastDenoiser:
             x = few_rows.linear(hidden, block.down.weight, block.down.bias, add_to=x)
         return few_rows.linear(x, self.leave.weight, self.leave.bias, norm=norms[-1], dtype=torch.float32)
 
+    def _velocity(self, z: Tensor, times: list[Tensor], rough: bool) -> Tensor:
+        """Return velocities (n, d_input), float32, by torch's products."""
+        x = self._enter(z, rough)
+        for block, time in zip(self.blocks, times, strict=True):
+            x = block.down(self._hidden(block, x, time, rough), add_to=x, rough=rough)
+        ln = self.network.ln
+        return self.leave(F.layer_norm(x, x.shape[-1:], ln.weight, ln.bias), rough=rough).float()
+
     def _enter(self, z: Tensor, rough: bool = False) -> Tensor:
         weight = self.enter.weight
         return self.enter(z.to(weight.device, weight.dtype), rough=rough)
@@ -177,7 +205,9 @@ class FastDenoiser:
             pause()
         normed = F.layer_norm(x, x.shape[-1:], block.ln_weight, block.ln_bias)
         gate, up = block.gate_up(normed, rough=rough).chunk(2, dim=-1)
-        return F.silu(gate * time, inplace=True).mul_(up)
+        if time.ndim > 1:  # as many rows for each noise level
+            gate, up = (one.unflatten(0, (len(time), -1)) for one in (gate, up))
+        return F.silu(gate * time, inplace=True).mul_(up).flatten(0, -2)
 
 
 def _joined(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor]:

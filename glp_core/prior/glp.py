@@ -3,7 +3,8 @@
 Reads and writes no files.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -227,14 +228,13 @@ class GLP(nn.Module):
                 after = self._walked(one, z, delta, drawn[: one.draws], layer)
             else:
                 after[rows] = self._walked(one, z[rows], delta[rows], drawn[: one.draws, rows], layer)
-        z = after
-        return self.denormalize(z, layer).reshape(acts.shape).to(acts)
+        return self.denormalize(after, layer).reshape(acts.shape).to(acts)
 
     def _walked(self, settings: WalkSettings, z: Tensor, delta: Tensor, drawn: Tensor, layer: int | None) -> Tensor:
         """Walk latents (n, d) by one way for all rows, replayed where the device records."""
 
         def walked(z: Tensor, delta: Tensor, drawn: Tensor, *fixed: Tensor) -> Tensor:
-            return walk(lambda x, sigma: self._rough_velocity(x, sigma, layer), z, delta, drawn, settings, *fixed)
+            return walk(partial(self._velocities, layer=layer), z, delta, drawn, settings, *fixed)
 
         fixed = [] if settings.bound is None else [flow.fixed_noise(self.d_input, settings.bound.noise_seed).to(self.device)]
         return self._replayed(("walk", settings, layer), walked, z, delta, drawn, *fixed)
@@ -289,16 +289,16 @@ class GLP(nn.Module):
         return error.square().mean(-1).reshape(acts.shape[:-1])
 
     def _integrate(self, solver: str, z: Tensor, sigmas: list[float], layer: int | None) -> Tensor:
-        calls = flow.CALLS_PER_INTERVAL[solver] * (len(sigmas) - 1)
-        velocity = self._rough_velocity if calls <= ROUGH_CALLS else self.velocity
-        return flow.integrate(solver, lambda z, sigma: velocity(z, sigma, layer), z, sigmas, fitted=self.fitted_steps)
+        rough = flow.CALLS_PER_INTERVAL[solver] * (len(sigmas) - 1) <= ROUGH_CALLS
+        velocity = partial(self._velocities, layer=layer, rough=rough)
+        return flow.integrate(solver, lambda z, sigma: velocity([(z, sigma)])[0], z, sigmas, fitted=self.fitted_steps)
 
-    def _rough_velocity(self, z: Tensor, sigma: float, layer: int | None) -> Tensor:
-        """Return what `velocity` does; for a few rows on a CPU within 1%, which is less than what few steps leave."""
+    def _velocities(self, asked: Sequence[tuple[Tensor, float]], layer: int | None, *, rough: bool = True) -> list[Tensor]:
+        """Return `velocity` of each; if `rough`, for a few rows on a CPU within 1%, which is less than what few steps leave."""
         served = self._check_layer(layer)
         if self._fast is None or isinstance(served, Tensor):
-            return self.velocity(z, sigma, layer)
-        return self._fast.velocity(z, sigma, served, rough=True)
+            return [self.velocity(z, sigma, layer) for z, sigma in asked]
+        return self._fast.velocities(asked, served, rough=rough)
 
     def _replayed(self, key: Hashable, compute: Compute, *z: Tensor) -> Tensor:
         return compute(*z) if self._replays is None else self._replays.run(key, compute, *z)

@@ -10,8 +10,8 @@ far as the prior knows the way. Knows latents and a velocity; knows nothing of n
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -151,7 +151,7 @@ class WalkRule:
 
 
 def walk(
-    velocity: flow.Velocity, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings, fixed: Tensor | None = None
+    velocities: flow.Velocities, z: Tensor, push: Tensor, noise: Tensor, settings: WalkSettings, fixed: Tensor | None = None
 ) -> Tensor:
     """Walk from latents z (n, d) along their whole pushes (n, d); rows do not influence one another.
 
@@ -163,35 +163,51 @@ def walk(
     Raises:
         GlpError: the settings have a bound, and there is no fixed noise.
     """
-    length = push.norm(dim=-1, keepdim=True)
-    along = push / length.clamp_min(1e-12)
-    parts = _parts(length, settings)
-    start, going = z, torch.ones_like(parts, dtype=torch.bool)
-    whole = not settings.part and settings.enough >= 1 and settings.bound is None
     if settings.bound is not None and fixed is None:
         raise GlpError("A walk with a bound takes the bound's fixed noise too: flow.fixed_noise gives it.")
-    error = None if settings.bound is None or fixed is None else partial(_error, velocity, settings.bound.sigma, fixed)
-    furthest = error(z).clamp_min(settings.bound.error) if settings.bound and error else length
-    for k, level in enumerate(settings.levels()):
+    length = push.norm(dim=-1, keepdim=True)
+    along = push / length.clamp_min(1e-12)
+    parts, levels = _parts(length, settings), settings.levels()
+    start, going = z, torch.ones_like(parts, dtype=torch.bool)
+    whole = not settings.part and settings.enough >= 1 and settings.bound is None
+
+    def pushed(z: Tensor, k: int) -> Tensor:
+        return flow.add_noise(z + push / parts, noise[k if settings.fresh else 0], levels[k])
+
+    x = pushed(z, 0)
+    velocity, error = _ahead(velocities, [(x, levels[0])], z, settings.bound, fixed)
+    furthest = error if settings.bound is None else error.clamp_min(settings.bound.error)
+    for k, level in enumerate(levels):
         if not whole:
             going = going & (parts > k) & (_share(z - start, along, length) < settings.enough)
             if z.device.type == "cpu" and not going.any():  # an accelerator would wait for the answer
                 break
-        x = flow.add_noise(z + push / parts, noise[k if settings.fresh else 0], level)
-        after = x - level * velocity(x, level) if level else x
+        after = x - level * velocity
         if settings.hold:
             target = length * (k + 1) / parts
             after = after + settings.hold * (target - ((after - start) * along).sum(-1, keepdim=True)) * along
-        if error is not None:
-            going = going & (error(after) <= furthest)
-        z = after if whole else torch.where(going, after, z)
+        x = pushed(after, k + 1) if k + 1 < len(levels) else x
+        velocity, error = _ahead(velocities, [(x, level) for level in levels[k + 1 : k + 2]], after, settings.bound, fixed)
+        z = torch.where(going := going & (error <= furthest), after, z)
     return z
 
 
-def _error(velocity: flow.Velocity, sigma: float, fixed: Tensor, z: Tensor) -> Tensor:
-    """Return the denoising errors (n, 1) of latents (n, d) under one noise (d,)."""
-    error = velocity(flow.add_noise(z, fixed.expand_as(z), sigma), sigma) - (fixed - z)
-    return error.square().mean(-1, keepdim=True)
+def _ahead(
+    velocities: flow.Velocities,
+    part: Sequence[tuple[Tensor, float]],
+    z: Tensor,
+    bound: Bound | None,
+    fixed: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the velocity of the next part, if there is one, and the denoising error (n, 1) of where it begins, z; without a bound 0.
+
+    Both are asked for together: what a part's end says of its error may make the next part needless, but costs less beside it.
+    """
+    if bound is None or fixed is None:
+        return velocities(part)[0] if part else z, z.new_zeros(len(z), 1)
+    noised = flow.add_noise(z, fixed.expand_as(z), bound.sigma)
+    *velocity, found = velocities([*part, (noised, bound.sigma)])
+    return velocity[0] if velocity else z, (found - (fixed - z)).square().mean(-1, keepdim=True)
 
 
 def _parts(length: Tensor, settings: WalkSettings) -> Tensor:

@@ -45,6 +45,20 @@ def test_rows_of_a_rough_answer_do_not_influence_one_another(glp):
     assert not torch.equal(glp._fast.velocity(z, 0.3), together)
 
 
+@pytest.mark.parametrize("rows", [1, ROWS, 3 * ROWS])
+def test_latents_at_several_noise_levels_that_pass_together_are_those_that_pass_alone(glp, rows):
+    asked = [(torch.randn(rows, WIDTH), sigma) for sigma in (0.1, 0.5, 0.3)]
+    for rough in (True, False):
+        alone = [glp._fast.velocity(z, sigma, rough=rough) for z, sigma in asked]
+        for part in (asked, asked[:2], asked[:1]):
+            together = glp._fast.velocities(part, rough=rough)
+            assert len(together) == len(part)
+            for one, other in zip(together, alone, strict=False):
+                if rows % ROWS == 0:
+                    assert torch.equal(one, other)
+                torch.testing.assert_close(one, other, atol=0.05, rtol=0.05)
+
+
 def test_batches_of_the_decode_loop_and_exact_questions_never_see_eight_bits(glp, monkeypatch):
     def refused(*_args):
         raise AssertionError("eight-bit weights were used")

@@ -18,6 +18,10 @@ from tests.support.reference import write_released_folder
 D, N = 6, 40_000
 
 
+def asked_one_by_one(velocity):
+    return lambda asked: [velocity(z, sigma) for z, sigma in asked]
+
+
 def seeded(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -48,7 +52,7 @@ def test_under_a_gaussian_prior_the_walk_has_its_exact_mean_and_covariance(prior
         mean, spread, shared = a @ (mean + push[0] / parts), a @ spread @ a.T + b @ b.T, a @ shared + b
     settings = WalkSettings(s, parts, fresh=fresh)
     noise = seeded(settings.draws, N, D, seed=5)
-    final = walk(prior.velocity, z.float().expand(N, D), push.float().expand(N, D), noise, settings).double()
+    final = walk(asked_one_by_one(prior.velocity), z.float().expand(N, D), push.float().expand(N, D), noise, settings).double()
     torch.testing.assert_close(final.mean(0), mean, atol=0.02, rtol=0)
     torch.testing.assert_close(torch.cov(final.T), spread if fresh else shared @ shared.T, atol=0.02, rtol=0.03)
 
@@ -103,7 +107,7 @@ def test_a_walk_that_is_held_keeps_the_push_and_half_held_keeps_more_than_free(p
     noise = seeded(8, 200, D, seed=5)
 
     def share(hold):
-        moved = walk(prior.velocity, z, push, noise, WalkSettings(0.3, 8, hold=hold)) - z
+        moved = walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.3, 8, hold=hold)) - z
         return (moved * push).sum(-1) / push.square().sum(-1)
 
     torch.testing.assert_close(share(1.0), torch.ones(200), atol=1e-4, rtol=1e-4)
@@ -115,8 +119,8 @@ def test_longer_pushes_take_more_parts(prior):
     noise = seeded(8, 2, D, seed=5)
     z, along = seeded(2, D, seed=3), torch.nn.functional.normalize(seeded(2, D, seed=4))
     for length, parts in ((2.5, 3), (100.0, 8), (0.5, 1)):
-        by_rule = walk(prior.velocity, z, length * along, noise, WalkSettings(0.3, 8, part=1.0))
-        fixed = walk(prior.velocity, z, length * along, noise[:parts], WalkSettings(0.3, parts))
+        by_rule = walk(asked_one_by_one(prior.velocity), z, length * along, noise, WalkSettings(0.3, 8, part=1.0))
+        fixed = walk(asked_one_by_one(prior.velocity), z, length * along, noise[:parts], WalkSettings(0.3, parts))
         torch.testing.assert_close(by_rule, fixed)
 
 
@@ -127,8 +131,8 @@ def test_a_walk_ends_where_it_has_gone_far_enough(prior):
     def share(final):
         return ((final - z) * push).sum(-1) / push.square().sum(-1)
 
-    ended = walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, enough=0.5))
-    prefixes = [walk(prior.velocity, z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9)]
+    ended = walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.05, 8, enough=0.5))
+    prefixes = [walk(asked_one_by_one(prior.velocity), z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9)]
     for row in range(50):
         reached = [k for k in range(8) if share(prefixes[k])[row] >= 0.5]
         torch.testing.assert_close(ended[row], prefixes[reached[0] if reached else 7][row], atol=1e-4, rtol=1e-4)
@@ -139,8 +143,11 @@ def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
     z[0] = 20.0  # begins beyond the bound, which then lies where it begins
     noise, fixed = seeded(8, 60, D, seed=5), fixed_noise(D, 7)
     bound = Bound(0.9, error=0.6, sigma=0.4, noise_seed=7)
-    ended = walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, bound=bound), fixed)
-    prefixes = [z, *(walk(prior.velocity, z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9))]
+    ended = walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.05, 8, bound=bound), fixed)
+    prefixes = [
+        z,
+        *(walk(asked_one_by_one(prior.velocity), z, push * k / 8, noise[:k], WalkSettings(0.05, k)) for k in range(1, 9)),
+    ]
     errors = [(prior.velocity(0.6 * one + 0.4 * fixed, 0.4) - (fixed - one)).square().mean(-1) for one in prefixes]
     parts = []
     for row in range(60):
@@ -149,7 +156,7 @@ def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
         torch.testing.assert_close(ended[row], prefixes[parts[-1]][row], atol=1e-4, rtol=1e-4)
     assert len(set(parts)) > 4, "some end early, some late"
     with pytest.raises(GlpError, match="fixed noise"):
-        walk(prior.velocity, z, push, noise, WalkSettings(0.05, 8, bound=bound))
+        walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.05, 8, bound=bound))
 
 
 def test_the_glp_s_bound_is_the_error_that_its_meter_knows(tiny_glp):
