@@ -3,11 +3,11 @@
 import os
 import sys
 
-SPINS = "2000"
+SPINS = "4000"
 """Looks at a lock before a thread sleeps (GCC's OpenMP, which torch brings for Linux; by itself 300,000). What it costs depends on the
-processor. Three columns with a walk on two cores, quiet against no limit, and beside another torch process against quiet: on an Intel with
-300 1.07 and 2.5 times (10 without a limit); on an AMD with AVX512 with 300 about 1.3 and 1.5, with 1,500 1.27 and 1.9, with 4,000 1.04
-and 2.9; this number lies between, and was not measured itself."""
+processor. Three columns with a walk on two cores, quiet against no limit, and beside another torch process against quiet: on an AMD with
+AVX512 with 2,000 1.21 and 1.7 times, with 4,000 1.09 and 2.2, with 8,000 .98 and 3.3; on an Intel with 300 1.07 and 2.5 (10 without a
+limit), where a look takes several times as long."""
 OWN_SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """What a person may have set instead."""
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
 """Called by the work with what is done, what there is to do, and a few words."""
 
-LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 36
+LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 24
 """Of one page, and of all that follow a job: drawing takes time from the models, which many pages would use up."""
 QUEUE_PLACE = "queue_place"
 """Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
