@@ -7,6 +7,8 @@ import pytest
 from tests.browser.conftest import PATIENCE
 from tests.support import pages, serving
 
+pytestmark = pytest.mark.nightly
+
 BASE = "/interp-lab"
 """Ends as a page is called, which must not be taken for one."""
 NAMES = ("a.example", "b.example")

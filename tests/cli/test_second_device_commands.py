@@ -148,6 +148,7 @@ STORED = ("evaluate", "solvers", "bank", "scorecard")
 def test_a_report_made_on_the_second_device_is_the_cpu_s(command, made, second, monkeypatch, capsys):
     monkeypatch.setattr(solver_error, "LEVELS", solver_error.LEVELS[2:4])
     monkeypatch.setattr(solver_error, "EXACT_CALLS", 60)
+    monkeypatch.setattr(conversations, "ANSWER_TOKENS", 6)
     monkeypatch.setattr(zones, "report", partial(zones.report, draws=20))
     monkeypatch.setattr(elsewhere, "loss_rises", partial(elsewhere.loss_rises, tokens=12))
     workspace, store, _, home = made

@@ -68,5 +68,5 @@ def test_work_that_only_pauses_ends_once_nobody_waits_for_it(monkeypatch):
 
 
 def test_many_pages_look_less_often_than_one():
-    assert follow.looks_a_second(0) == follow.looks_a_second(1) == follow.looks_a_second(4) == 9
-    assert [n * follow.looks_a_second(n) for n in (8, 12)] == [36, 36]
+    assert follow.looks_a_second(1) == 9 and follow.looks_a_second(12) == 2
+    assert [n * follow.looks_a_second(n) for n in (4, 8, 12)] == [24] * 3
