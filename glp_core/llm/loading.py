@@ -19,6 +19,7 @@ from glp_core.llm.model import Llm
 from glp_core.llm.needs import Placement, check_claims, check_weights, memory_needed, placement
 from glp_core.llm.sources import LlmSource, check_shards
 from glp_core.progress import Tell, unheard
+from glp_core.speed.attention import attend_row_by_row
 from glp_core.speed.packed import lay_out
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _assembled(
         edit_on(model, device)
     if plan.layout:
         lay_out(model)
+    attend_row_by_row(model)
     if source.layers_at:
         name_layers(model, source.layers_at)
     llm = Llm(model, tokenizer, source.label)

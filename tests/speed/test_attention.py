@@ -1,0 +1,53 @@
+"""Attention of a decode step: torch's own numbers, and the same to the bit wherever a row's padding lies."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glp_core.devices import native_dtype
+from glp_core.speed.attention import step_attention
+from glp_core.steering.generation import Arm, Sampling
+from glp_core.steering.loop import Loop, Row
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("added", [True, False], ids=["added mask", "true or false"])
+def test_it_is_torchs_attention(added):
+    query, key, value = drawn(3, 6, 1, 8), drawn(3, 2, 11, 8, seed=1), drawn(3, 2, 11, 5, seed=2)
+    mask = torch.arange(11) >= torch.tensor([0, 3, 7])[:, None, None, None]
+    mask = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf) if added else mask
+    for given in (None, mask):
+        expected = F.scaled_dot_product_attention(query, key, value, given, scale=0.3, enable_gqa=True)
+        torch.testing.assert_close(step_attention(query, key, value, given, 0.3), expected)
+
+
+@pytest.mark.parametrize("padding", [1, 2, 7, 40])
+def test_padding_changes_no_bit(padding):
+    query, key, value = (
+        one.bfloat16() for one in (drawn(4, 6, 1, 64), drawn(4, 2, 90, 64, seed=1), drawn(4, 2, 90, 64, seed=2))
+    )
+    alone = step_attention(query, key, value, None, 0.125)
+    padded = [F.pad(one, (0, 0, padding, 0), value=3.0) for one in (key, value)]
+    mask = (torch.arange(90 + padding) >= padding).expand(4, 1, 1, -1)
+    assert torch.equal(step_attention(query, *padded, mask, 0.125), alone)
+
+
+@pytest.mark.skipif(native_dtype() != torch.bfloat16, reason="this processor multiplies no bfloat16")
+def test_a_row_of_the_demo_keeps_its_numbers_when_one_of_another_length_joins(demo, demo_llm):
+    site, sampling = demo.site(demo_llm), Sampling(20, temperature=1.0)
+    prompts = ["The weather was 39", "My neighbour says that the council of our town has"]
+
+    def loop(prompt):
+        return Loop(site, [Row(demo_llm.encode(prompt), Arm("unsteered"), 7)], sampling)
+
+    def logits(loop):
+        return torch.stack([loop.advance()[0][: len(loop.lines)] for _ in range(16)])
+
+    alone = [logits(loop(prompt))[:, 0] for prompt in prompts]
+    both = loop(prompts[0])
+    both.join(loop(prompts[1]))
+    together = logits(both)
+    assert torch.equal(together[:, 0], alone[0]) and torch.equal(together[:, 1], alone[1])
