@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 Loaded = TypeVar("Loaded")
 
 LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection", "sklearn.neighbors"
+"""Modules that jobs need later and that take half a second or more to import."""
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
@@ -248,7 +249,7 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
 
 
 def import_libraries() -> None:
-    """Import what jobs need later and what takes half a second or more: texts that are being written then would wait for it."""
+    """Import LIBRARIES while nobody writes: a job that did it would let everybody's texts wait."""
     for name in LIBRARIES:
         import_module(name)
 

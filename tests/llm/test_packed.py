@@ -11,7 +11,7 @@ from torch import nn
 from glp_core.devices import native_dtype
 from glp_core.speed import packed as module
 from glp_core.speed.packed import MOST_ROWS, StepLinear, laid_out_bytes, lay_out, layout_bytes
-from tests.support.tiny import OTHERS, SIZES, make_tiny_llm, tiny_model
+from tests.support.tiny import OTHERS, SIZES, make_tiny_llm, stepwise_logits, tiny_model
 
 
 @pytest.fixture
@@ -73,17 +73,6 @@ def test_a_model_that_is_laid_out_writes_what_it_wrote_and_keeps_its_parameters(
     assert list(model.state_dict()) == names
     assert laid_out_bytes(model) == wanted > 0
     assert layout_bytes(model) == 0, "once is enough"
-
-
-def stepwise_logits(model, ids):
-    """Logits after each of the last two tokens, fed one by one."""
-    first = model(input_ids=ids[:, :-2], use_cache=True)
-    cache = {name: first[name] for name in ("past_key_values", "cache_params") if name in first}
-    logits = []
-    for place in (-2, -1):
-        out = model(input_ids=ids[:, place : place + 1 or None], use_cache=True, **cache)
-        logits.append(out.logits[:, -1])
-    return torch.stack(logits)
 
 
 @pytest.mark.skipif(native_dtype() != torch.bfloat16, reason="this processor multiplies no bfloat16")

@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from glp_core.devices import native_dtype
-from glp_core.speed.attention import step_attention
+from glp_core.speed.attention import NAME, attend_row_by_row, step_attention
 from glp_core.steering.generation import Arm, Sampling
 from glp_core.steering.loop import Loop, Row
+from tests.support.tiny import OTHERS, SIZES, stepwise_logits, tiny_model
 
 
 def drawn(*shape, seed=0):
@@ -33,6 +34,27 @@ def test_padding_changes_no_bit(padding):
     padded = [F.pad(one, (0, 0, padding, 0), value=3.0) for one in (key, value)]
     mask = (torch.arange(90 + padding) >= padding).expand(4, 1, 1, -1)
     assert torch.equal(step_attention(query, *padded, mask, 0.125), alone)
+
+
+@pytest.mark.parametrize("family", sorted((SIZES | OTHERS).keys() - {"xlstm"}))
+def test_a_model_of_every_family_writes_what_it_wrote(family):
+    model, ids = (
+        tiny_model(family).to(torch.bfloat16),
+        torch.randint(3, 100, (4, 7), generator=torch.Generator().manual_seed(0)),
+    )
+    was = model.config._attn_implementation
+    with torch.inference_mode():
+        before = stepwise_logits(model, ids).float()
+        attend_row_by_row(model)
+        after = stepwise_logits(model, ids).float()
+    assert model.config._attn_implementation == (NAME if was == "sdpa" else was)
+    assert (after - before).norm() < 3e-2 * before.norm()
+
+
+def test_other_number_types_keep_torchs_own():
+    model = tiny_model("llama")
+    attend_row_by_row(model)
+    assert model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.skipif(native_dtype() != torch.bfloat16, reason="this processor multiplies no bfloat16")

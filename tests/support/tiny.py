@@ -111,3 +111,14 @@ def keep_llm(folder, kind="llama"):
     """Write a tiny model with the tiny tokenizer in a folder, as transformers keeps them."""
     tiny_model(kind).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+
+
+def stepwise_logits(model, ids):
+    """Logits after each of the last two tokens, fed one by one."""
+    first = model(input_ids=ids[:, :-2], use_cache=True)
+    cache = {name: first[name] for name in ("past_key_values", "cache_params") if name in first}
+    logits = []
+    for place in (-2, -1):
+        out = model(input_ids=ids[:, place : place + 1 or None], use_cache=True, **cache)
+        logits.append(out.logits[:, -1])
+    return torch.stack(logits)
