@@ -46,7 +46,8 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     chosen = param(report)
     titles = [entry["title"] for entry in report["directions"].values()]
     title = row.selectbox(chosen.label, titles, titles.index(chosen.default), width=CHOICE, **chosen.bound)
-    st.markdown(verdicts([*report["summary"]["verdicts"], *_on_other_prefixes()]))
+    rows = [*report["summary"]["verdicts"], *_on_other_prefixes()]
+    st.markdown(verdicts(sorted(rows, key=lambda row: str(row["against"]))))
     name, entry = next((name, entry) for name, entry in report["directions"].items() if entry["title"] == title)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -56,16 +57,16 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
     st.caption(MEANING)
     _elsewhere(entry, (workspace_facts.report(report_name(name)) or {}).get("elsewhere", []))
-    rows = table(report)
+    numbers = table(report)
     st.dataframe(
-        rows,
+        numbers,
         hide_index=True,
-        height=38 + 35 * len(rows),
-        column_order=sorted(map(str, rows), key=lambda name: name != "direction" and " vs " not in name),
+        height=38 + 35 * len(numbers),
+        column_order=sorted(map(str, numbers), key=lambda name: name != "direction" and " vs " not in name),
         alt="Hypervolume of every arm along every direction, and the walk's verdicts",
     )
     return [
-        File("CSV: all directions", "pareto.csv", starred.as_csv(rows), "text/csv"),
+        File("CSV: all directions", "pareto.csv", starred.as_csv(numbers), "text/csv"),
         File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
     ]
 
