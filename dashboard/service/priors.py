@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
-from glp_core.prior.facts import GlpFacts
 
 NAME = re.compile(r"[\w][\w.-]{0,63}")
 OWN = "workspace"
@@ -30,9 +29,9 @@ class Prior(NamedTuple):
 def listed() -> list[Prior]:
     """Return the workspace's own GLP, then those of other runs, smallest first; damaged ones are left out."""
     home = workspace_facts.folder()
-    own = GlpFacts.read(home / "glp")
+    own = workspace_facts.glp_in(home / "glp")
     runs = [path.parent for path in sorted((home / "runs").glob("*/train.csv")) if NAME.fullmatch(path.parent.name)]
-    name = next((run.name for run in runs if own.about and GlpFacts.read(run) == own), OWN)
+    name = next((run.name for run in runs if own.about and workspace_facts.glp_in(run) == own), OWN)
     others = [
         _prior(run.name, run / "glp") for run in runs if run.name != name and (run / "glp" / "final.safetensors").is_file()
     ]
@@ -51,5 +50,5 @@ def of_checkpoint(run: str, activations: float) -> Prior | None:
 
 
 def _prior(name: str, folder: Path) -> Prior:
-    glp = GlpFacts.read(folder)
+    glp = workspace_facts.glp_in(folder)
     return Prior(name, folder, glp.parameters, glp.activations_seen)

@@ -16,7 +16,7 @@ from dashboard.service.visitors import origin
 from glp_core.cli.commands import for_workspace
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.prior.facts import GlpFacts
+from glp_core.prior.facts import FACTS_IN, GlpFacts
 from glp_core.reports import read_report
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
 from glp_core.workspace import DEMO, Workspace
@@ -106,7 +106,17 @@ def read() -> Workspace:
 
 def glp() -> GlpFacts:
     """Return what is known of the workspace's GLP."""
-    return GlpFacts.read(folder() / "glp")
+    return glp_in(folder() / "glp")
+
+
+def glp_in(folder: Path) -> GlpFacts:
+    """Return what a GLP's folder says of it; read once for all, until one of its files is written again."""
+    return _glp_in(folder, tuple(written(folder / name) for name in FACTS_IN))
+
+
+@lru_cache(maxsize=64)
+def _glp_in(folder: Path, _written: tuple[float, ...]) -> GlpFacts:
+    return GlpFacts.read(folder)
 
 
 def report(name: str) -> Json | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dashboard.steering.request import Request
 from glp_core.stats import repeated_share
@@ -35,6 +35,10 @@ class CleanReading(NamedTuple):
     """One a token."""
     concept: float
     """Probability that the text shows the concept, by the direction's probe; nan for an empty text."""
+
+
+Event: TypeAlias = "RunFacts | list[Step] | CleanReading"
+"""What a run yields: first its facts, then tokens as they come, at the end a reading of each arm."""
 
 
 @dataclass
@@ -140,9 +144,7 @@ class Comparison:
         return 1000 * median(token.seconds for token in tokens) if tokens else math.nan
 
 
-def collect(
-    request: Request, events: Sequence[RunFacts | Step | CleanReading], arms: Sequence[str] | None = None
-) -> Comparison:
+def collect(request: Request, events: Sequence[Event], arms: Sequence[str] | None = None) -> Comparison:
     """Return the comparison that a job's events make up, of the request's arms or others."""
     comparison = Comparison(request, {arm: Column(arm) for arm in (request.arms if arms is None else arms)})
     for event in events:
@@ -151,7 +153,8 @@ def collect(
         elif isinstance(event, CleanReading):
             comparison.columns[event.arm].reading = event
         else:
-            comparison.columns[event.arm].tokens.append(event)
+            for step in event:
+                comparison.columns[step.arm].tokens.append(step)
     return comparison
 
 

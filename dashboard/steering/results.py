@@ -47,10 +47,10 @@ def stream(places: Places, run: SteeringRun, colour: str) -> None:
             places.note.info(words, icon=":material/hourglass:")
         comparison = run.comparison()
         places.board.html(board.board(comparison, colour, live=True))
-        places.legend.html(board.legend(colour))
         if comparison.band:
             places.chart.html(svg.image(board.picture(comparison), CHART_WORDS))
 
+    places.legend.html(board.legend(colour))
     follow(run.job, draw)
 
 

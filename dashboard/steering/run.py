@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard.service import layers, neurons, priors, resources, workspace_facts
 from dashboard.service.results import small_results
 from dashboard.steering import stack
-from dashboard.steering.comparison import CleanReading, Comparison, RunFacts, collect
+from dashboard.steering.comparison import CleanReading, Comparison, Event, RunFacts, collect
 from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
 from dashboard.widgets import starred
 from dashboard.widgets.url import Param
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reading import NeuronFires
     from glp_core.prior.projection import Kind, Projector
     from glp_core.prior.walk import WalkRule, WalkSettings
-    from glp_core.steering.generation import Arm, Step
+    from glp_core.steering.generation import Arm
     from glp_core.steering.where import Where
 
 RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
@@ -144,9 +144,9 @@ def _decisive(params: Params) -> Json:
 
 
 def work(request: Request) -> Work:
-    """Return the job that compares the arms: it yields a Start, the core's Steps, and at the end a CleanReading for each arm."""
+    """Return the job that compares the arms: it yields RunFacts, Steps as they come, and at the end a CleanReading for each arm."""
 
-    def run(cancelled: Cancelled) -> Generator[RunFacts | Step | CleanReading]:
+    def run(cancelled: Cancelled) -> Generator[Event]:
         from glp_core.steering.generation import Row, Sampling, clean_reading
 
         site, meter = resources.site(request.layer), resources.meter(request.layer)
@@ -158,15 +158,13 @@ def work(request: Request) -> Work:
         rows = [Row(ids, arm, request.seed) for arm in arms_of(request, site.llm, ids)]
         span = rows[1].arm.where.span
         with resources.batch().writing(site, rows, sampling, meter) as writer:
-            facts = RunFacts(meter.band() if meter else None, len(ids), site.llm.pieces(ids) if span else [], span)
-            yield facts  # whoever begins now joins before the first step
+            # whoever begins now joins before the first step
+            yield RunFacts(meter.band() if meter else None, len(ids), site.llm.pieces(ids) if span else [], span)
             while writer.open and not cancelled():
-                steps = writer.next()
-                for _, step in steps:
+                steps = [step for _, step in writer.next()]
+                for step in steps:
                     written[step.arm].append(step.token)
-                    yield step
-                if not steps:
-                    yield facts
+                yield steps
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads

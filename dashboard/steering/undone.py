@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard.service import follow, resources
 from dashboard.service.results import small_results
 from dashboard.steering import board
-from dashboard.steering.comparison import CleanReading, Column, Comparison, collect
+from dashboard.steering.comparison import CleanReading, Column, Comparison, Event, collect
 from dashboard.steering.request import Request
 from dashboard.steering.run import SteeringRun, arms_of, made_from, projector
 from dashboard.steering.verdict import NAMES, SHOWS
@@ -24,7 +24,6 @@ from glp_core.jobs.job import Cancelled
 
 if TYPE_CHECKING:
     from glp_core.prior.projection import Kind, Projector
-    from glp_core.steering.generation import Step
 
 LARGELY = 0.5
 """Share of the push from which on it is called largely kept; below half of it, mostly undone."""
@@ -149,12 +148,13 @@ def _controls(run: SteeringRun) -> Comparison | None:
         stop=True,
         tokens=len(CONTROLS) * run.request.max_tokens,
     )
-    comparison = collect(run.request, events, [arm for arm in CONTROLS if any(one.arm == arm for one in events)])
+    read = {event.arm for event in events if isinstance(event, CleanReading)}
+    comparison = collect(run.request, events, [arm for arm in CONTROLS if arm in read])
     small_results().put(comparison, *key)
     return comparison
 
 
-def _write(request: Request, cancelled: Cancelled, report: Callable[[int, int, str], None]) -> list[Step | CleanReading]:
+def _write(request: Request, cancelled: Cancelled, report: Callable[[int, int, str], None]) -> list[Event]:
     """Write and read the controls of a request; for jobs only."""
     from glp_core.steering.generation import Sampling, clean_reading, decode
     from glp_core.steering.origins.recipes import instruction
@@ -174,12 +174,12 @@ def _write(request: Request, cancelled: Cancelled, report: Callable[[int, int, s
         seed=request.seed,
     )
     sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
-    events: list[Step | CleanReading] = []
+    events: list[Event] = []
     written: dict[str, list[int]] = {row.arm.name: [] for row in rows}
     with closing(decode(site, rows, sampling, meter=resources.meter(request.layer), cancelled=cancelled)) as steps:
         for _, step in steps:
             written[step.arm].append(step.token)
-            events.append(step)
+            events.append([step])
             report(step.step + 1, request.max_tokens, "")
     if cancelled():
         raise GlpError("Stopped.")

@@ -10,6 +10,8 @@ from pathlib import Path
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, tensor_header
 
+FACTS_IN = "config.json", "config.yaml", "final.safetensors"
+"""Files of a GLP's folder that its facts are read from."""
 SIZES = ("d_input", "n_layers", "d_mlp")
 LAID_OUT_BELOW = 200_000_000
 """Parameters up to which a CPU also keeps the weights laid out for few rows."""

@@ -64,8 +64,11 @@ class Host:
             with self.batch.writing(self.site, rows, self._sampling(asked, rows), self.meter) as writer:
                 yield Begun(sum(len(row.prompt) for row in rows[:: asked.choices]))
                 while writer.open and not cancelled() and not all(choice.over for choice in choices):
-                    steps = [(row, step) for row, step in writer.next() if not choices[row].over]
-                    yield [Piece(row, choices[row].push(step), step, choices[row].reason) for row, step in steps]
+                    yield [
+                        Piece(row, choices[row].push(step), step, choices[row].reason)
+                        for row, step in writer.next()
+                        if not choices[row].over
+                    ]
 
         return run
 

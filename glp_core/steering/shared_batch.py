@@ -7,7 +7,6 @@ knows nothing of queues or pages.
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
@@ -87,11 +86,13 @@ class Writer:
         self._streams = [TextStream(tokenizer, line.row.prompt) for line in self.lines]
         self._writing = set(self.open)
         self._steps = 0
-        self._ready: deque[list[tuple[int, Step]]] = deque()
+        self._ready: list[tuple[int, Step]] = []
         self._error: Exception | None = None
 
     def next(self) -> list[tuple[int, Step]]:
-        """Return one more token of every open row, with the row's number; nothing while a part of a long prompt was read instead.
+        """Return what is ready, with the rows' numbers: one more token of every open row, or all that were written in others' turns.
+
+        It is nothing while a part of a long prompt was read instead.
 
         Raises:
             GlpError: steering so strong that the model breaks.
@@ -106,7 +107,7 @@ class Writer:
                 self._batch.step(self.loop)
             if not self._ready and self._error is not None:
                 raise self._error
-            steps = self._ready.popleft()
+            steps, self._ready = self._ready, []
         self.open -= {row for row, step in steps if step.finished}
         return steps
 
@@ -136,8 +137,9 @@ class Writer:
             self.fail(GlpError(problem))
         if not self._writing:
             return
-        self._ready.append([(row, self._step(row, places[self.lines[row]], written, seconds)) for row in sorted(self._writing)])
-        self._writing -= {row for row, step in self._ready[-1] if step.finished}
+        steps = [(row, self._step(row, places[self.lines[row]], written, seconds)) for row in sorted(self._writing)]
+        self._ready += steps
+        self._writing -= {row for row, step in steps if step.finished}
         self._steps += 1
 
     def _step(self, row: int, place: int, written: _Written, seconds: float) -> Step:

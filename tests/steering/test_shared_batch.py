@@ -127,6 +127,17 @@ def test_a_short_text_beside_a_long_one_takes_no_more_steps_than_its_own(tiny_ll
     assert batch.rows == 0
 
 
+def test_who_was_passed_by_others_has_all_that_was_written_meanwhile_at_once(tiny_llm, monkeypatch):
+    monkeypatch.setattr(tiny_llm, "stop_ids", frozenset())
+    site, batch, ids = Site(tiny_llm, LAYER, NORM), SharedBatch(), tiny_llm.encode("The cat")
+    with (
+        batch.writing(site, [Row(ids, Arm("slow"))], Sampling(9), None) as slow,
+        batch.writing(site, [Row(ids, Arm("quick"))], Sampling(9), None) as quick,
+    ):
+        steps = [[step.step for _, step in writer.next()] for writer in (slow, quick, quick, quick, slow, slow, quick)]
+    assert steps == [[0], [0], [1], [2], [1, 2], [3], [3]]
+
+
 def test_a_long_prompt_is_read_in_parts_between_the_steps_of_others(tiny_llm, monkeypatch):
     monkeypatch.setattr(tiny_llm, "stop_ids", frozenset())
     site, batch = Site(tiny_llm, LAYER, NORM), SharedBatch()
