@@ -94,13 +94,15 @@ def concept_against(shown: Sequence[ArmLine], measure: str) -> go.Figure:
     concepts = [row["concept"] for line in shown for row in line.rows]
     values = [row[measure] for line in shown for row in line.rows]
     ends = (min(concepts), max(concepts)), (min(values), max(values))
-    taken = labels.marks(labels.scaled(concepts, *ends[0]), labels.scaled(values, *ends[1]), width=DRAWN[0], height=DRAWN[1])
+    room, spots = labels.Room(*DRAWN), []
     for line in shown:
         across = labels.scaled([row["concept"] for row in line.rows], *ends[0])
-        up = labels.scaled([row[measure] for row in line.rows], *ends[1])
+        spots.append([*zip(across, labels.scaled([row[measure] for row in line.rows], *ends[1]), strict=True)])
+        room.line(spots[-1])
+    for line, points in zip(shown, spots, strict=True):
         words = [f"{row['strength']:g}" for row in line.rows]
         shown_words = [text if row["strength"] in _named(line.rows) else "" for text, row in zip(words, line.rows, strict=True)]
-        placed = labels.place(zip(across, up, shown_words, strict=True), taken, width=DRAWN[0], height=DRAWN[1])
+        placed = room.label((*point, text) for point, text in zip(points, shown_words, strict=True))
         figure.add_scatter(
             x=[row["concept"] for row in line.rows],
             y=[row[measure] for row in line.rows],

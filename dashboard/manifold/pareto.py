@@ -96,14 +96,14 @@ def frontiers(entry: Json) -> go.Figure:
     figure = go.Figure()
     arms = {arm: entry["arms"][arm]["points"] for arm in ARMS if arm in entry["arms"]}
     stars = {arm: entry["best"][arm] for arm in (*ARMS, "prompted") if arm in entry["best"]}
-    marks = [*(point for points in arms.values() for point in points), *stars.values()]
-    width, height = DRAWN
-    taken = labels.marks([p["gain"] for p in marks], [p["fluency"] for p in marks], width=width, height=height)
+    room = labels.Room(*DRAWN)
+    room.mark((star["gain"], star["fluency"]) for star in stars.values())
+    for points in arms.values():
+        room.line((point["gain"], point["fluency"]) for point in points)
     for arm, points in arms.items():
         ends = {points[0]["strength"], points[-1]["strength"], 1.0}
         words = [f"{p['strength']:g}" if p["strength"] in ends else "" for p in points]
-        spots = [(p["gain"], p["fluency"], text) for p, text in zip(points, words, strict=True)]
-        placed = labels.place(spots, taken, width=width, height=height)
+        placed = room.label((p["gain"], p["fluency"], text) for p, text in zip(points, words, strict=True))
         figure.add_scatter(
             x=[p["gain"] for p in points],
             y=[p["fluency"] for p in points],

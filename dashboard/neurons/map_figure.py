@@ -77,7 +77,7 @@ def _name_regions(figure: go.Figure, frame: pd.DataFrame, regions: Sequence["Reg
     points = [
         ((region.x - left) / reach, (region.y - low) / reach, shortened(region.name)) for region in regions[:MOST_REGIONS]
     ]
-    for region, label in zip(regions, labels.place(points, [], width=HEIGHT, height=HEIGHT), strict=False):
+    for region, label in zip(regions, labels.Room(HEIGHT, HEIGHT).label(points), strict=False):
         if label.text:
             figure.add_annotation(
                 x=region.x, y=region.y, text=charts.plain(label.text), showarrow=False, font={"size": 11, "color": "white"},

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.service import machine, missing, priors, resources, workspace_facts
 from dashboard.service.follow import follow, waiting_words
 from dashboard.steering import board, export, undone
-from dashboard.steering.run import SteeringRun, error, keep
+from dashboard.steering.run import SteeringRun, error
 from dashboard.steering.verdict import verdict
 from dashboard.widgets import frame, svg
 from dashboard.widgets.copy_button import copy_button
@@ -83,7 +83,6 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
         places.note.info(words, icon=":material/stop_circle:")
     if not comparison.started:
         return
-    keep(run)
     places.board.html(f'<div data-run="{job.state}">{board.board(comparison, colour)}</div>')
     line = verdict(comparison)
     if line is not None:

@@ -45,6 +45,12 @@ class SteeringRun:
         """Whether it waits or writes."""
         return self.job.live
 
+    @property
+    def left(self) -> bool:
+        """Whether its page went away a moment ago, before it was finished."""
+        unfinished = self.live or self.job.given_up
+        return unfinished and self.job.unseen < resources.away() and not resources.connected(self.job.session)
+
     def comparison(self) -> Comparison:
         """Return what it has yielded so far."""
         return collect(self.request, list(self.job.events))
@@ -56,21 +62,24 @@ def current() -> SteeringRun | None:
 
 
 def restore(params: Params, directions: Sequence[DirectionFacts]) -> None:
-    """Take a finished run of what the widgets ask for, if any session has made it lately and this one has none yet."""
+    """Take the last run of what the widgets ask for, if this session has none yet.
+
+    It is a finished one of any session, since the texts of a request and a seed are always the same, or one that was left in its midst:
+    the browser's page was loaded again.
+    """
     if current() is None:
         with suppress(GlpError):
-            run = _finished(checked(widget_values(params), params, directions))
-            if run is not None:
+            run = _last(checked(widget_values(params), params, directions))
+            if run is not None and (run.job.state == "done" or run.left):
                 st.session_state[RUN] = run
 
 
-def keep(run: SteeringRun) -> None:
-    """Keep a finished run for whoever asks for the same: the texts of a request and a seed are always the same."""
-    if run.job.state == "done":
-        small_results().put(run, *made_from(run.request))
-
-
 def _finished(request: Request) -> SteeringRun | None:
+    run = _last(request)
+    return run if run is not None and run.job.state == "done" else None
+
+
+def _last(request: Request) -> SteeringRun | None:
     return small_results().get(*made_from(request))
 
 
@@ -123,14 +132,17 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
         request = checked(values, params, directions)
         stop()
         finished = None if anew else _finished(request)
-        st.session_state[RUN] = finished or SteeringRun(request, _submit(request, stays=values["stay"] is True))
+        st.session_state[RUN] = finished or _begun(request, stays=values["stay"] is True)
     except GlpError as error:
         st.session_state[ERROR] = str(error)
 
 
-def _submit(request: Request, *, stays: bool) -> Job:
+def _begun(request: Request, *, stays: bool) -> SteeringRun:
     columns = len(request.arms)
-    return resources.submit(work(request), title="steering", rows=columns, stays=stays, tokens=columns * request.max_tokens)
+    job = resources.submit(work(request), title="steering", rows=columns, stays=stays, tokens=columns * request.max_tokens)
+    run = SteeringRun(request, job)
+    small_results().put(run, *made_from(request))
+    return run
 
 
 def keep_up(params: Params, directions: Sequence[DirectionFacts]) -> None:

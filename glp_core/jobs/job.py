@@ -63,6 +63,11 @@ class Job:
         """Whether it waits or runs."""
         return not self._ended.is_set()
 
+    @property
+    def unseen(self) -> float:
+        """Seconds since somebody looked at it."""
+        return time.monotonic() - self._seen
+
     def beat(self) -> None:
         """Say that somebody still looks at it."""
         self._seen = time.monotonic()
@@ -73,7 +78,7 @@ class Job:
 
     def cancelled(self) -> bool:
         """Say whether it should end: stopped, or nobody looks any more."""
-        if self._grace is not None and time.monotonic() - self._seen > self._grace and not self._alive():
+        if self._grace is not None and self.unseen > self._grace and not self._alive():
             self.given_up = self.given_up or not self._stop.is_set()
             self._stop.set()
         return self._stop.is_set()

@@ -6,6 +6,8 @@ import time
 import urllib.request
 from urllib.parse import urlencode
 
+import pytest
+
 from tests.browser.conftest import check_alone
 
 RUN, STOP = ".st-key-steering_start button", ".st-key-steering_stop button"
@@ -69,6 +71,21 @@ def test_a_run_streams_three_columns_and_can_be_restored_from_its_link_and_downl
     again.wait_for_function("document.querySelector('.st-key-steering_prompt textarea')?.value == 'The weather was'")
     again.wait_for_selector("[data-run=done]")  # the texts come back without a press
     assert texts(again) == shown
+
+
+@pytest.mark.parametrize("stay", ["true", "false"])
+def test_a_run_in_whose_midst_the_page_is_loaded_again_is_there(open_page, server, stay):
+    page = open_page(path(tokens=256, temperature=0.9, seed=17, stay=stay))
+    steer(page, wait=TOKENS.format("walk"))
+    page.reload()
+    page.wait_for_selector(TOKENS.format("walk"))
+    given_up = page.get_by_text("Stopped when you left the page or lost the connection")
+    page.locator(STOP).or_(given_up).first.wait_for()
+    if stay == "true" or not given_up.count():
+        assert load(server)["running"] == 1
+        page.locator(STOP).click()
+    page.wait_for_selector("[data-run=stopped]")
+    assert page.locator(TOKENS.format("walk")).count() < 256
 
 
 def numbers(page, name):

@@ -112,14 +112,28 @@ def test_numbers_have_as_many_digits_as_are_true(value, digits, words):
 def test_labels_of_crowded_points_do_not_cover_one_another_and_lonely_ones_are_all_there():
     draw = random.Random(0)
     crowd = [(draw.random() * 0.3, draw.random() * 0.3, f"{i / 10:g}") for i in range(60)]
-    taken = []
-    placed = labels.place(crowd, taken, width=400, height=300)
-    written = [label for label in placed if label.text]
+    room = labels.Room(400, 300)
+    written, taken = [label for label in room.label(crowd) if label.text], room.taken
     assert len(written) == len(taken) and 5 < len(written) < 60
     for i, box in enumerate(taken):
         for other in taken[:i]:
             across = min(box.right, other.right) - max(box.left, other.left)
             down = min(box.bottom, other.bottom) - max(box.top, other.top)
             assert across <= 0 or down <= 0
-    lonely = labels.place([(0.1, 0.1, "a"), (0.9, 0.9, "b")], [], width=400, height=300)
+    lonely = labels.Room(400, 300).label([(0.1, 0.1, "a"), (0.9, 0.9, "b")])
     assert [label.text for label in lonely] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ([(0.5, 0.1), (0.5, 0.5)], "top center"),
+        ([(0.5, 0.9), (0.5, 0.5)], "bottom center"),
+        ([(0.5, 0.1), (0.5, 0.5), (0.5, 0.9)], "middle right"),
+        ([(0.5, 0.1), (0.5, 0.5), (0.5, 0.9), (0.9, 0.9), (0.5, 0.5), (0.9, 0.1)], "middle left"),
+    ],
+)
+def test_a_label_keeps_off_the_line_through_its_point(line, place):
+    room = labels.Room(400, 300)
+    room.line(line)
+    assert room.label([(0.5, 0.5, "0.5")]) == [("0.5", place)]

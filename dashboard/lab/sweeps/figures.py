@@ -24,15 +24,14 @@ BARRED = ("raw", "walk")
 def frontiers(entry: Json) -> go.Figure:
     """Draw one direction's curves; a point's customdata are its curve, its strength and both intervals."""
     figure = go.Figure()
-    points = [point for one in entry["series"].values() for point in one["points"]]
-    width, height = DRAWN
-    taken = labels.marks([p["gain"] for p in points], [p["fluency"] for p in points], width=width, height=height)
+    room = labels.Room(*DRAWN)
     several: dict[str, int] = {}
     for name, one in entry["series"].items():
+        room.line((point["gain"], point["fluency"]) for point in one["points"])
         several[one["arm"]] = several.get(one["arm"], 0) + 1
         _band(figure, name, one)
     for name, one in entry["series"].items():
-        _curve(figure, name, one, taken, levels=several[one["arm"]] > 1)
+        _curve(figure, name, one, room, levels=several[one["arm"]] > 1)
     if "prompted" in entry:
         _prompted(figure, entry["prompted"])
     charts.layout(figure, x="Concept gained (share of the way to 1)", y="Fluency (1 = as the model's own)", height=HEIGHT)
@@ -59,12 +58,11 @@ def _band(figure: go.Figure, name: str, one: Json) -> None:
     )  # fmt: skip
 
 
-def _curve(figure: go.Figure, name: str, one: Json, taken: list[labels.Box], *, levels: bool) -> None:
+def _curve(figure: go.Figure, name: str, one: Json, room: labels.Room, *, levels: bool) -> None:
     arm, points = one["arm"], one["points"]
     ends = {points[0]["strength"], points[-1]["strength"]} if arm not in CONTROLS else set()
     words = [f"{p['strength']:g}" if p["strength"] in ends else "" for p in points]
-    spots = [(p["gain"], p["fluency"], text) for p, text in zip(points, words, strict=True)]
-    placed = labels.place(spots, taken, width=DRAWN[0], height=DRAWN[1])
+    placed = room.label((p["gain"], p["fluency"], text) for p, text in zip(points, words, strict=True))
     called = title(one, levels=levels)
     figure.add_scatter(
         x=[p["gain"] for p in points],
