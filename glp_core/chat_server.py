@@ -3,6 +3,7 @@
 What it says is text of a stranger: it is cut, cleaned of control characters where it is shown, and never run or rendered.
 """
 
+import http.client
 import json
 import re
 import time
@@ -114,7 +115,18 @@ def _ask(server: Server, message: str, read: Callable[[str], Answer], tokens: in
         raise GlpError(
             f"{server.endpoint} refused with status {error.code}: {words}. Check endpoint, model and key."
         ) from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except http.client.InvalidURL as error:
+        raise GlpError(f"{server.endpoint} is no address: {error}. Check endpoint.") from error
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         # no connection, a timeout, a broken body, or an answer of another shape: the next attempt may go well
         raise _TryAgain(f"{type(error).__name__}: {error}") from error
 

@@ -74,7 +74,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 
-    return follow.computed("finding neurons", work, *made_from, stop=True)
+    return follow.computed("finding neurons", work, *made_from, stop=True, pressed=True)
 
 
 def verdict(concept: ConceptNeurons, n_neurons: int) -> str:

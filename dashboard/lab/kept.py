@@ -41,6 +41,7 @@ def keep(direction: Direction) -> None:
             "Keep it", type="primary", icon=":material/save:", key="lab_keep", disabled=not here, help=None if here else OTHERS_LOOK_ON,
             on_click=_act, args=(lambda shelf: _keep(shelf, direction),),
         )  # fmt: skip
+    _problem()
 
 
 def _keep(shelf: Shelf, direction: Direction) -> str:
@@ -97,17 +98,22 @@ def _row(facts: DirectionFacts) -> dict[str, object]:
 
 def _news() -> None:
     """Say what the last act came to; after a removal, with the way back."""
-    if words := st.session_state.pop(PROBLEM, ""):
-        frame.error_box(words)
+    _problem()
     removed, news = st.session_state.get(REMOVED), st.session_state.pop(NEWS, "")
+    if news:
+        st.caption(frame.plain_markdown(news))
     if removed is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(frame.plain_markdown(f"{removed.title} is deleted."))
             st.button(
                 "Undo", icon=":material/undo:", key="lab_undo", on_click=_act, args=(lambda shelf: _undo(shelf, removed),)
             )
-    elif news:
-        st.caption(frame.plain_markdown(news))
+
+
+def _problem() -> None:
+    """Say why the last act failed, once."""
+    if words := st.session_state.pop(PROBLEM, ""):
+        frame.error_box(words)
 
 
 def _undo(shelf: Shelf, removed: DirectionFacts) -> str:

@@ -163,11 +163,18 @@ def _listed(frame: pd.DataFrame, members: list[starred.NeuronId], where: str) ->
     left, right = st.columns([4, 1], vertical_alignment="center")
     first = f", the first {MOST_LISTED}" if len(members) > MOST_LISTED else ""
     left.markdown(f"**{len(members):,} neurons {where}**{first}, each with how readable it is")
-    right.button("Star them all", key="map_star", on_click=_star_all, args=(members[:MOST_LISTED],))
+    right.button(
+        f"Star the first {MOST_LISTED}" if first else "Star them all",
+        key="map_star",
+        on_click=_star_all,
+        args=(members[:MOST_LISTED],),
+    )
     listed = shared.table_rows(rows.head(MOST_LISTED))
     neuron_rows(listed, label=f"Neurons {where}", key="map_neurons", on_choose=shared.open_named, height=400)
 
 
 def _star_all(neurons: list[starred.NeuronId]) -> None:
-    merged = list(dict.fromkeys([*shared.starred(), *neurons]))[: starred.LONGEST_LIST]
-    shared.keep_stars(starred.format_neurons(merged))
+    merged = list(dict.fromkeys([*shared.starred(), *neurons]))
+    shared.keep_stars(starred.format_neurons(merged[: starred.LONGEST_LIST]))
+    if len(merged) > starred.LONGEST_LIST:
+        st.toast(f"{starred.LONGEST_LIST} neurons are starred, and no list is longer: the last ones are left out.")

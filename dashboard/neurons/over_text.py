@@ -36,7 +36,10 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     reading = neurons.read(text)
     table = index.table()
     layers, hidden = _filters(index, table)
-    chosen_tokens = picked_tokens(len(reading.pieces))
+    picked = picked_tokens(len(reading.pieces))
+    chosen_tokens = [token for token in picked if not reading.massive[token]]
+    if picked and not chosen_tokens:
+        frame.notice_box("No neuron is read on an attention sink: the ranking is over all other tokens.")
     firings = reading.strongest(chosen_tokens or None, k=RANKED, layers=layers, hidden=hidden)
     if not firings:
         frame.notice_box("No neuron is left: choose at least one layer, or show the neurons that fire everywhere.")
@@ -50,8 +53,8 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     with left:
         _ranking(firings, table, reading, neuron, chosen_tokens)
     with right, st.container(border=True):
-        value = next((one.normalised for one in firings if (one.layer, one.neuron) == neuron), 1.0)
-        _preview(index.neuron(*neuron), value)
+        values = reading.normalised[chosen_tokens or slice(None), shared.flat(index, neuron)]
+        _preview(index.neuron(*neuron), float(max(values[np.isfinite(values)], key=abs, default=1.0)))
     _heat_map(index, reading, firings, neuron, second)
     tokens = _token_table(reading, each)
     with st.expander(

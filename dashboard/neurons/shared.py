@@ -120,7 +120,10 @@ def starred() -> list[NeuronId]:
 
 def star(layer: int, neuron: int) -> None:
     """Star a neuron, or take its star away (in a callback)."""
-    keep_stars(lists.toggled(lists.format_neurons(starred()), (layer, neuron)))
+    try:
+        keep_stars(lists.toggled(lists.format_neurons(starred()), (layer, neuron)))
+    except GlpError as error:
+        st.toast(str(error), icon=":material/star:")
 
 
 def keep_stars(names: str) -> None:

@@ -23,6 +23,8 @@ LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 24
 """Of one page, and of all that follow a job: drawing takes time from the models, which many pages would use up."""
 QUEUE_PLACE = "queue_place"
 """Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
+STOPPED = "follow_stopped"
+"""Session key of what this session stopped: it is not begun again by itself."""
 PATIENCE = 2.0
 """Seconds that a person's new request waits for the one that it replaces to leave the queue."""
 
@@ -74,7 +76,14 @@ def waiting_words(job: Job) -> str:
     return f"Number {ahead} in the queue. It starts by itself; Stop cancels it." if ahead else "Starting …"
 
 
-def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bool = False, tokens: int = 0) -> Result:
+def compute(
+    title: str,
+    work: Callable[[Cancelled, Report], Result],
+    *,
+    stop: bool = False,
+    tokens: int = 0,
+    on_stop: Callable[[], None] = lambda: None,
+) -> Result:
     """Return what `work(cancelled, report)` returns, run in the queue's thread.
 
     When the page runs again meanwhile (a click, the Stop button, a closed tab), the work is stopped.
@@ -83,6 +92,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
         title: what is done, in words, as in "reading the text".
         stop: draw a Stop button beside the progress.
         tokens: that it may write; 0: it reads.
+        on_stop: what the Stop button does beside (in a callback).
     Raises:
         GlpError: the queue is full, the visitor may not ask for so much, or the work raises it.
     """
@@ -102,7 +112,7 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
         with slot.container(horizontal=True, vertical_alignment="center"):
             bar = st.empty()
             if stop and not job.wait(0.3):
-                st.button("Stop", icon=":material/stop:", key=f"stop_{title}")
+                st.button("Stop", icon=":material/stop:", key=f"stop_{title}", on_click=on_stop)
         follow(job, lambda: _show(bar, job, title, reports), news=lambda: len(reports))
         return job.result()[0]
     finally:
@@ -110,11 +120,32 @@ def compute(title: str, work: Callable[[Cancelled, Report], Result], *, stop: bo
         slot.empty()
 
 
-def computed(title: str, work: Callable[[Cancelled, Report], Result], *made_from: object, stop: bool = False) -> Result:
-    """Return the result that is kept of what `made_from` says; where there is none, `compute` it and keep it."""
+def computed(
+    title: str,
+    work: Callable[[Cancelled, Report], Result],
+    *made_from: object,
+    stop: bool = False,
+    pressed: bool = False,
+) -> Result:
+    """Return the result that is kept of what `made_from` says; where there is none, `compute` it and keep it.
+
+    Args:
+        pressed: a button was pressed for it, so it begins though it was stopped before.
+    Raises:
+        GlpError: the person has stopped it; a button goes on.
+    """
     result = results.results().get(*made_from)
     if result is None:
-        result = compute(title, work, stop=stop)
+        if st.session_state.get(STOPPED) == made_from and not pressed:
+            st.button(
+                "Go on", icon=":material/play_arrow:", key="follow_go_on", on_click=st.session_state.pop, args=(STOPPED, None)
+            )
+            raise GlpError("Stopped. Go on, or ask for something else.")
+
+        def stopped() -> None:
+            st.session_state[STOPPED] = made_from
+
+        result = compute(title, work, stop=stop, on_stop=stopped)
         results.results().put(result, *made_from)
     return result
 

@@ -239,7 +239,8 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
             _glp(folder)
             libraries = threading.Thread(target=import_libraries, daemon=True)
             libraries.start()
-            _meter(folder)
+            with suppress(GlpError):  # a damaged reference: pages that measure say so
+                _meter(folder)
             with suppress(GlpError):  # no index: the neurons' page names the command
                 _neuron_index(folder)
             libraries.join()

@@ -56,7 +56,8 @@ def draw(run: SteeringRun, comparison: Comparison, colour: str) -> None:
 def words(comparison: Comparison, column: Column) -> str:
     """Return whether a projection undid the push, in words, with the numbers that say so."""
     name, kept = NAMES[column.arm], column.kept_push
-    gain = math.copysign(1.0, comparison.request.strength) * (column.concept - comparison.columns["unsteered"].concept)
+    moved_by = column.concept - comparison.columns["unsteered"].concept
+    gain = math.copysign(1.0, comparison.request.strength) * moved_by
     if kept >= LARGELY:
         first = f"No: {name} kept most of the push."
     elif kept >= LARGELY / 2:
@@ -64,7 +65,7 @@ def words(comparison: Comparison, column: Column) -> str:
     else:
         first = f"Along the direction, yes: {name} took away most of the push."
     if not math.isnan(gain):
-        moved = f"the concept moved by {gain:+.2f}"
+        moved = f"the concept moved by {moved_by:+.2f}"
         through = kept < LARGELY and gain >= SHOWS
         first += f" Even so {moved}." if through else f" In the text, {moved}."
     numbers = (

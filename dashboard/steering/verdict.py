@@ -92,7 +92,7 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
 
 
 def _way(comparison: Comparison) -> str:
-    return "towards" if comparison.request.strength > 0 else "away from"
+    return "towards" if comparison.request.strength >= 0 else "away from"
 
 
 def loops(column: Column) -> bool:
@@ -111,7 +111,7 @@ def _gain(comparison: Comparison, plain: Column, column: Column) -> float:
 
 
 def _already(comparison: Comparison, plain: Column) -> bool:
-    return plain.concept >= CLEAR if comparison.request.strength > 0 else plain.concept <= 1 - CLEAR
+    return plain.concept >= CLEAR if comparison.request.strength >= 0 else plain.concept <= 1 - CLEAR
 
 
 def _numbers(comparison: Comparison) -> str:

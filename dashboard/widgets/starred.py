@@ -55,9 +55,15 @@ def format_neurons(neurons: Sequence[NeuronId]) -> str:
 
 
 def toggled(text: str, neuron: NeuronId) -> str:
-    """Return the list with the neuron taken out when it is in, added at the end when not."""
+    """Return the list with the neuron taken out when it is in, added at the end when not.
+
+    Raises:
+        GlpError: the list is full.
+    """
     neurons = parse_neurons(text)
     others = [one for one in neurons if one != neuron]
+    if len(others) == len(neurons) == LONGEST_LIST:
+        raise GlpError(f"{LONGEST_LIST} neurons are starred, and no list is longer: take a star away first.")
     return format_neurons(others if len(others) < len(neurons) else [*neurons, neuron])
 
 

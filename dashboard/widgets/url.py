@@ -269,8 +269,8 @@ def checked(params: Iterable[Param], values: Mapping[str, object]) -> Values:
 
 
 def current(params: Iterable[Param]) -> Values:
-    """Return what the widgets hold now, by key, unchecked."""
-    return {param.key: st.session_state.get(param.key, param.default) for param in params}
+    """Return what the widgets hold now, by key, unchecked; for a parameter that has none what the address says."""
+    return {param.key: st.session_state[param.key] if param.key in st.session_state else value(param) for param in params}
 
 
 def kept(query: Mapping[str, str]) -> dict[str, str]:

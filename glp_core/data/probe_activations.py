@@ -80,7 +80,8 @@ class ProbeActivations:
             if made_by and got != made_by:
                 raise GlpError(f"{path} holds activations of {got}, wanted {made_by}. Choose another folder.")
         parts = [read_tensors(path, PART, again=AGAIN).tensors for path in paths]
-        self.n_parts = len(parts)
+        self.next_part = 1 + max((int(path.stem.removeprefix("part-")) for path in paths), default=-1)
+        """Number of the first part that is not there, nor any after it."""
         self.layer = torch.cat([part["layer"] for part in parts]) if parts else torch.empty(0, 0)
         self.mlp = torch.cat([part["mlp"] for part in parts]) if parts else torch.empty(0, 0)
         keys = torch.cat([part["keys"] for part in parts]).tolist() if parts else []
@@ -105,7 +106,7 @@ def collect_probe_activations(
     size = _per_part(site)
     for start in range(0, len(todo), size):
         part = todo.iloc[start : start + size]
-        _write_part(site, part, folder, have.n_parts + start // size, max_tokens)
+        _write_part(site, part, folder, have.next_part + start // size, max_tokens)
         progress(total - len(todo) + start + len(part), total, "texts")
     return ProbeActivations(folder) if len(todo) else have
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from glp_core.errors import GlpError, in_short
+from glp_core.llm.text_stream import encodable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,6 +46,9 @@ class Chat:
             raise GlpError(f"{self._title} has no chat template: use the continue mode.")
         if not conversations:
             return []
+        conversations = [
+            [{name: encodable(words) for name, words in one.items()} for one in messages] for messages in conversations
+        ]
         ready = [list(messages) if self.takes_system else folded(messages) for messages in conversations]
         rows: list[list[int]] = self._filled_in(
             ready, add_generation_prompt=answer, tokenize=True, return_dict=False, sanitize_control_tokens=True

@@ -15,7 +15,7 @@ from torch import Tensor
 from glp_core.errors import GlpError
 from glp_core.llm.chat import Chat
 from glp_core.llm.hooks import edit_device, layer_at, layers_of, pause_between_blocks, record
-from glp_core.llm.text_stream import TextStream
+from glp_core.llm.text_stream import TextStream, encodable
 from glp_core.speed.packed import laid_out_bytes
 
 if TYPE_CHECKING:
@@ -96,14 +96,16 @@ class Llm:
 
     def encode(self, text: str, *, max_tokens: int | None = None) -> list[int]:
         """Return the text's token ids, first_id before them, cut to `max_tokens` in all; names of control tokens stay text."""
-        ids = [self.first_id, *self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)]
+        ids = [self.first_id, *self.tokenizer.encode(encodable(text), add_special_tokens=False, split_special_tokens=True)]
         return ids[:max_tokens]
 
     def encode_all(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
         """Return for each text what `encode` does, tokenised together: many times faster for thousands of texts."""
         if not texts:
             return []
-        rows = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        rows = self.tokenizer([encodable(text) for text in texts], add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         return [[self.first_id, *ids[: None if max_tokens is None else max_tokens - 1]] for ids in rows]
 
     def encode_chat(self, messages: Sequence[dict[str, str]], *, answer: bool = True) -> list[int]:

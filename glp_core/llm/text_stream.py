@@ -13,6 +13,11 @@ CONTEXT = 8
 """Ids before a text that its first piece is read with: some tokenizers write a text's first word otherwise than a later one."""
 
 
+def encodable(text: str) -> str:
+    """Return a text that tokenizers take: half a character (a surrogate alone, as in a text that was cut) becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class TextStream:
     """Turns a growing list of ids into text; holds back a character until all its bytes are there."""
 

@@ -82,7 +82,7 @@ def _append(path: Path, line: str) -> None:
 def read_answers(path: Path) -> dict[int, Json]:
     """Return the answers kept so far; a line that was cut off by a kill, or is no answer, is left out."""
     answers: dict[int, Json] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         try:
             entry = check(json.loads(line), ANSWER, "a line")
         except (ValueError, RecursionError):

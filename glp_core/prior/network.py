@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from glp_core.errors import GlpError
 
+WIDEST, MOST_LAYERS = 2**22, 4096
+"""Of a network that is built: what a file says beyond is damage."""
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -33,11 +36,12 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         for name in ("d_input", "d_model", "d_mlp", "n_layers"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise GlpError(f"{name} is {value!r}, wanted a whole number of at least 1.")
+            most = MOST_LAYERS if name == "n_layers" else WIDEST
+            if type(value) is not int or not 1 <= value <= most:
+                raise GlpError(f"{name} is {value!r}, wanted a whole number from 1 to {most:,}.")
         depth = self.multi_layer_n_layers
-        if depth is not None and (type(depth) is not int or depth < 2):
-            raise GlpError(f"multi_layer_n_layers is {depth!r}, wanted a whole number of at least 2, or none.")
+        if depth is not None and (type(depth) is not int or not 2 <= depth <= MOST_LAYERS):
+            raise GlpError(f"multi_layer_n_layers is {depth!r}, wanted a whole number from 2 to {MOST_LAYERS:,}, or none.")
 
 
 def sinusoidal(values: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:

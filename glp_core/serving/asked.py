@@ -1,6 +1,5 @@
 """What a client asks for: the body of a request in OpenAI's form, checked value by value. Knows no model and no network."""
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ class _Values:
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         value = self.take(name, default)
-        fits = type(value) in (int, float) and math.isfinite(cast("float", value)) and low <= cast("float", value) <= high
+        fits = type(value) in (int, float) and low <= cast("float", value) <= high
         return float(cast("float", self._of(name, value, fits, f"a number from {low:g} to {high:g}")))
 
     def switch(self, name: str) -> bool:
@@ -191,7 +190,7 @@ def _messages(values: _Values) -> tuple[Message, ...]:
 
 
 def _message(message: object, where: str) -> Message:
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str) or message["role"] not in ROLES:
         raise BadParameter(f"{where} is {_short(message)}, wanted a role of {', '.join(ROLES)} and a content.", where)
     content = message.get("content")
     if isinstance(content, list):  # OpenAI's parts

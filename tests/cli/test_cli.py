@@ -141,6 +141,8 @@ def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
     assert "Layer 99 does not exist" in capsys.readouterr().err
     assert main(["collect", *collected.at, "--activations", "0"]) == 1
     assert "wanted at least 1" in capsys.readouterr().err
+    assert main(["collect", *collected.at, "--tokens-per-document", "99999"]) == 1
+    assert "reads at most" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -261,11 +263,13 @@ def test_collect_in_parts_and_join(collected, tmp_path, capsys):
     assert main([*parts, "--part", "1/2"]) == 0 and main([*parts, "--join", "2"]) == 0
     assert contents_of(tmp_path / "parts") == contents_of(tmp_path / "whole")
     capsys.readouterr()
+    assert main([*parts, "--join", "2"]) == 0 and " needs " not in capsys.readouterr().err, "files are joined without the LLM"
     for words, wanted in (
         (["--part", "3/2"], "wanted for example 2/4"),
         (["--part", "1/2", "--chat", "0.5"], "not collected in parts"),
         (["--join", "2", "--chat", "0.5"], "not collected in parts"),
         (["--chat", "1"], "less than 1"),
+        (["--join", "-1"], "--join is -1, wanted at least 1"),
     ):
         assert main([*parts, *words]) == 1
         said = capsys.readouterr().err

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from dashboard.service import follow, resources
+from dashboard.service.results import Results
 from glp_core.errors import GlpError
 from glp_core.jobs.pause import pause
 from glp_core.jobs.runner import JobRunner
@@ -70,3 +71,30 @@ def test_work_that_only_pauses_ends_once_nobody_waits_for_it(monkeypatch):
 def test_many_pages_look_less_often_than_one():
     assert follow.looks_a_second(1) == 9 and follow.looks_a_second(12) == 2
     assert [n * follow.looks_a_second(n) for n in (4, 8, 12)] == [24] * 3
+
+
+def test_what_a_person_has_stopped_begins_again_only_when_asked(monkeypatch):
+    session, counted, buttons = {}, [], {}
+    fake = SimpleNamespace(session_state=session, button=lambda label, **how: buttons.update({label: how}))
+    monkeypatch.setattr(follow, "st", fake)
+    monkeypatch.setattr(follow.results, "results", Results)
+
+    def compute(_title, work, *, stop, on_stop):
+        counted.append(work)
+        if stop and len(counted) == 1:
+            on_stop()
+            raise GlpError("stopped in its midst")
+        return work
+
+    monkeypatch.setattr(follow, "compute", compute)
+
+    def asked(*made_from, **how):
+        return follow.computed("laying out", "made", *made_from, stop=True, **how)
+
+    with pytest.raises(GlpError, match="in its midst"):
+        asked("a")
+    with pytest.raises(GlpError, match="Go on"):
+        asked("a")
+    assert len(counted) == 1 and asked("b") == "made" and asked("a", pressed=True) == "made"
+    buttons["Go on"]["on_click"](*buttons["Go on"]["args"])
+    assert asked("a") == "made" and not session

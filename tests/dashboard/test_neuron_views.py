@@ -49,6 +49,13 @@ def test_toggling_a_star_twice_leaves_the_list_as_it_was():
     assert starred.toggled(once, (2, 3)) == "0/1,1/2"
 
 
+def test_a_full_list_stays_as_it_is():
+    full = starred.format_neurons([(0, i) for i in range(starred.LONGEST_LIST)])
+    with pytest.raises(GlpError, match="take a star away first"):
+        starred.toggled(full, (1, 0))
+    assert len(starred.parse_neurons(starred.toggled(full, (0, 7)))) == starred.LONGEST_LIST - 1
+
+
 def test_no_cell_of_a_csv_is_a_formula_and_the_text_is_still_there():
     cells = ["=1+1", "+a", "-b", "@c", "\td", "\re", "plain", ""]
     table = pd.DataFrame({"text": cells, "number": range(len(cells))})

@@ -1,5 +1,7 @@
 """The Lab page through the app's entry, with a tiny real model: a direction made, its evidence, kept, renamed, deleted and brought back."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import numpy as np
 import pytest
 import torch
@@ -198,3 +200,10 @@ def test_links_of_the_lab_are_checked(workspace, llm):
     warned = "\n".join(str(one.value) for one in at.warning).replace("\\", "")
     wanted = ("Made from is 'x'", "Method is 'magic'", "an answer is '1e9'", "neuron has 50 characters", "Latent is '-1'")
     assert not [words for words in wanted if words not in warned]
+
+
+def test_the_link_to_share_holds_what_the_address_holds(workspace, llm):
+    asked = {"lab_from": "instructions", "lab_system": "You are a pirate.", "lab_opposite": "You are a judge."}
+    shared = next(one.value for one in pages.open_page("lab", **asked).code if "lab?" in one.value)
+    held = parse_qs(urlsplit(shared).query)
+    assert {key: held.get(key) for key in asked} == {key: [words] for key, words in asked.items()}

@@ -40,7 +40,7 @@ def said(kept, concept, strength=1.0, pushed=2.5):
             0.1,
             0.9,
             -1.0,
-            "Along the direction, yes: the walk took away most of the push. In the text, the concept moved by -0.80.",
+            "Along the direction, yes: the walk took away most of the push. In the text, the concept moved by +0.80.",
         ),
         (0.1, NAN, 1.0, "Along the direction, yes: the walk took away most of the push. It left 10%"),
     ],

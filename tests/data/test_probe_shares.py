@@ -44,6 +44,15 @@ def test_shares_make_the_files_of_one_call(tiny_llm, rows, tmp_path):
     assert have.row.keys() == set(rows["key"])
 
 
+def test_what_one_share_left_out_is_added_behind_it(tiny_llm, rows, tmp_path):
+    site = Site(tiny_llm, 2, 1e9)
+    share(site, rows, tmp_path, 1)
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    have = collect_probe_activations(site, rows, tmp_path, max_tokens=16)
+    assert have.row.keys() == set(rows["key"]) and len(have.rows(rows["key"].tolist())) == len(rows)
+    assert {name: (tmp_path / name).read_bytes() for name in left} == left
+
+
 def test_a_folder_with_other_texts_is_refused(tiny_llm, rows, tmp_path):
     site = Site(tiny_llm, 2, 1e9)
     collect_probe_activations(site, rows[:20], tmp_path, max_tokens=16)

@@ -74,6 +74,15 @@ def test_a_first_token_is_put_before_every_text(tiny_llm):
     assert Llm(tiny_model(), tokenizer).first_id == tokenizer.eos_token_id
 
 
+def test_half_a_character_is_read_as_a_question_mark(tiny_llm):
+    cut, whole = "The cat \ud83d", "The cat ?"
+    assert tiny_llm.encode(cut) == tiny_llm.encode(whole) and tiny_llm.encode_all([cut, "He"]) == tiny_llm.encode_all(
+        [whole, "He"]
+    )
+    asked = [[{"role": "user", "content": words}] for words in (cut, whole)]
+    assert tiny_llm.encode_chat(asked[0]) == tiny_llm.encode_chat(asked[1])
+
+
 def test_chat_is_the_template_with_or_without_the_answers_start(tiny_llm):
     messages = [{"role": "user", "content": "hi"}]
     text = "<|im_start|>user\nhi<|im_end|>\n"

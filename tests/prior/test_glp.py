@@ -5,6 +5,7 @@ import torch
 
 from glp_core import GlpError, load_glp
 from glp_core.prior.likelihood import velocity_of
+from glp_core.prior.network import DenoiserConfig
 from tests.support.reference import ReferenceGlp, write_released_folder
 
 FOLDERS = {
@@ -230,3 +231,9 @@ def test_layers_without_statistics_are_not_served(several):
     for ask in (lambda: glp.at(3), lambda: glp.normalize(torch.zeros(2, 24), 0)):
         with pytest.raises(GlpError, match="serves layers 1, 2, 4, 5"):
             ask()
+
+
+@pytest.mark.parametrize("change", [{"d_input": 2**63}, {"d_mlp": 2**40}, {"n_layers": 10**9}, {"multi_layer_n_layers": 2**70}])
+def test_a_shape_that_no_network_has_is_refused_before_anything_is_built(change):
+    with pytest.raises(GlpError, match="wanted a whole number from"):
+        DenoiserConfig(**{"d_input": 24, "d_model": 48, "d_mlp": 96, "n_layers": 2} | change)

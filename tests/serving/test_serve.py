@@ -169,6 +169,8 @@ def test_the_model_and_its_directions_are_listed(client):
         ({"top_p": 0.5}, openai.BadRequestError, "can do 1 only", "top_p"),
         ({"messages": []}, openai.BadRequestError, "wanted a list of messages", "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, openai.BadRequestError, "wanted a role of system", "messages.0"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, openai.BadRequestError, "wanted a role of system", "messages.0"),
+        ({"extra_body": STEERED | {"strength": 10**400}}, openai.BadRequestError, "wanted a number from", "strength"),
         ({"max_tokens": 400}, openai.BadRequestError, "reads at most", None),
     ],
 )

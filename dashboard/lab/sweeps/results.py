@@ -193,6 +193,7 @@ def steering_link(config: SweepConfig, direction: str, best: Json) -> str:
     level = best["noise_level"]
     if best["arm"] == "walk" and level is not None:
         values |= {"steering_walk": "own numbers", "steering_walk_noise": level, "steering_pushes": config.walk_pushes}
+        values |= {"steering_hold": 0, "steering_bound": 0}
     if best["arm"] in ("glp", "gaussian"):
         values |= {"steering_noise": level, "steering_solver": "euler", "steering_steps": 20}
     return url.page_link("steering", values)

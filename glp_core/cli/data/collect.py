@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError("Conversations are not collected in parts. Leave --chat out, or --part and --join.")
     if args.part:
         part_of(args.part)
+    if args.join < 0:
+        raise GlpError(f"--join is {args.join}, wanted at least 1.")
     new, texts = args.llm is not None, texts_of(args)
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
@@ -102,11 +104,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         workspace = open_workspace(args)
         _check_texts(workspace, texts)
-        llm = workspace.load_llm()
-    for note in llm.notes:
-        say(f"Note: {note}")
     folder = args.out or workspace.store_folder
-    store = _join(folder, args) if args.join else _collect(llm, workspace, folder, args)
+    if args.join:
+        store: ActivationStore | None = _join(folder, args)
+    else:
+        store = _collect(llm if new else workspace.load_llm(), workspace, folder, args)
     if store is None:
         return 130
     if store.n_activations < args.activations and not args.part:
@@ -136,6 +138,12 @@ def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:
 
 
 def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
+    for note in llm.notes:
+        say(f"Note: {note}")
+    if args.tokens_per_document > llm.context_length:
+        raise GlpError(
+            f"--tokens-per-document is {args.tokens_per_document:,}, and {llm.title} reads at most {llm.context_length:,}: give no more."
+        )
     words = f" over {workspace.texts.label}" if workspace.texts else ""
     say(f"Collecting layer {workspace.layer} of {llm.title}{words} into {folder}.")
     if not args.part:

@@ -11,7 +11,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from glp_core.cli.console import add_numbers, add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
+from glp_core.cli.console import (
+    add_numbers,
+    add_workspace_arguments,
+    check_counts,
+    open_workspace,
+    part_of,
+    reporter,
+    say,
+    stopping,
+)
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
 from glp_core.files import replacing, together, write_tensors
@@ -54,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    check_counts(args, ("most_calls",), 1)
     workspace = open_workspace(args)
     caps = Caps(args.train, args.validation, args.test)
     if args.part:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
 from glp_core.neuron_index.write_directions import write_direction
@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_name(args)
+    check_counts(args, ("seed",), 0)
+    check_counts(args, ("tokens",), 1)
     workspace = open_workspace(args)
     if args.neuron:
         store(workspace, _of_neuron(workspace, args))
@@ -74,12 +76,11 @@ def _of_texts(workspace: Workspace, args: argparse.Namespace) -> Made:
 def _of_instructions(workspace: Workspace, args: argparse.Namespace) -> Made:
     if args.table is not None or not (args.system and args.opposite):
         raise GlpError("Give both --system and --opposite, and no table.")
-    questions = args.questions.read_text().splitlines() if args.questions else QUESTIONS
     return direction_of_instructions(
         workspace.site(workspace.load_llm()),
         args.system,
         args.opposite,
-        [one.strip() for one in questions if one.strip()],
+        _questions(args.questions) if args.questions else QUESTIONS,
         name=args.name,
         title=args.title,
         method=args.method,
@@ -87,6 +88,14 @@ def _of_instructions(workspace: Workspace, args: argparse.Namespace) -> Made:
         tokens=args.tokens,
         progress=reporter("answer"),
     )
+
+
+def _questions(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise GlpError(f"--questions {path} cannot be read: {error}. Give a text file with a question on each line.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _of_neuron(workspace: Workspace, args: argparse.Namespace) -> Made | Direction:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
     llm, projectors = workspace.load_llm(), arm_projectors(workspace, workspace.load_glp(), ["raw", "walk"])
     own = own_texts(llm, directions, prefixes, tokens=args.tokens)
-    planned = [one for direction in directions for one in conditions(direction, projectors, sorted(args.strengths))]
+    planned = [one for direction in directions for one in conditions(direction, projectors, sorted(set(args.strengths)))]
     outcomes = measure(llm, planned, prefixes, sampling=Sampling(args.tokens), progress=reporter("steered"))
     steered = {d.name: Curves.of(one for one in [*own, *outcomes] if one.direction == d.name) for d in directions}
     entries = advice.advise(steered)

@@ -159,7 +159,7 @@ def _json_values(text: str) -> Iterator[tuple[int, object]]:
             return
     except (ValueError, RecursionError) as error:
         raise GlpError(f"The file is no readable JSON: {error}.") from error
-    for line, words in enumerate(text.splitlines(), 1):
+    for line, words in enumerate(text.split("\n"), 1):
         if words.strip():
             try:
                 value = json.loads(words)

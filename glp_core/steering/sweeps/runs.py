@@ -169,7 +169,7 @@ def read_texts(path: Path) -> list[Json]:
     if not path.is_file() or path.stat().st_size > LARGEST_TEXTS:
         raise GlpError(f"{path} is not there, or larger than {LARGEST_TEXTS:,} bytes.")
     listed = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             value = check(json.loads(line), LINE, "a line")
             Entry.from_json(value), Cell(*(value[name] for name in Cell._fields)), Text(value["prompt"], value["seed"])

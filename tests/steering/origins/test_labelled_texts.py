@@ -60,6 +60,12 @@ def test_ones_with_and_without_a_point_are_one_label_and_repeated_texts_count_on
     assert texts.of() == (["a", "b"], ["c"])
 
 
+def test_a_line_of_json_ends_where_json_says():
+    rows = [{"text": "one\u2028two\x85", "label": 1}, {"text": "three", "label": 0}]
+    read = read_labelled_texts("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    assert read.of() == ([rows[0]["text"].strip()], ["three"])
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -83,6 +83,7 @@ def test_reports_of_before_are_refused_with_the_way_out():
 def test_a_report_is_named_after_its_direction():
     assert report_name("positive-sentiment") == "steering_sentiment"
     assert report_name("world-politics") == "steering_world_politics"
+    assert report_name("sentiment") != report_name("positive-sentiment")
 
 
 def test_the_documents_show_a_reports_summary():
