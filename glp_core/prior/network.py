@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from glp_core.errors import GlpError
 
-WIDEST, MOST_LAYERS = 2**22, 4096
+WIDEST, MOST_LAYERS = 2**28, 4096
 """Of a network that is built: what a file says beyond is damage."""
 
 
