@@ -13,10 +13,12 @@ from datetime import date
 from pathlib import Path
 
 import hypothesis
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
+from glp_core.checked.tables import read_table
 from glp_core.errors import GlpError
 from tests.support import damage_world
 from tests.support.damage import damaged
@@ -126,3 +128,9 @@ def test_the_bound_would_be_felt():
 
 def test_every_kind_of_file_of_a_workspace_is_damaged_here(world):
     assert not unknown(world)
+
+
+def test_a_column_that_a_tables_own_notes_make_its_index_is_missed(tmp_path):
+    pd.DataFrame({"task": ["a", "b"], "value": [1.0, 2.0]}).set_index("task").to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(GlpError, match="no readable table"):
+        read_table(tmp_path / "x.parquet", {"task": "text", "value": "number"})

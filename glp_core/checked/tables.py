@@ -37,8 +37,8 @@ def read_table(path: Path, wanted: Mapping[str, str], *, where: list[tuple[str, 
         missing = wanted.keys() - set(facts.schema.to_arrow_schema().names)
         if missing:
             raise GlpError(f"{path} lacks the column(s) {', '.join(sorted(missing))}. Make it again.")
-        table = pd.read_parquet(path, columns=list(wanted), filters=where)
-        table[list(wanted)]  # what pandas' own notes in the file make an index is no column
+        # what pandas' own notes in the file make an index is no column
+        table = pd.read_parquet(path, columns=list(wanted), filters=where)[list(wanted)]
     except GlpError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
