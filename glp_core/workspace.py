@@ -20,11 +20,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from glp_core import places
 from glp_core.checked.tensors import read_tensors
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
-from glp_core.llm.sources import LlmSource, cache_folder
+from glp_core.llm.sources import LlmSource
 from glp_core.prior.facts import GlpFacts, bytes_needed
 from glp_core.progress import Tell, unheard
 from glp_core.reports import read_report, versions
@@ -219,12 +220,15 @@ class Workspace:
         return self.folder / "covariance.safetensors"
 
     def open_store(self, folder: Path | None = None) -> "ActivationStore":
-        """Open the collected activations in a folder, by default this workspace's; raise GlpError for another layer's."""
+        """Open the collected activations in a folder, by default this workspace's.
+
+        Raises:
+            GlpError: they are another layer's or, in the default folder, another model's.
+        """
         from glp_core.data.store import ActivationStore
 
         store = ActivationStore(folder or self.store_folder)
-        if store.manifest["layer"] != self.layer:
-            raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models layer {self.layer}.")
+        store.check_of(self.layer, "" if folder else self.llm.identity)
         return store
 
     def prefixes(self, name: str = "prefixes", path: Path | None = None) -> list[str]:
@@ -331,20 +335,16 @@ class Workspace:
         return self.folder / "sweeps"
 
     @property
-    def _slug(self) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "workspace"
-
-    @property
     def store_folder(self) -> Path:
         """The default folder of collected activations: large, and so outside the workspace."""
-        return cache_folder() / "activations" / self._slug
+        return places.store_folder(self.name)
 
     @property
     def sae_path(self) -> Path:
         """The default place of the sparse autoencoder: large, and so outside the workspace."""
-        return cache_folder() / "sae" / f"{self._slug}.safetensors"
+        return places.sae_path(self.name)
 
     @property
     def training_folder(self) -> Path:
         """The default folder in which runs are trained, with their states and checkpoints."""
-        return cache_folder() / "training" / self._slug
+        return places.training_folder(self.name)

@@ -150,7 +150,7 @@ RANKS = {
         {"files", "jobs", "memory", "progress", "stats", "devices", "speed", "threads", "chat_server"},
         {"checked"},
         {"llm", "prior"},
-        {"data", "reports"},
+        {"data", "places", "reports"},
         {"steering", "training", "neuron_index"},
         {"workspace", "workspace_list"},
         {"neurons", "serving"},

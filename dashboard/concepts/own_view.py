@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.concepts import tables
-from dashboard.service import follow, neurons, resources, results
+from dashboard.service import follow, neurons, resources, results, workspace_facts
 from dashboard.service.directions import pushes
 from dashboard.widgets import frame, url
 from dashboard.widgets.neuron_links import neuron_links
@@ -62,7 +62,8 @@ def draw() -> None:
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:
     workspace = resources.workspace()
-    made_from = ("concept", str(workspace.folder), index.facts.get("glp"), index.reading, tuple(positive), tuple(negative))
+    written = workspace_facts.times("neurons/index.json")
+    made_from = ("concept", str(workspace.folder), written, index.reading, tuple(positive), tuple(negative))
     if not run:
         return results.results().get(*made_from)
 

@@ -25,6 +25,7 @@ from glp_core.steering.direction_facts import DirectionFacts
 if TYPE_CHECKING:
     from glp_core.steering.directions import Direction
     from glp_core.steering.origins.shelf import Shelf
+    from glp_core.workspace import Workspace
 
 NEWS, PROBLEM, REMOVED = "lab_news", "lab_problem", "lab_removed"
 CHOSEN, NEW_NAME = "lab_chosen", "lab_rename_"
@@ -182,18 +183,19 @@ def _files(chosen: DirectionFacts) -> None:
             key="lab_safetensors",
         )
         if not resources.warm_up().live:
-            workspace, family = resources.workspace(), str(resources.llm().model.config.model_type)
+            workspace = resources.workspace()
             st.download_button(
-                "GGUF, for llama.cpp and repeng", lambda: _gguf(workspace.direction(chosen.name), family),
+                "GGUF, for llama.cpp and repeng", lambda: _gguf(workspace, chosen.name),
                 file_name=f"{chosen.name}.gguf", mime="application/octet-stream", on_click="ignore", key="lab_gguf",
             )  # fmt: skip
             st.caption("In the GGUF file, scale 1 is strength 1 here. llama.cpp counts blocks from 0, as we do.")
 
 
-def _gguf(direction: Direction, family: str) -> bytes:
+def _gguf(workspace: Workspace, name: str) -> bytes:
+    from glp_core.llm.loading import model_type
     from glp_core.steering.origins.foreign import write_control_vector
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "direction.gguf"
-        write_control_vector(direction, path, model_type=family)
+        write_control_vector(workspace.direction(name), path, model_type=model_type(workspace.llm))
         return path.read_bytes()

@@ -27,7 +27,7 @@ def draw() -> list[File]:
     values = controls.values()
     text = values["text"] if with_text else ""
     request = MapRequest(values["plane"], values["steps"], direction, values["strength"], text)
-    made_from = ("manifold map", str(workspace_facts.folder()), measure.glp_stamp(), request)
+    made_from = ("manifold map", str(workspace_facts.folder()), measure.written(direction), request)
     plane = follow.computed("laying out activations", partial(map_plane.plane, request), *made_from, stop=True)
     points = _table(plane)
     webgl_figure(figures.plane(plane), points, key="manifold_map", alt="Real and other activations on a plane")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dashboard.service import layers, resources, workspace_facts
+from dashboard.service.directions import neuron_directions
 from dashboard.service.follow import Report
 from dashboard.widgets import charts, url
 from glp_core.errors import GlpError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from glp_core.evaluation.measures import Measures
 
+FILES = ("glp/final.safetensors", "reports/reference.json", "reports/measures.json", "bank/bank.safetensors")
+"""What measures are made from."""
 VIEWS = ("Text", "Strength", "Map", "Evidence")
 QUESTIONS = ("Concept and fluency", "Where text breaks", "Detection", "Scorecard")
 """Of the Evidence view."""
@@ -102,8 +105,8 @@ class Sweep:
 
     workspace: str
     """Its folder."""
-    glp: float
-    """When the GLP's weights were written."""
+    written: tuple[float, ...]
+    """When the files that it depends on were written."""
     direction: str
     prompts: tuple[str, ...]
 
@@ -135,9 +138,7 @@ def measures() -> Measures:
 
         return open_measures(resources.workspace(), resources.meter())
 
-    folder = workspace_facts.folder()
-    files = ("glp/final.safetensors", "reports/reference.json", "reports/measures.json", "bank/bank.safetensors")
-    return resources.keep("measures", tuple(workspace_facts.written(folder / file) for file in files), load)
+    return resources.keep("measures", written(), load)
 
 
 def reference(layer: int | None = None) -> Json:
@@ -238,9 +239,13 @@ def sweep(request: Sweep, done: frozenset[Cell], cancelled: Cancelled) -> Genera
     yield from strength_sweep.sweep(pushes, done=done, cancelled=cancelled)
 
 
-def glp_stamp() -> float:
-    """Return when the GLP's weights were written, so that results of an older one are not shown."""
-    return workspace_facts.written(workspace_facts.folder() / "glp" / "final.safetensors")
+def written(direction: str = "") -> tuple[float, ...]:
+    """Return when the files that measures, and a direction, come from were written, so that results of older ones are not shown."""
+    measured = workspace_facts.times(*FILES)
+    if not direction:
+        return measured
+    file = neuron_directions.made_from(workspace_facts.folder(), direction)
+    return (*measured, *workspace_facts.times("reports/walk_tuning.json"), workspace_facts.written(file))
 
 
 def in_context(before: str, token: str, after: str) -> str:

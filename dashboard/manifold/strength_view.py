@@ -74,7 +74,8 @@ def _request() -> Sweep:
     values = controls.values()
     own = tuple(line for line in values["own"].splitlines() if line.strip())[: measure.MOST_PROMPTS]
     prompts = own or measure.prompts(values["prompts"])
-    return Sweep(str(workspace_facts.folder()), measure.glp_stamp(), controls.direction_name(values["direction"]), prompts)
+    direction = controls.direction_name(values["direction"])
+    return Sweep(str(workspace_facts.folder()), measure.written(direction), direction, prompts)
 
 
 def _buttons(count: int, *, live: bool) -> None:

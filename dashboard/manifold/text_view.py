@@ -54,7 +54,7 @@ def draw() -> list[File]:
 
 def _reading(text: str, name: str, layer: int | None) -> MeasuredText:
     """Return the measured text, from the kept results or by the model."""
-    made_from = ("manifold", str(workspace_facts.folder()), measure.glp_stamp(), text, name, layer)
+    made_from = ("manifold", str(workspace_facts.folder()), measure.written(), text, name, layer)
     return follow.computed("measuring the text", partial(measure.read_text, text, name, layer), *made_from, stop=True)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 100
 CLEAR_AUC = 0.9
 """From which on a neuron's best task names its region."""
+MAP_FILES = tuple(f"neurons/{name}" for name in ("index.json", "maps.parquet", "task_scores.parquet", "descriptions.json"))
+"""What a map's regions are made from."""
 LEAST_LETTERS = 3
 """Of a description's word that names a region."""
 
@@ -129,7 +131,7 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 
 def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) -> list[Region]:
     """Return the map's regions, named by tasks that their neurons tell apart well and by words of their descriptions."""
-    made_from = ("regions", str(index.folder), index.facts.get("glp"), *of)
+    made_from = ("regions", str(index.folder), workspace_facts.times(*MAP_FILES), *of)
     regions = results.results().get(*made_from)
     if regions is None:
         from glp_core.neurons.regions import find_regions

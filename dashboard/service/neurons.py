@@ -48,7 +48,7 @@ def read(text: str) -> TextNeurons:
 
         return read_text(resources.site(), resources.glp(), text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
 
-    made_from = ("text", str(workspace_facts.folder()), ours.facts.get("glp"), ours.reading, text)
+    made_from = ("text", str(workspace_facts.folder()), workspace_facts.times("neurons/index.json"), ours.reading, text)
     return follow.computed("reading the text", work, *made_from)
 
 

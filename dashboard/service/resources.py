@@ -7,7 +7,6 @@ the queue's worker thread, so that the first page is there before them; `warm_up
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -25,6 +24,7 @@ from dashboard.service.directions import neuron_directions
 from dashboard.service.model_store import ModelStore
 from dashboard.service.visitors import limits
 from dashboard.service.workspace_facts import written
+from glp_core import memory
 from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.jobs.runner import GRACE, JobRunner
@@ -45,6 +45,10 @@ Loaded = TypeVar("Loaded")
 
 LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection", "sklearn.neighbors"
 """Modules that jobs need later and that take half a second or more to import."""
+WARMED = ("workspace.json", "glp/final.safetensors", "reports/reference.json")
+"""Files of what is loaded before it is asked for."""
+AGAIN_AFTER = 60.0
+"""Seconds until loading that failed is tried again."""
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4
@@ -172,9 +176,16 @@ def batch() -> SharedBatch:
 
 
 def warm_up() -> Job:
-    """Start loading the workspace's models and index, once for these files; return the job that does it."""
-    folder = workspace_facts.folder()
-    return _warm_up(folder, (written(folder / "workspace.json"), written(folder / "glp" / "final.safetensors")))
+    """Start loading the workspace's models and index, once for these files; return the job that does it.
+
+    Where that failed, as for want of memory, it is tried again after a while.
+    """
+    made_from = workspace_facts.folder(), workspace_facts.times(*WARMED)
+    job = _warm_up(*made_from)
+    if job.error is None or job.unseen < AGAIN_AFTER:
+        return job
+    _warm_up.clear(*made_from)
+    return _warm_up(*made_from)
 
 
 @st.cache_resource(show_spinner=False)
@@ -192,33 +203,13 @@ def _inference() -> AbstractContextManager[object]:
 @st.cache_resource(show_spinner=False)
 def models() -> ModelStore:
     """Return the store of loaded models: those of the workspace used least recently go when memory is short."""
-    return ModelStore(_free_memory, _hand_back)
+    return ModelStore(_free_memory, memory.hand_back)
 
 
 def _free_memory() -> int | None:
     from glp_core.devices import choose_device
-    from glp_core.memory import free_memory
 
-    return free_memory(choose_device())
-
-
-def _hand_back() -> None:
-    """Give the memory of what was let go back to the device."""
-    import torch
-
-    _set_apart()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _set_apart() -> None:
-    """Collect garbage, and leave what is there now, packages and models, out of later collections.
-
-    Streamlit collects after every run of a page; with torch and a language model loaded that takes .1 to .3 s, and no token comes.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+    return memory.free_memory(choose_device())
 
 
 def keep(kind: str, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
@@ -230,12 +221,12 @@ def keep(kind: str, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
 def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
     def work(_cancelled: Cancelled) -> Generator[tuple[str, str]]:
         with models().holding(folder):
-            memory = ""
+            words = ""
             with suppress(GlpError):  # an LLM that cannot be read: loading it says why
-                memory = _workspace(folder).memory()
-            yield "loading the LLM", memory
+                words = _workspace(folder).memory()
+            yield "loading the LLM", words
             _llm(folder)
-            yield "loading the GLP", memory
+            yield "loading the GLP", words
             _glp(folder)
             libraries = threading.Thread(target=import_libraries, daemon=True)
             libraries.start()
@@ -244,7 +235,7 @@ def _warm_up(folder: Path, files_written: tuple[float, ...]) -> Job:
             with suppress(GlpError):  # no index: the neurons' page names the command
                 _neuron_index(folder)
             libraries.join()
-            _set_apart()
+            memory.set_apart()
 
     return runner().submit("", work, title="loading the models", grace=None)
 

@@ -3,11 +3,12 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -33,6 +34,8 @@ ON_THE_WAY = re.compile(r"(?<![\w:/.~…])/(?:[^\s/'\"`]+/)+")
 """The folders of an absolute path, up to its last name."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _of_job: ContextVar[Path | None] = ContextVar("workspace", default=None)
 
 
@@ -62,6 +65,17 @@ def in_job(folder: Path) -> Iterator[None]:
         yield
     finally:
         _of_job.reset(token)
+
+
+def bound(make: Callable[P, T]) -> Callable[P, T]:
+    """Return `make` about the workspace that is shown now, whichever thread calls it: that which makes a download has no session."""
+    here = folder()
+
+    def made(*args: P.args, **options: P.kwargs) -> T:
+        with in_job(here):
+            return make(*args, **options)
+
+    return made
 
 
 def command(words: str) -> str:
@@ -97,6 +111,11 @@ def written(file: Path) -> float:
         return file.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def times(*names: str) -> tuple[float, ...]:
+    """Return when these files of the workspace were written: a result that was made from them is kept under their times."""
+    return tuple(written(folder() / name) for name in names)
 
 
 def read() -> Workspace:

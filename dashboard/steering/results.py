@@ -117,8 +117,9 @@ def files(run: SteeringRun | None, colour: str, link: str) -> list[frame.File]:
     }
     made_with |= {"prior": prior.name, "GLP parameters": prior.parameters}
     made_with |= {"device": machine.device_title(), "number type": machine.number_type()}
+    as_json, as_html = workspace_facts.bound(export.as_json), workspace_facts.bound(export.as_html)
     return [
-        frame.File("JSON", "steering.json", lambda: export.as_json(comparison, made_with), "application/json"),
+        frame.File("JSON", "steering.json", lambda: as_json(comparison, made_with), "application/json"),
         frame.File("Text", "steering.txt", lambda: export.as_text(comparison), "text/plain"),
-        frame.File("HTML page", "steering.html", lambda: export.as_html(comparison, colour, made_with, link), "text/html"),
+        frame.File("HTML page", "steering.html", lambda: as_html(comparison, colour, made_with, link), "text/html"),
     ]

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reading import NeuronFires
     from glp_core.prior.projection import Kind, Projector
     from glp_core.prior.walk import WalkRule, WalkSettings
-    from glp_core.steering.generation import Arm
+    from glp_core.steering.generation import Arm, Step
     from glp_core.steering.where import Where
 
 RUN, TRIED, ERROR = "steering_run", "steering_tried", "steering_error"
+FILES = ("workspace.json", *(f"reports/{name}.json" for name in ("walk_tuning", "layers", "reference")), "neurons/index.json")
+"""Of the workspace: whatever is asked for, texts and their numbers depend on them."""
 Params = Mapping[str, Param]
 
 
@@ -88,9 +90,7 @@ def made_from(request: Request) -> tuple[object, ...]:
     folder = workspace_facts.folder()
     priors_folder = next((one.folder for one in priors.listed() if one.name == request.prior), folder / "glp")
     files = (
-        folder / "workspace.json",
-        folder / "reports" / "walk_tuning.json",
-        folder / "reports" / "layers.json",
+        *(folder / name for name in FILES),
         *(folder / "directions" / f"{name}.safetensors" for name in _directions(request)),
         priors_folder / "final.safetensors",
     )
@@ -159,13 +159,15 @@ def work(request: Request) -> Work:
     """Return the job that compares the arms: it yields RunFacts, Steps as they come, and at the end a CleanReading for each arm."""
 
     def run(cancelled: Cancelled) -> Generator[Event]:
-        from glp_core.steering.generation import Row, Sampling, clean_reading
+        import torch
+
+        from glp_core.steering.generation import Row, Sampling, clean_reading, mean_activation
 
         site, meter = resources.site(request.layer), resources.meter(request.layer)
         direction = resources.direction(request.direction)
         chat = [{"role": "user", "content": request.prompt}]
         ids = site.llm.encode_chat(chat) if request.mode == "chat" else site.llm.encode(request.prompt)
-        written: dict[str, list[int]] = {arm: [] for arm in request.arms}
+        written: dict[str, list[Step]] = {arm: [] for arm in request.arms}
         sampling = Sampling(request.max_tokens, request.temperature, seed=request.seed)
         rows = [Row(ids, arm, request.seed) for arm in arms_of(request, site.llm, ids)]
         span = rows[1].arm.where.span
@@ -175,12 +177,15 @@ def work(request: Request) -> Work:
             while writer.open and not cancelled():
                 steps = [step for _, step in writer.next()]
                 for step in steps:
-                    written[step.arm].append(step.token)
+                    written[step.arm].append(step)
                 yield steps
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
-        log_probabilities, means = clean_reading(home, ids, list(written.values()))
+        plain, *steered = ([step.token for step in steps] for steps in written.values())
+        read, means = clean_reading(home, ids, steered)
+        means = torch.cat([mean_activation(home, ids, plain), means])
+        log_probabilities = [[step.log_probability for step in written["unsteered"]], *read]  # the text was read while written
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield CleanReading(arm, numbers, concept)
 
@@ -223,7 +228,7 @@ def _where(request: Request, llm: Llm, ids: Sequence[int]) -> Where:
         return Where(only=_neuron(request))
     if request.where == stack.PROBE:
         probe = resources.direction(request.probe)
-        if probe.probe_bias != probe.probe_bias:  # nan
+        if not probe.has_probe:
             raise GlpError(f"{probe.title} has no concept probe: measure it on texts in the Lab, or choose another.")
         return Where(only=ProbeFires(probe, request.probability))
     return GENERATED

@@ -5,7 +5,7 @@ Coarse: within a factor of two on an idle machine.
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ ROWS, LENGTH, STEPS = 16, 48, 6
 """Of the short measurement."""
 BYTES_SPARE = 500_000_000
 """That are left free on a disk."""
+IN_CACHE = ("collect", "prior", "scaling", "sae", "probing")
+"""Stages that write most into the cache folder, not into the workspace."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,16 @@ def _size(glp: str) -> int:
     return (glp_folder(glp) / "final.safetensors").stat().st_size
 
 
-def check_disk(needed: int, folder: Path) -> None:
-    """Raise GlpError when the disks of the workspace and of the cache folder have less than `needed` bytes to spare."""
-    for place in (folder, cache_folder()):
+def check_disk(disk: Mapping[str, int], folder: Path) -> None:
+    """Raise GlpError when the disk of the workspace, or that of the cache folder, has less to spare than stages add there, in bytes."""
+    cached = sum(size for name, size in disk.items() if name in IN_CACHE)
+    needed: dict[int, int] = {}
+    for place, size in ((folder, sum(disk.values()) - cached), (cache_folder(), cached)):
         there = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
-        free = shutil.disk_usage(there).free
-        if free < needed + BYTES_SPARE:
+        device, free = there.stat().st_dev, shutil.disk_usage(there).free
+        needed[device] = needed.get(device, 0) + size
+        if free < needed[device] + BYTES_SPARE:
             raise GlpError(
-                f"{gigabytes(needed)} are needed in {place}, with {gigabytes(BYTES_SPARE)} to spare; {gigabytes(free)} are free. "
+                f"{gigabytes(needed[device])} are needed in {place}, with {gigabytes(BYTES_SPARE)} to spare; {gigabytes(free)} are free. "
                 "Free some space, or choose another place: --workspace for the workspace, $GLP_EXPLORER_CACHE for the activations."
             )

@@ -12,9 +12,10 @@ from glp_core.building.prior import check_prior
 from glp_core.building.sizes import Sizes, sizes_of
 from glp_core.building.stages import Stage, stages
 from glp_core.building.state import BuildState, StageRecord
-from glp_core.building.subject import Asked, Subject, find_workspace, free_name, read_subject
+from glp_core.building.subject import Asked, Subject, find_workspace, read_subject
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.files import read_object
+from glp_core.places import free_name
 from glp_core.workspace import Workspace
 
 
@@ -50,7 +51,7 @@ def prepare(
         GlpError: something is missing, which is said before any work is done.
     """
     state = BuildState.read(folder)
-    workspace = find_workspace(folder, asked, device, state.name or free_name(folder))
+    workspace = find_workspace(folder, asked, device, state.name or free_name(folder.resolve().name))
     state.effort = effort or state.effort or "quick"
     sizes = _as_collected(sizes_of(state.effort, accelerator=device != "cpu"), workspace)
     state.glp = _absolute(asked.glp) if asked.glp else state.glp
@@ -64,7 +65,7 @@ def prepare(
     state.rates = rates.to_json() | {"device": device, "effort": state.effort}
     state.stages = [_record(stage, plan, state, costs.seconds(stage, subject, sizes, rates)) for stage in every]
     disk = {stage.name: costs.disk(stage, subject, sizes) for stage in plan.todo}
-    costs.check_disk(sum(disk.values()), folder)
+    costs.check_disk(disk, folder)
     return Prepared(subject, state, plan.todo, disk)
 
 

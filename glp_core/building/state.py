@@ -5,6 +5,7 @@ One build at a time works in a workspace. The file is written whole or not at al
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +18,8 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
 
 FILE, LOCK = "build.json", ".build.lock"
+LOOKS, SECONDS_BETWEEN_LOOKS = 10, 0.05
+"""At the lock, before a build says that another is at work: a page that looks whether one is has it for a moment."""
 StageState = Literal["missing", "planned", "running", "done", "failed", "stopped"]
 STATES = ("missing", "planned", "running", "done", "failed", "stopped")
 SECONDS = Limits(float, 0, 1e12)
@@ -141,10 +144,24 @@ def _known(kind: type, stored: Json) -> Json:
 def at_work(folder: Path) -> bool:
     """Say whether a build is at work in a workspace's folder, in this process or another."""
     try:
-        with building(folder):
-            return False
-    except GlpError:
-        return True
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:  # no build has been there
+        return False
+    try:
+        return not _locked(handle, looks=1)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, looks: int) -> bool:
+    """Take the lock of an open file, if need be in several looks; false where another keeps it."""
+    for look in range(looks):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(SECONDS_BETWEEN_LOOKS if look < looks - 1 else 0)
+    return False
 
 
 @contextmanager
@@ -162,10 +179,8 @@ def building(folder: Path) -> Iterator[None]:
         out = "Free some space, or name another folder" if error.errno == ENOSPC else "Name another folder"
         raise GlpError(f"{folder} cannot be written to: {error.strerror or error}. {out}.") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GlpError(f"Another build is at work in {folder}. Wait for its end, or stop it.") from error
+        if not _locked(handle, LOOKS):
+            raise GlpError(f"Another build is at work in {folder}. Wait for its end, or stop it.")
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from glp_core.llm.decoding import check_decoding
 from glp_core.llm.hooks import layer_at
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm
-from glp_core.llm.sources import LlmSource, cache_folder
+from glp_core.llm.sources import LlmSource
 from glp_core.workspace import Workspace
 
 
@@ -99,11 +99,3 @@ def read_subject(workspace: Workspace, asked: Asked, tell: Callable[[str], None]
     check_decoding(llm, workspace.layer)
     chat = bool(llm.tokenizer.chat_template)
     return Subject(workspace, asked.where or "", llm.d_model, chat, asked.text_words, asked.glp or ""), llm
-
-
-def free_name(folder: Path) -> str:
-    """Return a name for a new workspace: its folder's, numbered when the cache holds another workspace's activations under it."""
-    cached = cache_folder() / "activations"
-    plain = folder.resolve().name
-    names = (plain if number == 1 else f"{plain} {number}" for number in range(1, 1000))
-    return next((name for name in names if not (cached / name.lower().replace(" ", "-")).exists()), plain)

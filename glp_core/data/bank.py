@@ -1,7 +1,7 @@
 """A bank of real held-out activations with their texts: what new activations are compared with. Small enough to ship.
 
-Two files in a folder: `bank.safetensors` (acts float16 (n, d), documents, and where each falls on the map, when that was laid out) and
-`bank.json` (each token in its context, and how the bank was made). No GLP was trained on any of it.
+Two files in a folder: `bank.safetensors` (acts (n, d), float16 where they fit, documents, and where each falls on the map, when that
+was laid out) and `bank.json` (each token in its context, and how the bank was made). No GLP was trained on any of it.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,9 @@ class Bank:
 
     def save(self, folder: Path) -> None:
         """Write both files."""
-        tensors = {"acts": self.acts.half(), "documents": self.documents}
+        halves = self.acts.half()
+        acts = halves if halves.isfinite().all() else self.acts.float()  # beyond 65,504, as some models' outlier dimensions are
+        tensors = {"acts": acts, "documents": self.documents}
         with together():
             write_tensors(folder / "bank.safetensors", tensors | ({} if self.plane is None else {"plane": self.plane}))
             write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})

@@ -62,6 +62,7 @@ def collect(
     tokens_per_document: int = TOKENS_PER_DOCUMENT,
     span: range | None = None,
     texts: str = "",
+    source: str = "",
     progress: Progress = quiet,
 ) -> ActivationStore:
     """Write the activations of `layer` over documents until `n_activations` are stored; go on where an earlier call stopped.
@@ -72,7 +73,8 @@ def collect(
         chat: share of the activations that come from conversations.
         tokens_per_document: of plain text, the first token included; held-out documents always have TOKENS_PER_DOCUMENT.
         span: the training documents to read, all of them, whatever `n_activations` says: a part to be joined with others.
-        texts: where the documents come from, other than the demo's corpus: a store holds activations of one source.
+        texts: where the documents come from, other than the demo's corpus: a store holds activations of texts from one place.
+        source: where the model comes from; titles of models may be equal.
     Raises:
         GlpError: the folder holds other activations, the model has no chat template, or the disk is full.
     """
@@ -82,7 +84,7 @@ def collect(
         if span is not None:
             raise GlpError("Conversations are not collected in parts. Leave --part or --chat out.")
         template_lengths(llm)  # refuses a model without a template before any work
-    manifest = _open_manifest(llm, layer, folder, train, tokens_per_document, span, texts)
+    manifest = _open_manifest(llm, layer, folder, train, tokens_per_document, span, texts, source)
     collector = _Collector(ShardWriter(llm, layer, folder, manifest), tokens_per_document, progress)
     if span is None or span.start == 0:
         collector.hold_out(validation, chat=chat > 0, of=n_activations if span is None else len(span))
@@ -165,7 +167,14 @@ class _Collector:
 
 
 def _open_manifest(
-    llm: Llm, layer: int, folder: Path, documents: Documents, tokens_per_document: int, span: range | None, texts: str
+    llm: Llm,
+    layer: int,
+    folder: Path,
+    documents: Documents,
+    tokens_per_document: int,
+    span: range | None,
+    texts: str,
+    source: str,
 ) -> Json:
     """Read the manifest of a call that goes on, or begin one."""
     path = folder / "manifest.json"
@@ -178,9 +187,12 @@ def _open_manifest(
     made_by |= {"tokens_per_document": tokens_per_document}
     made_by |= {"span": [span.start, span.stop]} if span else {}
     made_by |= {"texts": texts} if texts else {}
+    made_by |= {"source": source} if source else {}
     if path.is_file():
         manifest = ActivationStore(folder).manifest
         manifest.setdefault("tokens_per_document", TOKENS_PER_DOCUMENT)
+        if "source" not in manifest:  # of an earlier version
+            made_by.pop("source", None)
         got = {key: manifest[key] for key in (*made_by, "texts") if key in manifest}
         if got != made_by:
             raise GlpError(f"{folder} holds activations of {got}, wanted {made_by}. Choose another folder.")

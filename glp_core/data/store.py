@@ -27,6 +27,7 @@ MANIFEST = {
     "llm": str,
     "layer": Limits(int, 0, 10_000),
     "dtype?": str,
+    "source?": str,
     "median_norm": Limits(float, 1e-30, 1e30),
     "shards": Many(SHARD),
     "chat?": Many(SHARD),
@@ -49,6 +50,17 @@ class ActivationStore:
         outside = [shard["file"] for shard in self._shards if not re.fullmatch(r"[a-z]+-[0-9]+\.safetensors", shard["file"])]
         if outside:
             raise GlpError(f"{path} is damaged: {outside[0][:60]!r} is no shard's name.")
+
+    def check_of(self, layer: int, source: str = "") -> None:
+        """Raise GlpError when the activations are another layer's or, where both say which it is, another model's."""
+        if self.manifest["layer"] != layer:
+            raise GlpError(f"{self.folder} holds layer {self.manifest['layer']}, the workspace models layer {layer}.")
+        own = self.manifest.get("source", source)
+        if source and own != source:
+            raise GlpError(
+                f"{self.folder} holds activations of {own}, the workspace is about {source}. "
+                "Collect again with --out, or name the right ones with --store."
+            )
 
     @property
     def median_norm(self) -> float:

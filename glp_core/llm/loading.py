@@ -69,6 +69,15 @@ def load_llm(
     return _assembled(source, model, tokenizer, plan, device)
 
 
+def model_type(source: LlmSource) -> str:
+    """Return the model's family as its configuration names it; GlpError for a model that cannot be found or read."""
+    where, options = _resolve(source)
+    with _refusals(source.label, where, options):
+        from transformers import AutoConfig
+
+        return str(AutoConfig.from_pretrained(where, **options).model_type)
+
+
 def llm_bytes(source: LlmSource, *, device: torch.device | str, dtype: torch.dtype) -> int:
     """Return the bytes that `load_llm` will take on the device; GlpError for a model that cannot be found or read."""
     where, options = _resolve(source)

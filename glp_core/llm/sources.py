@@ -48,6 +48,12 @@ class LlmSource:
         """The name to show; of a folder without a title not where it lies."""
         return self.title or (Path(self.name).name if self.kind == "folder" else self.name)
 
+    @property
+    def identity(self) -> str:
+        """What tells this model from others, whatever their titles."""
+        at = self.revision or self.sha256[:12] or self.file
+        return f"{self.kind} {self.name}" + (f"@{at}" if at else "")
+
     def is_named(self, name: str) -> bool:
         """Say whether a name that another file has for its model, such as a hub id, is this model's."""
 

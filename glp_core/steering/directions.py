@@ -17,7 +17,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, write_tensors
 from glp_core.llm.model import Llm
 from glp_core.llm.site import Site
-from glp_core.steering.direction_facts import AGAIN, stored_direction
+from glp_core.steering.direction_facts import AGAIN, LONGEST_WORDS, stored_direction
 
 TENSORS = {"vector": "float d", "probe_weight": "number d", "probe_bias": "number 1"}
 
@@ -57,6 +57,11 @@ class Direction:
         """Return the layer of `llm` that the direction was made for."""
         return Site(llm, self.layer, self.median_norm)
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether a text's concept can be read."""
+        return math.isfinite(self.probe_bias)
+
     def concept(self, acts_mean: Tensor) -> Tensor:
         """Return for mean clean activations of texts (n, d) the probability that they show the concept, (n,)."""
         return torch.sigmoid(acts_mean.float() @ self.probe_weight.to(acts_mean.device) + self.probe_bias)
@@ -66,6 +71,10 @@ class Direction:
         facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in TENSORS}
         tensors = {"vector": self.vector, "probe_weight": self.probe_weight, "probe_bias": torch.tensor([self.probe_bias])}
         path = Path(folder) / f"{self.name}.safetensors"
+        if max(len(self.title), len(self.how)) > LONGEST_WORDS:
+            raise GlpError(
+                f"{path.name}: its title or what is said of it is too long, wanted at most {LONGEST_WORDS:,} characters."
+            )
         write_tensors(path, {name: t.float() for name, t in tensors.items()}, {"direction": json.dumps(facts)})
         return path
 

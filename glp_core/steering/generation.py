@@ -21,7 +21,8 @@ from glp_core.steering.edit import Arm
 from glp_core.steering.loop import Row, check
 from glp_core.steering.shared_batch import SharedBatch, Step
 
-__all__ = ["Arm", "Row", "Sampling", "SharedBatch", "Step", "clean_reading", "decode", "generate", "read_texts", "steer"]
+__all__ = ["Arm", "Row", "Sampling", "SharedBatch", "Step", "clean_reading", "decode", "generate", "mean_activation"]
+__all__ += ["read_texts", "steer"]
 
 TOKENS_PER_READING = {"cpu": 4096, "accelerator": 32_768}
 """The logits of 32,768 tokens take some 13 GB in a vocabulary of 49,152."""
@@ -95,6 +96,14 @@ def clean_reading(
         massive ones left out; nan for an empty continuation.
     """
     return read_texts(site, [prompt_ids] * len(continuations), continuations)
+
+
+@torch.inference_mode()
+def mean_activation(site: Site, prompt_ids: Sequence[int], continuation: Sequence[int]) -> Tensor:
+    """Return the means (1, d) of `clean_reading` alone, for one continuation: its forward ends at the layer, and no logit is computed."""
+    check_prompt(site.llm, prompt_ids, len(continuation))
+    acts = site.activations([[*prompt_ids, *continuation]])[0][None, len(prompt_ids) :].float()
+    return _mean_activations(site, acts, torch.ones(acts.shape[:2], dtype=torch.bool, device=acts.device)).cpu()
 
 
 def read_texts(

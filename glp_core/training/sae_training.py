@@ -38,7 +38,8 @@ class _Training:
         self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
         self.quiet_for = torch.zeros(len(self.sae.encoder), dtype=torch.long, device=device)
         self.step, self.epoch, self.in_epoch = 0, 0, 0
-        self.identity = json.dumps({"config": asdict(config), "llm": store.manifest["llm"], "activations": store.n_activations})
+        of = store.manifest.get("source", store.manifest["llm"])
+        self.identity = json.dumps({"config": asdict(config), "llm": of, "activations": store.n_activations})
 
     def save(self, path: Path) -> None:
         """Write everything that the rest of the training depends on."""

@@ -78,7 +78,7 @@ class StoreSupply:
 
     @property
     def settings(self) -> Json:
-        return {}
+        return {"source": self.store.manifest["source"]} if "source" in self.store.manifest else {}
 
     def facts(self) -> Json:
         store = self.store

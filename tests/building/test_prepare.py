@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from glp_core.__main__ import main
+from glp_core.building import costs
 from glp_core.building.prepare import prepare
 from glp_core.building.sizes import sizes_of
 from glp_core.building.stages import stages
 from glp_core.building.subject import Asked, Subject
 from glp_core.cli.commands import parse
 from glp_core.cli.data.collect import llm_source
+from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.sources import LlmSource
 from glp_core.prior.checkpoint import save_glp
@@ -88,6 +90,23 @@ def test_what_cannot_be_is_refused_in_a_sentence_before_any_file_is_written(home
     last = said.rstrip("\n").split("\n")[-1]
     assert status == 1 and words in last and "Traceback" not in said
     assert files(home) == before
+
+
+def test_workspace_and_activations_each_need_the_room_of_their_own_disk(home, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    cache = home.folder / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**12, 0, 1_400_000_000 if place == cache else 700_000_000))
+    shares = {"collect": 800_000_000, "index": 100_000_000}
+    number = Path.stat
+    apart = SimpleNamespace(st_dev=-1)
+    with monkeypatch.context() as two:
+        two.setattr(Path, "stat", lambda path, **more: apart if path == cache else number(path, **more))
+        costs.check_disk(shares, home.folder)
+        with pytest.raises(GlpError, match=r"0\.9 GB are needed in .*cache"):
+            costs.check_disk({"collect": 900_000_001, "index": 1}, home.folder)
+    with pytest.raises(GlpError, match=r"1\.0 GB are needed in .*cache"):
+        costs.check_disk({"collect": 800_000_000, "index": 199_000_000}, home.folder)
 
 
 def test_a_full_disk_is_told_with_what_is_needed_before_any_file_is_written(home, monkeypatch):

@@ -3,10 +3,12 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from glp_core.cli.commands import COMMANDS, MODULES, OF_NO_WORKSPACE
 from glp_core.cli.data.collect import llm_source
 from glp_core.data import collecting
 from glp_core.data.store import ActivationStore
+from glp_core.errors import GlpError
 from glp_core.files import read_json
 from glp_core.llm.sources import SMOLLM2
 from glp_core.workspace import Workspace
@@ -127,6 +130,27 @@ def test_collect_again_goes_on_without_asking_for_the_model(collected):
     before = ActivationStore(Workspace.open(collected.ws).store_folder).n_activations
     assert main(["collect", *collected.at, "--activations", str(before + 50)]) == 0
     assert ActivationStore(Workspace.open(collected.ws).store_folder).n_activations == before + 50
+
+
+def test_models_of_one_title_have_stores_of_their_own(collected, here, tmp_path, capsys):
+    other = tmp_path / "elsewhere" / "tiny-llama"
+    shutil.copytree(here.new[1], other)
+    new = ["--llm", str(other), "--layer", "1", "--dtype", "float32", "--activations", "300"]
+    assert main(["collect", "--workspace", str(tmp_path / "other"), *new]) == 0
+    first, second = Workspace.open(here.ws), Workspace.open(tmp_path / "other")
+    assert (first.name, second.name) == ("tiny-llama, layer 1", "tiny-llama, layer 1 2")
+    assert (first.open_store().n_activations, second.open_store().n_activations) == (700, 300)
+    assert main(["collect", "--workspace", str(tmp_path / "third"), *new, "--name", first.name]) == 1
+    said = capsys.readouterr().err
+    assert "holds activations of" in said and str(other) in said and not (tmp_path / "third").exists()
+    with pytest.raises(GlpError, match=rf"holds activations of folder .*, the workspace is about folder {other}"):
+        replace(second, name=first.name).open_store()
+
+
+def test_a_new_workspace_made_again_goes_on_with_its_own_activations(collected, here):
+    (here.ws / "workspace.json").unlink()  # as after a kill before it was written
+    assert collect(here, *here.new) == 0
+    assert Workspace.open(here.ws).name == "tiny-llama, layer 1"
 
 
 def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):

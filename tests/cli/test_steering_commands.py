@@ -10,6 +10,7 @@ from glp_core.__main__ import main
 from glp_core.cli.steering import steer
 from glp_core.data.corpus import Document
 from glp_core.steering.trials.outcomes import DRAWS
+from glp_core.steering.trials.report import report_name
 from tests.support import pages
 
 
@@ -78,6 +79,10 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
         assert len(after[part]) == len(before[part])
     assert set(after["renewed"]) == {"walk"} and after["settings"] == before["settings"]
     assert run("steer", *few, "--arms", "walk", "--keep-others", "--limit", "2") == 1, "kept texts are of other prefixes"
+    whole = workspace.report(report_name(names[0]))
+    workspace.save_report(report_name(names[0]), {key: value for key, value in whole.items() if key != "elsewhere"})
+    assert run("steer", *few, "--arms", "walk", "--keep-others", "--limit", "3") == 1, "what `steer-sentiment` writes"
+    workspace.save_report(report_name(names[0]), whole)
     assert run("steer", *few, "--only", "elsewhere", "--arms", "raw", "--documents", "1") == 0
     assert run("steer", *few, "--only", "best", "--limit", "3") == 0
     assert run("steer", *few, "--only", "best", "--tuning", "none_of_these") == 1, "nothing was tuned under that name"

@@ -156,5 +156,10 @@ def test_other_texts_for_a_workspace_are_refused(here, tmp_path, capsys):
     assert "give both" in capsys.readouterr().err
     same_name = [*here.new[:-1], "other.txt"]
     (tmp_path / "other.txt").write_text("\n".join(f"Line {i} of the file." for i in range(90)))
-    assert here.run("collect", *same_name, "--activations", 300, at="second") == 1
-    assert "holds activations of" in capsys.readouterr().err  # the default store has the name of the workspace
+    assert (
+        here.run("collect", *same_name, "--activations", 300, at="second") == 0
+    )  # the default store has the name of the workspace
+    assert Workspace.open(tmp_path / "second").name == "tiny-llama, layer 1 2"
+    named = [*same_name, "--name", "tiny-llama, layer 1"]
+    assert here.run("collect", *named, "--activations", 300, at="third") == 1
+    assert "holds activations of" in capsys.readouterr().err

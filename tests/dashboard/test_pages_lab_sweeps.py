@@ -157,7 +157,8 @@ def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):
 def test_the_report_holds_all_texts_escaped_fetches_nothing_and_its_settings_run_again(workspace):
     run = written(workspace, prompts=(*PROMPTS, BAD), title=BAD)
     facts, shown = Runs(workspace.sweeps).facts(run), view.saved(run)
-    page = export.as_html(facts, shown)
+    page = export.as_html(facts, shown, "python -m glp_core sweep-steering --workspace '<b>'")
+    assert "--workspace &#x27;&lt;b&gt;&#x27;" in page
     head, _, body = page.partition("</head>")
     assert "default-src 'none'" in head and BAD not in page and "&lt;script&gt;alert(1)" in body
     assert 'src="http' not in page.replace("'", '"').split("<body>")[1] and "<link" not in body

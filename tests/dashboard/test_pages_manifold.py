@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 from base64 import b64decode
 from dataclasses import asdict, replace
@@ -103,6 +104,24 @@ def test_without_a_bank_the_page_names_the_command(bare):
     at = open_page()
     assert "A bank of real activations to compare with is not there yet" in said(at)
     assert f"python -m glp_core bank --workspace {bare[0].folder.name}" in [code.value for code in at.get("code")]
+
+
+def test_a_bank_that_is_measured_again_measures_the_text_again(workspace):
+    address = {"manifold_measure": "nearest neighbour", "manifold_text": "the cat sat on a mat"}
+    before = open_page(**address).get("dataframe")[0].value["percentile"].dropna()
+    report = workspace.report("measures")
+    quantiles = report["measures"]["neighbour"]["quantiles"]
+    report["measures"]["neighbour"]["quantiles"] = [1e6 + value for value in quantiles]
+    workspace.save_report("measures", report)
+    after = open_page(**address).get("dataframe")[0].value["percentile"].dropna()
+    assert before.max() > 0 and after.max() == 0
+
+
+def test_points_along_a_direction_are_those_of_its_file(workspace):
+    before = measure.written("up")
+    assert before == measure.written("up") != measure.written("positive")
+    os.utime(workspace.folder / "directions" / "up.safetensors", (1, 1))
+    assert measure.written("up") != before and measure.written("") == before[: len(measure.written(""))]
 
 
 def reference_size(workspace):
@@ -216,7 +235,7 @@ def test_a_stopped_sweep_goes_on_without_measuring_anything_twice(workspace, mon
 
 
 def test_at_strength_zero_nothing_but_projection_moves_anything(workspace):
-    request = measure.Sweep("", 0.0, "up", ("the cat sat", "the rain fell", "a mat"))
+    request = measure.Sweep("", (), "up", ("the cat sat", "the rain fell", "a mat"))
     spreads = list(measure.sweep(request, frozenset(), lambda: False))
     at_zero = {spread.arm: spread.quantiles[2] for spread in spreads if spread.strength == 0}
     assert at_zero["raw"] == pytest.approx(at_zero["norm"], rel=1e-4)

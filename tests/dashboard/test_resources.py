@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from dashboard.service import neurons, resources
+from glp_core import memory
+from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
 from tests.support import pages
 from tests.support.serving import ROOT
@@ -48,6 +50,21 @@ def test_what_is_there_when_the_models_are_loaded_is_left_out_of_later_collectio
     assert len(gc.get_objects()) < everything / 10
 
 
+def test_models_that_could_not_be_loaded_are_tried_again_after_a_while(llm, workspace, monkeypatch):
+    def full(_folder):
+        raise GlpError("no memory")
+
+    with monkeypatch.context() as short:
+        short.setattr(resources, "_llm", full)
+        failed = resources.warm_up()
+        assert failed.wait(30) and str(failed.error) == "no memory"
+    assert resources.warm_up() is failed
+    monkeypatch.setattr(resources, "AGAIN_AFTER", 0.0)
+    again = resources.warm_up()
+    assert again is not failed and again.wait(30) and again.state == "done"
+    assert resources.warm_up() is again
+
+
 def test_the_memory_that_the_models_need_is_told_in_the_sidebar_before_they_are_loaded(llm, workspace, monkeypatch):
     monkeypatch.setattr("glp_core.memory.free_memory", lambda _device: 5_000_000_000)
     llm.model.save_pretrained(workspace.folder / "llm")
@@ -71,7 +88,7 @@ def test_what_is_let_go_is_collected_though_it_was_left_out():
     del loaded
     gc.collect()
     assert alive() is not None
-    resources._hand_back()
+    memory.hand_back()
     assert alive() is None
 
 

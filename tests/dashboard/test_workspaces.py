@@ -4,13 +4,14 @@ import html
 import os
 import re
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from dashboard.service import resources, workspace_facts, workspaces
 from dashboard.service.model_store import ModelStore
-from glp_core import workspace_list
+from glp_core import memory, workspace_list
 from tests.support import pages
 from tests.support.pages import open_page
 
@@ -115,6 +116,13 @@ def test_a_job_runs_on_the_workspace_of_the_session_that_asked(two):
     assert at.session_state["steering_run"].request.direction == "sideways"
 
 
+def test_what_a_download_s_thread_makes_is_about_the_workspace_of_the_session(two):
+    with workspace_facts.in_job(two[1]):
+        made = workspace_facts.bound(lambda name: (name, workspace_facts.folder()))
+    with ThreadPoolExecutor() as other:
+        assert other.submit(made, "json").result() == ("json", two[1])
+
+
 def test_commands_name_the_workspace_that_is_shown(two):
     at = open_page("neurons", workspace="other")
     assert f"python -m glp_core index --workspace {two[1].name}" in [one.value for one in at.code]
@@ -152,7 +160,7 @@ def test_weights_and_reports_that_are_written_anew_are_read_anew(two):
 
 
 def test_what_is_let_go_is_gone_from_memory(two, monkeypatch):
-    kept = ModelStore(lambda: 0, resources._hand_back)
+    kept = ModelStore(lambda: 0, memory.hand_back)
     monkeypatch.setattr(resources, "models", lambda: kept)
     with workspace_facts.in_job(two[0]):
         gone = weakref.ref(resources.glp())

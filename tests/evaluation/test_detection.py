@@ -140,6 +140,12 @@ def test_a_slow_measure_gets_fewer_activations(measures):
     assert report["rows"][1]["auroc"] > 0.9 and len(report["rows"][1]["roc"]) == len(report["rates"])
 
 
+def test_a_bank_keeps_activations_that_16_bits_do_not_hold(tmp_path):
+    acts = torch.tensor([[1.0, 2.0], [70_000.0, -3e6]])
+    Bank(acts, torch.arange(2), [("", "a", "")] * 2, {}).save(tmp_path)
+    assert torch.equal(Bank.load(tmp_path).acts, acts)
+
+
 def test_a_bank_survives_its_files_and_damage_is_told(measures, tmp_path):
     measures.bank.save(tmp_path)
     again = Bank.load(tmp_path)

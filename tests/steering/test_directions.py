@@ -200,6 +200,17 @@ def test_a_direction_of_instructions_is_made_from_all_answers_and_keeps_some(tin
         direction_of_instructions(site, "a", " a ", questions)
 
 
+def test_a_direction_of_long_instructions_can_be_kept_and_read(tiny_llm, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_llm.model.config, "max_position_embeddings", 2048)
+    questions = [f"What of {word}?" for word in ("rain", "mat", "mind", "film")]
+    systems = [f"You are a {word}. " + "the cat sat on a mat " * 55 for word in ("cat", "film")]
+    made = direction_of_instructions(Site(tiny_llm, LAYER, 4.0), *systems, questions, tokens=3).direction
+    kept = Direction.load(made.save(tmp_path))
+    assert kept.how.count("You are a") == 2 and "…" in kept.how
+    with pytest.raises(GlpError, match="wanted at most 2,000 characters"):
+        replace(made, how="x" * 2001).save(tmp_path)
+
+
 def test_every_shipped_direction_has_its_recipe_and_tells_its_classes_apart(demo):
     assert set(demo.direction_names()) == {one.name for one in (*RECIPES, *PERSONAS)}
     for name in demo.direction_names():

@@ -23,6 +23,7 @@ from glp_core.steering.generation import (
     clean_reading,
     decode,
     generate,
+    mean_activation,
     read_texts,
 )
 from tests.support import tiny
@@ -252,6 +253,8 @@ def test_log_probabilities_and_activations_of_a_clean_reading_equal_a_full_forwa
         assert got == pytest.approx(wanted, abs=1e-4)
         acts = tiny_llm.activations(whole.tolist(), LAYER)[0][len(ids) :]
         torch.testing.assert_close(mean, acts.mean(0), atol=1e-4, rtol=1e-4)
+        alone = mean_activation(Site(tiny_llm, LAYER, NORM), ids, continuation)
+        torch.testing.assert_close(alone[0], acts.mean(0), atol=1e-4, rtol=1e-4)
 
 
 def test_an_unsteered_texts_clean_reading_is_its_own_log_probability(tiny_llm):

@@ -35,8 +35,9 @@ CLICK = (
 def files(facts: RunFacts, shown: Shown) -> list[File]:
     """Return the downloads of a run."""
     name = facts.id
+    again = workspace_facts.command(f"sweep-steering {name}.json")  # the thread that makes a download has no session
     return [
-        File("HTML report", f"{name}.html", lambda: as_html(facts, shown), "text/html"),
+        File("HTML report", f"{name}.html", lambda: as_html(facts, shown, again), "text/html"),
         File("Settings, to run again", f"{name}.json", lambda: as_settings(shown), "application/json"),
         File("JSON lines: texts", f"{name}.jsonl", lambda: "".join(map(as_line, _lines(shown))), "application/jsonl"),
         File("CSV: texts", f"{name}.csv", lambda: starred.as_csv(as_table(shown)), "text/csv"),
@@ -60,8 +61,11 @@ def as_table(shown: Shown) -> pd.DataFrame:
     )
 
 
-def as_html(facts: RunFacts, shown: Shown) -> str:
-    """Return one HTML file that opens anywhere: figures with their library in it, every text escaped, nothing fetched."""
+def as_html(facts: RunFacts, shown: Shown, again: str) -> str:
+    """Return one HTML file that opens anywhere: figures with their library in it, every text escaped, nothing fetched.
+
+    `again`: the command that runs the sweep again.
+    """
     from plotly.offline import get_plotlyjs
 
     body = [_head(facts, shown)]
@@ -69,10 +73,9 @@ def as_html(facts: RunFacts, shown: Shown) -> str:
         body.append(_direction(shown, name, entry))
     settings = as_settings(shown)
     data = b64encode(settings.encode()).decode()
-    command = workspace_facts.command(f"sweep-steering {facts.id}.json")
     body.append(
         f"<h2>Run it again</h2><p><a download='{facts.id}.json' href='data:application/json;base64,{data}'>Save the settings</a> and run "
-        f"<code>{_safe(command)}</code>, or upload them to the form of the Lab page.</p><pre>{_safe(settings)}</pre>"
+        f"<code>{_safe(again)}</code>, or upload them to the form of the Lab page.</p><pre>{_safe(settings)}</pre>"
     )
     look = PAGE + frame.STYLE + results.STYLE
     return (

@@ -19,6 +19,8 @@ from glp_core.steering.sweeps.store import Entry
 if TYPE_CHECKING:
     from glp_core.steering.sweeps.pairs import Pair, Side
 
+LONGEST_PUSH = 3.0
+"""That the Steering page opens with."""
 TEXTS, PAIRS = 12, 6
 """That are shown at first."""
 STYLE = (
@@ -64,7 +66,7 @@ def draw(shown: Shown, *, key: str) -> None:
         for sentence in words.found(entry):
             mark = "**" if sentence.startswith("Recommended") else ""
             st.markdown(f"{mark}{frame.plain_markdown(sentence)}{mark}")
-        if best is not None:
+        if best is not None and abs(best["strength"]) <= LONGEST_PUSH:
             st.link_button("Open the setting in Steering", steering_link(shown.config, name, best), icon=":material/tune:")
         seeds = f", {entry['seeds']} seeds each" if entry["seeds"] > 1 else ""
         st.caption(

@@ -7,7 +7,6 @@ import torch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.bank import make_bank
-from glp_core.errors import GlpError
 from glp_core.evaluation.measures import open_measures, reference
 from glp_core.neurons.planes import umap_plane
 from glp_core.prior.facts import GlpFacts
@@ -27,8 +26,6 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     if not args.keep:
         store = workspace.open_store(args.store)
-        if store.manifest["layer"] != workspace.layer:
-            raise GlpError(f"{store.folder} holds layer {store.manifest['layer']}, the workspace models {workspace.layer}.")
         texts = workspace.documents("validation")
         make_bank(store, workspace.load_llm(), texts, args.activations).save(workspace.folder / "bank")
     measures = open_measures(workspace)

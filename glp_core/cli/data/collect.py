@@ -17,6 +17,7 @@ from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import SMOLLM2, LlmSource
 from glp_core.memory import gigabytes
+from glp_core.places import free_name
 from glp_core.workspace import DTYPES, Workspace
 
 
@@ -98,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
         device = device_of(args)
         llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
         check_decoding(llm, args.layer)
-        name = args.name or f"{llm.title}, layer {args.layer}"
+        name = args.name or free_name(
+            f"{llm.title}, layer {args.layer}", lambda folder: _is_of(folder, source, args.layer, texts)
+        )
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0, texts=texts)
     else:
@@ -122,6 +125,15 @@ def run(args: argparse.Namespace) -> int:
         f"{store.n_activations:,} activations of layer {workspace.layer}{words}, median norm {store.median_norm:.1f}, are in {folder}."
     )
     return 0
+
+
+def _is_of(folder: Path, source: LlmSource, layer: int, texts: OwnTexts | None) -> bool:
+    """Say whether a folder's activations are those of a workspace that is made again, as after a kill before it was written."""
+    if not (folder / "manifest.json").is_file():
+        return False
+    manifest = ActivationStore(folder).manifest
+    kept = (manifest.get("source"), manifest["layer"], manifest.get("texts", ""))
+    return kept == (source.identity, layer, texts.label if texts else "")
 
 
 def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:
@@ -149,7 +161,7 @@ def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namesp
     if not args.part:
         say(_room(llm, folder, args.activations))
     options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
-    options |= {"texts": workspace.texts.label if workspace.texts else ""}
+    options |= {"texts": workspace.texts.label if workspace.texts else "", "source": workspace.llm.identity}
     try:
         with stopping(at_once=True):
             train, validation = workspace.documents("train"), workspace.documents("validation")

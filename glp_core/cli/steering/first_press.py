@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     prefixes = chosen_prefixes(workspace, args)
     places = advice.telling((workspace.report("strengths") or {}).get("directions", {}))
     if not places:
-        raise GlpError("reports/strengths.json compares no raw and walked texts. Make it with `python -m glp_core strengths`.")
+        read = "reports/strengths.json has no direction whose concept was read in raw and walked texts"
+        raise GlpError(f"{read}. Make it with `python -m glp_core strengths`.")
     llm, glp, place = workspace.load_llm(), workspace.load_glp(), places[0]
     direction = workspace.direction(place.direction)
     planned = conditions(direction, arm_projectors(workspace, glp, ["raw", "walk"]), [place.strength])

@@ -4,11 +4,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from glp_core.cli.console import say
+from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import KINDS, Kind, Projector, make_projector
+from glp_core.steering.directions import Direction
 from glp_core.steering.trials.outcomes import TOKENS, Outcome
 from glp_core.workspace import Workspace
+
+MAKE_PROBE = "`python -m glp_core import-direction … --measure TABLE` makes one from labelled texts."
 
 
 def add_trial_arguments(
@@ -33,6 +38,17 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write every text with what it was written by, as JSON."""
     keep = ("direction", "arm", "strength", "prefix", "text")
     write_json(path, [{name: getattr(one, name) for name in keep} for one in outcomes])
+
+
+def probed(directions: Sequence[Direction]) -> list[Direction]:
+    """Return the directions that have a concept probe, and say which have none; GlpError when no one has."""
+    known = [one for one in directions if one.has_probe]
+    without = ", ".join(one.name for one in directions if not one.has_probe)
+    if not known:
+        raise GlpError(f"No concept can be read along {without}: no concept probe. {MAKE_PROBE}")
+    if without:
+        say(f"Left out, without a concept probe: {without}. {MAKE_PROBE}")
+    return known
 
 
 def chosen_prefixes(workspace: Workspace, args: argparse.Namespace) -> list[str]:

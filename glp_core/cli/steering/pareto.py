@@ -3,6 +3,7 @@
 import argparse
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
+from glp_core.cli.steering.options import MAKE_PROBE
 from glp_core.steering.trials.pareto import pareto
 from glp_core.steering.trials.report import report_name
 
@@ -20,5 +21,7 @@ def run(args: argparse.Namespace) -> None:
     reports = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
     report = pareto(reports)
     workspace.save_report("pareto", report)
+    if left_out := ", ".join(reports.keys() - report["directions"].keys()):
+        say(f"Left out, without a concept probe: {left_out}. {MAKE_PROBE}")
     for found in report["summary"]["verdicts"]:
         say(f"The walk against {found['against']}, {found['where']}: {found['directions']}; {found['mean']}")

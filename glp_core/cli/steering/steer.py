@@ -103,6 +103,12 @@ def _stored(workspace: Workspace, directions: Sequence[Direction], prefixes: int
             raise GlpError(
                 f"There is nothing to keep: there is no report on {d.name}. Leave out --keep-others and --only to measure every arm."
             )
+        if "elsewhere" not in report or "best" not in report["settings"]:
+            path = workspace.report_path(report_name(d.name)).name
+            raise GlpError(
+                f"reports/{path} was not made by `steer`, got one without all of its parts. "
+                "Leave out --keep-others and --only to measure every arm."
+            )
         before = report["settings"].get("prefixes")
         if prefixes is not None and before != prefixes:
             raise GlpError(

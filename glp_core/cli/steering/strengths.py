@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, arm_projectors, chosen_prefixes
+from glp_core.cli.steering.options import MAKE_PROBE, add_trial_arguments, arm_projectors, chosen_prefixes
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
 from glp_core.steering.trials import advice
@@ -36,4 +36,6 @@ def run(args: argparse.Namespace) -> None:
     }
     workspace.save_report("strengths", report)
     for name, entry in entries.items():
+        if not steered[name].concept_known:
+            say(f"{name} has no concept probe: no strength is recommended. {MAKE_PROBE}")
         say(f"{name}: recommended {entry['recommended']}, raw drifts from {entry['arms']['raw']['drifting']}")

@@ -4,7 +4,7 @@ import argparse
 from fnmatch import fnmatch
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
-from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes
+from glp_core.cli.steering.options import add_trial_arguments, chosen_prefixes, probed
 from glp_core.errors import GlpError
 from glp_core.prior.reference import Reference
 from glp_core.steering.trials import tuning
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     check_counts(args, ("tokens", "limit"), 1)
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
-    directions, prefixes = workspace.directions(args.directions), chosen_prefixes(workspace, args)
+    directions, prefixes = probed(workspace.directions(args.directions)), chosen_prefixes(workspace, args)
     wanted = {name for name in tuning.names() if not args.forms or any(fnmatch(name, pattern) for pattern in args.forms)}
     if not wanted:
         raise GlpError(f"--forms {' '.join(args.forms)} names no form that is tried: there are {'; '.join(tuning.names())}.")

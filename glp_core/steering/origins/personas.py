@@ -4,7 +4,9 @@ Answers under two contrasting system prompts are generated greedily; the directi
 (persona vectors, Chen et al. 2025, arXiv 2507.21509, without a judge).
 """
 
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ from glp_core.steering.origins.questions import ANSWER_TOKENS, QUESTIONS
 from glp_core.steering.origins.recipes import Persona
 from glp_core.steering.trials.writing import write_texts
 
+shorten = partial(textwrap.shorten, width=600, placeholder=" …")
 TEST_EVERY = 3
 """Every third question is kept for measuring."""
 
@@ -104,7 +107,7 @@ def direction_of_instructions(
     how = (
         f"{METHODS[method]} of mean activations of {tokens}-token greedy answers to {len(questions)} questions, system prompt "
     )
-    how += f'"{system}" against "{opposite}"'
+    how += f'"{shorten(system)}" against "{shorten(opposite)}"'
     sides = made.texts[: len(questions)], made.texts[len(questions) :]
     about = {"source": "instructions", "pooling": "mean", "classes": about_classes(sides, (system, opposite))}
     classes = Classes.of(made.prompted, made.bare, made.labels)

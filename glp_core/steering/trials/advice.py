@@ -49,6 +49,7 @@ def advise(steered: Mapping[str, Curves]) -> Json:
         By direction: `limits`; `arms`: for each, `drifting` and `broken` (the first strength of the zone, or null) and `rows`;
         `recommended`: the strength of the greatest gain, before walked texts drift and at a fluency of at least AT_FLUENCY, or null,
         with its `gain` and `fluency`. (The largest such strength gains less where a walk has a bound: it holds at any.)
+        Of a direction without a concept probe gains are null, and no strength is recommended.
     """
     return {name: _advice(curves, CurveLimits.of(curves)) for name, curves in steered.items()}
 
@@ -59,12 +60,17 @@ def _advice(curves: Curves, limits: CurveLimits) -> Json:
         gains, fluencies = curves.points(arm)
         shares = [float(limits.broken(curves.cells[arm, strength]).mean()) for strength in strengths]
         rows = [
-            {"strength": strength, "broken": round(share, 4), "gain": round(float(x), 4), "fluency": round(float(y), 4)}
+            {
+                "strength": strength,
+                "broken": round(share, 4),
+                "gain": round(float(x), 4) if curves.concept_known else None,
+                "fluency": round(float(y), 4),
+            }
             for strength, share, x, y in zip(strengths, shares, gains, fluencies, strict=True)
         ]
         arms[arm] = {"drifting": _first(rows, DRIFTING), "broken": _first(rows, BROKEN), "rows": rows}
     sound = [row for row in _before_drift(arms["walk"]) if row["fluency"] >= AT_FLUENCY] if "walk" in arms else []
-    best = max(sound, key=lambda row: row["gain"], default=None)
+    best = max(sound, key=lambda row: row["gain"], default=None) if curves.concept_known else None
     return {
         "limits": limits._asdict(),
         "arms": arms,
@@ -95,12 +101,14 @@ class Telling(NamedTuple):
 
 
 def telling(advised: Mapping[str, Json]) -> list[Telling]:
-    """Return every strength of every direction that `advise` measured for raw and walk, the most telling first."""
+    """Return every strength of every direction whose gain `advise` measured for raw and walk, the most telling first."""
     listed = []
     for name, entry in advised.items():
         raw, walk = ({row["strength"]: row for row in entry["arms"].get(arm, {"rows": []})["rows"]} for arm in ("raw", "walk"))
         for strength in raw.keys() & walk.keys():
             ours, theirs = walk[strength], raw[strength]
+            if ours["gain"] is None or theirs["gain"] is None:
+                continue
             shows = tells(theirs["broken"], ours["broken"])
             effect = ours["gain"] * ours["fluency"] - theirs["gain"] * theirs["fluency"]
             listed.append(Telling(shows, effect, name, strength))

@@ -111,6 +111,11 @@ class Curves:
             raise GlpError("There are no unsteered texts to compare with.")
         return self.cells[UNSTEERED, 0.0]
 
+    @property
+    def concept_known(self) -> bool:
+        """Whether texts were read for the concept: a direction without a concept probe cannot."""
+        return bool(np.isfinite(self.plain.concept).any())
+
     @staticmethod
     def of(outcomes: Iterable[Outcome]) -> "Curves":
         """Collect the outcomes of one direction, all of the same prefixes, with texts that the model drew itself among them.

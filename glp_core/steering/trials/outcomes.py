@@ -22,6 +22,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.edit import Arm
 from glp_core.steering.generation import Row, read_texts
 from glp_core.steering.origins.recipes import instruction
+from glp_core.steering.trials.controls import asked
 from glp_core.steering.trials.writing import WrittenText, write_texts
 
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)
@@ -157,18 +158,15 @@ class _Prompts:
     """Token ids before a text: its prefix, alone or after an instruction that asks for the concept."""
 
     def __init__(self, llm: Llm, prefixes: Sequence[str]) -> None:
-        self.llm = llm
+        self.llm, self.texts = llm, prefixes
         self.plain = [llm.encode(text) for text in prefixes]
         self._asked: dict[str, list[list[int]]] = {}
 
     def asked(self, direction: Direction) -> list[list[int]]:
-        """Return the prefixes as the beginning of an answer to the direction's instruction; plain without a chat template."""
-        if not self.llm.tokenizer.chat_template:
-            return self.plain
+        """Return the prefixes after the direction's instruction, as `controls.asked` has them."""
         words = instruction(direction)
         if words not in self._asked:
-            before = self.llm.encode_chat([{"role": "user", "content": words}])
-            self._asked[words] = [[*before, *ids[1:]] for ids in self.plain]
+            self._asked[words] = [asked(self.llm, text, words) for text in self.texts]
         return self._asked[words]
 
     def asked_by(self, condition: Condition) -> str:

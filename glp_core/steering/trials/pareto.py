@@ -65,14 +65,17 @@ def pareto(reports: Mapping[str, Json]) -> Json:
     Returns:
         `directions`: by name, each arm's points, frontier, hypervolume (also by the strict fluency) and gain at equal fluency, the
         differences between arms, those in worth (gain times fluency) at strong pushes and at each arm's own best strength and level,
-        and a sentence. `summary`: means over directions, and how often the walk is ahead, level and behind; in words in `verdicts`.
-        Intervals are 95%, bootstrapped over prefixes, paired.
+        and a sentence; directions without a concept probe are left out. `summary`: means over directions, and how often the walk is
+        ahead, level and behind; in words in `verdicts`. Intervals are 95%, bootstrapped over prefixes, paired.
     Raises:
         GlpError: no report, or one that lacks its texts' numbers.
     """
     if not reports:
         raise GlpError("There are no steering reports. Make them with `python -m glp_core steer`.")
-    entries = {name: _direction(name, report) for name, report in reports.items()}
+    read = {name: _curves(name, report) for name, report in reports.items()}
+    entries = {name: _direction(name, reports[name], curves) for name, curves in read.items() if curves.concept_known}
+    if not entries:
+        raise GlpError(f"No concept was read in the texts of {', '.join(read)}: these directions have no concept probe.")
     return {
         "directions": {name: entry.json for name, entry in entries.items()},
         "summary": _summary(list(entries.values())),
@@ -80,13 +83,16 @@ def pareto(reports: Mapping[str, Json]) -> Json:
     }
 
 
-def _direction(name: str, report: Json) -> Entry:
-    """Return a direction's entry."""
+def _curves(name: str, report: Json) -> Curves:
     if "cells" not in report.get("texts", {}):
         raise GlpError(
             f"The steering report on {name} lacks its texts' numbers. Make it again with `python -m glp_core steer`."
         )
-    curves = Curves.from_json(report["texts"])
+    return Curves.from_json(report["texts"])
+
+
+def _direction(name: str, report: Json, curves: Curves) -> Entry:
+    """Return a direction's entry."""
     weights = curves.draws()
     volumes: dict[str, Measured] = {}
     gains: dict[str, Measured] = {}

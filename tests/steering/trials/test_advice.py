@@ -56,6 +56,16 @@ def test_a_strength_whose_texts_are_far_from_fluent_is_not_recommended():
     assert found["recommended"] == 2.0 and found["fluency"] == pytest.approx(0.55)
 
 
+def test_without_a_concept_probe_zones_are_found_and_nothing_is_recommended():
+    blind = curves({"raw": (0.2, 0.6, 1.0), "walk": (0.0, 0.05, 0.5)})
+    cells = {at: one._replace(concept=np.full(N, np.nan)) for at, one in blind.cells.items()}
+    found = advice.advise({"d": Curves(cells, broken=-3.0)})
+    entry = found["d"]
+    assert (entry["recommended"], entry["gain"]) == (None, None)
+    assert (entry["arms"]["raw"]["drifting"], entry["arms"]["raw"]["broken"]) == (2.0, 3.0)
+    assert advice.telling(found) == []
+
+
 def test_limits_are_kept_by_all_but_a_twentieth_of_the_models_own_texts():
     greedy = Cell(np.zeros(2000), np.full(2000, -1.0), np.random.default_rng(0).random(2000))
     limits = advice.CurveLimits.of(Curves({("unsteered", 0.0): greedy}, broken=-3.0))

@@ -55,6 +55,17 @@ def test_every_outcome_is_what_generating_it_alone_gives(tiny_llm, tiny_glp, dir
         assert outcome.concept == pytest.approx(float(direction.concept(mean)), abs=1e-4)
 
 
+def test_a_model_without_a_chat_template_is_asked_in_a_line_before_the_text(tiny_llm, direction, monkeypatch):
+    monkeypatch.setattr(tiny_llm.tokenizer, "chat_template", None)
+    planned = conditions(direction, {}, (), prompted=True)
+    plain, prompted = measure(tiny_llm, planned, PREFIXES[:1], sampling=Sampling(8))
+    assert (plain.arm, prompted.arm) == ("unsteered", "prompted")
+    ids = tiny_llm.encode(f"Write about d.\n\n{PREFIXES[0]}")
+    steps = list(generate(Site(tiny_llm, LAYER, NORM), ids, [Arm("a")], Sampling(8)))
+    assert prompted.text == "".join(step.text for step in steps)
+    assert prompted.log_probability != prompted.asked_log_probability
+
+
 def test_a_summary_has_means_intervals_and_paired_comparisons(outcomes):
     drawn = [one._replace(arm="drawn") for one in outcomes if one.arm == "unsteered"]
     report = summarise([*outcomes, *drawn])
