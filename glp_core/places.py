@@ -1,6 +1,6 @@
 """Where the large files of a workspace lie: outside it, in the cache folder, under its name.
 
-Names are titles that people give, and two models may have one: `free_name` numbers it where another model's activations have it.
+Names are titles that people give, and two models may have one: `free_name` numbers it where another model has it.
 """
 
 import re
@@ -32,6 +32,10 @@ def slug(name: str) -> str:
 
 
 def free_name(name: str, own: Callable[[Path], bool] = lambda folder: False) -> str:
-    """Return the name, numbered where the cache has activations of that name which are not the caller's `own`."""
+    """Return the name, numbered where the cache has something of that name and not the caller's `own` activations."""
     names = (name if number == 1 else f"{name} {number}" for number in count(1))
-    return next(one for one in names if not (folder := store_folder(one)).exists() or own(folder))
+    return next(one for one in names if own(store_folder(one)) or not _taken(one))
+
+
+def _taken(name: str) -> bool:
+    return any(place.exists() for place in (store_folder(name), sae_path(name), training_folder(name)))

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from glp_core.evaluation.measures import Measures
 
-FILES = ("glp/final.safetensors", "reports/reference.json", "reports/measures.json", "bank/bank.safetensors")
+FILES = (
+    *("workspace.json", "glp/final.safetensors", "bank/bank.safetensors"),
+    *("reports/reference.json", "reports/measures.json", "reports/layers.json"),
+)
 """What measures are made from."""
 VIEWS = ("Text", "Strength", "Map", "Evidence")
 QUESTIONS = ("Concept and fluency", "Where text breaks", "Detection", "Scorecard")

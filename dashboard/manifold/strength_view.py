@@ -1,7 +1,7 @@
 """The Manifold page's Strength view: distance against strength for every arm, live; what is measured once is not measured again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -118,9 +118,12 @@ def _stop() -> None:
 
 
 def _run_of(request: Sweep) -> SweepRun | None:
-    """Return this session's run when it is of that request."""
-    run = st.session_state.get(RUN)
-    return run if run is not None and run.request == request else None
+    """Return this session's run when it is of that request; one at work stays it though files are written meanwhile."""
+    run: SweepRun | None = st.session_state.get(RUN)
+    if run is None:
+        return None
+    asked = replace(request, written=run.request.written) if run.job.live else request
+    return run if run.request == asked else None
 
 
 def _measured(request: Sweep) -> Cells:

@@ -47,8 +47,8 @@ LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "skl
 """Modules that jobs need later and that take half a second or more to import."""
 WARMED = ("workspace.json", "glp/final.safetensors", "reports/reference.json")
 """Files of what is loaded before it is asked for."""
-AGAIN_AFTER = 60.0
-"""Seconds until loading that failed is tried again."""
+AGAIN_AFTER = 300.0
+"""Seconds after which loading that failed is tried again, when somebody looks at the page."""
 WHEREABOUTS = "whereabouts"
 """Session key of the page that the session is on."""
 MOST_CHECKPOINTS, MOST_RUNS, MOST_LAYERS = 2, 3, 4

@@ -22,7 +22,10 @@ from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.steering.direction_facts import DirectionFacts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from glp_core.llm.model import Llm
+    from glp_core.llm.site import Site
     from glp_core.neuron_index.reading import NeuronFires
     from glp_core.prior.projection import Kind, Projector
     from glp_core.prior.walk import WalkRule, WalkSettings
@@ -159,9 +162,7 @@ def work(request: Request) -> Work:
     """Return the job that compares the arms: it yields RunFacts, Steps as they come, and at the end a CleanReading for each arm."""
 
     def run(cancelled: Cancelled) -> Generator[Event]:
-        import torch
-
-        from glp_core.steering.generation import Row, Sampling, clean_reading, mean_activation
+        from glp_core.steering.generation import Row, Sampling
 
         site, meter = resources.site(request.layer), resources.meter(request.layer)
         direction = resources.direction(request.direction)
@@ -182,14 +183,27 @@ def work(request: Request) -> Work:
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
-        plain, *steered = ([step.token for step in steps] for steps in written.values())
-        read, means = clean_reading(home, ids, steered)
-        means = torch.cat([mean_activation(home, ids, plain), means])
-        log_probabilities = [[step.log_probability for step in written["unsteered"]], *read]  # the text was read while written
+        log_probabilities, means = _read(home, ids, list(written.values()))
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield CleanReading(arm, numbers, concept)
 
     return run
+
+
+def _read(home: Site, ids: Sequence[int], written: Sequence[Sequence[Step]]) -> tuple[list[list[float]], Tensor]:
+    """Do what `clean_reading` does for the arms' texts, the unsteered one first, which was read while it was written.
+
+    It is read again where that is as quick, after a long prompt, and beside a text that is the same, to get the same numbers.
+    """
+    import torch
+
+    from glp_core.steering.generation import clean_reading, mean_activation
+
+    plain, *steered = ([step.token for step in steps] for steps in written)
+    if plain in steered or len(ids) > len(plain):
+        return clean_reading(home, ids, [plain, *steered])
+    read, means = clean_reading(home, ids, steered)
+    return [[step.log_probability for step in written[0]], *read], torch.cat([mean_activation(home, ids, plain), means])
 
 
 def arms_of(request: Request, llm: Llm, ids: Sequence[int]) -> list[Arm]:

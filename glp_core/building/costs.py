@@ -176,9 +176,13 @@ def _size(glp: str) -> int:
     return (glp_folder(glp) / "final.safetensors").stat().st_size
 
 
-def check_disk(disk: Mapping[str, int], folder: Path) -> None:
-    """Raise GlpError when the disk of the workspace, or that of the cache folder, has less to spare than stages add there, in bytes."""
-    cached = sum(size for name, size in disk.items() if name in IN_CACHE)
+def check_disk(disk: Mapping[str, int], folder: Path, *, installed: bool = False) -> None:
+    """Raise GlpError when the disk of the workspace, or that of the cache folder, has less to spare than stages add there, in bytes.
+
+    Args:
+        installed: the prior is copied into the workspace, not trained in the cache folder.
+    """
+    cached = sum(size for name, size in disk.items() if name in IN_CACHE and not (installed and name == "prior"))
     needed: dict[int, int] = {}
     for place, size in ((folder, sum(disk.values()) - cached), (cache_folder(), cached)):
         there = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())

@@ -56,16 +56,17 @@ def prepare(
     sizes = _as_collected(sizes_of(state.effort, accelerator=device != "cpu"), workspace)
     state.glp = _absolute(asked.glp) if asked.glp else state.glp
     subject, rates = _known(workspace, asked, state, sizes, tell)
+    sizes = replace(sizes, longest=min(sizes.longest, subject.context))
     if subject.glp:
         check_prior(subject.glp, subject.width, subject.workspace.layer)
     every = stages(subject, sizes)
     plan = make_plan(every, subject.workspace, state, only)
     state.name, state.pid = subject.workspace.name, os.getpid()
-    state.model = {"width": subject.width, "chat": subject.chat}
+    state.model = {"width": subject.width, "chat": subject.chat, "context": subject.context}
     state.rates = rates.to_json() | {"device": device, "effort": state.effort}
     state.stages = [_record(stage, plan, state, costs.seconds(stage, subject, sizes, rates)) for stage in every]
     disk = {stage.name: costs.disk(stage, subject, sizes) for stage in plan.todo}
-    costs.check_disk(disk, folder)
+    costs.check_disk(disk, folder, installed=bool(subject.glp))
     return Prepared(subject, state, plan.todo, disk)
 
 
@@ -77,7 +78,8 @@ def _known(
     measured = {"device": workspace.device, "effort": state.effort}  # what the prior's size and its speed depend on
     if there and state.model and measured.items() <= state.rates.items():
         rates = {name: value for name, value in state.rates.items() if name not in measured}
-        return Subject(workspace, "", state.model["width"], state.model["chat"], glp=state.glp), Rates(**rates)
+        known = {"context": state.model["context"]} if "context" in state.model else {}
+        return Subject(workspace, "", state.model["width"], state.model["chat"], glp=state.glp, **known), Rates(**rates)
     tell(f"Loading {workspace.llm.label} and measuring this machine …")
     subject, llm = read_subject(workspace, replace(asked, glp=state.glp), tell)
     return subject, costs.measure(llm, subject, sizes)

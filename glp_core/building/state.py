@@ -148,20 +148,29 @@ def at_work(folder: Path) -> bool:
     except OSError:  # no build has been there
         return False
     try:
-        return not _locked(handle, looks=1)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # several may look at once
+    except BlockingIOError:
+        return True
+    else:
+        return False
     finally:
         os.close(handle)
 
 
-def _locked(handle: int, looks: int) -> bool:
-    """Take the lock of an open file, if need be in several looks; false where another keeps it."""
-    for look in range(looks):
+def _locked(folder: Path) -> int | None:
+    """Return the open lock of a folder, if need be after several looks; None where another build keeps it."""
+    for _ in range(LOOKS):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            time.sleep(SECONDS_BETWEEN_LOOKS if look < looks - 1 else 0)
-    return False
+            if os.fstat(handle).st_ino == (folder / LOCK).stat().st_ino:
+                return handle
+        except (BlockingIOError, FileNotFoundError):  # kept, or taken away by the one that kept it
+            pass
+        os.close(handle)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return None
 
 
 @contextmanager
@@ -173,20 +182,17 @@ def building(folder: Path) -> Iterator[None]:
     """
     new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = _locked(folder)
     except OSError as error:
         out = "Free some space, or name another folder" if error.errno == ENOSPC else "Name another folder"
         raise GlpError(f"{folder} cannot be written to: {error.strerror or error}. {out}.") from error
+    if handle is None:
+        raise GlpError(f"Another build is at work in {folder}. Wait for its end, or stop it.")
     try:
-        if not _locked(handle, LOOKS):
-            raise GlpError(f"Another build is at work in {folder}. Wait for its end, or stop it.")
-        try:
-            yield
-        finally:
-            if folder.is_dir() and os.listdir(folder) == [LOCK]:
-                (folder / LOCK).unlink()
-                if new:
-                    folder.rmdir()
+        yield
     finally:
+        if folder.is_dir() and os.listdir(folder) == [LOCK]:
+            (folder / LOCK).unlink()
+            if new:
+                folder.rmdir()
         os.close(handle)

@@ -1,5 +1,6 @@
 """Which model a build is about: found in the workspace that is there, or from what was asked for, and checked before any work."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ class Subject:
     """Whether the LLM has a chat template."""
     text_words: tuple[str, ...] = ()
     """Its texts, as options of `collect`; empty for the demo's corpus."""
+    context: int = sys.maxsize
+    """Tokens that the LLM reads at most."""
     glp: str = ""
     """Where its prior comes from; empty when it is trained."""
 
@@ -98,4 +101,5 @@ def read_subject(workspace: Workspace, asked: Asked, tell: Callable[[str], None]
     layer_at(llm.model, workspace.layer)
     check_decoding(llm, workspace.layer)
     chat = bool(llm.tokenizer.chat_template)
-    return Subject(workspace, asked.where or "", llm.d_model, chat, asked.text_words, asked.glp or ""), llm
+    words, glp = asked.text_words, asked.glp or ""
+    return Subject(workspace, asked.where or "", llm.d_model, chat, words, llm.context_length, glp), llm

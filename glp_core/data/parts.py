@@ -66,7 +66,12 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
                 f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
                 "Let every `collect --part` end before they are joined."
             )
-        alike = ("llm", "source", "layer", "dtype", "texts", "tokens_per_document", "median_norm")
+        alike = ("llm", "layer", "dtype", "texts", "tokens_per_document", "median_norm")
+        source = store.manifest.get("source")  # an earlier version's parts have none
+        if source is not None and manifest.setdefault("source", source) != source:
+            raise GlpError(
+                f"{store.folder} is of {source}, the parts before it of {manifest['source']}. Join parts of one model."
+            )
         if any(store.manifest.get(key) != manifest.get(key) for key in alike):
             raise GlpError(f"{store.folder} was collected otherwise than {stores[0].folder}. Collect all parts alike.")
         end = last

@@ -59,7 +59,8 @@ class ActivationStore:
         if source and own != source:
             raise GlpError(
                 f"{self.folder} holds activations of {own}, the workspace is about {source}. "
-                "Collect again with --out, or name the right ones with --store."
+                "Collect again with --out, or name the right ones with --store. If it is that model in another place, correct "
+                f"`source` in {self.folder / 'manifest.json'}."
             )
 
     @property

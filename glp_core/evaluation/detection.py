@@ -55,7 +55,9 @@ def other_activations(site: Site, texts: Sequence[str], n: int, *, shuffled: boo
     content = ~site.is_massive(acts)
     acts, documents = acts[content], documents[content]
     if len(acts) < n:
-        raise GlpError(f"The texts give {len(acts)} activations, wanted {n}: give more texts.")
+        raise GlpError(
+            f"The texts give {len(acts)} activations, wanted {n}: give more texts, or ask for fewer with --activations."
+        )
     chosen = torch.from_numpy(rng.permutation(len(acts))[:n])
     return Off(acts[chosen], documents[chosen])
 

@@ -125,7 +125,7 @@ class Job:
 
     def end(self, state: State) -> None:
         """Say that it has ended."""
-        self.state = state
+        self.state, self._seen = state, time.monotonic()
         self.seconds = time.monotonic() - self._began if self._began else 0.0
         self._ended.set()
         self._news()

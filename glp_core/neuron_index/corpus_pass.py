@@ -91,6 +91,11 @@ class StoreSource:
         self.facts = {key: store.manifest[key] for key in ("llm", "layer", "dtype")}
         whole, rest = divmod(store.n_documents, DOCUMENTS_PER_BLOCK)
         self.blocks = whole + (rest > 0 and store.n_documents == len(listed))
+        if not self.blocks:
+            raise GlpError(
+                f"{store.folder} holds {store.n_documents:,} whole documents, wanted at least a block of {DOCUMENTS_PER_BLOCK:,}, or "
+                "all the texts there are. Collect more, or leave --store out."
+            )
 
     def chunks(self, block: int, tokens: int, skip: int = 0) -> Iterator[Chunk]:
         first = block * DOCUMENTS_PER_BLOCK

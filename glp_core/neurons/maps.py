@@ -25,8 +25,12 @@ KINDS: dict[str, str] = {
 }
 
 
-def features(glp: "GLP", kind: str, folder: Path) -> np.ndarray:
-    """Return what a map of this kind compares, (neurons, m); the folder is the index's, where concept profiles are."""
+def features(glp: "GLP", kind: str, folder: Path, glp_digest: str = "") -> np.ndarray:
+    """Return what a map of this kind compares, (neurons, m); the folder is the index's, where concept profiles are.
+
+    Args:
+        glp_digest: of the GLP's weights; profiles that say that they are another's are refused.
+    """
     if kind not in KINDS:
         raise GlpError(f"A map of {kind!r} is not known: use {', '.join(KINDS)}.")
     if kind == "writes":
@@ -34,7 +38,10 @@ def features(glp: "GLP", kind: str, folder: Path) -> np.ndarray:
     path = folder / "concepts.safetensors"
     if not path.is_file():
         raise GlpError(f"No concept profiles in {folder}. Make them with `python -m glp_core probe`.")
-    profile = read_tensors(path, {"profile": "number tasks n"}, only=True).tensors["profile"].float().numpy().T
+    tensors, facts = read_tensors(path, {"profile": "number tasks n"}, only=True)
+    profile = tensors["profile"].float().numpy().T
+    if glp_digest and facts.get("glp_digest", glp_digest) != glp_digest:
+        raise GlpError(f"The concept profiles in {folder} are of an earlier GLP: run `python -m glp_core probe` again.")
     if len(profile) != glp.n_layers * glp.d_mlp:
         raise GlpError(
             f"The concept profiles are of {len(profile)} neurons, the GLP has {glp.n_layers * glp.d_mlp}: run probe again."
@@ -48,15 +55,16 @@ def compute_map(
     folder: Path,
     config: UmapConfig = UmapConfig(),  # noqa: B008 - frozen
     *,
+    glp_digest: str = "",
     progress: Progress = quiet,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> pd.DataFrame:
-    """Return layer, neuron, x and y of every neuron; the folder is the index's.
+    """Return layer, neuron, x and y of every neuron; the folder is the index's, `glp_digest` as of `features`.
 
     Raises:
-        GlpError: unknown kind, no profiles, cancelled, or the child process failed.
+        GlpError: unknown kind, no profiles or another GLP's, cancelled, or the child process failed.
     """
-    rows = features(glp, kind, folder)
+    rows = features(glp, kind, folder, glp_digest)
     layout = run_umap(rows, config, progress=progress, cancelled=cancelled).rows
     layer, neuron = np.divmod(np.arange(len(rows)), glp.d_mlp)
     return pd.DataFrame({"layer": layer, "unit": neuron, "x": layout[:, 0], "y": layout[:, 1]})

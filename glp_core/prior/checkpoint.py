@@ -199,12 +199,12 @@ def glp_folder(where: str | Path, checkpoint: str = "final", *, revision: str | 
     where, _, pinned = where.partition("@")
     revision = pinned or revision
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     files = ["config.yaml", "config.json", "rep_statistics.pt", "statistics.safetensors", f"{checkpoint}.safetensors"]
     try:
         return Path(snapshot_download(where, revision=revision, allow_patterns=files))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise GlpError(
             f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder."
         ) from error

@@ -9,6 +9,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.llm.chat import Message
 from glp_core.llm.decoding import Sampling
+from glp_core.llm.text_stream import encodable
 from glp_core.prior.projection import KINDS, Kind
 
 MOST_CHOICES, MOST_PROMPTS, MOST_ROWS, MOST_STOPS = 8, 16, 32, 4
@@ -154,7 +155,7 @@ class _Values:
             if name in IGNORED:
                 continue
             if name not in ONLY:
-                raise BadParameter(f"The parameter {name!r} is not known here.", name, code="unknown_parameter")
+                raise BadParameter(f"The parameter {name!r} is not known here.", encodable(name), code="unknown_parameter")
             if not any(type(value) is type(one) and value == one for one in ONLY[name]):
                 raise BadParameter(f"{name} is {_short(value)}: this server can do {ONLY[name][0]!r} only.", name)
 

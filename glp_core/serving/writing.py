@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from glp_core.errors import GlpError
+from glp_core.files import Json
 from glp_core.jobs.job import Cancelled, Work
 from glp_core.prior.projection import Projector, make_projector
-from glp_core.prior.walk import WalkSettings
+from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.serving.asked import Asked, BadParameter, Steering
 from glp_core.steering.edit import Arm
 from glp_core.steering.loop import Row
@@ -95,14 +96,21 @@ class Host:
 
     def _projector(self, steering: Steering) -> Projector:
         kind, level = steering.projection, steering.noise_level
-        own = level is not None or steering.steps is not None
         if kind == "walk":
-            chosen = WalkSettings(WalkSettings.noise_level if level is None else level, steering.steps or WalkSettings.pushes)
-            return make_projector(kind, glp=self.glp, walk=chosen if own else self.workspace.walk())
+            return make_projector(kind, glp=self.glp, walk=self._walk(level, steering.steps))
         covariance = self.workspace.covariance() if kind == "gaussian" else None
         return make_projector(
             kind, glp=self.glp, covariance=covariance, noise_level=0.5 if level is None else level, steps=steering.steps or 20
         )
+
+    def _walk(self, level: float | None, pushes: int | None) -> WalkRule | WalkSettings:
+        """Return the workspace's walk with what is asked for in the place of its own."""
+        walk = self.workspace.walk()
+        asked: Json = {} if level is None else {"noise_level": level}
+        asked |= {"pushes": pushes} if pushes else {}
+        if isinstance(walk, WalkSettings):
+            return replace(walk, **asked)
+        return replace(walk, short=replace(walk.short, **asked), long=replace(walk.long, **asked))
 
     def _direction(self, name: str) -> Direction:
         try:

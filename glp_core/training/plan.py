@@ -62,6 +62,11 @@ class TrainConfig:
     """Held-out activations of the validation loss."""
 
     def __post_init__(self) -> None:
+        for name in ("batch", "sigma_groups", "first_checkpoint", "log_every", "validation"):
+            if getattr(self, name) < 1:
+                raise GlpError(f"{name} is {getattr(self, name)}, wanted at least 1.")
+        if not 0 <= self.seed < 2**31:
+            raise GlpError(f"seed is {self.seed}, wanted a number from 0 to {2**31 - 1:,}.")
         if self.batch % self.sigma_groups:
             raise GlpError(f"batch {self.batch} is no multiple of sigma_groups {self.sigma_groups}.")
         if self.activations < self.batch:

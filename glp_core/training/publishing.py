@@ -84,7 +84,7 @@ def push(folder: Path, hub_id: str, *, private: bool = False) -> str:
         GlpError: no such id can be, nobody is logged in, or the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise GlpError(f"{hub_id!r} is no hub id, wanted for example my-name/my-glp.")
@@ -92,7 +92,7 @@ def push(folder: Path, hub_id: str, *, private: bool = False) -> str:
     try:
         api.create_repo(hub_id, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=hub_id, folder_path=folder, commit_message="A generative latent prior")
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise GlpError(
             f"Could not push to {hub_id}: {error}. Log in with `hf auth login`, or set HF_TOKEN; be online, with HF_HUB_OFFLINE=0. "
             f"The folder {folder} is whole."

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
@@ -80,6 +81,11 @@ def blend(further: Path, where: str | Path, share: float, out: Path) -> None:
     about = stored_facts(further).get("about", {})
     path = further / "final.safetensors"
     start = Start.read(where, layer=about.get("layer", 0))
+    statistics = read_statistics(further)
+    if not all(torch.allclose(statistics[name], start.statistics[name], rtol=1e-3, atol=1e-6) for name in ("mean", "var")):
+        raise GlpError(
+            f"{further} and {where} normalise activations otherwise: a blend needs a GLP and one that went on from it."
+        )
     new, old = read_tensors(path, {}).tensors, start.weights()
     if {name: tensor.shape for name, tensor in new.items()} != {name: tensor.shape for name, tensor in old.items()}:
         raise GlpError(f"{further} and {where} hold weights of other shapes: a blend needs two GLPs of one shape.")

@@ -16,7 +16,7 @@ from torch import Tensor
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.prior.checkpoint import save_glp
+from glp_core.prior.checkpoint import read_statistics, save_glp
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.progress import Progress, quiet
@@ -28,6 +28,8 @@ from glp_core.training.run_folder import AGAIN, RunFolder
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply, Supply
 
+OWN = "statistics."
+"""Begins the names of the run's mean and variance in its state."""
 AVERAGE_EVERY = 8
 """Steps between updates of the averaged weights."""
 
@@ -79,7 +81,7 @@ class Trainer:
         self.ranks.check_shared(folder, int(saved["step"]) if saved else 0, place=place is not None)
         if place:
             self.supply.restore(place)
-        self.statistics = start.statistics if start else self.supply.statistics()
+        self.statistics = start.statistics if start else self._statistics(saved)
         if len(self.statistics["mean"]) != (width := self.supply.width):
             raise GlpError(
                 f"The given GLP is for activations of width {len(self.statistics['mean'])}, these have width {width}."
@@ -219,6 +221,13 @@ class Trainer:
         identity |= {"start": self.start.facts} if self.start else {}
         return identity | ({"supply": self.supply.settings} if self.supply.settings else {})
 
+    def _statistics(self, saved: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the run's own statistics where it goes on, whatever its activations have become since, else the supply's."""
+        kept = {name.removeprefix(OWN): tensor for name, tensor in (saved or {}).items() if name.startswith(OWN)}
+        if saved and not kept and (self.folder.path / "statistics.safetensors").is_file():  # an earlier version's run
+            return read_statistics(self.folder.path)
+        return kept or self.supply.statistics()
+
     def _go_on(self, stored: Json | None, saved: dict[str, Tensor] | None) -> None:
         """Take up the run that the folder holds, or start one there; note where it was made longer or shorter."""
         identity = self._identity()
@@ -237,6 +246,7 @@ class Trainer:
     def _state(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
         tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
+        tensors |= {OWN + name: tensor for name, tensor in self.statistics.items()}
         for name, p in self.params.items():
             state = self.optimizer.state[p]
             tensors |= {f"p.{name}": p.detach(), f"a.{name}": self.average[name]}

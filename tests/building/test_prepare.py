@@ -18,6 +18,7 @@ from glp_core.cli.commands import parse
 from glp_core.cli.data.collect import llm_source
 from glp_core.errors import GlpError
 from glp_core.files import write_json
+from glp_core.llm.model import Llm
 from glp_core.llm.sources import LlmSource
 from glp_core.prior.checkpoint import save_glp
 from glp_core.training.plan import TrainConfig
@@ -155,8 +156,9 @@ def test_a_workspace_stays_about_its_model(begun, words, refused):
     assert status == 1 and refused in said and files(begun) == [".build.lock", *before]
 
 
-@pytest.mark.parametrize(("collected", "longest"), [(128, None), (None, "512")])
-def test_a_store_goes_on_with_texts_cut_where_they_were(begun, collected, longest):
+@pytest.mark.parametrize(("collected", "context", "longest"), [(128, 256, None), (None, 256, "256"), (None, 8192, "512")])
+def test_texts_are_as_long_as_the_llm_reads_and_a_store_goes_on_as_it_was(begun, collected, context, longest, monkeypatch):
+    monkeypatch.setattr(Llm, "context_length", context)
     workspace = Workspace.open(begun.folder / "my")
     if collected:
         write_json(workspace.store_folder / "manifest.json", {"tokens_per_document": collected})

@@ -1,11 +1,14 @@
 """A build at work: what fails takes only what needs it along, a stop is a stop, and build.json says where it is."""
 
+import fcntl
+import threading
+
 import pytest
 
 from glp_core.building.about import ABOUT, About
 from glp_core.building.running import STOPPED, Build
 from glp_core.building.stages import Stage
-from glp_core.building.state import BuildState, StageRecord, at_work, building
+from glp_core.building.state import LOCK, BuildState, StageRecord, at_work, building
 from glp_core.errors import GlpError
 
 CHAIN = {"a": (), "b": ("a",), "c": ("b",), "d": ("a",)}
@@ -113,6 +116,19 @@ def test_two_builds_do_not_work_in_one_folder(tmp_path):
         with pytest.raises(GlpError, match="Another build is at work"), building(tmp_path):
             pass
     assert not at_work(tmp_path)
+
+
+def test_those_who_look_do_not_turn_a_build_away(tmp_path):
+    with building(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists() and not at_work(tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    with (tmp_path / "new" / LOCK).open("w") as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        assert not at_work(tmp_path / "new")
+        threading.Timer(0.1, fcntl.flock, (looks, fcntl.LOCK_UN)).start()
+        with building(tmp_path / "new"):
+            assert at_work(tmp_path / "new")
 
 
 def test_a_damaged_file_is_named(tmp_path):

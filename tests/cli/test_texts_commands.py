@@ -128,7 +128,7 @@ def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):
     assert here.run("evaluate", "--activations", 50, "--samples", 20, "--documents", 2, "--tokens", 6) == 0
     store = store_of()
     assert here.run("index", "--sigma", 0.3, "--draws", 0, "--store", store.folder, "--documents", 100, "--fresh") == 1
-    assert "out of range: there are 0 to read" in capsys.readouterr().err  # its last block is not whole
+    assert "wanted at least a block of 1,024" in capsys.readouterr().err  # its last block is not whole
     assert here.run("bank", "--activations", 60, "--reference", 50) == 0
     kept = " ".join(document.text for document in held_out(Workspace.open("ws").texts))
     contexts = Bank.load(Workspace.open("ws").folder / "bank").contexts

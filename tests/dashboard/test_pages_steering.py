@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.service import follow, resources, workspace_facts
 from dashboard.steering import controls, examples, export, request, results
+from dashboard.steering import run as steering_run
 from dashboard.steering.comparison import CleanReading, Column, Comparison
 from dashboard.steering.request import Request
 from dashboard.widgets import neuron_links
@@ -30,7 +31,7 @@ from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.projection import make_projector
 from glp_core.prior.reference import Reference
 from glp_core.prior.walk import Bound, WalkSettings
-from glp_core.steering.generation import Arm, Sampling, Step, generate
+from glp_core.steering.generation import Arm, Sampling, Step, clean_reading, generate
 from tests.support import pages, tiny
 from tests.support.steering_page import board, open_page, run
 
@@ -381,6 +382,25 @@ def test_the_overview_shows_what_the_reports_say(llm, workspace):
     workspace.save_report("evaluate", {"validation_loss": 1.0123, "gaussian_loss": 1.42, "delta_lm": delta})
     text = " ".join(one.value for one in open_page("overview").get("html"))
     assert "1.012 (Gaussian prior 1.420)" in text and "by 0.200 nats" in text
+
+
+def test_the_unsteered_text_is_read_as_the_others_are():
+    llm = tiny.make_tiny_llm()
+    home, ids = Site(llm, 1, 4.0), llm.encode("The cat")
+    vector = torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(0))
+    arms = [Arm("unsteered"), Arm("raw", vector / vector.norm(), 2.0)]
+    written = {arm.name: [] for arm in arms}
+    for step in generate(home, ids, arms, Sampling(8)):
+        written[step.arm].append(step)
+    wanted, means = clean_reading(home, ids, [[step.token for step in steps] for steps in written.values()])
+    for listed in (list(written.values()), [written["raw"], written["raw"]]):
+        read, got = steering_run._read(home, ids, listed)
+        rows = [0, 1] if listed[0] is written["unsteered"] else [1, 1]
+        assert all(one == pytest.approx(wanted[row], abs=1e-4) for one, row in zip(read, rows, strict=True))
+        torch.testing.assert_close(got, means[rows], atol=1e-4, rtol=1e-4)
+    assert (
+        steering_run._read(home, ids, [written["raw"]] * 2)[0][0] == steering_run._read(home, ids, [written["raw"]] * 2)[0][1]
+    )
 
 
 def test_a_folder_that_is_no_workspace_is_told(monkeypatch, tmp_path):

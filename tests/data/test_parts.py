@@ -6,6 +6,7 @@ from glp_core import GlpError
 from glp_core.data import collecting
 from glp_core.data.collecting import collect
 from glp_core.data.parts import documents_for, join, span_of
+from glp_core.files import read_object, write_json
 from tests.data.test_store import TRAIN, VALIDATION, contents
 
 
@@ -24,6 +25,18 @@ def in_parts(llm, folder, n, n_parts, order=None):
     for i in order or range(n_parts):
         gather(llm, paths[i], n, span=span_of(i + 1, n_parts, total, 8))
     return paths
+
+
+def test_parts_of_an_earlier_version_join_and_those_of_another_model_do_not(tiny_llm, tmp_path):
+    paths = [tmp_path / f"part-{i}" for i in range(2)]
+    total = documents_for(tiny_llm, TRAIN, 700, 128, 8)
+    for i, source in enumerate(("", "hub a/model@123")):
+        gather(tiny_llm, paths[i], 700, span=span_of(i + 1, 2, total, 8), source=source)
+    assert join(tmp_path / "joined", paths, 700).manifest["source"] == "hub a/model@123"
+    first = read_object(paths[0] / "manifest.json")
+    write_json(paths[0] / "manifest.json", first | {"source": "hub b/model@123"})
+    with pytest.raises(GlpError, match="hub a/model@123, the parts before it of hub b/model@123"):
+        join(tmp_path / "other", paths, 700)
 
 
 @pytest.mark.parametrize(("n", "n_parts"), [(700, 2), (701, 3), (10_000, 3), (100, 1)])

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -65,6 +66,13 @@ def written(host, ids, arm=None, sampling=None):
 def steered(host, strength=0.8):
     walk = make_projector("walk", glp=host.glp, walk=host.workspace.walk())
     return Arm("walk", host.workspace.direction("up").vector, strength, walk)
+
+
+def test_what_is_asked_of_a_walk_stands_in_the_place_of_the_workspace_s_own(host):
+    own = host.workspace.walk()
+    assert host._walk(None, None) == own
+    asked = host._walk(0.3, 7)
+    assert asked == replace(own, noise_level=0.3, pushes=7) and asked.bound == own.bound
 
 
 def test_a_chat_s_answer_is_the_core_s_text(client, host):

@@ -1,5 +1,7 @@
 """Blending two GLPs' weights."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from tests.support import tiny
 def pair(tmp_path):
     for seed, name in ((0, "start"), (1, "further")):
         save_glp(tiny.tiny_glp(seed=seed), tmp_path / name, about={"llm": "tiny", "validation_loss": 1.0})
+    shutil.copy(tmp_path / "start" / "statistics.safetensors", tmp_path / "further")  # which went on from it
     return tmp_path
 
 
@@ -38,7 +41,9 @@ def test_the_ends_are_the_two(pair, share, end):
 def test_a_share_outside_and_another_shape_are_refused(pair, capsys):
     words = [str(pair / "further"), "--start", str(pair / "start"), "--out", str(pair / "out")]
     assert main(["blend", *words, "--share", "1.5"]) == 1 and "from 0" in capsys.readouterr().err
-    save_glp(tiny.tiny_glp(n_layers=1), pair / "start", about={"llm": "tiny"})
+    save_glp(tiny.tiny_glp(n_layers=1, seed=0), pair / "start", about={"llm": "tiny"})
     assert main(["blend", *words]) == 1 and "one shape" in capsys.readouterr().err
+    save_glp(tiny.tiny_glp(seed=5), pair / "start", about={"llm": "tiny"})
+    assert main(["blend", *words]) == 1 and "normalise activations otherwise" in capsys.readouterr().err
     with pytest.raises(GlpError):
         load_glp(pair / "out")

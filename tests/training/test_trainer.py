@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 
 import pytest
 import torch
@@ -237,6 +238,22 @@ def test_a_finished_run_that_is_made_longer_warms_up_again(store, tmp_path):
     assert again.extension == longer.extension and again.extension.step == 40
 
 
+def test_a_run_goes_on_in_its_own_latent_space_though_its_store_has_grown_since(store, tmp_path):
+    begun = trainer(store, tmp_path / "run")
+    begun.run(stop=lambda: begun.step == 20)
+    mean = begun.glp.normalizer.mean.clone()
+    grown = tmp_path / "grown"
+    shutil.copytree(store.folder, grown)
+    statistics = {name: 3 * tensor for name, tensor in store.statistics().items()}
+    write_tensors(grown / "statistics.safetensors", statistics)
+    before = load_glp(tmp_path / "run", "checkpoints/activations_512")
+    longer = trainer(ActivationStore(grown), tmp_path / "run")
+    assert longer.step == 20 and torch.equal(longer.glp.normalizer.mean, mean)
+    longer.run()
+    after = load_glp(tmp_path / "run", "checkpoints/activations_512")
+    assert torch.equal(after.normalizer.mean, before.normalizer.mean)
+
+
 def test_a_run_made_longer_before_its_decay_has_the_curve_of_one_planned_so(store, tmp_path):
     first = trainer(store, tmp_path / "parts", warmup=128)
     first.run(stop=lambda: first.step == 20)
@@ -278,6 +295,11 @@ def test_divergence_is_reported(store, tmp_path):
     [
         ({"batch": 60}, "multiple of sigma_groups"),
         ({"activations": 10}, "less than one batch"),
+        ({"sigma_groups": 0}, "sigma_groups is 0, wanted at least 1"),
+        ({"batch": -64}, "batch is -64, wanted at least 1"),
+        ({"log_every": 0}, "log_every is 0"),
+        ({"validation": 0}, "validation is 0"),
+        ({"seed": 2**40}, "seed is 1099511627776"),
         ({"batch": 1024, "activations": 4096}, "fewer activations"),
     ],
 )

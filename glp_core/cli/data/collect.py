@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
         check_decoding(llm, args.layer)
         name = args.name or free_name(
-            f"{llm.title}, layer {args.layer}", lambda folder: _is_of(folder, source, args.layer, texts)
+            f"{llm.title}, layer {args.layer}", lambda folder: _is_of(folder, llm, source, texts, args)
         )
         # the median norm is not known before the first activations are; until then the workspace is not written
         workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0, texts=texts)
@@ -114,7 +114,9 @@ def run(args: argparse.Namespace) -> int:
         store = _collect(llm if new else workspace.load_llm(), workspace, folder, args)
     if store is None:
         return 130
-    if store.n_activations < args.activations and not args.part:
+    if store.n_activations < args.activations and args.join:
+        say(f"The parts hold fewer than {args.activations:,} activations: `collect` without --join goes on from them.")
+    elif store.n_activations < args.activations and not args.part:
         say(f"The texts end before the {args.activations:,} activations asked for: what there is is kept.")
     if new:
         workspace = replace(workspace, median_norm=store.median_norm)
@@ -127,13 +129,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_of(folder: Path, source: LlmSource, layer: int, texts: OwnTexts | None) -> bool:
+def _is_of(folder: Path, llm: Llm, source: LlmSource, texts: OwnTexts | None, args: argparse.Namespace) -> bool:
     """Say whether a folder's activations are those of a workspace that is made again, as after a kill before it was written."""
     if not (folder / "manifest.json").is_file():
         return False
-    manifest = ActivationStore(folder).manifest
-    kept = (manifest.get("source"), manifest["layer"], manifest.get("texts", ""))
-    return kept == (source.identity, layer, texts.label if texts else "")
+    wanted = {"llm": llm.title, "source": source.identity, "layer": args.layer, "texts": texts.label if texts else ""}
+    wanted |= {"dtype": str(llm.dtype).removeprefix("torch."), "tokens_per_document": args.tokens_per_document}
+    kept = wanted | {"texts": ""} | ActivationStore(folder).manifest  # an earlier version's say less
+    return all(kept[name] == value for name, value in wanted.items())
 
 
 def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:

@@ -130,5 +130,7 @@ def _check_store(source: StoreSource, workspace: Workspace) -> None:
     stored = {key: source.facts[key] for key in subject}
     if workspace.texts:
         subject["texts"], stored["texts"] = workspace.texts.label, source.store.manifest.get("texts")
+    if source.store.folder.resolve() == workspace.store_folder.resolve():
+        workspace.open_store()  # which refuses another model of that title
     if stored != subject:
         raise GlpError(f"The store holds activations of {stored}, the workspace is about {subject}.")

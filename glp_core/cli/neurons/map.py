@@ -21,7 +21,10 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     config = UmapConfig(args.neighbours, args.min_dist, seed=args.seed)
     with stopping(at_once=True):
-        glp, folder = workspace.load_glp(), workspace.neurons
-        maps = {kind: compute_map(glp, kind, folder, config, progress=reporter(f"map of {kind}")) for kind in args.kinds}
-    save_maps(folder, maps, config, glp_digest=workspace.glp_digest())
+        glp, folder, digest = workspace.load_glp(), workspace.neurons, workspace.glp_digest()
+        maps = {
+            kind: compute_map(glp, kind, folder, config, glp_digest=digest, progress=reporter(f"map of {kind}"))
+            for kind in args.kinds
+        }
+    save_maps(folder, maps, config, glp_digest=digest)
     say(f"Maps of {', '.join(maps)} are in {folder}.")

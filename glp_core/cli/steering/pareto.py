@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     reports = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
     report = pareto(reports)
     workspace.save_report("pareto", report)
-    if left_out := ", ".join(reports.keys() - report["directions"].keys()):
+    if left_out := ", ".join(name for name in reports if name not in report["directions"]):
         say(f"Left out, without a concept probe: {left_out}. {MAKE_PROBE}")
     for found in report["summary"]["verdicts"]:
         say(f"The walk against {found['against']}, {found['where']}: {found['directions']}; {found['mean']}")

@@ -84,7 +84,7 @@ class OwnTexts:
                 f"No texts at {self.label}: wanted a file or folder of {WANTED}. Put it back, or name other texts for a new workspace."
             )
         listed = [_text_file(system, root, path, about) for path, about in sorted(found.items())]
-        files = [file for file in listed if _is_readable(file.name)]
+        files = [file for file in listed if _is_readable(file.name, named=file.path == root)]
         kinds = sorted({file.kind for file in files})
         if not files:
             raise GlpError(f"No texts at {self.label} among {len(found)} files: wanted {WANTED}.")
@@ -144,12 +144,13 @@ def _text_file(system: "AbstractFileSystem", root: str, path: str, about: Json) 
     return TextFile(system, path, name, f"{about.get('size')} {stamp}")
 
 
-def _is_readable(name: str) -> bool:
+def _is_readable(name: str, *, named: bool) -> bool:
+    """Say whether a file is of a kind that holds texts, and is not hidden where a folder was named."""
     from glp_core.data.texts.formats import COMPRESSED, FORMATS
 
     kind, compression = suffixes(name)
     hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
-    return not hidden and kind in (COMPRESSED if compression else FORMATS)
+    return (named or not hidden) and kind in (COMPRESSED if compression else FORMATS)
 
 
 def _chosen(columns: dict[str, bool], field: str | None, file: TextFile) -> str:

@@ -4,9 +4,7 @@ Answers under two contrasting system prompts are generated greedily; the directi
 (persona vectors, Chen et al. 2025, arXiv 2507.21509, without a judge).
 """
 
-import textwrap
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +26,8 @@ from glp_core.steering.origins.questions import ANSWER_TOKENS, QUESTIONS
 from glp_core.steering.origins.recipes import Persona
 from glp_core.steering.trials.writing import write_texts
 
-shorten = partial(textwrap.shorten, width=600, placeholder=" …")
+LONGEST_QUOTED = 600
+"""Characters of a system prompt that are quoted in how a direction was made."""
 TEST_EVERY = 3
 """Every third question is kept for measuring."""
 
@@ -107,11 +106,15 @@ def direction_of_instructions(
     how = (
         f"{METHODS[method]} of mean activations of {tokens}-token greedy answers to {len(questions)} questions, system prompt "
     )
-    how += f'"{shorten(system)}" against "{shorten(opposite)}"'
+    how += f'"{_quoted(system)}" against "{_quoted(opposite)}"'
     sides = made.texts[: len(questions)], made.texts[len(questions) :]
     about = {"source": "instructions", "pooling": "mean", "classes": about_classes(sides, (system, opposite))}
     classes = Classes.of(made.prompted, made.bare, made.labels)
     return made_from(classes, site, Origin(name, title, how, about), method=method, seed=seed)._replace(texts=sides)
+
+
+def _quoted(prompt: str) -> str:
+    return prompt if len(prompt) <= LONGEST_QUOTED else f"{prompt[:LONGEST_QUOTED]} …"
 
 
 def make_persona(

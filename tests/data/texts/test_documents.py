@@ -39,6 +39,12 @@ def folder(tmp_path):
     return where
 
 
+def test_a_file_that_is_named_itself_may_be_called_as_hidden_ones_are(tmp_path):
+    (tmp_path / "_train.jsonl").write_bytes(as_jsonl(["A text.", "Another."]))
+    [file] = OwnTexts(str(tmp_path / "_train.jsonl"), "text").files()
+    assert file.name == "_train.jsonl"
+
+
 def everything(folder):
     return {f"Text {i} of file {number}." for number in range(11) for i in range(3 + 7 * number)}
 
