@@ -262,10 +262,14 @@ def projector(request: Request, kind: Kind) -> Projector:
     """Return a projector with a request's settings; for jobs only.
 
     Raises:
-        GlpError: the Gaussian prior is asked for at another layer than its own, or there is none.
+        GlpError: so few steps have no level near the one that is asked for; the Gaussian prior is asked for at another layer than
+            its own, or there is none.
     """
+    from glp_core.prior import flow
     from glp_core.prior.projection import make_projector
 
+    if kind in ("glp", "gaussian"):
+        flow.check_start(request.solver, request.noise_level, request.steps)
     workspace, glp = resources.workspace(), resources.prior(request.prior, request.layer)
     if kind == "gaussian" and layers.of(request.layer) is not None:
         raise GlpError(f"The Gaussian prior is of layer {workspace.layer}: choose that layer, or another projection.")

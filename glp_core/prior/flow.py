@@ -187,6 +187,24 @@ def solver_plan(solver: str, noise_level: float, steps: int) -> list[float]:
     return even_schedule(noise_level, max(1, steps // CALLS_PER_INTERVAL[solver]))
 
 
+def check_start(solver: str, noise_level: float, steps: int) -> None:
+    """Raise GlpError where so few steps of Euler's released schedule have no level near the one that is asked for.
+
+    They begin far below, where nothing is projected, or at pure noise, where the activation is lost.
+    """
+
+    def near(n: int) -> bool:
+        start = solver_plan(solver, noise_level, n)[0]
+        return noise_level in (0, 1) or (noise_level / 2 <= start <= 2 * noise_level and start < 1)
+
+    if not near(steps):
+        enough = next(n for n in range(steps, 10**6) if near(n))
+        raise GlpError(
+            f"{steps} steps of Euler begin at noise level {solver_plan(solver, noise_level, steps)[0]:.3g}, wanted {noise_level:g}: "
+            f"take {enough} steps, or another solver."
+        )
+
+
 def integrate(solver: str, velocity: Velocity, z: Tensor, sigmas: list[float], *, fitted: Sequence[TwoCalls] = ()) -> Tensor:
     """Run the named solver along `sigmas`.
 

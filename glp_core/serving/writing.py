@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.jobs.job import Cancelled, Work
+from glp_core.prior import flow
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.serving.asked import Asked, BadParameter, Steering
@@ -99,9 +100,13 @@ class Host:
         if kind == "walk":
             return make_projector(kind, glp=self.glp, walk=self._walk(level, steering.steps))
         covariance = self.workspace.covariance() if kind == "gaussian" else None
-        return make_projector(
-            kind, glp=self.glp, covariance=covariance, noise_level=0.5 if level is None else level, steps=steering.steps or 20
-        )
+        level, steps = 0.5 if level is None else level, steering.steps or 20
+        if kind in ("glp", "gaussian"):
+            try:
+                flow.check_start("euler", level, steps)
+            except GlpError as error:
+                raise BadParameter(str(error), "steps") from error
+        return make_projector(kind, glp=self.glp, covariance=covariance, noise_level=level, steps=steps)
 
     def _walk(self, level: float | None, pushes: int | None) -> WalkRule | WalkSettings:
         """Return the workspace's walk with what is asked for in the place of its own."""

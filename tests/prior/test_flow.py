@@ -175,3 +175,15 @@ def test_fitted_steps_are_mixed_between_levels_and_held_beyond_them():
 def test_without_fitted_steps_the_message_says_how_to_make_them(field):
     with pytest.raises(GlpError, match="glp_core solvers"):
         flow.integrate("fitted", field, start(), flow.solver_plan("fitted", 0.5, 2))
+
+
+@pytest.mark.parametrize(("level", "steps", "enough"), [(0.5, 1, 3), (0.01, 1, 150), (0.1, 5, 16), (0.9, 3, 10)])
+def test_steps_that_have_no_level_near_are_refused_with_how_many_have(level, steps, enough):
+    with pytest.raises(GlpError, match=f"{steps} steps of Euler begin at noise level .*, wanted {level:g}") as refused:
+        flow.check_start("euler", level, steps)
+    said = int(str(refused.value).split("take ")[1].split()[0])
+    flow.check_start("euler", level, said)
+    assert said <= enough
+    flow.check_start("ab2", level, steps)
+    flow.check_start("euler", 0.5, 20)
+    flow.check_start("euler", 0.0, 1)
