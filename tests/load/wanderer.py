@@ -128,19 +128,18 @@ class Wanderer:
         self._diary.keep(link, run(self._page, self._address, link))
 
     def stop_or_leave(self) -> None:
-        """Begin a long run; stop it, load the page again, or go to another one and come back."""
+        """Begin a long run; load the page again, go to another one and come back, or stay; then stop it."""
         self._open(self._steering_link(200))
         press_run(self._page)
         self._page.wait_for_timeout(self._random.randint(100, 6000))
-        way = self._random.choice(("stop", "reload", "leave"))
-        if way == "stop":
-            with suppress(TimeoutError):
-                self._page.locator(".st-key-steering_stop button:enabled").click(timeout=10_000)
-        elif way == "reload":
+        way = self._random.choice(("stay", "reload", "leave"))
+        if way == "reload":
             self._page.reload()
-        else:
+        elif way == "leave":
             self._open("scaling")
             self._page.go_back()
+        with suppress(TimeoutError):  # what goes on after a reload would take minutes
+            self._page.locator(".st-key-steering_stop button:enabled").click(timeout=10_000)
 
     def read_a_text(self) -> None:
         """Read a text's neurons, of one token."""
