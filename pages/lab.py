@@ -33,6 +33,6 @@ slot = frame.page_frame("Lab", "Does the prior buy concept at equal fluency, and
 view = views.choose()
 files = views.draw(view)
 with slot:
-    frame.share("lab", url.current(views.params()))
+    frame.share("lab", url.chosen(views.params()))
     frame.download(files, key="lab_download")
 frame.how_to_read(HELP)

@@ -140,7 +140,7 @@ def computed(
             st.button(
                 "Go on", icon=":material/play_arrow:", key="follow_go_on", on_click=st.session_state.pop, args=(STOPPED, None)
             )
-            raise GlpError("Stopped. Go on, or ask for something else.")
+            raise frame.StoppedHere("Stopped. Go on, or ask for something else.")
 
         def stopped() -> None:
             st.session_state[STOPPED] = made_from

@@ -42,6 +42,8 @@ STYLE = """
 .glp-facts dd{margin:0!important;padding:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 """
 """Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
+LONG_LINK, LINK_HEIGHT = 600, 220
+"""Characters from which on a link is scrolled in the Share menu, and its height there in pixels."""
 LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
 WORDING = "frame_wording"
@@ -97,7 +99,7 @@ def share(page: str, values: Mapping[str, object]) -> None:
     link = url.page_link(page, values)
     with st.popover("Share", icon=":material/share:"):
         st.caption("This address opens the page as it is now.")
-        st.code(link, language=None, wrap_lines=True)
+        st.code(link, language=None, wrap_lines=True, height=LINK_HEIGHT if len(link) > LONG_LINK else "content")
         copy_button(link, key=f"share_{page}")
 
 
@@ -140,8 +142,15 @@ def _box_words(words: str) -> str:
     return plain_markdown(wording(words))
 
 
+class StoppedHere(GlpError):
+    """Work that the person at the page stopped: there is no result, and nothing is wrong."""
+
+
 def error_box(error: Exception | str) -> None:
-    """Show a GlpError (or its message) as plain text in a red box."""
+    """Show a GlpError (or its message) as plain text in a red box; what was stopped in a blue one."""
+    if isinstance(error, StoppedHere):
+        st.info(_box_words(str(error)), icon=":material/stop_circle:")
+        return
     st.error(_box_words(str(error)), icon=":material/error:")
 
 

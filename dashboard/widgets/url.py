@@ -273,6 +273,13 @@ def current(params: Iterable[Param]) -> Values:
     return {param.key: st.session_state[param.key] if param.key in st.session_state else value(param) for param in params}
 
 
+def chosen(params: Iterable[Param]) -> Values:
+    """Return of `current` what differs from the page's defaults: all that a link has to hold."""
+    listed = list(params)
+    defaults = {param.key: param.default for param in listed}
+    return {key: one for key, one in current(listed).items() if one != defaults[key]}
+
+
 def kept(query: Mapping[str, str]) -> dict[str, str]:
     """Return a link's query parameters with the workspace that the address names."""
     named = st.query_params.get(WORKSPACE)

@@ -7,6 +7,7 @@ import pytest
 
 from dashboard.service import follow, resources
 from dashboard.service.results import Results
+from dashboard.widgets import frame
 from glp_core.errors import GlpError
 from glp_core.jobs.pause import pause
 from glp_core.jobs.runner import JobRunner
@@ -93,7 +94,7 @@ def test_what_a_person_has_stopped_begins_again_only_when_asked(monkeypatch):
 
     with pytest.raises(GlpError, match="in its midst"):
         asked("a")
-    with pytest.raises(GlpError, match="Go on"):
+    with pytest.raises(frame.StoppedHere, match="Go on"):
         asked("a")
     assert len(counted) == 1 and asked("b") == "made" and asked("a", pressed=True) == "made"
     buttons["Go on"]["on_click"](*buttons["Go on"]["args"])
