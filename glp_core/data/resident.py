@@ -35,11 +35,11 @@ class ResidentActivations:
             yield self.acts[order[i * size : (i + 1) * size]]
 
 
-def resident_if_it_fits(store: ActivationStore, device: torch.device) -> ResidentActivations | None:
-    """Load the store to a CUDA device whose memory has room for it; None elsewhere."""
+def fits(store: ActivationStore, device: torch.device) -> bool:
+    """Say whether a device is a CUDA one whose memory has room for the store."""
     if device.type != "cuda":
-        return None
+        return False
     acts = store.acts(0)
     needed = store.n_activations * acts.shape[1] * acts.element_size()
     free, _ = torch.cuda.mem_get_info(device)
-    return ResidentActivations(store, device) if needed < SHARE_OF_FREE * free else None
+    return needed < SHARE_OF_FREE * free

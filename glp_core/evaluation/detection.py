@@ -18,6 +18,8 @@ from glp_core.progress import Progress, quiet
 from glp_core.stats import auc_interval, roc
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
+LONGEST = 64
+"""Tokens of a text."""
 RATES = tuple(round(i / 40, 3) for i in range(41))
 """False alarms, as shares of the real activations, at which a ROC curve is stored."""
 
@@ -46,7 +48,7 @@ def random_directions(n: int, d: int, seed: int = 0) -> list[Tensor]:
 def other_activations(site: Site, texts: Sequence[str], n: int, *, shuffled: bool = False, seed: int = 0) -> "Off":
     """Return n activations of the site over texts, first tokens and massive ones left out; `shuffled`: tokens in random order."""
     rng = np.random.default_rng(seed)
-    rows = [site.llm.encode(text, max_tokens=64) for text in texts]
+    rows = [site.llm.encode(text, max_tokens=LONGEST) for text in texts]
     if shuffled:
         rows = [[row[0], *rng.permutation(row[1:]).tolist()] for row in rows]
     parts = [acts[1:] for acts in site.read(rows)]

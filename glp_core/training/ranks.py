@@ -55,12 +55,13 @@ class Ranks:
             if count % self.size:
                 raise GlpError(f"{name} is {count}, wanted a multiple of the {self.size} processes.")
 
-    def check_shared(self, folder: Path, step: int, *, place: bool) -> None:
+    def check_shared(self, folder: Path, step: int, *, place: bool, wanted: bool) -> None:
         """Raise GlpError, in all processes, unless all of them found a run at the same step.
 
         Args:
             folder: of the run.
             place: whether this process found its place in the texts there.
+            wanted: whether there has to be one.
         """
         steps = [int(one) for one in self.each(step)]
         other = next((rank for rank, one in enumerate(steps) if one != steps[0]), None)
@@ -71,7 +72,7 @@ class Ranks:
                 f"{shared}"
             )
         places = self.each(place)
-        if len(set(places)) > 1:
+        if not all(places) and (wanted or any(places)):
             rank = places.index(0.0)
             raise GlpError(
                 f"{folder} lacks supply-{rank}-step-{steps[0]}.safetensors, process {rank}'s place in the texts. {shared} "

@@ -100,6 +100,8 @@ class _Reader:
 class StreamSupply:
     """Batches drawn from a buffer that the LLM keeps full; with several processes, each reads its own texts."""
 
+    keeps_place = True
+
     def __init__(
         self,
         site: Site,

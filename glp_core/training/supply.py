@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from glp_core.data.resident import ResidentActivations, resident_if_it_fits
+from glp_core.data.resident import ResidentActivations, fits
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -22,6 +22,9 @@ WINDOW = 4_000_000
 
 class Supply(Protocol):
     """Batches of activations, and what is to be known of them."""
+
+    keeps_place: bool
+    """Whether `state` says where the next batches come from; else the step does."""
 
     @property
     def width(self) -> int:
@@ -64,6 +67,8 @@ class Supply(Protocol):
 class StoreSupply:
     """Collected activations, epoch after epoch; every process reads the same ones and takes its rows of each batch."""
 
+    keeps_place = False
+
     def __init__(self, store: ActivationStore, device: torch.device | str = "cpu", resident: bool | None = None) -> None:
         """Take a store.
 
@@ -100,7 +105,7 @@ class StoreSupply:
 
     def batches(self, size: int, step: int, seed: int, ranks: Ranks) -> Iterator[Tensor]:
         """Yield batches whose order depends on the epoch alone, not on `seed`."""
-        window, resident = self.store.shards_within(WINDOW), self._resident()
+        window, resident = self.store.shards_within(WINDOW), self._resident(ranks)
         epoch, skip = 0, step
         while True:
             n = resident.n_batches(size) if resident else self.store.n_batches(size, epoch=epoch, window=window)
@@ -115,7 +120,8 @@ class StoreSupply:
                 yield from (ranks.share(batch) for batch in source)
             epoch, skip = epoch + 1, max(0, skip - n)
 
-    def _resident(self) -> ResidentActivations | None:
+    def _resident(self, ranks: Ranks) -> ResidentActivations | None:
+        """Return the store on the device, in all processes or in none: the two ways have orders of their own."""
         if self.resident is None:
-            return resident_if_it_fits(self.store, self.device)
+            self.resident = not ranks.any(not fits(self.store, self.device))
         return ResidentActivations(self.store, self.device) if self.resident else None

@@ -78,7 +78,8 @@ class Trainer:
         stored = self.folder.configuration(self._identity())
         saved = self.folder.state()
         place = self.folder.supply(self.ranks.rank, int(saved["step"])) if saved else None
-        self.ranks.check_shared(folder, int(saved["step"]) if saved else 0, place=place is not None)
+        wanted = bool(saved) and self.supply.keeps_place
+        self.ranks.check_shared(folder, int(saved["step"]) if saved else 0, place=place is not None, wanted=wanted)
         if place:
             self.supply.restore(place)
         self.statistics = start.statistics if start else self._statistics(saved)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from glp_core.__main__ import main
+from glp_core.data.corpus import Document
 from glp_core.evaluation import zones
 from glp_core.evaluation.measures import open_measures
 from glp_core.neurons.planes import pca_plane
@@ -37,6 +38,9 @@ def test_bank_and_detection_are_made_from_the_store(made, monkeypatch):
     assert {row["measure"] for row in rows} == {"error", "displacement", "mahalanobis", "neighbour"}
     assert {"layer 1", "layer 3", "shuffled text", "steered, strength 1"} <= {row["kind"] for row in rows}
     assert main(["bank", *where, "--activations", "3"]) == 1
+    short = [Document(" ".join(document.text.split()[:3]), "short") for document in 3 * documents]
+    monkeypatch.setattr(type(workspace), "documents", lambda _self, _split: short)
+    assert main(["detect", *where, "--activations", "200", "--likelihood", "0"]) == 0, "as many short texts as it takes"
 
 
 def test_a_scorecard_is_made_with_and_without_a_sparse_autoencoder(made, monkeypatch, tmp_path, capsys):

@@ -144,6 +144,17 @@ def test_a_killed_run_goes_on_to_the_same_curve(site, tmp_path, chat):
         Trainer(TrainConfig(**SMALL), supply(site, buffer=700, chat=chat), tmp_path / "parts", dtype=torch.float32)
 
 
+def test_a_run_whose_place_in_the_texts_is_lost_does_not_read_them_anew(site, tmp_path):
+    def made():
+        return Trainer(TrainConfig(**SMALL), supply(site), tmp_path, dtype=torch.float32)
+
+    first = made()
+    first.run(stop=lambda: first.step == 17)
+    (tmp_path / "supply-0-step-17.safetensors").unlink()
+    with pytest.raises(GlpError, match="lacks supply-0-step-17.safetensors.* If the file is lost, remove the folder"):
+        made()
+
+
 def test_it_learns_what_a_store_of_the_same_texts_teaches(site, tmp_path):
     made = Trainer(TrainConfig(**SMALL | {"activations": 64 * 200}), supply(site), tmp_path, dtype=torch.float32)
     made.run()

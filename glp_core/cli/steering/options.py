@@ -13,7 +13,7 @@ from glp_core.steering.directions import Direction
 from glp_core.steering.trials.outcomes import TOKENS, Outcome
 from glp_core.workspace import Workspace
 
-MAKE_PROBE = "`python -m glp_core import-direction … --measure TABLE` makes one from labelled texts."
+MAKE_PROBE = "`python -m glp_core import-direction FILE --name NAME --measure TABLE` makes one from labelled texts."
 
 
 def add_trial_arguments(
