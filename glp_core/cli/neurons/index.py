@@ -131,6 +131,6 @@ def _check_store(source: StoreSource, workspace: Workspace) -> None:
     if workspace.texts:
         subject["texts"], stored["texts"] = workspace.texts.label, source.store.manifest.get("texts")
     if source.store.folder.resolve() == workspace.store_folder.resolve():
-        workspace.open_store()  # which refuses another model of that title
+        source.store.check_of(workspace.layer, workspace.llm.identity)  # another model may have that title
     if stored != subject:
         raise GlpError(f"The store holds activations of {stored}, the workspace is about {subject}.")
