@@ -40,6 +40,8 @@ class RunFolder:
         stored: Json = check(read_object(path), {"train": {}, "dtype": str}, f"{path} is damaged")
         same = {"train": stored["train"] | {"activations": identity["train"]["activations"]}, "dtype": stored["dtype"]}
         same |= {key: stored[key] for key in ("start", "supply") if key in stored}
+        if "supply" in stored and "source" in (wanted := identity.get("supply", {})):
+            same["supply"] = {"source": wanted["source"]} | stored["supply"]  # an earlier version's run does not say
         if same != identity:
             raise GlpError(f"{self.path} holds a run with another configuration. Choose another --run, or remove that folder.")
         return stored

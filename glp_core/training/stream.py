@@ -41,6 +41,8 @@ class StreamConfig:
     """Of plain text, the first token included."""
     texts: str = ""
     """Where the texts come from; empty for the demo's corpus."""
+    source: str = ""
+    """What tells the LLM from others of its title (`LlmSource.identity`)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.chat < 1:
@@ -134,7 +136,7 @@ class StreamSupply:
     def settings(self) -> Json:
         config = self.config
         settings: Json = {"buffer": config.buffer, "chat": config.chat, "tokens_per_document": config.tokens_per_document}
-        settings |= {"texts": config.texts} if config.texts else {}
+        settings |= {key: value for key, value in (("texts", config.texts), ("source", config.source)) if value}
         return settings | ({"processes": self.ranks.size} if self.ranks.size > 1 else {})
 
     @property

@@ -144,6 +144,18 @@ def test_a_killed_run_goes_on_to_the_same_curve(site, tmp_path, chat):
         Trainer(TrainConfig(**SMALL), supply(site, buffer=700, chat=chat), tmp_path / "parts", dtype=torch.float32)
 
 
+def test_a_run_is_of_one_model_among_those_of_a_title(site, tmp_path):
+    def made(name, source):
+        return Trainer(TrainConfig(**SMALL), supply(site, source=source), tmp_path / name, dtype=torch.float32)
+
+    made("new", "folder one")
+    made("new", "folder one")
+    with pytest.raises(GlpError, match="another configuration"):
+        made("new", "folder two")
+    made("of an earlier version", "")
+    made("of an earlier version", "folder one")
+
+
 def test_a_run_whose_place_in_the_texts_is_lost_does_not_read_them_anew(site, tmp_path):
     def made():
         return Trainer(TrainConfig(**SMALL), supply(site), tmp_path, dtype=torch.float32)

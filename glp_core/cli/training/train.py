@@ -111,7 +111,7 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     """Load the LLM and return its activations as they are computed."""
     buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
     texts = workspace.texts.label if workspace.texts else ""
-    settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts)
+    settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts, workspace.llm.identity)
     settings.check(config.batch // ranks.size)
     site = workspace.site((workspace if ranks.first else replace(workspace, tell=unheard)).load_llm())
     width = site.llm.d_model
