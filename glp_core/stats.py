@@ -173,7 +173,13 @@ class Roc(NamedTuple):
 
 
 def roc(values: np.ndarray, labels: np.ndarray) -> Roc:
-    """Return the ROC curve of values (n,) for labels (n,), 1 or 0."""
+    """Return the ROC curve of values (n,) for labels (n,), 1 or 0.
+
+    Raises:
+        GlpError: a value is no number: it has no place in the order.
+    """
+    if missing := int(np.isnan(values).sum()):
+        raise GlpError(f"{missing:,} of {len(values):,} values are no numbers (NaN): a ROC curve cannot order them.")
     order = np.argsort(-values, kind="stable")
     last_of_tie = np.append(np.diff(values[order]) != 0, True)
     true, false = np.cumsum(labels[order])[last_of_tie], np.cumsum(1 - labels[order])[last_of_tie]

@@ -107,6 +107,12 @@ def test_hits_at_rates_follow_the_curve():
     assert roc(np.concatenate([values[300:]] * 2), np.repeat([1, 0], 400)).hits_at(rates) == pytest.approx(rates, abs=1e-3)
 
 
+def test_a_roc_curve_takes_no_value_that_cannot_be_ordered():
+    with pytest.raises(GlpError, match="1 of 3 values are no numbers"):
+        roc(np.array([0.1, math.nan, 0.3]), np.array([1, 0, 1]))
+    assert roc(np.array([math.inf, 0.1, -math.inf]), np.array([1, 0, 0])).area == 1
+
+
 @pytest.mark.parametrize(("area", "n"), [(0.5, 30), (0.8, 40), (0.95, 20)])
 def test_the_interval_of_an_area_covers_that_of_two_normals(area, n):
     rng, shift = np.random.default_rng(0), stats.norm.ppf(area) * math.sqrt(2)
