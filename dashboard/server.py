@@ -10,9 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, not the repository
     sys.path.insert(0, str(ROOT))
 
+from glp_core.memory import keep_few_kernels  # noqa: E402
 from glp_core.threads import give_way  # noqa: E402
 
 give_way()
+keep_few_kernels()
 
 import streamlit as st  # noqa: E402
 from starlette.datastructures import Headers  # noqa: E402

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
-from glp_core.memory import keep_freed_memory
+from glp_core.memory import keep_few_kernels, keep_freed_memory
 from glp_core.threads import give_way
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -53,5 +53,6 @@ def _term_as_ctrl_c() -> Iterator[None]:
 
 if __name__ == "__main__":
     give_way()
+    keep_few_kernels()
     keep_freed_memory()
     sys.exit(main())

@@ -1,7 +1,8 @@
-"""Memory: how much of it is free on a device, and keeping that of freed tensors for the next ones."""
+"""Memory: how much of it is free on a device, keeping that of freed tensors for the next ones, and few kernels of sizes long gone."""
 
 import ctypes
 import gc
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,21 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
 LARGEST_OWN_BLOCK = 32 << 20
 """Bytes; glibc takes no larger threshold, and bigger tensors are mapped one by one."""
+
+
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's, and that of torch's layer above it (https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html)."""
+KERNELS_KEPT = "128"
+
+
+def keep_few_kernels() -> None:
+    """Let 16-bit products on a CPU keep the kernels of the last sizes only; before torch is loaded, what the environment says stays.
+
+    By default 1,024 are kept twice, up to a megabyte each, and every length of text brings some: a server grows for hours. Making one
+    again takes less than half a millisecond.
+    """
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, KERNELS_KEPT)
 
 
 def keep_freed_memory() -> bool:

@@ -1,5 +1,6 @@
 """Freed memory is kept for the next tensors; free memory is what the system and the container leave."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from glp_core import GlpError
-from glp_core.memory import check_room, free_memory
+from glp_core.memory import KERNEL_CACHES, check_room, free_memory
 
 MEGABYTES_KEPT = """
 from pathlib import Path
@@ -25,6 +26,25 @@ def kept():
 untold = kept()
 print(untold, kept() if keep_freed_memory() else "cannot be told")
 """
+KERNELS_OF_MANY_SIZES = """
+import psutil
+from glp_core.memory import keep_few_kernels
+keep_few_kernels()
+import torch
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+def read(lengths):
+    for n in lengths:
+        torch.nn.functional.linear(torch.ones(n, 64, dtype=torch.bfloat16), weight)
+    return psutil.Process().memory_info().rss / 2**20
+print(-read(range(1, 200)) + read(range(200, 600)))
+"""
+
+
+def test_a_server_keeps_the_kernels_of_the_last_sizes_only():
+    free = {name: value for name, value in os.environ.items() if name not in KERNEL_CACHES}
+    done = subprocess.run([sys.executable, "-c", KERNELS_OF_MANY_SIZES], capture_output=True, text=True, check=False, env=free)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 40
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's count of resident pages")

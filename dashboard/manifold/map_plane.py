@@ -50,18 +50,28 @@ class MapPoints:
 
 
 def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane:
-    """Lay out everything; the plane is that of the real activations alone."""
+    """Lay out everything; the plane is that of the real activations alone.
+
+    What is pushed comes from one half of the real documents, what the two-sample tests compare with from the other.
+    """
     import torch
+
+    from glp_core.data.bank import spread
 
     measures = measure.measures()
     glp, bank = measures.meter.glp, measures.bank
     report(0, 3, "drawing activations")
     kinds = {name: _without_massive(kind) for name, kind in _kinds(request, glp, bank).items()}
-    chosen = torch.linspace(0, len(bank) - 1, min(REAL, len(bank))).long()
+    chosen = spread(torch.arange(len(bank)), REAL)
     real = glp.normalize(bank.acts[chosen]).cpu().numpy()
     others = {name: glp.normalize(kind.acts).cpu().numpy() for name, kind in kinds.items() if len(kind.acts)}
     report(1, 3, "two-sample tests")
-    tests = {name: _test_words(rows, real) for name, rows in others.items() if name != OWN}
+    compared = bank.halves()[1]
+    tests = {
+        name: _test_words(rows, glp.normalize(bank.acts[spread(compared, len(rows))]).cpu().numpy())
+        for name, rows in others.items()
+        if name != OWN
+    }
     real_places, other_places, axes = _placed(request.method, chosen, real, others, cancelled, report)
     contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
     return MapPlane(
@@ -73,11 +83,13 @@ def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, MapPoints]:
     """Return what the map shows beside real activations, by name."""
     import torch
 
+    from glp_core.data.bank import spread
+
     noise = torch.randn(OTHERS, glp.d_input, generator=torch.Generator().manual_seed(0))
     name = f"generated, {request.steps} step{'s' * (request.steps > 1)}"
     kinds = {name: MapPoints(glp.sample(noise, request.steps).cpu(), [])}
     if request.direction:
-        positions = torch.linspace(1, len(bank) - 1, OTHERS).long()
+        positions = spread(bank.halves()[0], OTHERS)
         clean, contexts = bank.acts[positions], [measure.in_context(*bank.contexts[i]) for i in positions.tolist()]
         push = request.strength * resources.workspace().median_norm * resources.direction(request.direction).vector
         projected = glp.project(clean + push, 0.5, 20, noise=noise[: len(clean)]).cpu()
@@ -146,7 +158,7 @@ def _own(text: str) -> MapPoints:
 def _test_words(rows: np.ndarray, real: np.ndarray) -> str:
     from glp_core.evaluation.two_sample import FEWEST, logistic_test, neighbour_test
 
-    if len(rows) < FEWEST:
+    if min(len(rows), len(real)) < FEWEST:
         return "too few to test"
     nearest = neighbour_test(rows, real)
     shares = {"logistic regression": logistic_test(rows, real).share, "nearest neighbour": nearest.share}

@@ -44,6 +44,11 @@ class Bank:
     def __len__(self) -> int:
         return len(self.acts)
 
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Return the places of every other document's activations and of the others', so that samples of each share no document."""
+        _, documents = self.documents.unique(return_inverse=True)
+        return (documents % 2 == 0).nonzero()[:, 0], (documents % 2 == 1).nonzero()[:, 0]
+
     @staticmethod
     def load(folder: Path) -> "Bank":
         """Read a bank; raise GlpError when there is none or it is damaged."""
@@ -66,6 +71,11 @@ class Bank:
         with together():
             write_tensors(folder / "bank.safetensors", tensors | ({} if self.plane is None else {"plane": self.plane}))
             write_json(folder / "bank.json", {"made_from": self.facts, "contexts": self.contexts})
+
+
+def spread(places: Tensor, n: int) -> Tensor:
+    """Return n of the places, evenly spread; all where there are fewer."""
+    return places[torch.linspace(0, len(places) - 1, min(n, len(places))).long()]
 
 
 def make_bank(store: ActivationStore, llm: Llm, texts: Sequence[Document], n: int) -> Bank:

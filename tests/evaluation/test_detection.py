@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core.data.bank import Bank, nearest
+from glp_core.data.bank import Bank, spread, nearest
 from glp_core.errors import GlpError
 from glp_core.evaluation import detection
 from glp_core.evaluation.measures import NAMES, Measures, percentiles, reference
@@ -144,6 +144,14 @@ def test_a_bank_keeps_activations_that_16_bits_do_not_hold(tmp_path):
     acts = torch.tensor([[1.0, 2.0], [70_000.0, -3e6]])
     Bank(acts, torch.arange(2), [("", "a", "")] * 2, {}).save(tmp_path)
     assert torch.equal(Bank.load(tmp_path).acts, acts)
+
+
+def test_samples_of_a_bank_s_halves_share_no_document(measures):
+    one, other = measures.bank.halves()
+    assert sorted([*one.tolist(), *other.tolist()]) == list(range(len(measures.bank)))
+    documents = [set(measures.bank.documents[places].tolist()) for places in (one, other)]
+    assert not documents[0] & documents[1] and len(documents[0]) == len(documents[1]) == 25
+    assert spread(one, 3).tolist() == [one[0], one[(len(one) - 1) // 2], one[-1]] and torch.equal(spread(one, 10**6), one)
 
 
 def test_a_bank_survives_its_files_and_damage_is_told(measures, tmp_path):
