@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glp_core.data.bank import Bank, spread, nearest
+from glp_core.data.bank import Bank, nearest, spread
 from glp_core.errors import GlpError
 from glp_core.evaluation import detection
 from glp_core.evaluation.measures import NAMES, Measures, percentiles, reference
