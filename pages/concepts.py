@@ -36,15 +36,17 @@ def draw() -> None:
         "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
+    files: list[frame.File] = []
     with frame.boxed_errors():
         if part == "own":
-            own_view.draw()
+            files = own_view.draw()
         else:
             tasks_view.draw()
+            files = tasks_view.files()
     frame.how_to_read(HOW_TO_READ)
     with slot:
         frame.share("concepts", dict(st.query_params))
-        frame.download(tasks_view.files(), key="concepts_download")
+        frame.download(files, key="concepts_download")
 
 
 draw()

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from glp_core.llm.decoding import Sampling
-from glp_core.llm.hooks import layers_of
+from glp_core.llm.hooks import layers_of, record
 from glp_core.llm.site import Site
 from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reading import noise_axis, read_neurons
+from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
@@ -164,3 +165,50 @@ def test_a_model_whose_cache_forgets_decodes_as_ever():
     with second_device():
         llm.model.to(NAME)
         assert [s.token for s in generate(Site(llm, 2, 5.0), ids, [Arm("plain")], Sampling(6))] == expected
+
+
+def test_an_edit_draws_its_noise_once_whether_or_not_its_step_can_be_recorded(monkeypatch):
+    llm, glp = tiny.make_tiny_llm(), tiny.tiny_glp()
+    llm.stop_ids = frozenset()
+    expected = texts_of(llm, glp)
+
+    def unlike(*_):
+        raise RuntimeError("the model in two parts is not the whole model")
+
+    monkeypatch.setattr("glp_core.llm.fixed_step.FixedStep._check", unlike)
+    with second_device():
+        llm.model.to(NAME), glp.to(NAME)
+        assert [texts_of(llm, glp) for _ in range(2)] == [expected] * 2
+        assert llm.fixed_steps.failures == ["RuntimeError: the model in two parts is not the whole model"]
+
+
+def test_one_request_s_own_taps_and_errors_do_not_end_replayed_decoding():
+    class Broken:
+        name, draws = "norm", 0
+
+        def __call__(self, *_args, **_options):
+            raise TypeError("mine")
+
+    llm, glp = tiny.make_tiny_llm(), tiny.tiny_glp()
+    llm.stop_ids = frozenset()
+    expected = texts_of(llm, glp)
+    vector = torch.nn.functional.normalize(torch.ones(tiny.WIDTH), dim=0)
+    with second_device():
+        llm.model.to(NAME), glp.to(NAME)
+        with record(llm.model, [3]) as seen:
+            assert texts_of(llm, glp) == expected
+        assert seen[3].shape[-1] == tiny.WIDTH
+        with pytest.raises(TypeError, match="mine"):
+            list(generate(Site(llm, 2, 5.0), llm.encode("The cat"), [Arm("own", vector, 1.0, Broken())], Sampling(4)))
+        assert llm.fixed_steps.failures == [] and texts_of(llm, glp) == expected
+
+
+def test_a_gaussian_prior_on_a_device_without_float64_projects_as_on_the_cpu():
+    acts, noise = torch.randn(5, tiny.WIDTH), torch.randn(5, tiny.WIDTH)
+    root = torch.randn(tiny.WIDTH, tiny.WIDTH)
+    mean, covariance = torch.randn(tiny.WIDTH), root @ root.T
+    expected = GaussianPrior(mean, covariance).posterior_mean(acts, 0.5, noise)
+    with second_device(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SecondTensor, "double", lambda _: pytest.fail("this device has no float64"))
+        found = GaussianPrior(mean.to(NAME), covariance.to(NAME)).posterior_mean(acts.to(NAME), 0.5, noise.to(NAME))
+        torch.testing.assert_close(found.cpu(), expected)

@@ -15,6 +15,7 @@ from glp_core.stats import (
     auc_of_ranks,
     bootstrap_mean,
     drawn_counts,
+    grouped_spearman,
     jackknife,
     percentiles,
     repeated_share,
@@ -164,3 +165,26 @@ def test_a_perfect_rank_correlation_is_not_certain():
         spearman(range(4), range(4))
     with pytest.raises(GlpError, match="constant"):
         spearman(range(6), [1] * 6)
+
+
+def test_a_rank_correlation_of_groups_is_no_surer_than_its_groups_are_many():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(60):  # x and y share nothing, but a group's pairs hang together
+        groups = np.repeat(np.arange(8), 12)
+        x, y = (rng.standard_normal(8)[groups] + 0.1 * rng.standard_normal(96) for _ in range(2))
+        low, high = grouped_spearman(x, y, groups, draws=200)[1:]
+        covered += low <= 0 <= high
+        assert high - low >= spearman(x, y).high - spearman(x, y).low
+    assert (
+        covered
+        >= 48
+        > sum(
+            one.low <= 0 <= one.high
+            for one in (
+                spearman(rng.standard_normal(8)[groups] + 0.1 * rng.standard_normal(96), rng.standard_normal(8)[groups])
+                for _ in range(60)
+            )
+        )
+    )
+    with pytest.raises(GlpError, match="at least three of them, got 2"):
+        grouped_spearman(range(8), [0, 2, 1, 3, 4, 6, 5, 7], [0, 0, 0, 0, 1, 1, 1, 1])

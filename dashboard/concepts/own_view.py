@@ -6,12 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from dashboard.concepts import tables
 from dashboard.service import follow, neurons, resources, results, workspace_facts
 from dashboard.service.directions import pushes
-from dashboard.widgets import frame, url
+from dashboard.widgets import frame, starred, url
 from dashboard.widgets.neuron_links import neuron_links
 from dashboard.widgets.neuron_rows import NeuronRow, neuron_rows
 from dashboard.widgets.starred import neuron_name, parse_neuron
@@ -34,12 +35,12 @@ FOUND = url.parsed("found", "Found neuron", lambda words: neuron_name(*parse_neu
 """Which of the best neurons is shown."""
 
 
-def draw() -> None:
-    """Draw the search for neurons of a concept that is given by texts."""
+def draw() -> list[frame.File]:
+    """Draw the search for neurons of a concept that is given by texts; return what was found as files to download."""
     index = neurons.index()
     texts = two_classes.draw(TEXTS, key="concepts")
     if texts is None:
-        return
+        return []
     with st.container(horizontal=True, vertical_alignment="center"):
         run = st.button("Find neurons", type="primary", icon=":material/search:", key="concepts_find")
         if not texts.file:
@@ -50,14 +51,30 @@ def draw() -> None:
         concept = _find(index, texts.positive, texts.negative, run)
     except GlpError as error:
         frame.error_box(error)
-        return
+        return []
     if concept is None:
         st.info(
             "Press Find neurons to search all of them for the ten best, with cross-validated AUC and p-values.",
             icon=":material/search:",
         )
-        return
+        return []
     _found(index, concept)
+    return files(concept)
+
+
+def files(concept: ConceptNeurons) -> list[frame.File]:
+    """Return the neurons found, and their values on every text, as tables."""
+    names = [neuron_name(one.layer, one.neuron) for one in concept.neurons]
+    numbers = [[one.auc, one.sign, one.p_value, one.folds] for one in concept.neurons]
+    best = pd.DataFrame(numbers, columns=["AUC on all texts", "sign", "p", "best in folds"])
+    best.insert(0, "neuron", names)
+    texts = pd.DataFrame({name: one.values for name, one in zip(names, concept.neurons, strict=True)})
+    texts.insert(0, "text", concept.texts)
+    texts.insert(1, "label", concept.labels)
+    return [
+        frame.File("Neurons found, CSV", "concept_neurons.csv", starred.as_csv(best), "text/csv"),
+        frame.File("Their values on every text, CSV", "concept_texts.csv", starred.as_csv(texts), "text/csv"),
+    ]
 
 
 def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: bool) -> ConceptNeurons | None:
@@ -65,7 +82,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
     written = workspace_facts.times("neurons/index.json")
     made_from = ("concept", str(workspace.folder), written, index.reading, tuple(positive), tuple(negative))
     if not run:
-        return results.results().get(*made_from)
+        return results.small_results().get(*made_from)
 
     def work(cancelled: Cancelled, report: Progress) -> ConceptNeurons:
         from glp_core.neurons.search import find_neurons
@@ -75,7 +92,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 
-    return follow.computed("finding neurons", work, *made_from, stop=True, pressed=True)
+    return follow.computed("finding neurons", work, *made_from, stop=True, pressed=True, small=True)
 
 
 def verdict(concept: ConceptNeurons, n_neurons: int) -> str:

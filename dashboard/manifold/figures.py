@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard.manifold.measure import ARMS, KINDS, OWN, MapPlane, MeasuredText
 from dashboard.widgets import charts
+from dashboard.widgets.numbers import share_words
 from glp_core.files import Json
 from glp_core.steering.strength_grid import Spread
 
@@ -40,7 +41,10 @@ def histogram(reading: MeasuredText, unit: str) -> go.Figure:
         mode="markers",
         name="this text's tokens",
         marker={"symbol": "line-ns-open", "size": 14, "color": charts.PURPLE, "line": {"width": 2}},
-        text=[charts.plain(f"{reading.tokens[i]!r}: farther off than {reading.shares[i]:.0%} of real ones") for i in scored],
+        text=[
+            charts.plain(f"{reading.tokens[i]!r}: farther off than {share_words(reading.shares[i])} of real ones")
+            for i in scored
+        ],
         hovertemplate="%{text}<br>%{x:.3f}",
     )
     charts.layout(figure, x=unit, y="density", height=300)

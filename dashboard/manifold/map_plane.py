@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from dashboard.manifold import measure
 from dashboard.manifold.measure import KINDS, OWN, MapPlane
 from dashboard.service import resources
 from dashboard.service.follow import Report
+from dashboard.widgets.numbers import cut_words
 from glp_core.jobs.job import Cancelled
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Method = Literal["PCA", "UMAP"]
 METHODS: tuple[Method, ...] = get_args(Method)
 REAL, OTHERS = 1200, 300
+OWN_TOKENS = 128
 UMAP_AXES = ("UMAP 1", "UMAP 2")
 
 
@@ -47,6 +49,8 @@ class MapPoints:
     """(n, d)."""
     texts: list[str]
     """Each token in its text; empty where there is none."""
+    cut: str = ""
+    """How much of a longer text they are, in words."""
 
 
 def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane:
@@ -74,9 +78,8 @@ def plane(request: MapRequest, cancelled: Cancelled, report: Report) -> MapPlane
     }
     real_places, other_places, axes = _placed(request.method, chosen, real, others, cancelled, report)
     contexts = [measure.in_context(*bank.contexts[i]) for i in chosen.tolist()]
-    return MapPlane(
-        real_places, contexts, other_places, {name: kind.texts for name, kind in kinds.items() if kind.texts}, axes, tests
-    )
+    texts, cut = {name: kind.texts for name, kind in kinds.items() if kind.texts}, "".join(kind.cut for kind in kinds.values())
+    return MapPlane(real_places, contexts, other_places, texts, axes, tests, cut)
 
 
 def _kinds(request: MapRequest, glp: GLP, bank: Bank) -> dict[str, MapPoints]:
@@ -114,7 +117,7 @@ def _without_massive(kind: MapPoints) -> MapPoints:
 
     ordinary = ~is_massive(kind.acts, resources.workspace().median_norm)
     texts = [words for words, keep in zip(kind.texts, ordinary.tolist(), strict=True) if keep] if kind.texts else []
-    return MapPoints(kind.acts[ordinary], texts)
+    return replace(kind, acts=kind.acts[ordinary], texts=texts)
 
 
 def _placed(
@@ -145,14 +148,15 @@ def _own(text: str) -> MapPoints:
     from glp_core.data.bank import AROUND
 
     llm = resources.llm()
-    ids = llm.encode(text, max_tokens=128)
+    whole = llm.encode(text)
+    ids = whole[:OWN_TOKENS]
     acts = llm.activations([ids], resources.workspace().layer)[0][1:].float().cpu()
     pieces = llm.pieces(ids)[1:]
     contexts = [
         measure.in_context("".join(pieces[max(0, i - AROUND) : i]), pieces[i], "".join(pieces[i + 1 : i + AROUND + 1]))
         for i in range(len(pieces))
     ]
-    return MapPoints(acts, contexts)
+    return MapPoints(acts, contexts, cut_words(len(ids), len(whole)))
 
 
 def _test_words(rows: np.ndarray, real: np.ndarray) -> str:

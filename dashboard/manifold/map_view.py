@@ -31,6 +31,8 @@ def draw() -> list[File]:
     plane = follow.computed("laying out activations", partial(map_plane.plane, request), *made_from, stop=True)
     points = _table(plane)
     webgl_figure(figures.plane(plane), points, key="manifold_map", alt="Real and other activations on a plane")
+    if plane.cut:
+        st.caption(plane.cut)
     rows = [f"- {frame.plain_markdown(name)}: {words}" for name, words in plane.tests.items()]
     st.caption(
         "The figure opens on nearly all points; a double click shows those far outside too. Hover over a point for its token."

@@ -78,6 +78,7 @@ PARAMS = {
     "plane": url.choice("manifold_plane", "Plane", "PCA", PLANES),
     "steps": url.choice("manifold_steps", "Steps", 20, STEPS),
     "evidence": url.choice("manifold_evidence", "Evidence", QUESTIONS[0], QUESTIONS),
+    "kind": url.text("manifold_kind", "Off-manifold activations", "", 100, empty=True),
     "with_text": url.switch("manifold_map_text", "Your text", False),
 }
 """What the page's address holds beside the direction."""
@@ -100,6 +101,8 @@ class MeasuredText(NamedTuple):
     n_real: int
     others: dict[str, list[float]]
     """Shares by the other measures that take no time, by name."""
+    whole: int
+    """Tokens of the whole text; `tokens` are the first of them."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class MapPlane(NamedTuple):
     axes: tuple[str, str]
     tests: dict[str, str]
     """What the two-sample tests say of a kind, in words."""
+    cut: str
+    """How much of one's own text lies on the plane, in words; empty where it is all."""
 
 
 def measures() -> Measures:
@@ -169,13 +174,6 @@ def band() -> tuple[float, float] | None:
     return distance.band() if distance else None
 
 
-def stale() -> bool:
-    """Say whether the quantiles were measured with another GLP than the one that is shown."""
-    report = workspace_facts.report("measures")
-    glp = workspace_facts.glp()
-    return report is not None and glp.n_layers > 0 and glp.about != report.get("glp")
-
-
 def read_text(text: str, measure: str, layer: int | None, cancelled: Cancelled, report: Report) -> MeasuredText:
     """Measure a text's tokens at the workspace's layer, or at another that its prior serves."""
     import torch
@@ -188,7 +186,8 @@ def read_text(text: str, measure: str, layer: int | None, cancelled: Cancelled, 
         raise GlpError(f"Layer {layer} is measured by the denoising error only: choose it, or layer {layers.own()}.")
     if measured is None:
         raise GlpError(f"The bank was not measured by {measure}. Measure it with `{workspace_facts.command('bank --keep')}`.")
-    ids = site.llm.encode(text, max_tokens=MOST_TOKENS.get(measure, MANY_TOKENS))
+    whole = site.llm.encode(text)
+    ids = whole[: MOST_TOKENS.get(measure, MANY_TOKENS)]
     if len(ids) < 2:
         raise GlpError("The text has no tokens: write some words.")
     acts = site.activations([ids])[0].float().cpu()
@@ -210,7 +209,7 @@ def read_text(text: str, measure: str, layer: int | None, cancelled: Cancelled, 
     positions = [i for i in range(1, len(ids)) if massive[i]]
     n_real, quantiles = int(measured["n"]), list(measured["quantiles"])
     lists = (values.tolist(), shares.tolist(), errors.tolist())
-    return MeasuredText(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others)
+    return MeasuredText(site.llm.pieces(ids), *lists, positions, quantiles, n_real, others, len(whole))
 
 
 def _measures_at(layer: int | None) -> Callable[[str, Tensor, Cancelled], Tensor]:

@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.manifold.measure import CHOICE, MEASURES
+from dashboard.manifold.measure import CHOICE, MEASURES, PARAMS
 from dashboard.service import missing, workspace_facts
-from dashboard.widgets import charts, frame, starred
+from dashboard.widgets import charts, frame, starred, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
 
@@ -104,7 +104,10 @@ def detection(row: DeltaGenerator) -> list[File]:
     if "rates" not in report or not all("roc" in row for row in rows):
         frame.empty_report("A chart of ROC curves", workspace_facts.command("detect"), "some minutes")
         return []
-    kind = row.selectbox("Off-manifold activations", kinds, key="manifold_kind", width=CHOICE)
+    param = PARAMS["kind"]
+    if (asked := url.value(param)) not in ("", *kinds):
+        url.refuse([param.key], f"{param.label} are {url.shorten(asked)}, wanted one of: {', '.join(kinds)}.")
+    kind = row.selectbox(param.label, kinds, width=CHOICE, **param.bound)
     frame.figure(roc(report, kind), key="manifold_roc", alt="ROC curves of each measure")
     return [File("CSV: detection", "detection.csv", starred.as_csv(by_kind.reset_index(names="kind")), "text/csv")]
 

@@ -1,6 +1,7 @@
 """The Manifold page's Strength view: distance against strength for every arm, live; what is measured once is not measured again."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -17,9 +18,11 @@ from dashboard.widgets.texts import long_text
 from glp_core.errors import GlpError
 from glp_core.files import Json
 from glp_core.jobs.job import Job
-from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
+from glp_core.steering.strength_grid import ARMS, PROMPT_TOKENS, STRENGTHS, Cell, Spread
 
-RUN, ERROR = "manifold_run_of", "manifold_run_error"
+RUN = "manifold_run_of"
+REFUSED = "manifold_refused"
+"""Session key of the request that the queue did not take last, and why."""
 TOTAL = len(ARMS) * len(STRENGTHS)
 ALT = "Manifold distance against strength, one line an arm"
 BROUGHT_BACK = {"walk": "the manifold walk", "glp": "the paper's projection"}
@@ -44,6 +47,7 @@ def draw() -> list[File]:
         place = st.container(horizontal=True, width="content")
     with st.expander("Your own prompts, one per line", icon=":material/edit:"):
         long_text.text_area(PARAMS["own"], "Your own prompts", key=controls.OWN_BOX, label_visibility="collapsed")
+        st.caption(f"The first {measure.MOST_PROMPTS} lines are taken, and of each its first {PROMPT_TOKENS - 1} tokens.")
     if not direction:
         missing.report("A direction to push along", workspace_facts.command("directions"), "some minutes", stage="directions")
         return []
@@ -54,8 +58,13 @@ def draw() -> list[File]:
     if run is not None and run.job.live:
         _follow(run)
         st.rerun()  # the buttons say something else now
-    if problem := st.session_state.get(ERROR):
+    refused, problem = st.session_state.get(REFUSED, (None, ""))
+    if refused == request:
         frame.error_box(problem)
+    elif run is not None and isinstance(run.job.error, GlpError):
+        frame.error_box(run.job.error)
+    elif run is not None and run.job.error is not None:
+        raise run.job.error
     cells = _measured(request)
     if not cells:
         st.info(
@@ -100,15 +109,20 @@ def _buttons(count: int, *, live: bool) -> None:
 
 def _start() -> None:
     """Queue what is not measured yet of what the widgets ask for (in a callback)."""
-    st.session_state.pop(ERROR, None)
+    st.session_state.pop(REFUSED, None)
     _stop()
-    try:
+    with suppress(GlpError):  # the view says what is wrong with the request
         request = _request()
-        done = frozenset(_measured(request))
+        _submit(request)
+
+
+def _submit(request: Sweep) -> None:
+    done = frozenset(_measured(request))
+    try:
         job = resources.submit(lambda cancelled: measure.sweep(request, done, cancelled), title="distance by strength")
         st.session_state[RUN] = SweepRun(request, job)
     except GlpError as error:
-        st.session_state[ERROR] = str(error)
+        st.session_state[REFUSED] = request, str(error)
 
 
 def _stop() -> None:
@@ -153,10 +167,6 @@ def _follow(run: SweepRun) -> None:
         results.small_results().put(list(_measured(run.request).values()), "sweep", run.request)
     bar.empty()
     slot.empty()
-    if isinstance(run.job.error, GlpError):
-        st.session_state[ERROR] = str(run.job.error)
-    elif run.job.error is not None:
-        raise run.job.error
 
 
 def _figure(cells: Cells) -> go.Figure:

@@ -11,6 +11,7 @@ from dashboard.manifold.measure import MEASURES, PARAMS, UNITS, MeasuredText
 from dashboard.service import follow, layers, workspace_facts
 from dashboard.widgets import frame, starred
 from dashboard.widgets.frame import File
+from dashboard.widgets.numbers import cut_words, share_words
 from dashboard.widgets.texts import long_text
 
 FAR = 0.95
@@ -33,6 +34,8 @@ def draw() -> list[File]:
     name = MEASURES[values["measure"]]
     reading = _reading(values["text"], name, values.get("layer"))
     st.html(frame.legend("50% or less", "100%", words="Colour: share of real activations that are nearer"))
+    if words := cut_words(len(reading.tokens), reading.whole):
+        st.caption(words)
     titles = [_title(reading, i) for i in range(len(reading.tokens))]
     st.html(frame.token_strip(reading.tokens, reading.shares, scale=(0.5, 1.0), titles=titles, marked=reading.massive))
     shares = [share for share in reading.shares if not math.isnan(share)]
@@ -80,7 +83,7 @@ def _title(reading: MeasuredText, i: int) -> str:
     if i in reading.massive:
         return "a massive activation (attention sink): left alone, not scored"
     error = f" ± {reading.errors[i]:.3f}" if not math.isnan(reading.errors[i]) else ""
-    return f"{reading.values[i]:.3f}{error}, farther off than {reading.shares[i]:.0%} of real activations"
+    return f"{reading.values[i]:.3f}{error}, farther off than {share_words(reading.shares[i])} of real activations"
 
 
 def _example_texts() -> None:

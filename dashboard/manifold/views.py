@@ -30,10 +30,6 @@ def draw(view: str) -> list[File]:
             "A bank of real activations to compare with", workspace_facts.command("bank"), "some minutes", stage="bank"
         )
         return []
-    if measure.stale():
-        frame.notice_box(
-            f"The reference was measured with another GLP. Measure it again with `{workspace_facts.command('bank --keep')}`."
-        )
     with frame.boxed_errors():
         return DRAW[view]()
     return []

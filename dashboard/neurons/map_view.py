@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.neurons import map_figure, shared
 from dashboard.service import follow, missing, neurons, resources, results, workspace_facts
 from dashboard.widgets import frame as components
-from dashboard.widgets import starred, webgl_figure
+from dashboard.widgets import starred, url, webgl_figure
 from dashboard.widgets.neuron_rows import neuron_rows
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ CLEAR_AUC = 0.9
 """From which on a neuron's best task names its region."""
 MAP_FILES = tuple(f"neurons/{name}" for name in ("index.json", "maps.parquet", "task_scores.parquet", "descriptions.json"))
 """What a map's regions are made from."""
+WANTED = "map_wanted"
+"""Session key of the settings of a map that is laid out anew."""
 LEAST_LETTERS = 3
 """Of a description's word that names a region."""
 
@@ -85,11 +87,17 @@ def _settings() -> Json | None:
     seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
     run = st.button("Compute", type="primary", key="map_compute")
     settings = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
-    if run:
-        st.session_state["map_wanted"] = settings
-    if st.session_state.get("map_wanted") and st.button("Back to the stored map", key="map_stored"):
-        del st.session_state["map_wanted"]
-    return st.session_state.get("map_wanted")
+    if run or (url.value(shared.MAP_ANEW) and not st.session_state.get(WANTED)):
+        st.session_state[WANTED] = settings
+    if st.session_state.get(WANTED):
+        st.button("Back to the stored map", key="map_stored", on_click=_want, args=(None,))
+    return st.session_state.get(WANTED)
+
+
+def _want(settings: Json | None) -> None:
+    """Want a map with these settings, or the stored one; the address says which."""
+    st.session_state[WANTED] = settings
+    url.put(shared.MAP_ANEW, settings is not None)
 
 
 def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFrame, str] | None:
@@ -104,7 +112,7 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
     made = "UMAP of now: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in anew.items())
     workspace = resources.workspace()
     made_from = ("map", str(workspace.folder), index.facts.get("glp"), kind, tuple(anew.items()))
-    points = results.results().get(*made_from)
+    points = results.small_results().get(*made_from)
     if points is None:
 
         def work(cancelled: Cancelled, report: Progress) -> pd.DataFrame:
@@ -114,10 +122,10 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
             config = UmapConfig(**anew)
             return compute_map(resources.glp(), kind, workspace.neurons, config, progress=report, cancelled=cancelled)
 
-        del st.session_state["map_wanted"]  # stopping it must not start it again
+        _want(None)  # stopping it must not start it again
         points = follow.compute("computing the map", work, stop=True)
-        st.session_state["map_wanted"] = anew
-        results.results().put(points, *made_from)
+        results.small_results().put(points, *made_from)
+    _want(anew)
     return points, made
 
 
@@ -132,7 +140,7 @@ def _matches(index: NeuronIndex, frame: pd.DataFrame, words: str) -> list[int] |
 def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) -> list[Region]:
     """Return the map's regions, named by tasks that their neurons tell apart well and by words of their descriptions."""
     made_from = ("regions", str(index.folder), workspace_facts.times(*MAP_FILES), *of)
-    regions = results.results().get(*made_from)
+    regions = results.small_results().get(*made_from)
     if regions is None:
         from glp_core.neurons.regions import find_regions
 
@@ -142,7 +150,7 @@ def _regions(index: NeuronIndex, frame: pd.DataFrame, of: tuple[object, ...]) ->
             for task, sign, clear, keys in zip(frame["best_task"], frame["best_sign"], clearly, frame["keys"], strict=True)
         ]
         regions = find_regions(frame[["x", "y"]].to_numpy(), labels)
-        results.results().put(regions, *made_from)
+        results.small_results().put(regions, *made_from)
     return regions
 
 

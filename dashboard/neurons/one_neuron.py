@@ -100,13 +100,17 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
 
 
 def _task(neuron: Neuron) -> tuple[str, str] | None:
-    """Return the task that says most of a neuron, in words and by name: one that no other neuron tells apart better, else its best."""
+    """Return the task that says most of a neuron, in words and by name: one that it was chosen for of all neurons, else its best.
+
+    Both are chosen on validation texts; of a task for which it was chosen, but that it tells apart worse on test texts, nothing is said.
+    """
     rows = (workspace_facts.report("probing") or {}).get("rows", [])
     won = [row for row in rows if (row["glp"]["layer"], row["glp"]["unit"]) == (neuron.layer, neuron.neuron)]
+    won = [row for row in won if float(row["glp"]["auc"]) >= (neuron.best_auc or 0)]
     if won:
         row = max(won, key=lambda one: float(one["glp"]["auc"]))
         words = neurons.task_title(row["task"], row["glp"]["sign"])
-        return f"Best of all neurons at: {words}, test AUC {row['glp']['auc']:.2f}", row["task"]
+        return f"Chosen of all neurons on validation texts for: {words}, test AUC {row['glp']['auc']:.2f}", row["task"]
     if neuron.best_task is None or neuron.best_auc is None:
         return None
     words = neurons.task_title(neuron.best_task, neuron.best_sign)
@@ -158,7 +162,10 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
         st.html(frame.facts([(f"{q:.5g}", value_words(value, neuron.tail)) for q, value in neuron.quantiles]))
     if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
-            st.caption("Test AUC of this neuron alone; below 0.5, it is high on the negative class.")
+            st.caption(
+                "Test AUC of this neuron alone; below 0.5, it is high on the negative class. These are the most extreme of all tasks, "
+                "picked on the same texts, so the choice flatters them."
+            )
             st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in neuron.tasks]))
 
 

@@ -14,7 +14,7 @@ from dashboard.service import neurons
 from dashboard.service.directions import pushes
 from dashboard.widgets import frame, neuron_links, neuron_texts, starred, url
 from dashboard.widgets.neuron_rows import neuron_rows
-from dashboard.widgets.numbers import value_words
+from dashboard.widgets.numbers import cut_words, value_words
 from dashboard.widgets.starred import NeuronId, neuron_name
 from dashboard.widgets.texts import long_text
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
@@ -34,6 +34,8 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     """Draw the view; return its files to download."""
     text = text_box()
     reading = neurons.read(text)
+    if words := cut_words(len(reading.ids), reading.whole):
+        st.caption(words)
     table = index.table()
     layers, hidden = _filters(index, table)
     picked = picked_tokens(len(reading.pieces))

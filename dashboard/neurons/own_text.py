@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.neurons import figures, over_text
 from dashboard.service import neurons
 from dashboard.widgets import frame, neuron_texts
-from dashboard.widgets.numbers import signed, value_words
+from dashboard.widgets.numbers import cut_words, signed, value_words
 from dashboard.widgets.token_picker import PickToken, picked, token_picker
 from glp_core.errors import GlpError
 
@@ -39,6 +39,8 @@ def read(neuron: Neuron) -> tuple[TextNeurons | None, int | None]:
     except GlpError as error:
         frame.error_box(error)
         return None, None
+    if words := cut_words(len(reading.ids), reading.whole):
+        st.caption(words)
     values = reading.values[:, neuron.index]
     if not np.isfinite(values).any():
         frame.notice_box("Every token of this text is a massive activation, which is not read. Try a longer text.")

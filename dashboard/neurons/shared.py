@@ -30,6 +30,8 @@ VIEWS = {"text": "Over text", "unit": "One neuron", "map": "Map", "lists": "List
 CONTEXTS: dict[neuron_texts.Context, str] = {"snippet": "±16 tokens", "window": "±32 tokens", "full": "whole text"}
 COLOURINGS: tuple[map_figure.Colouring, ...] = ("layer", "kurtosis", "best task")
 
+MAP_ANEW = url.switch("map_anew", "Map laid out anew", False)
+
 
 def _neuron_number(key: str, label: str) -> url.Param:
     return url.Param(key, label, None, url.whole(key, label, 0, 0, 999_999).check)
@@ -57,6 +59,7 @@ LINK = [
     url.whole("map_neighbours", "Neighbours", 15, 2, 200),
     url.number("map_min_dist", "Minimum distance", 0.1, 0.0, 0.99),
     url.whole("map_seed", "Seed", 0, 0, 10_000),
+    MAP_ANEW,
     url.switch("unit_log", "log y", True),
     url.switch("unit_breaks", "Line breaks", True),
     url.switch("unit_noise", "Noise axis", False),

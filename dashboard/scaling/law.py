@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from dashboard.widgets import frame, url
 from glp_core.errors import GlpError
 from glp_core.evaluation.runs import FitPoints, Run, fit_points, log_age, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
-from glp_core.stats import Interval, spearman
+from glp_core.stats import Interval, grouped_spearman, spearman
 
 AXES = {"compute": "Compute (FLOPs)", "activations": "Activations seen", "parameters": "Parameters"}
 SCORES = {
@@ -60,12 +61,16 @@ RUN_FILES = ("train.csv", "config.json", "run.json", "evals.csv", "evals.json")
 """What an uploaded run may consist of."""
 LARGEST_UPLOAD = 5
 """MB of one of them."""
+TARGETS, BUDGETS = (0.001, 1000.0), (1.0, 40.0)
+"""Losses and powers of ten that can be asked about."""
 
 PARAMS = {
     "x": url.choice("scaling_x", "Across", "compute", (*AXES, *MEASURES)),
     "y": url.choice("scaling_y", "Up", "loss", tuple(MEASURES)),
     "fit": url.choice("scaling_fit", "Fit over", "frontier", tuple(POINTS)),
     "paper": url.switch("scaling_paper", "The paper's law", False),
+    "target": url.number("scaling_target", "Target loss", None, *TARGETS),
+    "budget": url.number("scaling_budget", "Compute budget, as a power of ten (FLOPs)", None, *BUDGETS),
 }
 
 
@@ -160,7 +165,7 @@ def _uploaded(files: Sequence[Uploaded]) -> Run:
                 raise GlpError(f"{url.shorten(file.name)} is no file of a run, wanted {', '.join(RUN_FILES)}.")
             frame.check_size(len(data := file.getvalue()), LARGEST_UPLOAD)
             (folder / file.name).write_bytes(data)
-        return _told_as("the upload", folder, read_run)
+        return replace(_told_as("the upload", folder, read_run), age=math.inf)  # it does not grow here
 
 
 def law(runs: Sequence[Run], which: FitPoints) -> ScalingFit:
@@ -183,16 +188,19 @@ def gaussian_loss() -> float | None:
     return None
 
 
-def law_in_words(fit: ScalingFit, runs: int, which: str) -> str:
-    """Return the fitted law and what ten times the compute buys, as Markdown of our own numbers."""
+def law_in_words(fit: ScalingFit, runs: int, which: str, *, own: bool = False) -> str:
+    """Return the fitted law and what ten times the compute buys, as Markdown of our own numbers; `own`: a person's runs are among them."""
     last = float(fit.compute[-1])
     fall = fit.tenfold(last)
     floor = "" if fit.e.low > 0 else " These points cannot tell whether there is a floor: E may be 0."
+    among = (
+        " Your own runs are among them: where they are of another LLM or layer, their losses are in other units." if own else ""
+    )
     return (
         f"**L(C) = E + A · C⁻ᵅ** with E = {interval(fit.e)}, A = {interval(fit.a)}, α = {interval(fit.alpha)} (95% intervals), "
         f"over {len(fit.compute)} checkpoints of {runs} run{'s' * (runs != 1)} ({POINTS[which]}, warm-up left out). From the end of "
         f"the measured range, **ten times the compute lowers the loss by {fall.low:.3f} to {fall.high:.3f}** "
-        f"(from {fit.loss_at(last).value:.3f} to {fit.loss_at(10 * last).value:.3f}).{floor}"
+        f"(from {fit.loss_at(last).value:.3f} to {fit.loss_at(10 * last).value:.3f}).{floor}{among}"
     )
 
 
@@ -236,12 +244,40 @@ def _warning(fit: ScalingFit, compute: float) -> str:
 
 def correlation_in_words(table: pd.DataFrame, score: str) -> str:
     """Say how a score goes with the loss over checkpoints, or why that cannot be said."""
+    measured = table.dropna(subset=["validation_loss", score])
+    columns = (tuple(measured[name]) for name in ("validation_loss", score, "run"))
     try:
-        rho = spearman(table["validation_loss"], table[score])
+        return _correlation(*columns)
     except GlpError as error:
         return str(error)
-    n = int((table["validation_loss"].notna() & table[score].notna()).sum())
-    return f"Rank correlation with the loss {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}], {n} checkpoints."
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _correlation(losses: tuple[float, ...], scores: tuple[float, ...], runs: tuple[str, ...]) -> str:
+    over = f"{len(losses)} checkpoints of {len(set(runs))} run{'s' * (len(set(runs)) != 1)}"
+    if len(set(runs)) < 3:
+        return f"Rank correlation with the loss {spearman(losses, scores).value:+.2f}, {over}: too few runs for an interval."
+    rho = grouped_spearman(losses, scores, runs)
+    return f"Rank correlation with the loss {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}], {over}, interval over runs."
+
+
+def within_runs_in_words(table: pd.DataFrame, score: str) -> str:
+    """Say how a score goes with the loss within each run, where the runs' scores cannot be pooled."""
+    found = []
+    for _, run in table.dropna(subset=["validation_loss", score]).groupby("run"):
+        with suppress(GlpError):  # too few checkpoints
+            found.append(spearman(run["validation_loss"], run[score]).value)
+    if not found:
+        return "No run has enough checkpoints for a rank correlation."
+    if len(found) == 1:
+        return f"Rank correlation with the loss within the one run that has enough checkpoints {found[0]:+.2f}."
+    return f"Rank correlation with the loss within a run {min(found):+.2f} to {max(found):+.2f}, {len(found)} runs."
+
+
+def measured_alike(runs: Sequence[Run], score: str) -> bool:
+    """Say whether all runs that tell how a score was measured say the same."""
+    words = [run.measured[score] for run in runs if score in run.measured]
+    return all(one == words[0] for one in words)
 
 
 def how_measured(runs: Sequence[Run], score: str) -> str:
@@ -249,7 +285,7 @@ def how_measured(runs: Sequence[Run], score: str) -> str:
     words = [run.measured[score] for run in runs if score in run.measured]
     if not words:
         return SCORE_WORDS[score]
-    if any(one != words[0] for one in words):
+    if not measured_alike(runs, score):
         return f"{SCORE_WORDS[score]}; not measured alike in all runs, so compare within a run only"
     settings = ", ".join(f"{name.replace('_', ' ')} {_setting(value)}" for name, value in words[0].items())
     return f"{SCORE_WORDS[score]} ({settings})"

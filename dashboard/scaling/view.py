@@ -84,14 +84,15 @@ def _select(name: str, options: dict[str, str], *, width: int) -> None:
 def draw(own: Own, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
-        values = url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
+        url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
         shown = law.shown(own)
     except GlpError as error:
         frame.error_box(error)
         return
     with slot:
-        frame.share("scaling", values)
-        files = [File("CSV: every checkpoint", "scaling.csv", law.export(shown.runs), "text/csv")] if shown.runs else []
+        frame.share("scaling", url.chosen(PARAMS.values()), leaves_out="Your own runs are not in it." if shown.own else "")
+        export = workspace_facts.bound(lambda: law.export(law.shown(own).runs))
+        files = [File("CSV: every checkpoint", "scaling.csv", export, "text/csv")] if shown.runs else []
         frame.download(files, key="scaling_download")
     st.fragment(_body, run_every=REFRESH if shown.running else None)(own)
 
@@ -154,7 +155,9 @@ def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str)
         if fit is None:
             frame.notice_box(f"No law is drawn. {why}")
         else:
-            st.markdown(law.law_in_words(fit, len(shown.runs), values["fit"]))
+            used = fit_points(shown.runs, values["fit"])["run"]
+            own = any(run.name in set(used) for run in shown.own)
+            st.markdown(law.law_in_words(fit, used.nunique(), values["fit"], own=own))
     where = clicked(event)
     if where:
         _checkpoint(shown, *where)
@@ -214,16 +217,18 @@ def _what_it_takes(shown: Shown, fit: ScalingFit) -> None:
     rate = speed(shown.runs)
     last = float(fit.compute[-1])
     left, right = st.columns(2, gap="large")
+    param, first = PARAMS["target"], _within(round(fit.loss_at(3 * last).value, 3), law.TARGETS)
     with left:
-        target = st.number_input(
-            "Target loss", 0.001, 10.0, round(fit.loss_at(3 * last).value, 3), 0.01, format="%.3f", key="scaling_target"
-        )
+        target = st.number_input(param.label, *law.TARGETS, first, 0.01, format="%.3f", **param.bound)
         st.markdown(law.target_in_words(fit, target, rate))
+    param, first = PARAMS["budget"], _within(round(math.log10(3 * last), 1), law.BUDGETS)
     with right:
-        power = st.number_input(
-            "Compute budget, as a power of ten (FLOPs)", 8.0, 30.0, round(math.log10(3 * last), 1), 0.1, key="scaling_budget"
-        )
+        power = st.number_input(param.label, *law.BUDGETS, first, 0.1, **param.bound)
         st.markdown(law.budget_in_words(fit, 10**power, rate))
+
+
+def _within(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])
 
 
 def _downstream(shown: Shown) -> None:
@@ -238,7 +243,8 @@ def _downstream(shown: Shown) -> None:
             drawn = figures.score_against_loss(table, name, figures.marks(shown.shipped, shown.own))
             frame.figure(drawn, key=f"scaling_{name}", alt=f"{SCORES[name]} against validation loss")
             extra = " Dashed: between two real samples of that size." if name == "frechet" else ""
-            words = f"{SCORES[name]}: {law.how_measured(shown.runs, name)}. {law.correlation_in_words(table, name)}"
+            follows = law.correlation_in_words if law.measured_alike(shown.runs, name) else law.within_runs_in_words
+            words = f"{SCORES[name]}: {law.how_measured(shown.runs, name)}. {follows(table, name)}"
             st.caption(frame.plain_markdown(words) + extra)
     with st.expander("The paper's own curve: Frechet distance of a full run", icon=":material/menu_book:"):
         frame.figure(figures.paper_frechet(), key="scaling_paper_frechet", alt="Published Frechet distances")

@@ -68,12 +68,13 @@ def looks_a_second(running: int) -> float:
     return min(LOOKS_A_SECOND, LOOKS_OF_ALL / max(1, running))
 
 
-def waiting_words(job: Job) -> str:
-    """Say why a job has not begun yet."""
+def waiting_words(job: Job, *, stop: bool = True) -> str:
+    """Say why a job has not begun yet; `stop`: there is a button that cancels it."""
     if resources.warm_up().live:
         return "The models are loading; it starts by itself …"
     ahead = resources.runner().position(job)
-    return f"Number {ahead} in the queue. It starts by itself; Stop cancels it." if ahead else "Starting …"
+    cancels = "; Stop cancels it" if stop else ""
+    return f"Number {ahead} in the queue. It starts by itself{cancels}." if ahead else "Starting …"
 
 
 def compute(
@@ -113,7 +114,7 @@ def compute(
             bar = st.empty()
             if stop and not job.wait(0.3):
                 st.button("Stop", icon=":material/stop:", key=f"stop_{title}", on_click=on_stop)
-        follow(job, lambda: _show(bar, job, title, reports), news=lambda: len(reports))
+        follow(job, lambda: _show(bar, job, title, reports, stop=stop), news=lambda: len(reports))
         return job.result()[0]
     finally:
         job.stop()
@@ -126,15 +127,18 @@ def computed(
     *made_from: object,
     stop: bool = False,
     pressed: bool = False,
+    small: bool = False,
 ) -> Result:
     """Return the result that is kept of what `made_from` says; where there is none, `compute` it and keep it.
 
     Args:
         pressed: a button was pressed for it, so it begins though it was stopped before.
+        small: keep it among the small results, of which more are kept.
     Raises:
         GlpError: the person has stopped it; a button goes on.
     """
-    result = results.results().get(*made_from)
+    kept = results.small_results() if small else results.results()
+    result = kept.get(*made_from)
     if result is None:
         if st.session_state.get(STOPPED) == made_from and not pressed:
             st.button(
@@ -146,7 +150,7 @@ def computed(
             st.session_state[STOPPED] = made_from
 
         result = compute(title, work, stop=stop, on_stop=stopped)
-        results.results().put(result, *made_from)
+        kept.put(result, *made_from)
     return result
 
 
@@ -162,9 +166,9 @@ def _submit(events: Work, title: str, tokens: int) -> Job:
             time.sleep(0.05)
 
 
-def _show(bar: DeltaGenerator, job: Job, title: str, reports: list[tuple[int, int, str]]) -> None:
+def _show(bar: DeltaGenerator, job: Job, title: str, reports: list[tuple[int, int, str]], *, stop: bool) -> None:
     if job.state == "waiting":
-        bar.progress(0.0, text=waiting_words(job))
+        bar.progress(0.0, text=waiting_words(job, stop=stop))
     elif reports:
         done, total, words = reports[-1]
         bar.progress(min(1.0, done / max(1, total)), text=f"{title}: {words}" if words else title)

@@ -35,7 +35,9 @@ TEXT = url.text(
 
 def index() -> NeuronIndex:
     """Return the workspace's index, opened again when its files change; raise GlpError when there is none."""
-    return resources.neuron_index()
+    opened = resources.neuron_index()
+    workspace_facts.note_prior("the index of meta-neurons", opened.facts.get("glp"))
+    return opened
 
 
 def read(text: str) -> TextNeurons:

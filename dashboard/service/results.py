@@ -10,7 +10,7 @@ import streamlit as st
 KEPT_RESULTS = 6
 """One is at most some 25 MB: a text read by every neuron."""
 KEPT_SMALL_RESULTS = 100
-"""One is at most some 100 KB."""
+"""One is at most some 500 KB: four columns of 256 steps."""
 
 
 class Results:

@@ -20,7 +20,7 @@ from glp_core.files import Json
 from glp_core.prior.facts import FACTS_IN, GlpFacts
 from glp_core.reports import read_report
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
-from glp_core.workspace import DEMO, Workspace
+from glp_core.workspace import DEMO, DIGEST_LENGTH, Workspace
 
 FOLDER_VARIABLE = "GLP_EXPLORER_WORKSPACE"
 """Environment variable: the folder of the workspace to begin with, the demo when it is not set."""
@@ -28,6 +28,8 @@ SHOWN = "workspace_folder"
 """Session key of the folder of the workspace that the session is on."""
 DAMAGE = "workspace_damage"
 """Session key of what is wrong with files of the workspace that this run of the page left out."""
+EARLIER = "workspace_earlier"
+"""Session key of what this run of the page shows that was made with another prior than the workspace's."""
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 ON_THE_WAY = re.compile(r"(?<![\w:/.~…])/(?:[^\s/'\"`]+/)+")
@@ -146,10 +148,19 @@ def report(name: str) -> Json | None:
     path = folder() / "reports" / f"{name}.json"
     stamp = written(path)
     try:
-        return _report(path, stamp) if stamp else None
+        found = _report(path, stamp) if stamp else None
     except GlpError as error:
         note_damage(f"A report is left out: {error}")
         return None
+    if found and _of_final(found):
+        note_prior(f"reports/{path.name}", found.get("glp_digest"))
+    return found
+
+
+def _of_final(report: Json) -> bool:
+    """Say whether a report is of the prior itself, not of an earlier checkpoint that somebody asked for."""
+    settings = report.get("settings")
+    return not isinstance(settings, dict) or settings.get("checkpoint", "final") == "final"
 
 
 @lru_cache(maxsize=64)
@@ -172,7 +183,28 @@ def note_damage(words: str) -> None:
         st.session_state.setdefault(DAMAGE, {})[words] = None
 
 
+def note_prior(what: str, digest: object) -> None:
+    """Let the page tell that something was made with another prior than the workspace's, where the digest kept with it says so."""
+    here = folder() / "glp" / "final.safetensors"
+    if not isinstance(digest, str) or get_script_run_ctx(suppress_warning=True) is None:
+        return
+    if digest[:DIGEST_LENGTH] not in ("", _prior_digest(folder(), written(here))):
+        st.session_state.setdefault(EARLIER, {})[what] = None
+
+
+@lru_cache(maxsize=64)
+def _prior_digest(folder: Path, _written: float) -> str:
+    return Workspace.open(folder).glp_digest()
+
+
 def damage() -> list[str]:
     """Return what was noted since it was last asked for."""
     noted: dict[str, None] = st.session_state.pop(DAMAGE, {})
-    return [words.replace(str(folder()), folder().name) for words in noted]
+    words = [one.replace(str(folder()), folder().name) for one in noted]
+    if earlier := st.session_state.pop(EARLIER, None):
+        again = "Their commands make" if folder() == DEMO else f"`{command('build')}` makes"
+        words.append(
+            f"Made with another prior than the workspace has now: {', '.join(earlier)}. What they say may not hold for this one. "
+            f"{again} them again."
+        )
+    return words

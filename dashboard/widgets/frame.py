@@ -94,11 +94,11 @@ def heading(words: str) -> None:
     st.header(words, anchor=False)
 
 
-def share(page: str, values: Mapping[str, object]) -> None:
-    """Draw the Share menu: the page's address with these query parameters, to copy."""
+def share(page: str, values: Mapping[str, object], *, leaves_out: str = "") -> None:
+    """Draw the Share menu: the page's address with these query parameters, to copy; `leaves_out` says what it does not hold."""
     link = url.page_link(page, values)
     with st.popover("Share", icon=":material/share:"):
-        st.caption("This address opens the page as it is now.")
+        st.caption(f"This address opens the page as it is now. {leaves_out}")
         st.code(link, language=None, wrap_lines=True, height=LINK_HEIGHT if len(link) > LONG_LINK else "content")
         copy_button(link, key=f"share_{page}")
 

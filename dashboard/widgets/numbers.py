@@ -25,6 +25,16 @@ def signed(value: float, digits: int = TRUE_DIGITS) -> str:
     return words.replace("-", "−", 1) if value < 0 else words
 
 
+def cut_words(read: int, whole: int) -> str:
+    """Say how much of a longer text was read; nothing where it was read whole."""
+    return "" if read >= whole else f"Only the first {read:,} of the text's {whole:,} tokens are read."
+
+
+def share_words(share: float) -> str:
+    """Return a share of many as a percentage that is true: all of them only where it is all."""
+    return "100%" if share >= 1 else "more than 99%" if share >= 0.995 else f"{share:.0%}"
+
+
 def in_tails(value: float, tail: float, digits: int = TRUE_DIGITS) -> str:
     """Return a value in units of a neuron's tail; the value itself for a neuron without one."""
     return signed(value / tail if tail else value, digits)

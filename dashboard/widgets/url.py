@@ -62,9 +62,13 @@ class Bound(TypedDict):
     bind: Literal["query-params"]
 
 
-def number(key: str, label: str, default: float, low: float, high: float) -> Param:
-    """Return a parameter for a number from low to high."""
-    return Param(key, label, default, lambda value: _bounded(label, value, low, high))
+def number(key: str, label: str, default: float | None, low: float, high: float) -> Param:
+    """Return a parameter for a number from low to high; with None by default, for a widget that takes its first value from elsewhere."""
+
+    def check(value: object) -> float | None:
+        return None if value is default is None else _bounded(label, value, low, high)
+
+    return Param(key, label, default, check)
 
 
 def whole(key: str, label: str, default: int, low: int, high: int) -> Param:

@@ -25,7 +25,7 @@ CLOSE = 1e-2
 
 
 class FixedStep:
-    """One token of every row; `load` a prompt's cache, then call it once a token, in order."""
+    """One token of every row; `load` a prompt's cache, `prepare` the first token, then call it once a token, in order."""
 
     def __init__(self, model: Any, cache: DynamicCache, length: int) -> None:
         rows, device = cache.layers[0].keys.shape[0], cache.layers[0].keys.device
@@ -49,31 +49,47 @@ class FixedStep:
         for layer, keys, values in zip(cache.layers, self.cache.keys, self.cache.values, strict=True):
             layer.keys, layer.values = (kept[:, :, : self.read].clone() for kept in (keys, values))
 
+    def prepare(self, ids: Tensor, positions: Tensor) -> None:
+        """Record what the next call replays, without an edit: it fails here or not at all, before any edit draws its noise.
+
+        Raises:
+            RuntimeError: it cannot be recorded, or the model in two parts is not the whole.
+        """
+        self._place(ids, positions)
+        layer = next(iter(active_edits(self.model)), None)
+        with no_edits():
+            if layer is None:
+                self._replayed("whole", self._whole)
+            elif layer not in self._edited:
+                hidden = self._replayed(f"to {layer}", lambda: self._first(layer))
+                self._edited[layer] = hidden.clone()
+                self._check(layer)
+                self._replayed(f"from {layer}", lambda: self._second(layer))
+
     def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Read ids (rows, 1) at their positions (rows, 1); return the logits (rows, 1, vocabulary)."""
-        self.ids.copy_(ids)
-        self.positions.copy_(positions)
-        self.cache.slot.fill_(self.read)
-        self.seen[:, self.read] = True
+        """Read ids (rows, 1) at their positions (rows, 1), with one layer edited at most; return the logits (rows, 1, vocabulary)."""
+        self._place(ids, positions)
         self.read += 1
         edits = active_edits(self.model)
         with no_edits():
             if not edits:
                 return self._replayed("whole", self._whole).clone()
-            (layer, apply), *others = edits.items()
-            if others:
-                raise RuntimeError("a fixed step has one edited layer")
+            ((layer, apply),) = edits.items()
             hidden = self._replayed(f"to {layer}", lambda: self._first(layer))
             edited = apply(hidden.clone())
             if layer not in self._edited:
                 self._edited[layer] = edited.clone()
-                self._check(layer, hidden)
             self._edited[layer].copy_(edited)
             return self._replayed(f"from {layer}", lambda: self._second(layer)).clone()
 
-    def _check(self, layer: int, hidden: Tensor) -> None:
+    def _place(self, ids: Tensor, positions: Tensor) -> None:
+        self.ids.copy_(ids)
+        self.positions.copy_(positions)
+        self.cache.slot.fill_(self.read)
+        self.seen[:, self.read] = True
+
+    def _check(self, layer: int) -> None:
         """Raise RuntimeError unless the two parts without an edit are the whole."""
-        self._edited[layer].copy_(hidden)
         whole, parts = self._whole(), self._second(layer)
         if whole.shape != parts.shape or not (whole - parts).abs().max() <= CLOSE * whole.abs().max():
             raise RuntimeError("the model in two parts is not the whole model")

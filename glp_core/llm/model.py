@@ -15,6 +15,7 @@ from torch import Tensor
 from glp_core.errors import GlpError
 from glp_core.llm.chat import Chat
 from glp_core.llm.hooks import edit_device, layer_at, layers_of, pause_between_blocks, record
+from glp_core.llm.needs import hidden_width
 from glp_core.llm.text_stream import TextStream, encodable
 from glp_core.speed.packed import laid_out_bytes
 
@@ -71,7 +72,7 @@ class Llm:
 
     @property
     def d_model(self) -> int:
-        return self.model.get_input_embeddings().embedding_dim
+        return hidden_width(self.model)
 
     @property
     def context_length(self) -> int:

@@ -110,9 +110,15 @@ def memory_needed(
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
     if hasattr(config, "quantization_config") and not _unpacked(config.quantization_config, device):
         weights = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-    width = model.get_input_embeddings().embedding_dim
+    width = hidden_width(model)
     working = tokens_per_forward(device, width) * width * dtype.itemsize * TENSORS_OF_A_FORWARD
     return MemoryNeeded(weights, working, prior, layout_bytes(model) if device.type == "cpu" else 0)
+
+
+def hidden_width(model: "PreTrainedModel") -> int:
+    """Return the dimensions of what the layers give out; a few models embed tokens in fewer."""
+    width = getattr(model.config.get_text_config(), "hidden_size", None)
+    return width if isinstance(width, int) else int(model.get_input_embeddings().embedding_dim)
 
 
 def _unpacked(quantised: object, device: torch.device) -> bool:

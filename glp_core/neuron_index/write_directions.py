@@ -4,6 +4,8 @@ The neuron's column of `down_proj` goes through the GLP's final norm weights and
 sign, because the denoised activation is z_sigma - sigma * velocity, and is denormalised into activation space.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 
 FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.language_model.norm")
+PROJECTED_OUT = "model.decoder.project_out"
+"""Where models whose layers are wider than their embedding (OPT-350m) keep the way from the one to the other."""
 
 
 @torch.no_grad()
@@ -42,7 +46,7 @@ def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
 def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 512) -> tuple[Tensor, Tensor]:
     """Return the tokens (n, 2, k) that directions (n, d) promote and suppress most, and their scores, mean over tokens taken off."""
     head = llm.model.get_output_embeddings()
-    weight = (head.weight.float() * _final_norm_weight(llm.model)).to(directions.device)
+    weight = _in_stream(llm.model, head.weight.float()).to(directions.device)
     weight = weight - weight.mean(0)
     tokens, scores = [], []
     for part in directions.split(at_once):
@@ -53,12 +57,24 @@ def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 5
     return torch.cat(tokens), torch.cat(scores)
 
 
+def _in_stream(model: nn.Module, head: Tensor) -> Tensor:
+    """Return the head's rows (vocabulary, width of the embedding) as what they read of the last layer's output (vocabulary, d)."""
+    head = head * _final_norm_weight(model)
+    out = _at(model, PROJECTED_OUT)
+    return head if out is None else head @ out.weight.float()
+
+
+def _at(model: nn.Module, path: str) -> Any:
+    """Return the module at a path, None where there is none."""
+    module: Any = model
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
+
+
 def _final_norm_weight(model: nn.Module) -> Tensor | float:
     for path in FINAL_NORMS:
-        module: object = model
-        for name in path.split("."):
-            module = getattr(module, name, None)
-        weight = getattr(module, "weight", None)
+        weight = getattr(_at(model, path), "weight", None)
         if isinstance(weight, Tensor):
             return weight.float()
     return 1.0

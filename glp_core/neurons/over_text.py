@@ -42,6 +42,8 @@ class TextNeurons:
     normalised: np.ndarray
     """Values over the neuron's tail: 1 or -1 is as large as one token in a thousand."""
     d_mlp: int
+    whole: int = 0
+    """Tokens of the whole text, of which `ids` are the first; 0 where that is not known."""
 
     def strongest(
         self,
@@ -107,9 +109,15 @@ def read_text(
     Args:
         tail: (n_neurons,), `NeuronIndex.tail`; the text's own largest values when None.
     Raises:
-        GlpError: the text has no tokens.
+        GlpError: the text has no tokens, or the tails are of another number of neurons: another prior's index.
     """
-    ids = site.llm.encode(text, max_tokens=max_tokens + 1) if isinstance(text, str) else list(text)[: max_tokens + 1]
+    if tail is not None and len(tail) != (neurons := glp.n_layers * glp.d_mlp):
+        raise GlpError(
+            f"The index is of {len(tail):,} neurons, the prior has {neurons:,}: it was made with another one. Make it again with "
+            "`python -m glp_core index`."
+        )
+    whole = site.llm.encode(text) if isinstance(text, str) else list(text)
+    ids = whole[: max_tokens + 1]
     if len(ids) < 2:
         raise GlpError("The text has no tokens: type some words.")
     acts = site.activations([ids])[0][1:]
@@ -119,4 +127,4 @@ def read_text(
     if tail is None:
         tail = np.abs(np.nan_to_num(values)).max(0)
     normalised = values / np.where(tail > NO_TAIL, tail, np.inf).astype(np.float32)
-    return TextNeurons(ids[1:], site.llm.pieces(ids)[1:], massive, values, normalised, glp.d_mlp)
+    return TextNeurons(ids[1:], site.llm.pieces(ids)[1:], massive, values, normalised, glp.d_mlp, len(whole) - 1)

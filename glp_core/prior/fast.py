@@ -19,6 +19,7 @@ from glp_core.prior.facts import LAID_OUT_BELOW
 from glp_core.speed import few_rows
 from glp_core.speed.few_rows import Norm
 from glp_core.speed.packed import MOST_ROWS, halved, packed, product
+from glp_core.speed.replay import hold
 
 if TYPE_CHECKING:
     from glp_core.prior.network import Network
@@ -165,14 +166,14 @@ class FastDenoiser:
 
     def _kept(self, key: Hashable, make: Callable[[], list[Tensor]]) -> list[Tensor]:
         with self._lock:
-            if key in self._times:
-                self._times.move_to_end(key)
-                return self._times[key]
-        made = make()
+            kept = self._times.get(key)
+        made = make() if kept is None else kept
         with self._lock:
             self._times[key] = made
+            self._times.move_to_end(key)
             while len(self._times) > KEPT_LEVELS:
                 self._times.popitem(last=False)
+        hold(made)
         return made
 
     def _norms_in_float32(self) -> list[Norm]:

@@ -37,11 +37,11 @@ class GaussianPrior:
         if covariance.shape != (len(mean), len(mean)):
             raise GlpError(f"The covariance has shape {tuple(covariance.shape)}, wanted {(len(mean), len(mean))}.")
         self.mean = mean.float()
-        covariance = covariance.to(mean.device)
-        self.std = covariance.diagonal().float().sqrt()
-        scaled = covariance.double() / torch.outer(self.std, self.std).double()
-        eigenvalues, vectors = torch.linalg.eigh(scaled)
-        self.eigenvalues, self.vectors = eigenvalues.clamp_min(0).float(), vectors.float()
+        covariance = covariance.cpu()  # not every device has float64
+        std = covariance.diagonal().float().sqrt()
+        eigenvalues, vectors = torch.linalg.eigh(covariance.double() / torch.outer(std, std).double())
+        self.std = std.to(mean.device)
+        self.eigenvalues, self.vectors = eigenvalues.clamp_min(0).float().to(mean.device), vectors.float().to(mean.device)
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, components: int | None = None) -> Tensor:
         """Draw activations (n, d); with `components`, only along so many first principal components."""

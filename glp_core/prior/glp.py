@@ -172,7 +172,7 @@ class GLP(nn.Module):
         def denoised(z: Tensor, eps: Tensor) -> Tensor:
             return self._integrate(solver, flow.add_noise(z, eps, sigmas[0]), sigmas, layer)
 
-        z = self._replayed(("project", solver, tuple(sigmas), layer, self.fitted_steps), denoised, z, eps)
+        z = self._replayed(("project", solver, tuple(sigmas), layer, self._fitted(layer)), denoised, z, eps)
         return self.denormalize(z, layer).reshape(acts.shape).to(acts)
 
     def walk(
@@ -189,8 +189,7 @@ class GLP(nn.Module):
     ) -> Tensor:
         """Push activations in `pushes` equal parts, each followed by noise to `noise_level` and one denoising call: see prior/walk.py.
 
-        This manifold walk is ours, not the paper's, whose way is `project`: a long push leaves all that the prior has seen, and one
-        projection does not find back; small parts never go that far.
+        This manifold walk is ours, not the paper's, whose way is `project`: small parts never leave all that the prior has seen.
 
         Args:
             acts: clean, (..., d_input).
@@ -220,7 +219,6 @@ class GLP(nn.Module):
             raise GlpError(f"The push has shape {tuple(push.shape)}, wanted that of the activations, {tuple(acts.shape)}.")
         delta = self._latents_of_push(push, layer)
         drawn = self._noise(acts, noise, generator, draws=settings.draws)
-
         parts = [(None, settings)] if isinstance(settings, WalkSettings) else settings.parts(delta)
         after = torch.empty_like(z)
         for rows, one in parts:
@@ -291,7 +289,10 @@ class GLP(nn.Module):
     def _integrate(self, solver: str, z: Tensor, sigmas: list[float], layer: int | None) -> Tensor:
         rough = flow.CALLS_PER_INTERVAL[solver] * (len(sigmas) - 1) <= ROUGH_CALLS
         velocity = partial(self._velocities, layer=layer, rough=rough)
-        return flow.integrate(solver, lambda z, sigma: velocity([(z, sigma)])[0], z, sigmas, fitted=self.fitted_steps)
+        return flow.integrate(solver, lambda z, sigma: velocity([(z, sigma)])[0], z, sigmas, fitted=self._fitted(layer))
+
+    def _fitted(self, layer: int | None) -> tuple[flow.TwoCalls, ...]:
+        return self.fitted_steps if layer is None else self.fitted_at.get(layer, self.fitted_steps)
 
     def _velocities(self, asked: Sequence[tuple[Tensor, float]], layer: int | None, *, rough: bool = True) -> list[Tensor]:
         """Return `velocity` of each; if `rough`, for a few rows on a CPU within 1%, which is less than what few steps leave."""
@@ -315,9 +316,7 @@ class GLP(nn.Module):
         self._check(acts)
         self._check_layer(layer)
         if not torch.isfinite(acts).all():
-            raise GlpError(
-                "The activations hold NaN or infinite values. Reduce the steering strength, or check the LLM's dtype."
-            )
+            raise GlpError("The activations hold NaN or infinite values. Reduce the strength, or check the LLM's dtype.")
         return self.normalize(acts, layer).reshape(-1, self.d_input)
 
     def _latents_of_push(self, push: Tensor, layer: int | None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from glp_core.errors import GlpError
 from glp_core.jobs.pause import pause
 from glp_core.prior.glp import GLP
+from glp_core.prior.network import checked_layer
 
 Velocity = Callable[[Tensor, float], Tensor]
 """Takes z (n, d) and a noise level, returns dz/dsigma (n, d); torch must be able to differentiate it by z."""
@@ -74,7 +75,13 @@ def log_likelihood(
 
 
 def velocity_of(glp: GLP, layer: int | None = None) -> Velocity:
-    """Return the GLP's velocity as a function that torch can differentiate (the fast path of `glp.velocity` cannot)."""
+    """Return the GLP's velocity as a function that torch can differentiate (the fast path of `glp.velocity` cannot).
+
+    Raises:
+        GlpError: a multi-layer GLP, and no layer or one that is not served.
+    """
+    if glp.config.multi_layer_n_layers is not None:
+        checked_layer(layer, glp.layers)
     layers = None if layer is None else torch.tensor([layer], device=glp.device)
 
     def velocity(z: Tensor, sigma: float) -> Tensor:

@@ -4,7 +4,7 @@ Follows Luo et al. 2026 (arXiv 2602.06964); parameter names are those of the rel
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -153,6 +153,15 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", var.sqrt())
         self.register_buffer("var", var, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Normalizer":
+        """Move to another device; statistics stay float32, whatever number type the weights are turned into."""
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, values in before.items():
+            if not values.is_meta:
+                setattr(self, name, values.to(getattr(self, name).device))
+        return self
 
     def row(self, layer: Tensor | int | None) -> Tensor | int:
         """Return the index of the statistics for an LLM layer."""

@@ -223,15 +223,15 @@ def _stops(values: _Values) -> tuple[str, ...]:
 
 
 def _steering(values: _Values) -> Steering:
-    steered = "direction" in values
+    direction = values.text("direction", "")
     for name in ("strength", "projection", "noise_level", "steps"):
-        if name in values and not steered:
+        if name in values and not direction:
             raise BadParameter(f"{name} without a direction changes nothing: name a direction.", name)
     projection = values.text("projection", "walk")
     if projection not in KINDS:
         raise BadParameter(f"projection is {projection!r}, wanted {', '.join(KINDS)}.", "projection")
     return Steering(
-        values.text("direction", ""),
+        direction,
         values.number("strength", 1.0, -10.0, 10.0),
         projection,
         values.number("noise_level", 0.0, 0.0, 1.0) if "noise_level" in values else None,

@@ -51,7 +51,7 @@ class Host:
         self.workspace = workspace
         self.llm, self.glp = workspace.load_llm(), self._load_glp()
         self.site, self.batch, self.meter = workspace.site(self.llm), SharedBatch(), self._meter()
-        self.direction = lru_cache(KEPT_DIRECTIONS)(self._direction)
+        self._kept_direction = lru_cache(KEPT_DIRECTIONS)(lambda name, _digest: workspace.direction(name))
 
     @property
     def name(self) -> str:
@@ -117,9 +117,10 @@ class Host:
             return replace(walk, **asked)
         return replace(walk, short=replace(walk.short, **asked), long=replace(walk.long, **asked))
 
-    def _direction(self, name: str) -> Direction:
+    def direction(self, name: str) -> Direction:
+        """Return a direction of the workspace, read again when it was made anew; BadParameter when there is none of that name."""
         try:
-            return self.workspace.direction(name)
+            return self._kept_direction(name, self.workspace.direction_digest(name))
         except GlpError as error:
             raise BadParameter(str(error), "direction", code="direction_not_found") from error
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NAME = "glp_explorer_row_by_row"
 """In transformers' registry."""
+LEAST = torch.finfo(torch.float64).min
+"""Score of a column that may not be looked at: a row that may look at none, as one that is all padding, stays finite."""
 
 
 def attend_row_by_row(model: "PreTrainedModel") -> None:
@@ -43,7 +45,7 @@ def step_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     scores = grouped @ key.double().transpose(-1, -2) * scaling
     if mask is not None:
         mask = mask[..., : key.shape[2]]
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
+        scores = scores.masked_fill(~mask, LEAST) if mask.dtype == torch.bool else (scores + mask.double()).clamp_min(LEAST)
     return (scores.softmax(-1) @ value.double()).to(query.dtype).reshape(rows, heads, 1, -1)
 
 

@@ -6,6 +6,7 @@ computation simply runs. Knows tensors and functions of tensors; knows nothing o
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from threading import Lock
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ MOST_KEPT = 24
 MOST_ROWS = 4096
 """Of the inputs' last but one dimension: larger batches keep an accelerator busy without recordings."""
 
+_held: ContextVar[list[object] | None] = ContextVar("held", default=None)
+"""What the recording that is being made reads beside its inputs."""
+
 Compute = Callable[..., Tensor]
 """A function of tensors that copies nothing to or from the host and decides nothing by a tensor's values."""
 
@@ -29,6 +33,15 @@ class Recording(NamedTuple):
     inputs: tuple[Tensor, ...]
     replay: Callable[[], None]
     output: Tensor
+    held: list[object]
+    """What it reads beside the inputs, by address: it must live as long as the recording."""
+
+
+def hold(tensors: object) -> None:
+    """Let the recording that is being made, if any, keep tensors that others may let go and that it reads again at every replay."""
+    held = _held.get()
+    if held is not None:
+        held.append(tensors)
 
 
 class Replays:
@@ -69,12 +82,15 @@ class Replays:
         seen = key in self._kept
         recording = self._kept.get(key)
         if seen and recording is None and key not in self._failed:
-            buffers = tuple(value.clone() for value in inputs)
+            buffers, held = tuple(value.clone() for value in inputs), list[object]()
+            token = _held.set(held)
             try:
                 replay, output = RECORDERS[inputs[0].device.type](lambda: compute(*buffers))
-                recording = Recording(buffers, replay, output)
+                recording = Recording(buffers, replay, output, held)
             except RuntimeError as error:
                 self._failed[key] = str(error).splitlines()[0]
+            finally:
+                _held.reset(token)
         self._kept[key] = recording
         self._kept.move_to_end(key)
         while len(self._kept) > self._most:

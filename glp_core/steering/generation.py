@@ -25,7 +25,8 @@ __all__ = ["Arm", "Row", "Sampling", "SharedBatch", "Step", "clean_reading", "de
 __all__ += ["read_texts", "steer"]
 
 TOKENS_PER_READING = {"cpu": 4096, "accelerator": 32_768}
-"""The logits of 32,768 tokens take some 13 GB in a vocabulary of 49,152."""
+"""In a vocabulary of VOCABULARY: the logits of 32,768 tokens take some 13 GB in it."""
+VOCABULARY = 49_152
 
 
 def generate(
@@ -115,9 +116,10 @@ def read_texts(
         check_prompt(site.llm, prompt, len(continuation))
     log_probabilities: list[list[float]] = []
     means: list[Tensor] = [torch.zeros(0, site.llm.d_model)]
-    longest = max((len(c) for c in continuations), default=0)
-    at_once = batch_size(site.llm.device, **TOKENS_PER_READING)
-    size = max(1, at_once // (1 + longest))
+    longest = max((len(ids) for ids in continuations), default=0) + max(map(len, prompts), default=1)
+    vocabulary = site.llm.model.get_input_embeddings().num_embeddings
+    at_once = batch_size(site.llm.device, **TOKENS_PER_READING) * VOCABULARY // max(VOCABULARY, vocabulary)
+    size = max(1, at_once // longest)
     for first in range(0, len(continuations), size):
         part = slice(first, first + size)
         read, mean = _read_batch(site, prompts[part], continuations[part])

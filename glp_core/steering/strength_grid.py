@@ -5,6 +5,8 @@ from typing import NamedTuple
 ARMS = ("raw", "walk", "glp", "norm", "gaussian", "random")
 """random: a random direction of the same length for each prompt."""
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+PROMPT_TOKENS = 64
+"""Of a prompt that are read, the first one that the model puts before a text among them."""
 
 Cell = tuple[str, float]
 """Arm and strength."""

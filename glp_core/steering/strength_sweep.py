@@ -20,10 +20,9 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Kind, Projector, make_projector
 from glp_core.prior.walk import WalkRule, WalkSettings
-from glp_core.steering.strength_grid import ARMS, STRENGTHS, Cell, Spread
+from glp_core.steering.strength_grid import ARMS, PROMPT_TOKENS, STRENGTHS, Cell, Spread
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LONGEST_PROMPT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +90,18 @@ def last_activations(site: Site, texts: Sequence[str]) -> Tensor:
     """Return each text's last-token activation (n, d), massive ones left out.
 
     Raises:
-        GlpError: fewer than two texts have words.
+        GlpError: fewer than two texts have words and end with a token that is no attention sink.
     """
-    rows = [row for row in (site.llm.encode(text, max_tokens=LONGEST_PROMPT) for text in texts) if len(row) > 1]
+    rows = [row for row in (site.llm.encode(text, max_tokens=PROMPT_TOKENS) for text in texts) if len(row) > 1]
     if len(rows) < 2:
         raise GlpError("Fewer than two prompts have words: write at least two lines.")
     acts = torch.cat([acts[-1:] for acts in site.read(rows)])
-    return acts[~site.is_massive(acts)]
+    ordinary = acts[~site.is_massive(acts)]
+    if len(ordinary) < 2:
+        raise GlpError(
+            f"Of {len(rows)} prompts {len(rows) - len(ordinary)} end with an attention sink, which is never pushed: end them with a word."
+        )
+    return ordinary
 
 
 def lowered(pushes: Pushes, strengths: Sequence[float]) -> list[Json]:

@@ -58,8 +58,8 @@ def span_of(pieces: Sequence[str], words: str, *, within: str = "") -> tuple[int
         GlpError: they do not stand there.
     """
     words, text, within = words.strip(), "".join(pieces), within.strip()
-    before = max(0, text.rfind(within)) if within else 0
-    start = text.find(words, before, before + len(within) if within else None) if words else -1
+    before = text.rfind(within) if within else -1  # a template may hold it otherwise, with other white space
+    start = text.find(words, max(0, before), before + len(within) if before >= 0 else None) if words else -1
     if start < 0:
         raise GlpError(f"{words[:60]!r} is not in the prompt: copy a part of it, letter by letter.")
     ends = [0]

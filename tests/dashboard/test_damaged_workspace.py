@@ -1,5 +1,6 @@
 """One bad file of a workspace: the page names it without its path, leaves it out, and the rest works."""
 
+import json
 import re
 
 import pytest
@@ -38,6 +39,19 @@ def test_a_bad_run_is_named_and_the_others_are_drawn(llm, workspace):
     at = open_page("scaling")
     assert "A run is left out: workspace/runs/run1000000/train.csv, line 2: flops is not a finite number" in told(at)
     assert at.get("plotly_chart") and not at.exception
+
+
+def test_what_another_prior_was_measured_with_is_told_where_it_is_shown(llm, workspace):
+    evaluate = {"validation_loss": 0.9, "delta_lm": {"glp": 0.1, "gaussian_mean": 0.2, "mean_ablation": 0.3}}
+    workspace.save_report("evaluate", evaluate)
+    assert "another prior" not in told(open_page("overview"))
+    workspace.report_path("evaluate").write_text(json.dumps(evaluate | {"glp_digest": "0" * 16}))
+    said = told(open_page("overview"))
+    assert "Made with another prior than the workspace has now: reports/evaluate.json." in said
+    assert "`python -m glp_core build --workspace" in said
+    early = evaluate | {"glp_digest": "0" * 16, "settings": {"checkpoint": "checkpoints/activations_4096"}}
+    workspace.report_path("evaluate").write_text(json.dumps(early))
+    assert "another prior" not in told(open_page("overview"))
 
 
 @pytest.mark.parametrize("damage", ["{", '{"layer": Infinity}'])

@@ -1,5 +1,6 @@
 """Following a job: what the sidebar says of the queue meanwhile, and whether a run goes on when its person goes to another page."""
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -99,3 +100,21 @@ def test_what_a_person_has_stopped_begins_again_only_when_asked(monkeypatch):
     assert len(counted) == 1 and asked("b") == "made" and asked("a", pressed=True) == "made"
     buttons["Go on"]["on_click"](*buttons["Go on"]["args"])
     assert asked("a") == "made" and not session
+
+
+def test_who_waits_without_a_stop_button_is_told_of_none(monkeypatch):
+    runner, free = JobRunner(), threading.Event()
+    monkeypatch.setattr(follow.resources, "runner", lambda: runner)
+    monkeypatch.setattr(follow.resources, "warm_up", lambda: SimpleNamespace(live=False))
+
+    def work(_cancelled):
+        free.wait(10)
+        yield 1
+
+    first, second = (runner.submit(name, work, grace=None) for name in "ab")
+    try:
+        assert follow.waiting_words(second) == "Number 1 in the queue. It starts by itself; Stop cancels it."
+        assert follow.waiting_words(second, stop=False) == "Number 1 in the queue. It starts by itself."
+    finally:
+        free.set()
+    assert first.wait(5) and second.wait(5)

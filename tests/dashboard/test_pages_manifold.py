@@ -15,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.manifold import controls, frontier, map_plane, measure, strength_view
 from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
+from dashboard.widgets.numbers import share_words
 from glp_core.data.bank import Bank
+from glp_core.errors import GlpError
 from glp_core.evaluation.measures import Measures, reference
 from glp_core.neurons import planes
 from glp_core.prior.distance import ManifoldMeter, make_reference
@@ -385,9 +387,10 @@ def test_own_text_lies_on_the_map_with_each_token_in_its_context(workspace):
 
 
 def test_a_reference_of_another_glp_is_told(workspace):
-    report = workspace.report("measures")
-    workspace.save_report("measures", report | {"glp": {"activations_seen": 1}})
-    assert "measured with another GLP" in said(open_page())
+    assert "another prior" not in said(open_page())
+    path = workspace.report_path("measures")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"glp_digest": "0" * 16}))
+    assert "Made with another prior than the workspace has now: reports/measures.json." in said(open_page())
 
 
 def test_a_bank_that_does_not_fit_is_shown_as_a_message(workspace):
@@ -420,6 +423,14 @@ def test_reports_become_tables_with_intervals_and_roc_curves(workspace):
     at.selectbox(key="manifold_kind").set_value("b").run()
     assert figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
     assert figures(at)[-1]["data"][0]["name"] == "denoising error, 0.90"
+    link = {"manifold_view": "Evidence", "manifold_evidence": "Detection"}
+    at = open_page(**link, manifold_kind="b")
+    assert at.selectbox(key="manifold_kind").value == "b" and figures(at)[-1]["data"][0]["y"] == [0, 0.9, 1]
+    assert "manifold_kind=b" in next(code.value for code in at.get("code") if "manifold?" in code.value)
+    at = open_page(**link, manifold_kind="z")
+    assert (
+        "Off-manifold activations are 'z', wanted one of: a, b." in said(at) and at.selectbox(key="manifold_kind").value == "a"
+    )
 
 
 def test_ninety_percent_of_real_tokens_are_the_same_ones_on_every_page(workspace, monkeypatch):
@@ -441,3 +452,36 @@ def test_the_maps_walk_goes_as_the_workspace_chose(workspace, monkeypatch):
     workspace.save_report("walk_tuning", {"chosen": {"short": chosen, "long": chosen | {"pushes": 3}, "border": 1.0}})
     map_plane.plane(map_plane.MapRequest("PCA", 1, workspace.direction_names()[0], 1.0, ""), lambda: False, lambda *_: None)
     assert asked == [workspace.walk()] and asked[0].short.pushes == 2
+
+
+def test_what_was_wrong_with_other_prompts_is_not_said_of_these(workspace):
+    at = open_page(manifold_view="Strength", manifold_prompts="4")
+    at.text_area(key=controls.OWN_BOX).set_value("one prompt alone").run()
+    at.button(key="manifold_run").click().run()
+    assert "Fewer than two prompts have words" in said(at)
+    at.text_area(key=controls.OWN_BOX).set_value("").run()
+    assert "Fewer than two prompts" not in said(at) and not at.button(key="manifold_run").disabled
+    at.text_area(key=controls.OWN_BOX).set_value("one prompt alone").run()
+    assert "Fewer than two prompts have words" in said(at)
+
+
+def test_a_text_that_is_read_in_part_says_so(workspace, monkeypatch):
+    text = " ".join(["the cat sat on the mat"] * 30)
+    whole = len(resources.llm().encode(text))
+    monkeypatch.setattr(measure, "MANY_TOKENS", 12)
+    assert f"Only the first 12 of the text's {whole:,} tokens are read." in said(open_page(manifold_text=text))
+    assert "Only the first" not in said(open_page(manifold_text="the cat sat on"))
+    found = map_plane.plane(map_plane.MapRequest("PCA", 1, "", 1.0, text), lambda: False, lambda *_: None)
+    assert found.cut == f"Only the first {map_plane.OWN_TOKENS} of the text's {whole:,} tokens are read."
+
+
+def test_a_share_of_real_activations_is_never_rounded_to_all_of_them():
+    assert [share_words(share) for share in (0.5, 0.994, 0.996, 0.9999, 1.0)] == ["50%", "99%"] + ["more than 99%"] * 2 + [
+        "100%"
+    ]
+
+
+def test_prompts_that_end_with_attention_sinks_are_told_before_anything_is_pushed(workspace):
+    site = replace(resources.site(), median_norm=1e-6)
+    with pytest.raises(GlpError, match="Of 2 prompts 2 end with an attention sink"):
+        strength_sweep.last_activations(site, ["the cat sat", "the rain fell"])

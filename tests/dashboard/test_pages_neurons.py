@@ -1,6 +1,8 @@
 """The Meta-neurons and Concepts pages through the app's entry, over a made-up index: what they show, say and keep in the URL."""
 
+import csv
 import inspect
+import io
 from operator import itemgetter
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.concepts import own_view
 from dashboard.neurons import shared
 from dashboard.service import follow, machine, neurons, resources, results, workspace_facts
 from glp_core.errors import GlpError
@@ -101,7 +104,7 @@ def test_buttons_move_to_the_next_neuron_and_around_the_end(fakes):
     at.button(key="neuron_next").click().run()
     assert at.header[0].value == "L1 / 0"
     assert at.query_params["unit"] == "0" and at.query_params["layer"] == "1"
-    link = "Best of all neurons at: baseball athlete, test AUC 0.90"
+    link = "Chosen of all neurons on validation texts for: baseball athlete, test AUC 0.90"
     assert link in [one.proto.label for one in at.get("page_link")], "the task that Concepts and the story name this neuron for"
     at.button(key="neuron_previous").click().run()
     assert at.header[0].value == "L0 / 29"
@@ -216,12 +219,17 @@ def test_a_concept_of_ones_own_is_searched_and_too_few_texts_are_refused(fakes, 
         )
 
     monkeypatch.setattr(search, "find_neurons", find_neurons)
-    results.results.clear()
+    results.small_results.clear()
     at = open_page("concepts", concepts_part="Your own concept")
-    assert "Press Find neurons" in at.info[0].value
+    assert "Press Find neurons" in at.info[0].value and not at.get("download_button")
     at.button(key="concepts_find").click().run()
     assert not at.exception
     assert "AUC 0.85 (" in words(at) and "12 positive and 12 negative" in words(at)
+    offered = [one.proto.label for one in at.get("download_button")]
+    assert offered == ["Neurons found, CSV", "Their values on every text, CSV"]
+    for number in range(results.KEPT_RESULTS):
+        results.results().put(number, "somebody else's", number)
+    assert "AUC 0.85 (" in words(open_page("concepts", concepts_part="Your own concept")), "found once, it is there"
     at.text_area(key="concepts_positive").set_value("only one").run()
     assert "wanted 5 to 500" in "".join(error.value for error in at.error).replace("\\", "")
 
@@ -275,3 +283,46 @@ def test_stars_tokens_and_comparisons_that_are_not_there_are_named_and_leave_the
     said = "\n".join(warning.value for warning in at.warning).replace("\\", "")
     assert "The text has no token 9999" in said and "There is no neuron 7/7" in said and not at.exception
     assert not {"picked", "compare"} & set(at.query_params)
+
+
+def test_what_was_found_of_a_concept_is_what_is_downloaded():
+    labels, texts = np.array([1, 0]), ["=yes", "no"]
+    found = [FoundNeuron(1, i, 0.9 - i / 10, 1 - 2 * i, 0.01, 5, labels * (1.0 + i)) for i in range(2)]
+    concept = ConceptNeurons(found, Interval(0.85, 0.7, 0.95), 0.01, 1, 1, 1000, labels, texts)
+    best, values = (file.data for file in own_view.files(concept))
+    best, values = ([*csv.reader(io.StringIO(table))] for table in (best, values))
+    assert best == [
+        ["neuron", "AUC on all texts", "sign", "p", "best in folds"],
+        ["1/0", "0.9", "1", "0.01", "5"],
+        ["1/1", "0.8", "-1", "0.01", "5"],
+    ]
+    assert values == [["text", "label", "1/0", "1/1"], ["'=yes", "1", "1.0", "2.0"], ["no", "0", "0.0", "0.0"]]
+
+
+@pytest.mark.parametrize(("auc", "said"), [(0.8, "Chosen of all neurons on validation texts for"), (0.79, "Best task")])
+def test_a_neuron_s_task_is_the_one_it_was_chosen_for_unless_it_tells_another_apart_better(fakes, monkeypatch, auc, said):
+    report = neuron_fakes.probing_report()
+    report["rows"][0]["glp"]["auc"] = auc  # that of neuron 1/0, whose best task has .8
+    monkeypatch.setattr(workspace_facts, "report", lambda name: report if name == "probing" else None)
+    (label,) = [
+        one.proto.label for one in open_page(view="unit", layer="1", unit="0").get("page_link") if "AUC" in one.proto.label
+    ]
+    assert label.startswith(said)
+
+
+def test_a_map_that_was_laid_out_anew_is_in_its_link(fakes, monkeypatch):
+    asked = []
+
+    def compute_map(_glp, kind, _folder, config, **_options):
+        asked.append((kind, config.neighbours, config.seed))
+        return fakes.map(kind)
+
+    monkeypatch.setattr("glp_core.neurons.maps.compute_map", compute_map)
+    results.small_results.clear()
+    at = open_page(view="map", map_anew="true", map_seed="3", map_neighbours="9")
+    assert not at.exception and asked == [("concepts", 9, 3)] and "UMAP of now: neighbours 9" in words(at)
+    assert at.query_params["map_anew"] == "true"
+    at.button(key="map_stored").click().run()
+    assert "UMAP of now" not in words(at) and "map_anew" not in at.query_params and len(asked) == 1
+    at.button(key="map_compute").click().run()
+    assert "UMAP of now" in words(at) and at.query_params["map_anew"] == "true" and len(asked) == 1

@@ -144,7 +144,8 @@ def test_captions_say_how_a_score_was_measured_and_when_runs_differ(workspace):
         (folder / "evals.json").write_text(json.dumps({"frechet": {"samples": samples, "steps": 20}}))
     assert "samples 4,000, steps 20" in said(open_page()).replace("\\", "")
     (folder / "evals.json").write_text(json.dumps({"frechet": {"samples": 500, "steps": 20}}))
-    assert "not measured alike in all runs" in said(open_page())
+    words = said(open_page()).replace("\\", "")
+    assert "not measured alike in all runs" in words and "within a run +1.00 to +1.00, 2 runs" in words
 
 
 def test_a_run_that_was_made_longer_is_drawn_with_its_old_end_as_a_branch(workspace):
@@ -248,6 +249,10 @@ def test_an_uploaded_run_is_read_and_a_wrong_one_is_refused_without_a_path(works
     files = [Upload(folder / name) for name in ("train.csv", "config.json")]
     [run] = law.shown(law.Own(files=files)).own
     assert (run.name, round(run.parameters)) == ("uploaded run", 3_000_000)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"train": config["train"] | {"activations": 10**12}}))
+    [run] = law.shown(law.Own(files=[files[0], Upload(folder / "config.json")])).own
+    assert not run.finished and not run.running, "its log grows elsewhere"
     for wrong, words in (
         ([files[1]], "No train.csv in the upload"),
         ([Upload(folder / "train.csv", "../x")], "is no file of a run"),
@@ -294,3 +299,55 @@ def test_a_shared_law_is_refitted_when_a_log_grows(workspace):
     (folder / "train.csv").write_text("\n".join(lines[:-6]) + "\n")
     os.utime(folder / "train.csv")
     assert len(law.law(read_runs(workspace / "runs"), "all").compute) < len(before.compute)
+
+
+def test_the_law_counts_the_runs_that_it_is_fitted_to_and_says_when_own_ones_are_among_them(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv(law.RUNS_VARIABLE, str(tmp_path / "offered"))
+    for parameters in (1_000_000, 16_000_000):
+        write_run(workspace / "runs", parameters=parameters)
+    behind = write_run(workspace / "runs", parameters=4_000_000)
+    lines = [line.split(",") for line in (behind / "train.csv").read_text().splitlines()]
+    for line in lines[1:]:
+        line[3:5] = [str(float(one) + 1) if one else "" for one in line[3:5]]  # beaten everywhere
+    (behind / "train.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+    write_run(tmp_path / "offered" / "mine", parameters=2_000_000, name="own")
+    at = open_page()
+    assert " of 2 runs (compute-efficient frontier" in said(at) and "own runs are among them" not in said(at)
+    at.selectbox(key="scaling_own").set_value("mine").run()
+    assert " of 3 runs (compute-efficient frontier" in said(at) and "own runs are among them" in said(at)
+    assert "Your own runs are not in it." in said(at)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1, 20.0), (1e-6, 0.0)], ids=["high losses", "little compute"])
+def test_questions_begin_within_their_limits_whatever_the_runs(workspace, scale, shift):
+    for parameters in (1_000_000, 4_000_000):
+        folder = write_run(workspace / "runs", parameters=parameters, scores=False)
+        table = pd.read_csv(folder / "train.csv")
+        table["flops"] *= scale
+        table[["train_loss", "validation_loss"]] += shift
+        table.to_csv(folder / "train.csv", index=False)
+    at = open_page()
+    assert not at.exception and "Target loss" in [one.label for one in at.number_input]
+
+
+def test_a_link_holds_what_was_asked_of_the_law(workspace):
+    for parameters in (1_000_000, 16_000_000):
+        write_run(workspace / "runs", parameters=parameters)
+    at = open_page(scaling_target="0.9", scaling_budget="14.5")
+    assert at.number_input(key="scaling_target").value == 0.9 and at.number_input(key="scaling_budget").value == 14.5
+    link = next(code.value for code in at.get("code") if "scaling?" in code.value)
+    assert "scaling_target=0.9" in link and "scaling_budget=14.5" in link
+    at = open_page(scaling_target="-3")
+    assert "Target loss is '-3', wanted a number from 0.001 to 1,000" in said(at).replace("\\", "")
+    assert not at.exception
+
+
+def test_a_rank_correlation_has_an_interval_over_runs_where_there_are_enough():
+    rng = np.random.default_rng(0)
+    losses, runs = rng.random(40), np.repeat(list("abcd"), 10)
+    table = pd.DataFrame({"run": runs, "validation_loss": losses, "frechet": losses + np.repeat([0, 1, 2, 3], 10)})
+    words = law.correlation_in_words(table, "frechet")
+    assert "40 checkpoints of 4 runs, interval over runs" in words
+    assert "checkpoints of 2 runs: too few runs for an interval" in law.correlation_in_words(table[:20], "frechet")
+    assert law.within_runs_in_words(table, "frechet").startswith("Rank correlation with the loss within a run +1.00 to +1.00")
+    assert "No run has enough" in law.within_runs_in_words(table[::5], "frechet")

@@ -13,7 +13,7 @@ from glp_core.steering.generation import Row, decode, read_texts
 from tests.support.tiny import WIDTH, make_tiny_llm
 
 RECURRENT = ["mamba", "mamba2", "falcon_mamba", "falcon_h1", "qwen3_next", "granitemoehybrid", "lfm2"]
-FAMILIES = ["opt", "mpt", "gemma3_text", "gemma3", "mixtral", "gpt_oss", *RECURRENT]
+FAMILIES = ["opt", "opt_350m", "mpt", "gemma3_text", "gemma3", "mixtral", "gpt_oss", *RECURRENT]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -71,3 +71,14 @@ def test_a_model_that_cannot_be_generated_from_is_refused_in_one_line(monkeypatc
     monkeypatch.setattr(Context, "feed", lambda *_args, **_options: (_ for _ in ()).throw(TypeError("no cache")))
     with pytest.raises(GlpError, match="cannot be generated from here.*"):
         check_decoding(llm)
+
+
+def test_a_model_whose_decoding_drifts_is_refused_where_rounding_cannot_explain_it(monkeypatch):
+    llm = make_tiny_llm()
+    check_decoding(llm, 2)
+    feed = Context.feed
+    monkeypatch.setattr(Context, "feed", lambda *args, **options: 1.04 * feed(*args, **options))
+    with pytest.raises(GlpError, match="something else than when it reads the text whole"):
+        check_decoding(llm, 2)
+    llm.model.to(torch.bfloat16)
+    check_decoding(llm, 2)

@@ -221,6 +221,8 @@ def test_neurons_over_text_equal_the_glp_and_rank_both_signs(tiny_llm, tiny_glp)
     tail = np.full(128, 2.0, np.float32)
     tail[5] = 0
     scaled = read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading(), tail=tail)
+    with pytest.raises(GlpError, match="The index is of 100 neurons, the prior has 128: it was made with another one"):
+        read_text(Site(tiny_llm, 2, 1e9), tiny_glp, text, Reading(), tail=tail[:100])
     v = expected.numpy()
     by_hand = v / 2
     by_hand[:, 5] = 0

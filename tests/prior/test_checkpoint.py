@@ -367,4 +367,9 @@ def test_fitted_steps_of_a_released_folder_are_those_of_their_layer(tmp_path):
     save_fitted_steps(tmp_path, steps, layer=2)
     glp = load_glp(tmp_path)
     assert (glp.fitted_steps, glp.at(2).fitted_steps, glp.at(3).fitted_steps) == ((), steps, ())
+    acts, noise = torch.randn(2, 3, glp.d_input)
+    by_layer = glp.project(acts, noise=noise, layer=2, solver="fitted")
+    torch.testing.assert_close(by_layer, glp.at(2).project(acts, noise=noise, solver="fitted"))
+    with pytest.raises(GlpError, match="No fitted solver"):
+        glp.project(acts, noise=noise, layer=3, solver="fitted")
     assert GlpFacts.read(tmp_path).depth == 6

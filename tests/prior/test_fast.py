@@ -1,6 +1,9 @@
 """The fast layout: eight-bit weights for few rows, no less exact than ten steps are, and never where a text is decoded; 16-bit ones in
 float32, where they are asked for."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -8,10 +11,13 @@ from glp_core.evaluation.solver_error import Trial
 from glp_core.llm.decoding import ROWS
 from glp_core.prior import fast, flow
 from glp_core.prior.checkpoint import load_glp, save_glp
+from glp_core.prior.fast import KEPT_LEVELS
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.walk import WalkSettings
 from glp_core.speed.packed import MOST_ROWS
+from glp_core.speed.replay import RECORDERS
+from tests.support import tiny
 
 WIDTH = 96
 
@@ -112,3 +118,23 @@ def test_float32_weights_in_16_bits_serve_walks_and_few_calls_of_few_rows_only_w
         lambda glp: glp.neurons(acts, noise=acts),
     ):
         assert torch.equal(ask(halves), ask(exact)), "other questions are answered exactly"
+
+
+def test_a_recording_keeps_the_noise_levels_that_it_reads(monkeypatch):
+    monkeypatch.setitem(
+        RECORDERS, "cpu", lambda compute: (lambda: None, compute())
+    )  # keeps nothing itself, as a CUDA graph does
+    glp, acts = tiny.tiny_glp(), torch.randn(3, tiny.WIDTH)
+    for _ in range(2):
+        glp.project(acts, noise=acts)
+    read = [weakref.ref(time) for times in glp._fast._times.values() for time in times]
+    for level in torch.linspace(0.01, 0.99, KEPT_LEVELS + 1).tolist():
+        glp.denoising_error(acts, level, noise=acts)
+    gc.collect()
+    assert len(glp._fast._times) == KEPT_LEVELS and all(time() is not None for time in read)
+
+
+def test_statistics_keep_their_digits_when_the_weights_are_rounded():
+    glp, acts = tiny.tiny_glp(), 100 + torch.randn(3, tiny.WIDTH)
+    latents = glp.normalize(acts)
+    assert torch.equal(glp.to(torch.bfloat16).normalize(acts), latents) and glp.dtype == torch.bfloat16

@@ -7,7 +7,9 @@ import torch
 
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import GaussianPrior
+from glp_core.prior.glp import GLP
 from glp_core.prior.likelihood import log_likelihood, velocity_of
+from glp_core.prior.network import DenoiserConfig
 from tests.support import tiny
 
 
@@ -77,3 +79,13 @@ def test_one_probe_and_a_stop_are_refused():
         log_likelihood(velocity, z, probes=1)
     with pytest.raises(GlpError, match="Stopped"):
         log_likelihood(velocity, z, cancelled=lambda: True)
+
+
+def test_the_velocity_of_a_glp_of_many_layers_is_of_one_that_it_serves():
+    config = DenoiserConfig(6, 8, 12, 1, multi_layer_n_layers=4)
+    glp = GLP(config, torch.zeros(6), torch.ones(6))
+    z = torch.randn(3, 6)
+    torch.testing.assert_close(velocity_of(glp, 2)(z, 0.3), glp.velocity(z, 0.3, 2))
+    for layer in (None, 99):
+        with pytest.raises(GlpError, match="layer"):
+            velocity_of(glp, layer)

@@ -172,6 +172,12 @@ def test_the_model_and_its_directions_are_listed(client):
         ),
         ({"extra_body": STEERED | {"projection": "up"}}, openai.BadRequestError, "wanted none, walk, glp", "projection"),
         ({"extra_body": {"strength": 1}}, openai.BadRequestError, "strength without a direction", "strength"),
+        (
+            {"extra_body": {"direction": "", "strength": 1}},
+            openai.BadRequestError,
+            "strength without a direction",
+            "strength",
+        ),
         ({"extra_body": {"strenght": 1}}, openai.BadRequestError, "'strenght' is not known", "strenght"),
         ({"temperature": 3}, openai.BadRequestError, "temperature is 3, wanted a number from 0 to 2", "temperature"),
         ({"top_p": 0.5}, openai.BadRequestError, "can do 1 only", "top_p"),
@@ -258,3 +264,14 @@ def test_it_listens_to_others_only_under_a_name_and_says_a_busy_port_at_once(cap
     with socket.create_server(("127.0.0.1", 0)) as busy:
         assert main(["serve", "--port", str(busy.getsockname()[1])]) == 1
     assert "Choose another with --port" in capsys.readouterr().err
+
+
+def test_a_direction_that_is_made_again_is_the_one_that_is_written_along(host):
+    before = host.direction("up")
+    assert host.direction("up") is before
+    folder = host.workspace.folder / "directions"
+    replace(before, vector=-before.vector).save(folder)
+    try:
+        assert torch.equal(host.direction("up").vector, -before.vector)
+    finally:
+        before.save(folder)

@@ -5,10 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from glp_core.devices import native_dtype
+from glp_core.llm.decoding import Context
 from glp_core.speed.attention import NAME, attend_row_by_row, step_attention
 from glp_core.steering.generation import Arm, Sampling
 from glp_core.steering.loop import Loop, Row
-from tests.support.tiny import OTHERS, SIZES, stepwise_logits, tiny_model
+from tests.support.tiny import OTHERS, SIZES, make_tiny_llm, stepwise_logits, tiny_model
 
 
 def drawn(*shape, seed=0):
@@ -73,3 +74,24 @@ def test_a_row_of_the_demo_keeps_its_numbers_when_one_of_another_length_joins(de
     both.join(loop(prompts[1]))
     together = logits(both)
     assert torch.equal(together[:, 0], alone[0]) and torch.equal(together[:, 1], alone[1])
+
+
+def test_a_row_that_may_look_at_nothing_stays_finite_and_the_others_as_they_are():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 4, n, 8, generator=generator) for n in (1, 5, 5))
+    seen = torch.tensor([[False] * 5, [False, True, True, True, True]])[:, None, None]
+    for mask in (seen, torch.zeros(2, 1, 1, 5).masked_fill(~seen, -torch.inf)):
+        found = step_attention(query, key, value, mask, 0.3)
+        assert found.isfinite().all()
+        assert torch.equal(found[1:], step_attention(query[1:], key[1:, :, 1:], value[1:, :, 1:], None, 0.3))
+
+
+def test_a_prompt_of_the_first_token_alone_shares_a_batch_with_one_of_two():
+    llm = make_tiny_llm()
+    llm.model.to(torch.bfloat16)
+    attend_row_by_row(llm.model)
+    with torch.inference_mode():
+        logits = Context(llm, [[1, 40], [1], [1], [1]]).feed(torch.tensor([[40], [1], [1], [1]]))
+        alone = Context(llm, [[1]] * 4).feed(torch.tensor([[1]] * 4))
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits[1:], alone[1:], atol=2e-2, rtol=2e-2)

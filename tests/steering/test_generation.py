@@ -386,3 +386,21 @@ def test_logits_that_are_no_numbers_are_reported_as_too_strong_steering(directio
     llm.model.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(GlpError, match="steering that is too strong"):
         list(generate(Site(llm, LAYER, NORM), llm.encode(PROMPT), [Arm("raw", direction, 1.0)], GREEDY))
+
+
+def test_the_coldest_temperature_chooses_the_likeliest_token():
+    logits, noise = torch.randn(3, 1000), draw(torch.Generator().manual_seed(0), 1000).expand(3, -1)
+    assert torch.equal(choose(logits, Sampling(1, 1e-40), noise), logits.argmax(-1))
+
+
+def test_texts_are_read_in_parts_that_fit_whatever_the_prompts_and_the_vocabulary(tiny_llm, monkeypatch):
+    sizes, site = [], Site(tiny_llm, LAYER, NORM)
+    whole = generation._read_batch
+    monkeypatch.setattr(generation, "_read_batch", lambda site, *rows: sizes.append(len(rows[0])) or whole(site, *rows))
+    monkeypatch.setattr(generation, "TOKENS_PER_READING", {"cpu": 100, "accelerator": 100})
+    prompts, texts = [[1, *range(4, 12)]] * 10, [[5, 6]] * 10
+    expected = generation.read_texts(site, prompts, texts)
+    assert sizes == [9, 1], "11 tokens a row"
+    monkeypatch.setattr(generation, "VOCABULARY", tiny.VOCABULARY // 4)
+    again = generation.read_texts(site, prompts, texts)
+    assert sizes[2:] == [2] * 5 and torch.allclose(again[1], expected[1], atol=1e-5)

@@ -149,6 +149,11 @@ def test_words_of_a_prompt_are_found_among_its_tokens():
             span_of(pieces, words)
 
 
+def test_words_are_found_though_a_template_changed_the_text_that_they_are_looked_for_in():
+    pieces = ["<s>", "user ", "hello", " world"]
+    assert span_of(pieces, "world", within="hello  world") == (3, 4)
+
+
 def test_a_stack_is_the_sum_of_its_pushes():
     x, y = torch.eye(4)[0], torch.eye(4)[1]
     vector, strength = stacked([(x, 3.0), (y, -4.0)])

@@ -33,6 +33,8 @@ SIZES = {
     "gemma2": GATED | {"head_dim": 8},
     "gpt_neox": COMMON | {"intermediate_size": 48, "max_position_embeddings": 256},
     "opt": COMMON | {"ffn_dim": 48, "word_embed_proj_dim": WIDTH, "max_position_embeddings": 256},
+    "opt_350m": COMMON
+    | {"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False, "max_position_embeddings": 256},
     "mpt": {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": 256},
     "lfm2": GATED | {"layer_types": ["conv", "full_attention"] * 2, "block_multiple_of": 8},
     "gemma3_text": GATED | {"head_dim": 8, "sliding_window": 16},
@@ -69,7 +71,7 @@ def tiny_model(kind="llama", seed=0):
     specials = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     sizes = (SIZES | OTHERS)[kind]
     sizes |= {"text_config": sizes["text_config"] | specials} if "text_config" in sizes else {}
-    config = AutoConfig.for_model(kind, **sizes, **specials)
+    config = AutoConfig.for_model(kind.partition("_350m")[0], **sizes, **specials)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

@@ -10,7 +10,7 @@ from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs,
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.files import Json
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
-from glp_core.stats import spearman
+from glp_core.stats import grouped_spearman, spearman
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,10 @@ def run(args: argparse.Namespace) -> None:
         raise GlpError(f"{workspace.folder / 'runs'} holds no run. Make some with `python -m glp_core sweep`.")
     runs = read_runs(workspace.folder / "runs")
     table = points(runs)
-    report: Json = {"n_runs": len(runs), "n_checkpoints": len(table), "warming_left_out": int(table["warming"].sum())}
+    report: Json = {"n_all_runs": len(runs), "n_checkpoints": len(table), "warming_left_out": int(table["warming"].sum())}
     on_frontier = fit_points(runs, "frontier")
     report |= law(fit_law(on_frontier["flops"], on_frontier["validation_loss"])) | {"points": "frontier"}
+    report["n_runs"] = on_frontier["run"].nunique()
     everything = fit_points(runs, "all")
     report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
     report["correlations"] = {name: correlation(table, name) for name in SCORES if name != "real_real"}
@@ -73,8 +74,12 @@ def correlation(table: pd.DataFrame, score: str) -> Json | None:
     """Return the rank correlation of a score with the loss, or None when too few checkpoints have it."""
     if score not in table:
         return None
+    measured = table.dropna(subset=[score, "validation_loss"])
+    losses, scores, runs = measured["validation_loss"], measured[score], list(measured["run"])
+    several = len(set(runs)) > 2
     try:
-        rho = spearman(table["validation_loss"], table[score])
+        rho = grouped_spearman(losses, scores, runs) if several else spearman(losses, scores)
     except GlpError:
         return None
-    return rho.to_json() | {"n": int(table[score].notna().sum()), "measure": "Spearman, checkpoints of all runs"}
+    over = "interval over runs" if several else "interval over checkpoints"
+    return rho.to_json() | {"n": len(measured), "measure": f"Spearman, checkpoints of {len(set(runs))} runs, {over}"}
