@@ -22,7 +22,7 @@ LARGEST_OWN_BLOCK = 32 << 20
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """oneDNN's, and that of torch's layer above it (https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html)."""
-KERNELS_KEPT = "128"
+KERNELS_KEPT = "256"
 
 
 def keep_few_kernels() -> None:

@@ -36,7 +36,7 @@ def read(lengths):
     for n in lengths:
         torch.nn.functional.linear(torch.ones(n, 64, dtype=torch.bfloat16), weight)
     return psutil.Process().memory_info().rss / 2**20
-print(-read(range(1, 200)) + read(range(200, 600)))
+print(-read(range(1, 400)) + read(range(400, 800)))
 """
 
 

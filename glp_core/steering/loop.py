@@ -138,7 +138,7 @@ class Loop:
             GlpError: steering so strong that the model breaks.
         """
         logits, once = self.advance_all()
-        for problem in self.problems(logits, once).values():
+        for problem in self.problems(logits.logsumexp(-1), once).values():
             raise GlpError(problem)
         return logits, once
 
@@ -152,9 +152,9 @@ class Loop:
         return logits, once
 
     @torch.inference_mode()
-    def problems(self, logits: Tensor, once: OneEdit) -> dict[int, str]:
-        """Return what is wrong with lines after a step, by their place; nothing for most."""
-        pushes, outputs = once.edited.broken, ~torch.isfinite(logits).all(-1)
+    def problems(self, totals: Tensor, once: OneEdit) -> dict[int, str]:
+        """Return what is wrong with lines after a step, by their place; nothing for most. `totals`: logsumexp of their logits (rows,)."""
+        pushes, outputs = once.edited.broken, ~torch.isfinite(totals)
         if not (pushes | outputs).any():
             return {}
         found = zip(range(len(self.lines)), pushes.tolist(), outputs.tolist(), strict=False)

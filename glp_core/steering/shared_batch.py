@@ -258,5 +258,6 @@ def _same_place(one: Site, other: Site) -> bool:
 @torch.inference_mode()
 def _advance(loop: Loop) -> _Written:
     logits, once = loop.advance_all()
-    log_probabilities = logits.log_softmax(-1).gather(-1, loop.last[:, None])[:, 0]
-    return _Written(loop.last.tolist(), log_probabilities.tolist(), once.read(), loop.problems(logits, once))
+    totals = logits.logsumexp(-1)
+    log_probabilities = logits.gather(-1, loop.last[:, None])[:, 0] - totals
+    return _Written(loop.last.tolist(), log_probabilities.tolist(), once.read(), loop.problems(totals, once))

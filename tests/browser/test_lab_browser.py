@@ -61,3 +61,17 @@ def test_a_table_becomes_a_direction_that_is_stacked_and_pushed_at_words_of_the_
     assert "+1 cinema, +0.5 up" in page.locator("[data-run] [data-arm=raw] h2").inner_text()
     held = parse_qs(urlsplit(page.url).query)
     assert (held["steering_stack"], held["steering_span"]) == (["up:0.5"], ["cat sat"])
+
+
+def test_a_shared_link_opens_the_lab_as_it_was(open_page):
+    page, box = open_page("lab"), "Texts with the concept, one per line"
+    page.get_by_label(box).fill("a cat\na dog")
+    page.keyboard.press("Tab")
+    page.wait_for_url("**lab_positive=*")
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    page.get_by_role("button", name="Share").click()
+    link = urlsplit(page.locator("code", has_text="lab?").inner_text())
+    assert parse_qs(link.query) == {"lab_positive": ["a cat\na dog"]}, "what is as it is by default is not in it"
+    again = open_page(f"{link.path.lstrip('/')}?{link.query}")
+    again.wait_for_function("document.querySelector('textarea')")
+    assert again.get_by_label(box).input_value() == "a cat\na dog"

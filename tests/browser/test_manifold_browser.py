@@ -75,3 +75,14 @@ def test_what_does_not_fit_in_a_link_is_named_and_leaves_the_address(open_page):
     page.get_by_text("Plane is 'x', wanted one of: PCA, UMAP").wait_for()
     assert page.get_by_label("Prompts", exact=True).input_value() == "50"
     assert "1e999" not in page.url and "manifold_view=Strength" in page.url
+
+
+@pytest.mark.nightly
+def test_a_map_that_was_stopped_stays_so_until_it_is_to_go_on(open_page):
+    page = open_page("manifold?manifold_view=Map&manifold_steps=50&manifold_strength=1.75")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped. Go on, or ask for something else.").wait_for()
+    page.wait_for_selector("[data-test-script-state=notRunning]")
+    assert page.get_by_text("How well can they be told").count() == 0
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text("How well can they be told from real ones?").wait_for()
