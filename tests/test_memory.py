@@ -36,7 +36,7 @@ def read(lengths):
     for n in lengths:
         torch.nn.functional.linear(torch.ones(n, 64, dtype=torch.bfloat16), weight)
     return psutil.Process().memory_info().rss / 2**20
-print(-read(range(1, 400)) + read(range(400, 800)))
+print(-read(range(1, 600)) + read(range(600, 1000)))
 """
 
 
@@ -44,7 +44,7 @@ def test_a_server_keeps_the_kernels_of_the_last_sizes_only():
     free = {name: value for name, value in os.environ.items() if name not in KERNEL_CACHES}
     done = subprocess.run([sys.executable, "-c", KERNELS_OF_MANY_SIZES], capture_output=True, text=True, check=False, env=free)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 40
+    assert float(done.stdout) < 60
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's count of resident pages")
