@@ -4,6 +4,7 @@ import contextvars
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator
 from typing import Any, Literal
 
@@ -121,11 +122,20 @@ class Job:
             self.error = error
             if not isinstance(error, GlpError):
                 logger.exception("job %r failed", self.title)
+            _let_go(error)
             return "failed"
 
     def end(self, state: State) -> None:
         """Say that it has ended."""
         self.state, self._seen = state, time.monotonic()
         self.seconds = time.monotonic() - self._began if self._began else 0.0
+        self._steps = None
         self._ended.set()
         self._news()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Let go of what the work held when it failed: the error stays with its job for as long as a page may ask for it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

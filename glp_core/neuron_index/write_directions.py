@@ -4,8 +4,6 @@ The neuron's column of `down_proj` goes through the GLP's final norm weights and
 sign, because the denoised activation is z_sigma - sigma * velocity, and is denormalised into activation space.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -60,21 +58,19 @@ def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 5
 def _in_stream(model: nn.Module, head: Tensor) -> Tensor:
     """Return the head's rows (vocabulary, width of the embedding) as what they read of the last layer's output (vocabulary, d)."""
     head = head * _final_norm_weight(model)
-    out = _at(model, PROJECTED_OUT)
-    return head if out is None else head @ out.weight.float()
+    out = _weight_at(model, PROJECTED_OUT)
+    return head if out is None else head @ out
 
 
-def _at(model: nn.Module, path: str) -> Any:
-    """Return the module at a path, None where there is none."""
-    module: Any = model
+def _weight_at(model: nn.Module, path: str) -> Tensor | None:
+    """Return the weight of the module at a path, float32; None where there is none."""
+    module: object = model
     for name in path.split("."):
         module = getattr(module, name, None)
-    return module
+    weight = getattr(module, "weight", None)
+    return weight.float() if isinstance(weight, Tensor) else None
 
 
 def _final_norm_weight(model: nn.Module) -> Tensor | float:
-    for path in FINAL_NORMS:
-        weight = getattr(_at(model, path), "weight", None)
-        if isinstance(weight, Tensor):
-            return weight.float()
-    return 1.0
+    found = (_weight_at(model, path) for path in FINAL_NORMS)
+    return next((weight for weight in found if weight is not None), 1.0)

@@ -1,7 +1,9 @@
 """JobRunner: order, bounds, cancelling, closed tabs, errors; in plain Python with generators that tests hold in their hand."""
 
+import gc
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -183,6 +185,33 @@ def counting(log, name, n):
             yield name
 
     return work
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "stopped"])
+def test_a_job_that_has_ended_holds_nothing_of_its_work(stopped):
+    class Large:
+        """Stands for a batch's keys and values."""
+
+    kept = []
+
+    def work(cancelled):
+        large = Large()
+        kept.append(weakref.ref(large))
+        while stopped and not cancelled():
+            yield 1
+        try:
+            raise ValueError("inside")
+        except ValueError as error:
+            raise GlpError("too hot") from error
+
+    job = JobRunner().submit("a", work)
+    while stopped and not job.events:
+        time.sleep(0.001)
+    if stopped:
+        job.stop()
+    assert finished(job) == ("stopped" if stopped else "failed") and (stopped or str(job.error) == "too hot")
+    gc.collect()
+    assert kept and kept[0]() is None
 
 
 def test_jobs_that_write_are_taken_in_turn_whatever_their_length():
