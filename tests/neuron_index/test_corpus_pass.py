@@ -35,6 +35,7 @@ from glp_core.neuron_index.reading import noise_axis, read_neurons
 from glp_core.neuron_index.statistics import NeuronStatistics
 from glp_core.neuron_index.write_directions import token_effects, write_direction, write_directions
 from glp_core.neuron_index.writer import finish
+from tests.support import tiny
 
 LAYER = 2
 READING = Reading(sigma=0.2)
@@ -343,6 +344,15 @@ def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tin
     promoted = opened.neuron(0, 0).promoted
     assert promoted[0].text == tiny_llm.tokenizer.decode([int(tokens[0, 0, 0])])
     assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-3)  # kept in half precision
+
+
+def test_tokens_are_those_of_the_head_where_layers_are_wider_than_the_embedding():
+    llm, directions = tiny.make_tiny_llm("opt_350m"), torch.randn(3, tiny.WIDTH)
+    decoder = llm.model.model.decoder
+    logits = llm.model.lm_head(decoder.project_out(directions))
+    tokens, scores = token_effects(llm, directions)
+    assert torch.equal(tokens[:, 0, 0], logits.argmax(1)) and torch.equal(tokens[:, 1, 0], logits.argmin(1))
+    torch.testing.assert_close(scores[:, 0, 0], (logits - logits.mean(1, keepdim=True)).amax(1), atol=1e-4, rtol=1e-4)
 
 
 def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened):
