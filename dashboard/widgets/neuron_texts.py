@@ -105,4 +105,4 @@ def evidence_words(side: "SideEvidence") -> str:
         return f"not measured: it fires on {side.firing} held-out tokens"
     if not side.named:
         return f"found none of {side.firing:,} tokens"
-    return f"right {side.precision:.0%} of {side.named:,} tokens, found {side.recall:.0%} of {side.firing:,}"
+    return f"right {side.precision:.0%} of {side.named:,} token{'s' * (side.named != 1)}, found {side.recall:.0%} of {side.firing:,}"
