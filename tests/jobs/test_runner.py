@@ -199,6 +199,8 @@ def test_a_job_that_has_ended_holds_nothing_of_its_work(stopped):
         kept.append(weakref.ref(large))
         while stopped and not cancelled():
             yield 1
+        if stopped:
+            return
         try:
             raise ValueError("inside")
         except ValueError as error:
