@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from glp_core.threads import end_with
+
 HOST = "127.0.0.1"
 LOCAL_NAMES = (HOST, "localhost", "::1")
 FIRST_PORT, PORTS_TRIED = 8501, 100
@@ -108,8 +110,8 @@ def server_options(args: argparse.Namespace, port: int) -> list[str]:
     return [*options, *hosts, *origins, f"--browser.serverAddress={(args.allow_host or [args.host])[0]}"]
 
 
-def main() -> None:
-    """Print the address and run the server in this process, so that Ctrl-C and TERM reach it directly."""
+def main() -> int:
+    """Print the address and run the server in this process, so that Ctrl-C and TERM reach it directly; return the exit status."""
     args, more = arguments()
     port = free_port(args.port, args.host)
     if port != args.port:
@@ -124,7 +126,8 @@ def main() -> None:
     with suppress(KeyboardInterrupt):  # a way to end it, not an error
         serve([*server_options(args, port), *more])
     sys.stderr.write("Stopped.\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_with(main)

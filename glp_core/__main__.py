@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
 from glp_core.memory import keep_few_kernels, keep_freed_memory
-from glp_core.threads import give_way
+from glp_core.threads import end_with, give_way
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -55,4 +55,4 @@ if __name__ == "__main__":
     give_way()
     keep_few_kernels()
     keep_freed_memory()
-    sys.exit(main())
+    end_with(main)

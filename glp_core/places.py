@@ -38,4 +38,5 @@ def free_name(name: str, own: Callable[[Path], bool] = lambda folder: False) -> 
 
 
 def _taken(name: str) -> bool:
-    return any(place.exists() for place in (store_folder(name), sae_path(name), training_folder(name)))
+    manifest = store_folder(name) / "manifest.json"  # without it the folder is what a kill left before there was anything in it
+    return any(place.exists() for place in (manifest, sae_path(name), training_folder(name)))

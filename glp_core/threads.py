@@ -1,7 +1,11 @@
-"""How the threads of a computation wait for one another on a CPU: it must be settled before torch is loaded. Needs Python alone."""
+"""How the threads of a computation wait for one another on a CPU, which must be settled before torch is loaded, and how a program ends
+while some are at work. Needs Python alone."""
 
+import atexit
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 SPINS = "4000"
 """Looks at a lock before a thread sleeps (GCC's OpenMP, which torch brings for Linux; by itself 300,000). What it costs depends on the
@@ -21,3 +25,23 @@ def give_way() -> bool:
         return False
     os.environ["GOMP_SPINCOUNT"] = SPINS
     return True
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Run a program's `main` and end the process with its status, whatever daemon threads are at.
+
+    Python ends such a thread where it next asks for the interpreter; inside torch that aborts the process (SIGABRT).
+    """
+    status = 1
+
+    def leave() -> None:
+        sys.stdout.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # what is registered first is called last
+    try:
+        status = main()
+    except BaseException:
+        atexit.unregister(leave)
+        raise
+    sys.exit(status)

@@ -1,4 +1,6 @@
-"""Threads that give way: settled before torch is loaded, by the commands and by the server, unless a person settled it."""
+"""Threads that give way: settled before torch is loaded, by the commands and by the server, unless a person settled it; and how a program
+ends while threads are at work.
+"""
 
 import os
 import subprocess
@@ -50,6 +52,42 @@ def test_the_server_and_the_commands_settle_it(code):
     free = {name: value for name, value in os.environ.items() if name not in threads.OWN_SETTINGS}
     shown = subprocess.run([sys.executable, "-c", line], cwd=ROOT, env=free, capture_output=True, text=True)
     assert shown.stdout == f"{threads.SPINS} False\n", shown.stderr
+
+
+AT_WORK = """
+import atexit, threading
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from glp_core.threads import end_with
+
+def multiply():
+    factor = torch.eye(300)
+    with torch.inference_mode():
+        while True:
+            factor = torch.tanh(factor @ factor)
+
+def main():
+    threading.Thread(target=multiply, daemon=True).start()
+    atexit.register(print, "cleared away")
+    ThreadPoolExecutor(1).submit(print, "written")
+    return 3
+
+end_with(main)
+"""
+
+
+def test_a_program_ends_with_its_status_while_a_thread_is_inside_torch():
+    ended = subprocess.run([sys.executable, "-c", AT_WORK], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "written\ncleared away\n", "")
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "said"), [("lambda: 0", 0, ""), ("lambda: exit(2)", 2, ""), ("lambda: 1 / 0", 1, "ZeroDivisionError")]
+)
+def test_a_program_ends_with_what_it_says(main, status, said):
+    line = f"from glp_core.threads import end_with; end_with({main})"
+    ended = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == status and said in ended.stderr and bool(said) == bool(ended.stderr)
 
 
 def test_what_others_take_of_the_cores_is_told_and_what_we_take_is_not(monkeypatch):

@@ -153,6 +153,18 @@ def test_a_new_workspace_made_again_goes_on_with_its_own_activations(collected, 
     assert Workspace.open(here.ws).name == "tiny-llama, layer 1"
 
 
+def test_a_folder_that_a_kill_left_empty_takes_no_name(here, monkeypatch):
+    def killed(*_args, **_options):
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr("glp_core.files.os.replace", killed)
+        collect(here, *here.new)
+    assert [path.name for path in (here.ws.parent / "cache/activations").iterdir()] == ["tiny-llama-layer-1"]
+    assert collect(here, *here.new) == 0
+    assert Workspace.open(here.ws).name == "tiny-llama, layer 1"
+
+
 def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
     assert collect(here, *here.new) == 1
     assert "is a workspace already" in capsys.readouterr().err
