@@ -1,25 +1,19 @@
-"""What the Scaling page shows: runs read from their logs, the fitted law, and both said in words. Numbers in, words out.
+"""What the Scaling page says: the law fitted to runs, and how scores go with the loss. Numbers in, words out; draws nothing.
 
-Draws nothing. Logs are read again when they change; a fit is kept for the points that it was made from.
+A fit is kept for the points that it was made from.
 """
 
 import math
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
 
 import pandas as pd
 import streamlit as st
 
 from dashboard.service import workspace_facts
-from dashboard.widgets import frame, url
+from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import FitPoints, Run, fit_points, log_age, points, read_run, read_runs
+from glp_core.evaluation.runs import FitPoints, Run, fit_points
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.stats import Interval, grouped_spearman, spearman
 
@@ -54,13 +48,6 @@ PAPER_E, PAPER_ALPHA = 0.52, 0.169
 """Luo et al. 2026, Llama-3.2-1B block 7; the factor A is not published."""
 PAPER_FRECHET = ((32e6, 0.926), (64e6, 0.874), (128e6, 0.844), (256e6, 0.746), (512e6, 0.759), (1e9, 0.699))
 """Luo et al. 2026: activations seen and Frechet distance of one full run."""
-Result = TypeVar("Result")
-RUNS_VARIABLE = "GLP_EXPLORER_RUNS"
-"""Environment variable by which whoever runs the dashboard names the folder whose runs its visitors may look at."""
-RUN_FILES = ("train.csv", "config.json", "run.json", "evals.csv", "evals.json")
-"""What an uploaded run may consist of."""
-LARGEST_UPLOAD = 5
-"""MB of one of them."""
 TARGETS, BUDGETS = (0.001, 1000.0), (1.0, 40.0)
 """Losses and powers of ten that can be asked about."""
 
@@ -72,100 +59,6 @@ PARAMS = {
     "target": url.number("scaling_target", "Target loss", None, *TARGETS),
     "budget": url.number("scaling_budget", "Compute budget, as a power of ten (FLOPs)", None, *BUDGETS),
 }
-
-
-class Shown(NamedTuple):
-    """The runs on the page."""
-
-    shipped: list[Run]
-    own: list[Run]
-    problem: str
-    """Why own runs could not be read, or empty."""
-
-    @property
-    def runs(self) -> list[Run]:
-        """Shipped and own runs."""
-        return [*self.shipped, *self.own]
-
-    @property
-    def running(self) -> bool:
-        """Whether any is still being trained."""
-        return any(run.running for run in self.runs)
-
-
-class Uploaded(Protocol):
-    """A file as the browser sent it."""
-
-    name: str
-
-    def getvalue(self) -> bytes:
-        """Return its bytes."""
-
-
-class Own(NamedTuple):
-    """Which runs a person wants beside the shipped ones."""
-
-    folder: str = ""
-    """One of `offered()`, or empty."""
-    files: Sequence[Uploaded] = ()
-    """Files of one run."""
-
-
-def shown(own: Own) -> Shown:
-    """Read the workspace's runs, and one's own where any are named; GlpError only for the workspace's."""
-    home = workspace_facts.folder() / "runs"
-    left_out: list[str] = []
-    shipped = read_runs(home, left_out, _read) if any(home.glob("*/train.csv")) else []
-    for words in left_out:
-        workspace_facts.note_damage(words)
-    folder = offered().get(own.folder)
-    try:
-        runs = _told_as(own.folder, folder, lambda folder: read_runs(folder, read=_read)) if folder else []
-        return Shown(shipped, [*runs, *([_uploaded(own.files)] if own.files else [])], "")
-    except GlpError as error:
-        return Shown(shipped, [], str(error))
-
-
-def _read(folder: Path) -> Run:
-    """Read a run; its files again only when one of them has been written."""
-    run = _read_as_of(folder, tuple(workspace_facts.written(folder / name) for name in RUN_FILES))
-    return replace(run, age=log_age(folder))
-
-
-@lru_cache(maxsize=128)
-def _read_as_of(folder: Path, _written: tuple[float, ...]) -> Run:
-    return read_run(folder)
-
-
-def _told_as(name: str, folder: Path, read: Callable[[Path], Result]) -> Result:
-    """Return what `read` makes of the folder; its errors call the folder by this name, for where it lies is no visitor's business."""
-    try:
-        return read(folder)
-    except GlpError as error:
-        raise GlpError(str(error).replace(str(folder), name)) from error
-
-
-def offered() -> dict[str, Path]:
-    """Return the folders with runs below the one that RUNS_VARIABLE names, by their path from there; links out of it do not count."""
-    if not os.environ.get(RUNS_VARIABLE):
-        return {}
-    root = Path(os.environ[RUNS_VARIABLE]).expanduser().resolve()
-    logs = [*root.glob("*/train.csv"), *root.glob("*/*/train.csv")]
-    folders = sorted({log.parents[1] for log in logs if log.resolve().is_relative_to(root)})
-    return {root.name if folder == root else str(folder.relative_to(root)): folder for folder in folders}
-
-
-def _uploaded(files: Sequence[Uploaded]) -> Run:
-    """Read the run that these files are; GlpError when one has another name, or the run cannot be read."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "uploaded run"
-        folder.mkdir()
-        for file in files:
-            if file.name not in RUN_FILES:
-                raise GlpError(f"{url.shorten(file.name)} is no file of a run, wanted {', '.join(RUN_FILES)}.")
-            frame.check_size(len(data := file.getvalue()), LARGEST_UPLOAD)
-            (folder / file.name).write_bytes(data)
-        return replace(_told_as("the upload", folder, read_run), age=math.inf)  # it does not grow here
 
 
 def law(runs: Sequence[Run], which: FitPoints) -> ScalingFit:
@@ -298,14 +191,6 @@ def _setting(value: object) -> str:
 def score_names(table: pd.DataFrame) -> list[str]:
     """Return which scores have been measured for at least one checkpoint; the loss always has."""
     return ["loss", *(name for name in SCORES if name in table and table[name].notna().any())]
-
-
-def export(runs: Sequence[Run]) -> str:
-    """Return every checkpoint of the runs as CSV; names that a spreadsheet would take for a formula get a quote."""
-    table = points(list(runs))
-    if len(table):
-        table["run"] = ["'" + name if name[:1] in "=+-@\t\r" else name for name in table["run"]]
-    return table.to_csv(index=False)
 
 
 def interval(number: Interval) -> str:

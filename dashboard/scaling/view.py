@@ -6,8 +6,9 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard.scaling import figures, law
-from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES, Own, Shown
+from dashboard.scaling import figures, law, run_files
+from dashboard.scaling.law import AXES, MEASURES, PARAMS, POINTS, SCORES, TITLES
+from dashboard.scaling.run_files import Own, Shown
 from dashboard.service import missing, priors, workspace_facts
 from dashboard.widgets import frame, url
 from dashboard.widgets.frame import File
@@ -45,7 +46,7 @@ def controls() -> Own:
             words = "The camera at the figure saves"
             st.segmented_control(words, ("png", "svg"), default="png", required=True, key="scaling_camera")
         with st.popover("Own runs"):
-            folder, most = _offered_folder(), law.LARGEST_UPLOAD
+            folder, most = _offered_folder(), run_files.LARGEST_UPLOAD
             files = st.file_uploader("Files of one run", ["csv", "json"], accept_multiple_files=True, max_upload_size=most)
             own = Own(folder, files)
             st.markdown(FORMAT)
@@ -54,10 +55,10 @@ def controls() -> Own:
 
 def _offered_folder() -> str:
     """Draw the choice of folders that whoever runs the dashboard offers; return the one chosen, or empty."""
-    folders = list(law.offered())
+    folders = list(run_files.offered())
     if not folders:
         st.caption(
-            f"To choose among folders on the server, start it with {law.RUNS_VARIABLE} set to the folder that holds them."
+            f"To choose among folders on the server, start it with {run_files.RUNS_VARIABLE} set to the folder that holds them."
         )
         return ""
     return st.selectbox("Folder of runs", folders, None, key="scaling_own", placeholder="none", persist_state="session") or ""
@@ -85,13 +86,13 @@ def draw(own: Own, slot: DeltaGenerator) -> None:
     """Draw everything under the controls; while a run trains, again every few seconds."""
     try:
         url.checked(list(PARAMS.values()), url.current(list(PARAMS.values())))
-        shown = law.shown(own)
+        shown = run_files.shown(own)
     except GlpError as error:
         frame.error_box(error)
         return
     with slot:
         frame.share("scaling", url.chosen(PARAMS.values()), leaves_out="Your own runs are not in it." if shown.own else "")
-        export = workspace_facts.bound(lambda: law.export(law.shown(own).runs))
+        export = workspace_facts.bound(lambda: run_files.export(run_files.shown(own).runs))
         files = [File("CSV: every checkpoint", "scaling.csv", export, "text/csv")] if shown.runs else []
         frame.download(files, key="scaling_download")
     st.fragment(_body, run_every=REFRESH if shown.running else None)(own)
@@ -100,7 +101,7 @@ def draw(own: Own, slot: DeltaGenerator) -> None:
 def _body(own: Own) -> None:
     values = {name: st.session_state.get(param.key, param.default) for name, param in PARAMS.items()}
     try:
-        shown = law.shown(own)
+        shown = run_files.shown(own)
     except GlpError as error:
         frame.error_box(error)
         return

@@ -42,7 +42,7 @@ def test_a_sweep_runs_counts_as_a_job_and_can_be_stopped(open_page):
 @pytest.mark.nightly
 def test_the_map_has_a_text_of_ones_own_and_a_double_click_shows_the_points_far_outside(open_page):
     page = open_page("manifold?manifold_view=Map&manifold_map_text=true&manifold_text=A%20cat%20on%20a%20mat")
-    page.get_by_text("How well can they be told from real ones?").wait_for()
+    page.get_by_text("How well can they be told from real activations").wait_for()
     page.get_by_test_id("stPlotlyChart").first.wait_for()
     assert page.get_by_label("Text", exact=True).input_value() == "A cat on a mat"
     page.locator(".legendtext", has_text="your text").wait_for()
@@ -85,4 +85,4 @@ def test_a_map_that_was_stopped_stays_so_until_it_is_to_go_on(open_page):
     page.wait_for_selector("[data-test-script-state=notRunning]")
     assert page.get_by_text("How well can they be told").count() == 0
     page.get_by_role("button", name="Go on").click()
-    page.get_by_text("How well can they be told from real ones?").wait_for()
+    page.get_by_text("How well can they be told from real activations").wait_for()

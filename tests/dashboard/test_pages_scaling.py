@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard.scaling import law, view
+from dashboard.scaling import law, run_files, view
 from dashboard.service import resources, workspace_facts
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import read_run, read_runs
+from glp_core.evaluation.runs import points, read_run, read_runs
 from glp_core.evaluation.scaling_law import fit_law
 from glp_core.jobs.runner import JobRunner
 from tests.support import pages
@@ -215,7 +215,7 @@ def test_the_hours_are_compute_over_the_measured_speed(workspace):
 
 
 def test_own_runs_below_the_operator_s_folder_are_compared_and_marked_while_they_run(workspace, tmp_path, monkeypatch):
-    monkeypatch.setenv(law.RUNS_VARIABLE, str(tmp_path / "offered"))
+    monkeypatch.setenv(run_files.RUNS_VARIABLE, str(tmp_path / "offered"))
     write_run(workspace / "runs")
     write_run(tmp_path / "offered" / "mine", parameters=3_000_000, planned=10**9, name="<b>mine")
     write_run(tmp_path / "elsewhere", name="secret")
@@ -231,9 +231,9 @@ def test_own_runs_below_the_operator_s_folder_are_compared_and_marked_while_they
 def test_without_a_folder_from_the_operator_no_path_can_be_named(workspace):
     write_run(workspace / "runs")
     at = open_page()
-    assert law.RUNS_VARIABLE in said(at).replace("\\", "")
+    assert run_files.RUNS_VARIABLE in said(at).replace("\\", "")
     assert not [box for box in at.text_input if "older" in box.label]
-    assert law.shown(law.Own(str(workspace / "runs")))[1:] == ([], "")
+    assert run_files.shown(run_files.Own(str(workspace / "runs")))[1:] == ([], "")
 
 
 class Upload:
@@ -247,24 +247,24 @@ class Upload:
 def test_an_uploaded_run_is_read_and_a_wrong_one_is_refused_without_a_path(workspace, tmp_path):
     folder = write_run(tmp_path / "mine", parameters=3_000_000)
     files = [Upload(folder / name) for name in ("train.csv", "config.json")]
-    [run] = law.shown(law.Own(files=files)).own
+    [run] = run_files.shown(run_files.Own(files=files)).own
     assert (run.name, round(run.parameters)) == ("uploaded run", 3_000_000)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"train": config["train"] | {"activations": 10**12}}))
-    [run] = law.shown(law.Own(files=[files[0], Upload(folder / "config.json")])).own
+    [run] = run_files.shown(run_files.Own(files=[files[0], Upload(folder / "config.json")])).own
     assert not run.finished and not run.running, "its log grows elsewhere"
     for wrong, words in (
         ([files[1]], "No train.csv in the upload"),
         ([Upload(folder / "train.csv", "../x")], "is no file of a run"),
     ):
-        shown = law.shown(law.Own(files=wrong))
+        shown = run_files.shown(run_files.Own(files=wrong))
         assert words in shown.problem and "/" not in shown.problem.replace("../x", "") and not shown.own
 
 
 def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
     write_run(workspace / "runs", name="=cmd")
     write_run(workspace / "runs", parameters=2_000_000)
-    text = law.export(read_runs(workspace / "runs"))
+    text = run_files.export(read_runs(workspace / "runs"))
     assert text.count("\n") == 17
     assert "'=cmd" in text
     assert ",=cmd" not in text
@@ -272,24 +272,24 @@ def test_the_export_holds_every_checkpoint_and_no_formula(workspace):
 
 def test_a_log_is_read_once_until_it_is_written_again(workspace, monkeypatch):
     folder, read = write_run(workspace / "runs", planned=10**9), []
-    monkeypatch.setattr(law, "read_run", lambda folder: read.append(folder) or read_run(folder))
-    before = [law.shown(law.Own()).runs[0] for _ in range(3)][-1]
+    monkeypatch.setattr(run_files, "read_run", lambda folder: read.append(folder) or read_run(folder))
+    before = [run_files.shown(run_files.Own()).runs[0] for _ in range(3)][-1]
     assert len(read) == 1 and before.running
     lines = (folder / "train.csv").read_text().splitlines()
     (folder / "train.csv").write_text("\n".join(lines[:-6]) + "\n")
     os.utime(folder / "train.csv", (0, 0))  # were it written within a tick of the clock, it would look as before
-    after = law.shown(law.Own()).runs[0]
+    after = run_files.shown(run_files.Own()).runs[0]
     assert len(after.log) == len(before.log) - 6
     (folder / "evals.csv").unlink()
-    assert "frechet" in after.checkpoints and "frechet" not in law.shown(law.Own()).runs[0].checkpoints
+    assert "frechet" in after.checkpoints and "frechet" not in run_files.shown(run_files.Own()).runs[0].checkpoints
 
 
 def test_a_run_that_nobody_writes_any_more_stops_running(workspace, monkeypatch):
     write_run(workspace / "runs", planned=10**9)
-    assert law.shown(law.Own()).running
+    assert run_files.shown(run_files.Own()).running
     later = time.time() + 3600
     monkeypatch.setattr(time, "time", lambda: later)
-    assert not law.shown(law.Own()).running
+    assert not run_files.shown(run_files.Own()).running
 
 
 def test_a_shared_law_is_refitted_when_a_log_grows(workspace):
@@ -302,7 +302,7 @@ def test_a_shared_law_is_refitted_when_a_log_grows(workspace):
 
 
 def test_the_law_counts_the_runs_that_it_is_fitted_to_and_says_when_own_ones_are_among_them(workspace, tmp_path, monkeypatch):
-    monkeypatch.setenv(law.RUNS_VARIABLE, str(tmp_path / "offered"))
+    monkeypatch.setenv(run_files.RUNS_VARIABLE, str(tmp_path / "offered"))
     for parameters in (1_000_000, 16_000_000):
         write_run(workspace / "runs", parameters=parameters)
     behind = write_run(workspace / "runs", parameters=4_000_000)
@@ -316,6 +316,15 @@ def test_the_law_counts_the_runs_that_it_is_fitted_to_and_says_when_own_ones_are
     at.selectbox(key="scaling_own").set_value("mine").run()
     assert " of 3 runs (compute-efficient frontier" in said(at) and "own runs are among them" in said(at)
     assert "Your own runs are not in it." in said(at)
+
+
+def test_an_own_run_of_a_shipped_one_s_name_is_told_from_it(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv(run_files.RUNS_VARIABLE, str(tmp_path / "offered"))
+    write_run(workspace / "runs", name="small")
+    write_run(tmp_path / "offered" / "mine", name="small", scores=False)
+    shown = run_files.shown(run_files.Own("mine"))
+    assert [run.name for run in shown.runs] == ["small", "small (own)"]
+    assert not law.score_names(points(shown.own))[1:] and law.score_names(points(shown.shipped))[1:]
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1, 20.0), (1e-6, 0.0)], ids=["high losses", "little compute"])

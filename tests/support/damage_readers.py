@@ -17,7 +17,7 @@ from dashboard.lab.sweeps import running
 from dashboard.lab.sweeps.form import read_upload
 from dashboard.manifold import figures, frontier, pareto, reports, strength_view, zones
 from dashboard.scaling import figures as scaling_figures
-from dashboard.scaling import law
+from dashboard.scaling import law, run_files
 from dashboard.service.directions import zones as push_zones
 from dashboard.steering import strength
 from glp_core import workspace_list
@@ -148,7 +148,7 @@ def use_run(folder):
     assert run.parameters > 0 and run.finished in (True, False) and f"{run.flops_per_second:.2g}"
     assert len(points([run])) == len(run.checkpoints) and fit_points([run], "frontier") is not None
     scaling_figures.curves([run], [], x="compute", y="loss", fit=None, gaussian=None, paper=False)
-    law.export([run])
+    run_files.export([run])
     law.how_measured([run], "frechet")
     read_scored(run.folder / "evals.csv")
 
@@ -165,7 +165,7 @@ class Sent(NamedTuple):
 
 def use_uploaded_run(folder):
     run = folder / "runs" / "run1000000"
-    ours = law._uploaded([Sent(path.name, path.read_bytes()) for path in run.iterdir()])
+    ours = run_files._uploaded([Sent(path.name, path.read_bytes()) for path in run.iterdir()])
     figures_of = scaling_figures.curves([], [ours], x="compute", y="loss", fit=None, gaussian=None, paper=False)
     assert figures_of is not None and law.how_measured([ours], "frechet")
 
