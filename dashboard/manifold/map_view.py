@@ -37,7 +37,9 @@ def draw() -> list[File]:
     st.caption(
         "The figure opens on nearly all points; a double click shows those far outside too. Hover over a point for its token."
     )
-    question = "How well can they be told from real activations of other documents? Accuracy, where 0.5 is chance, with 95% intervals:"
+    question = (
+        "How well can they be told from real activations of other documents? Accuracy, where 0.5 is chance, with 95% intervals:"
+    )
     st.markdown("\n".join([question, *rows]))
     return [File("CSV: all points", "map.csv", starred.as_csv(points), "text/csv")]
 
