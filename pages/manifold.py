@@ -5,7 +5,7 @@ from dashboard.widgets import frame
 
 HELP = """
 The GLP was trained on real activations only, so what surprises it is off their manifold. Every measure is larger for what is farther
-off, and is shown as a percentile: the share of real held-out activations (the bank; no GLP was trained on them) that are nearer.
+off, and is shown as a percentile: the share of real held-out activations, which no GLP was trained on, that are nearer.
 
 - **Denoising error**: the GLP's squared error at noise level 0.5 under one fixed noise, as a distance (1 = a typical real token).
 - **Displacement**: how far projection (noise level 0.5, the same noise for all) moves the activation.

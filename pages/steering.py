@@ -12,9 +12,9 @@ HELP = """
 Three columns write at the same time from the same prompt and seed. **Unsteered** is the model as it is. **Raw steered** adds the
 direction, *strength* × the layer's median norm, to the layer's output at every new token. The third brings the pushed activation back:
 
-- **walk**: the push is cut into small parts; each part is followed by a little noise, which the GLP takes away again. The walk ends
-  before a part that would lead further than most real activations lie, so however strong the push, it stays where the GLP knows the way.
-  This is our method, not the paper's.
+- **walk**: the push is cut into small parts; each part is followed by a little noise, which the GLP takes away again. With a bound
+  (the tuned walk has one for all but short pushes) it ends before a part that would lead further than most real activations lie, so
+  however strong the push, it stays where the GLP knows the way. This is our method, not the paper's.
 - **paper's projection**: the whole push at once, then noise to *noise level*, denoised by the GLP.
 - **norm-restored** scales the pushed activation to the norm it had; **Gaussian prior** denoises with a Gaussian in the GLP's place.
 

@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
 def evaluate_rows(r):
     delta, frechet = r["delta_lm"], r["frechet"]
-    yield Row("activations that the GLP was trained on", f"{r['n_activations_trained']:,}", True)
+    yield Row("activations seen in training, repeats counted", f"{r['n_activations_trained']:,}", True)
     yield Row("validation loss (best linear denoiser)", f"{r['validation_loss']:.3f} ({r['gaussian_loss']:.3f})", True)
     yield Row(
         "rise of the LLM's loss when the layer is noised to 0.5 and denoised: GLP, Gaussian, mean ablation",
@@ -30,14 +30,15 @@ def evaluate_rows(r):
 
 def bench_rows(r):
     solver = "{solver}, {calls} calls".format_map(r["fast_solver"])
-    kinds = {"bf16": "same calls, native dtype", "int8": "same calls, int8 weights", "fp32": "same calls, fp32", "fast": solver}
+    kinds = {"bf16": "same calls, native dtype", "int8": "same calls, int8 weights", "fp32": "same calls, fp32"}
+    kinds |= {"ab2": "as on the pages, 4 calls for its 10", "fast": f"{solver} for its 10, in code only"}
     sizes = ("1", "3", "16", "128", "1024")
     for kind, words in kinds.items():
         times = r["projection"].get(kind, {})
         shown = [size for size in sizes if size in times]
         if shown:
             what = f"projection against a plain reference, batch {', '.join(shown)}: {words}"
-            yield Row(what, ", ".join(f"{float(times[size]):.1f}x" for size in shown), kind == "fast")
+            yield Row(what, ", ".join(f"{float(times[size]):.1f}x" for size in shown), kind == "ab2")
     yield Row(
         f"error of {solver} (of the reference's 10-call Euler), share of the correction",
         f"{r['fast_error']:.3f} ({r['euler10_error']:.3f})",
@@ -90,16 +91,16 @@ def outside_rows(r):
 
 def pareto_rows(r):
     summary = r["summary"]
-    volumes = {title: summary["hypervolume"][arm] for arm, title in ARMS.items() if arm in summary["hypervolume"]}
-    yield Row(
-        f"concept gained against fluency, hypervolume over {summary['n_directions']} directions, of {', '.join(volumes)}",
-        ", ".join(f"{one['value']:.3f}" for one in volumes.values()),
-    )
     pairs = {theirs: summary[f"walk-{theirs}"]["when_strong_both"] for theirs in ("raw", "glp") if f"walk-{theirs}" in summary}
     if pairs:
         what = f"gain × fluency at strengths >= 1, of {summary['n_directions']} directions: walk, "
         values = [next(iter(pairs.values()))[0], *(both[1] for both in pairs.values())]
         yield Row(what + ", ".join(ARMS[theirs] for theirs in pairs), ", ".join(f"{value:.2f}" for value in values), True)
+    volumes = {title: summary["hypervolume"][arm] for arm, title in ARMS.items() if arm in summary["hypervolume"]}
+    yield Row(
+        f"concept gained against fluency, hypervolume over {summary['n_directions']} directions, of {', '.join(volumes)}",
+        ", ".join(f"{one['value']:.3f}" for one in volumes.values()),
+    )
     for pair, one in summary.items():
         ours, _, theirs = pair.partition("-")
         if theirs in ARMS and ours in ARMS:
@@ -109,7 +110,7 @@ def pareto_rows(r):
                 f"{one['hypervolume']:+.3f} [{low:+.3f}, {high:+.3f}]",
             )
             yield Row(
-                f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]}",
+                f"... directions on which {ARMS[ours]} is ahead of, level with, behind {ARMS[theirs]} by it",
                 _verdicts(one, "over_strengths"),
             )
             for place, words in (("when_strong", "at strengths of 1 and more"), ("at_best", "each at its own best")):
@@ -259,10 +260,10 @@ def interval(number, form):
 REPORTS = (
     ("evaluate", "python -m glp_core evaluate", evaluate_rows),
     ("bench", "make bench", bench_rows),
-    ("steering_sentiment", "python -m glp_core steer-sentiment", steering_rows),
-    ("steering_outside", "python -m glp_core steer-sentiment --prefixes FILE", outside_rows),
+    ("steering_sentiment", "python -m glp_core steer --directions positive-sentiment", steering_rows),
+    ("steering_outside", "python -m glp_core steer-sentiment --prefixes FILE --report steering_outside", outside_rows),
     ("steering_vader", "python -m tests.bench.vader TEXTS", vader_rows),
-    ("steering_outside_vader", "python -m tests.bench.vader TEXTS", outside_vader_rows),
+    ("steering_outside_vader", "python -m tests.bench.vader TEXTS --report steering_outside_vader", outside_vader_rows),
     ("pareto", "python -m glp_core pareto", pareto_rows),
     ("bests", "python -m tests.bench.bests", bests_rows),
     ("probing", "python -m glp_core probe", probing_rows),

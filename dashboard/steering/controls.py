@@ -124,12 +124,12 @@ def _examples(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
 def _live(params: Params) -> None:
     def shorten() -> None:
-        """Keep a live comparison short; whoever wants more tokens sets them again."""
+        """Begin a live comparison short; whoever wants more tokens sets them again."""
         key = params["max_tokens"].key
         if st.session_state[params["live"].key]:
             st.session_state[key] = min(LIVE_TOKENS, st.session_state.get(key, params["max_tokens"].default))
 
-    words = f"Runs again whenever a control changes, with at most {LIVE_TOKENS} tokens."
+    words = f"Runs again whenever a control changes. Switched on it asks for {LIVE_TOKENS} tokens at most; set more if you like."
     st.toggle("Live", params["live"].default, help=words, on_change=shorten, **params["live"].bound)
 
 
@@ -180,7 +180,7 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
     def caption() -> None:
         measured = strength.measured_words(direction, value)
         line = None if measured_zones is None else measured_zones.recommended
-        advice = f"Recommended: {line:.1f}, where walked text holds and shows most of the concept (the line)." if line else ""
+        advice = f"Recommended: {line:.1f}, which gains most where walked text holds (the line)." if line else ""
         sentences = [advice] if advice else []
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
@@ -242,8 +242,8 @@ def _more(params: Params) -> None:
         words = "Share of the push that is put back after every part: 0 leaves it to the GLP, 1 holds the push exactly."
         st.slider("Held share", 0.0, 1.0, params["hold"].default, 0.05, help=words, **params["hold"].bound)
         words = (
-            "A walk with a bound takes no part that leads further than this share of real activations lies: at .95 texts hold at any "
-            "strength. 0: it goes as far as it is pushed."
+            "A walk with a bound takes no part that leads further than this share of real activations lies: at .95 most texts of the "
+            "demo hold at every strength up to 2, along all but one of its directions. 0: it goes as far as it is pushed."
         )
         st.slider("Bound", 0.0, 1.0, params["bound"].default, 0.05, help=words, **params["bound"].bound)
     if used & {request.PAPERS, request.GAUSSIAN}:

@@ -59,7 +59,7 @@ ABOUT = {
         "what steering gains and costs", "Manifold, Steering", ("reports/pareto.json",), ("evaluate", "directions")
     ),
     "scorecard": About("the prior beside simpler ones", "Manifold", ("reports/scorecard.json",), ("prior", "sae")),
-    "solvers": About("the fast solver and its error", "Steering", ("reports/solvers.json",), ("prior", "collect")),
+    "solvers": About("the two-call solver and its error", "in code", ("reports/solvers.json",), ("prior", "collect")),
     "scaling": About("what compute buys", "Scaling", ("reports/scaling.json",), ("directions", "probing")),
 }
 """Name to what it is, in the order of a build."""

@@ -110,7 +110,7 @@ def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspac
     parts = re.findall(r'class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%"', drawn)
     ends = [(name, round(6 * float(left) / 100 - 3, 2), round(6 * float(width) / 100, 2)) for name, left, width in parts]
     assert ends == [("holds", 0.0, 0.8), ("drifts", 0.8, 0.4), ("breaks", 1.2, 0.4), ("holds", 0.0, 1.6)]
-    assert any(words.startswith("Recommended: 1.2, where walked text holds") for words in captions(at))
+    assert any(words.startswith("Recommended: 1.2, which gains most where walked text holds") for words in captions(at))
     assert not any("glp-track" in one.value for one in open_page(steering_direction="positive sentiment").get("html"))
 
 

@@ -89,5 +89,5 @@ def test_a_report_is_named_after_its_direction():
 def test_the_documents_show_a_reports_summary():
     rows = {row.what: row.measured for row in pareto_rows(pareto({"good": report(0.0), "bad": report(-0.35)}))}
     assert len(rows) == 8
-    assert rows["... directions on which walk is ahead of, level with, behind raw"] == "1 ahead, 0 level, 1 behind"
+    assert rows["... directions on which walk is ahead of, level with, behind raw by it"] == "1 ahead, 0 level, 1 behind"
     assert any("over 2 directions, of raw, walk, GLP" in what for what in rows)
