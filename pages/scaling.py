@@ -11,8 +11,8 @@ rate's warm-up: there the schedule sets the loss, so no fit uses them.
 - **Gaussian prior** (dashed): the loss of the best linear denoiser, π/2 · mean √eigenvalue of the activations' covariance. A GLP
   that does not get below it has learned nothing beyond mean and covariance.
 - **The law** is fitted by robust least squares in log space; the band holds 95% of 1000 bootstrap refits. It measures scatter around
-  the curve. It does not know the luck of a run (none was made again with another seed), nor whether a power law is the right curve: look at the
-  residuals, and at how short the measured range is.
+  the curve. It does not know the luck of a run (none was made again with another seed), nor whether a power law is the right curve:
+  look at the residuals, and at how short the measured range is.
 - **Compute-efficient frontier**: the checkpoints that no other beats with as little compute.
 - **Stars on a branch**: a run that had ended, its learning rate fallen, and then was made longer. The line goes on at the full rate, so
   for a while it lies above the star; such points are beaten, and not on the frontier.

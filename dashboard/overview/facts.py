@@ -57,4 +57,6 @@ def _speed(bench: Json) -> str:
     )
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)
-    return f"projection in 4 network calls is faster than a plain implementation in 10 by {speeds}" + (f" ({where})" if where else "")
+    return f"projection in 4 network calls is faster than a plain implementation in 10 by {speeds}" + (
+        f" ({where})" if where else ""
+    )

@@ -129,7 +129,9 @@ def _live(params: Params) -> None:
         if st.session_state[params["live"].key]:
             st.session_state[key] = min(LIVE_TOKENS, st.session_state.get(key, params["max_tokens"].default))
 
-    words = f"Runs again whenever a control changes. Switched on it asks for {LIVE_TOKENS} tokens at most; set more if you like."
+    words = (
+        f"Runs again whenever a control changes. Switched on it asks for {LIVE_TOKENS} tokens at most; set more if you like."
+    )
     st.toggle("Live", params["live"].default, help=words, on_change=shorten, **params["live"].bound)
 
 

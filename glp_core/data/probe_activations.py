@@ -166,12 +166,11 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
     for batch in by_length([len(row) for row in ids], tokens_per_forward(llm.device, llm.d_model)):
         order += batch
         tokens, mask = llm.pad([ids[i] for i in batch])
-        last = mask.sum(1) - 1
-        at = torch.arange(len(batch))
+        at = torch.arange(len(batch)), mask.sum(1).cpu() - 1
         with mlp_neurons(llm.model, layer) as mlp, record(llm.model, [layer], stop=True) as acts:
             llm.model(input_ids=tokens, attention_mask=mask, use_cache=False, logits_to_keep=1)
-        outputs.append(acts[layer][at, last].cpu())
-        neurons.append(mlp[0][at, last].cpu())
+        outputs.append(acts[layer][at].cpu())
+        neurons.append(mlp[0].reshape(*tokens.shape, -1)[at].cpu())
     back = torch.tensor(order).argsort()
     return {"layer": torch.cat(outputs)[back], "mlp": torch.cat(neurons)[back]}
 
@@ -185,7 +184,7 @@ DOWN_PROJECTIONS = (
 
 @contextmanager
 def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
-    """Collect the inputs (batch, tokens, m) of the layer's MLP down projection; for one thread at a time."""
+    """Collect the inputs (batch, tokens, m) of the layer's MLP down projection, (batch * tokens, m) in OPT; for one thread at a time."""
     block = layer_at(model, layer)
     projection = next((m for name, m in block.named_modules() if name in DOWN_PROJECTIONS), None)
     if projection is None:

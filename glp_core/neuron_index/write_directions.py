@@ -6,13 +6,24 @@ sign, because the denoised activation is z_sigma - sigma * velocity, and is deno
 
 import numpy as np
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
 from glp_core.prior.glp import GLP
 
-FINAL_NORMS = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "model.language_model.norm")
+FINAL_NORMS = (
+    *("model.norm", "model.language_model.norm", "model.final_layernorm", "model.embedding_norm", "model.final_norm"),
+    *(
+        "transformer.ln_f",
+        "transformer.norm_f",
+        "backbone.norm_f",
+        "gpt_neox.final_layer_norm",
+        "model.decoder.final_layer_norm",
+    ),
+)
+"""Where models of known families keep the norm that their head reads."""
 PROJECTED_OUT = "model.decoder.project_out"
 """Where models whose layers are wider than their embedding (OPT-350m) keep the way from the one to the other."""
 
@@ -43,8 +54,7 @@ def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
 @torch.no_grad()
 def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 512) -> tuple[Tensor, Tensor]:
     """Return the tokens (n, 2, k) that directions (n, d) promote and suppress most, and their scores, mean over tokens taken off."""
-    head = llm.model.get_output_embeddings()
-    weight = _in_stream(llm.model, head.weight.float()).to(directions.device)
+    weight = _read_of_stream(llm.model).to(directions.device)
     weight = weight - weight.mean(0)
     tokens, scores = [], []
     for part in directions.split(at_once):
@@ -55,22 +65,34 @@ def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 5
     return torch.cat(tokens), torch.cat(scores)
 
 
-def _in_stream(model: nn.Module, head: Tensor) -> Tensor:
-    """Return the head's rows (vocabulary, width of the embedding) as what they read of the last layer's output (vocabulary, d)."""
-    head = head * _final_norm_weight(model)
-    out = _weight_at(model, PROJECTED_OUT)
-    return head if out is None else head @ out
+def _read_of_stream(model: nn.Module) -> Tensor:
+    """Return what each token's row of the head reads of the last layer's output (vocabulary, d), float32."""
+    rows = _weight(model.get_output_embeddings())
+    if (out := _module_at(model, PROJECTED_OUT)) is not None:
+        rows = rows @ _weight(out).to(rows.device)
+    norm = next((found for path in FINAL_NORMS if (found := _module_at(model, path)) is not None), None)
+    return rows if norm is None else rows * _gain(norm).to(rows.device)
 
 
-def _weight_at(model: nn.Module, path: str) -> Tensor | None:
-    """Return the weight of the module at a path, float32; None where there is none."""
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    """Return the module at a path that has a weight, or None."""
     module: object = model
     for name in path.split("."):
         module = getattr(module, name, None)
-    weight = getattr(module, "weight", None)
-    return weight.float() if isinstance(weight, Tensor) else None
+    return module if isinstance(module, nn.Module) and isinstance(getattr(module, "weight", None), Tensor) else None
 
 
-def _final_norm_weight(model: nn.Module) -> Tensor | float:
-    found = (_weight_at(model, path) for path in FINAL_NORMS)
-    return next((weight for weight in found if weight is not None), 1.0)
+def _weight(module: nn.Module) -> Tensor:
+    """Return a module's weight, float32; one that lies in main memory or on the disk while it is not used is fetched."""
+    with align_module_device(module):
+        return module.weight.detach().float()
+
+
+def _gain(norm: nn.Module) -> Tensor:
+    """Return by how much a norm multiplies each feature (d,): its weight, or 1 more in families that say so (Gemma, Qwen3-Next)."""
+    weight = _weight(norm)
+    signs = torch.ones_like(weight)
+    signs[1::2] = -1  # every norm leaves it as it is
+    signs = signs.to(norm.weight.dtype)
+    shown = ((norm(signs) - norm(-signs)) / 2 * signs).to(weight.device)
+    return min(weight, 1 + weight, key=lambda gain: float((gain - shown).abs().sum()))

@@ -2,12 +2,14 @@
 
 import itertools
 import random
+import re
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from safetensors import safe_open
 from scipy import stats
 
@@ -346,13 +348,57 @@ def test_effects_and_write_directions_match_a_nudge_of_the_network(tiny_glp, tin
     assert promoted[0].score == pytest.approx(float(scores[0, 0, 0]), rel=1e-3)  # kept in half precision
 
 
-def test_tokens_are_those_of_the_head_where_layers_are_wider_than_the_embedding():
-    llm, directions = tiny.make_tiny_llm("opt_350m"), torch.randn(3, tiny.WIDTH)
-    decoder = llm.model.model.decoder
-    logits = llm.model.lm_head(decoder.project_out(directions))
-    tokens, scores = token_effects(llm, directions)
-    assert torch.equal(tokens[:, 0, 0], logits.argmax(1)) and torch.equal(tokens[:, 1, 0], logits.argmin(1))
-    torch.testing.assert_close(scores[:, 0, 0], (logits - logits.mean(1, keepdim=True)).amax(1), atol=1e-4, rtol=1e-4)
+FINAL = "ln_f|(?:final_layer_?|embedding_|final_)norm|norm_f|norm"
+
+
+def read_by_head(model, directions):
+    """Return the logits that directions (n, d) of mean 0 add, by the model's own modules: half the difference of both ways."""
+    norms = {name: module for name, module in model.named_modules() if re.fullmatch(rf"[a-z_.]+\.({FINAL})", name)}
+    [norm] = [module for name, module in norms.items() if "vision" not in name and "projector" not in name] or [
+        torch.nn.Identity()
+    ]
+    project = getattr(getattr(model.model, "decoder", None), "project_out", None) if hasattr(model, "model") else None
+    ways = [norm(way * directions) for way in (1, -1)]
+    ways = [project(way) for way in ways] if project is not None else ways
+    return (model.get_output_embeddings()(ways[0]) - model.get_output_embeddings()(ways[1])) / 2
+
+
+@pytest.mark.parametrize("kind", sorted((tiny.SIZES | tiny.OTHERS).keys() - {"xlstm"}))
+@torch.no_grad()
+def test_tokens_are_those_of_the_head_in_every_family(kind):
+    llm = tiny.make_tiny_llm(kind)
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in llm.model.named_parameters():
+        if weight.ndim == 1 and name.endswith("weight"):
+            weight += 0.3 * torch.randn(weight.shape, generator=generator)
+    directions = torch.randn(3, tiny.WIDTH, generator=generator)
+    directions -= directions.mean(1, keepdim=True)
+    directions *= tiny.WIDTH**0.5 / directions.norm(dim=1, keepdim=True)
+    logits = read_by_head(llm.model, directions)
+    logits -= logits.mean(1, keepdim=True)
+    tokens, scores = token_effects(llm, directions, k=5)
+    assert torch.equal(tokens[:, 0], logits.topk(5).indices) and torch.equal(
+        tokens[:, 1], logits.topk(5, largest=False).indices
+    )
+    torch.testing.assert_close(scores[:, 0], logits.topk(5).values, atol=1e-3, rtol=1e-3)
+
+
+def test_tokens_are_those_of_a_head_that_lies_on_the_disk(tiny_llm, tmp_path):
+    directions = torch.randn(3, tiny_llm.d_model)
+    whole = token_effects(tiny_llm, directions)
+    llm = tiny.make_tiny_llm()
+    llm.model.load_state_dict(tiny_llm.model.state_dict())
+    where = {
+        "model.embed_tokens": "cpu",
+        "model.layers": "cpu",
+        "model.rotary_emb": "cpu",
+        "model.norm": "disk",
+        "lm_head": "disk",
+    }
+    dispatch_model(llm.model, where, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
+    assert llm.model.lm_head.weight.is_meta and llm.model.model.norm.weight.is_meta
+    for got, wanted in zip(token_effects(llm, directions), whole, strict=True):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_neighbours_by_write_direction_are_the_largest_cosines(tiny_glp, opened):

@@ -14,6 +14,7 @@ from glp_core.data.probe_activations import (
     collect_probe_activations,
     digest,
     last_token_activations,
+    mlp_neurons,
     sampled_rows,
 )
 from glp_core.errors import GlpError
@@ -24,6 +25,8 @@ from glp_core.neurons.over_text import read_text
 from glp_core.neurons.probes import fit_logistic, standardised_difference
 from glp_core.neurons.probing import TaskRows, neuron_concepts, probe_task, summary, task_scores, validation_auc
 from glp_core.neurons.search import find_neurons, held_out_auc, rank_neurons
+from tests.support import tiny
+from tests.support.second_device import second_device
 
 
 def planted(n=300, m=40, seed=0, strength=1.5):
@@ -142,6 +145,30 @@ def test_last_token_activations_are_those_of_each_text_alone(tiny_llm, tmp_path)
         handle.remove()
         torch.testing.assert_close(found["layer"][i], states[3][0, -1], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(block.mlp.down_proj(found["mlp"][i]), seen[0][0, -1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "opt", "opt_350m", "mpt", "gemma2", "falcon_h1"])
+def test_last_token_activations_are_rows_of_neurons_in_every_family(kind):
+    llm, texts = tiny.make_tiny_llm(kind), ["The cat sat", "on the mat and looked at the rain"]
+    found = last_token_activations(Site(llm, 2, 1e9), texts, max_tokens=12)
+    with mlp_neurons(llm.model, 2) as seen:
+        llm.model(torch.tensor([llm.encode(texts[1], max_tokens=12)]), use_cache=False)
+    torch.testing.assert_close(found["mlp"][1], seen[0].reshape(-1, seen[0].shape[-1])[-1], atol=1e-5, rtol=1e-4)
+    assert found["mlp"].shape == (2, seen[0].shape[-1]) and found["layer"].shape == (2, tiny.WIDTH)
+
+
+def test_last_token_activations_may_come_from_another_device_than_the_texts(tiny_llm, monkeypatch):
+    texts = ["The cat sat", "on the mat and looked at the rain"]
+    whole = last_token_activations(Site(tiny_llm, 2, 1e9), texts, max_tokens=12)
+    spread = tiny.make_tiny_llm()
+    spread.model.register_forward_pre_hook(
+        lambda _model, args, kwargs: (args, {name: v.cpu() if torch.is_tensor(v) else v for name, v in kwargs.items()}),
+        with_kwargs=True,
+    )
+    with second_device() as second:
+        monkeypatch.setattr(spread, "pad", lambda rows: tuple(one.to(second) for one in tiny_llm.pad(rows)))
+        found = last_token_activations(Site(spread, 2, 1e9), texts, max_tokens=12)
+    assert torch.equal(found["mlp"], whole["mlp"]) and torch.equal(found["layer"], whole["layer"])
 
 
 def test_probe_activations_go_on_where_they_were(tiny_llm, tmp_path, monkeypatch):
