@@ -54,7 +54,7 @@ def write_direction(glp: GLP, layer: int, neuron: int) -> np.ndarray:
 @torch.no_grad()
 def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 512) -> tuple[Tensor, Tensor]:
     """Return the tokens (n, 2, k) that directions (n, d) promote and suppress most, and their scores, mean over tokens taken off."""
-    weight = _read_of_stream(llm.model).to(directions.device)
+    weight = _read_of_stream(llm.model, llm.model.get_output_embeddings()).to(directions.device)
     weight = weight - weight.mean(0)
     tokens, scores = [], []
     for part in directions.split(at_once):
@@ -65,9 +65,9 @@ def token_effects(llm: Llm, directions: Tensor, k: int = 10, *, at_once: int = 5
     return torch.cat(tokens), torch.cat(scores)
 
 
-def _read_of_stream(model: nn.Module) -> Tensor:
-    """Return what each token's row of the head reads of the last layer's output (vocabulary, d), float32."""
-    rows = _weight(model.get_output_embeddings())
+def _read_of_stream(model: nn.Module, head: nn.Module) -> Tensor:
+    """Return what each token's row of a model's head reads of the last layer's output (vocabulary, d), float32."""
+    rows = _weight(head)
     if (out := _module_at(model, PROJECTED_OUT)) is not None:
         rows = rows @ _weight(out).to(rows.device)
     norm = next((found for path in FINAL_NORMS if (found := _module_at(model, path)) is not None), None)
@@ -85,7 +85,7 @@ def _module_at(model: nn.Module, path: str) -> nn.Module | None:
 def _weight(module: nn.Module) -> Tensor:
     """Return a module's weight, float32; one that lies in main memory or on the disk while it is not used is fetched."""
     with align_module_device(module):
-        return module.weight.detach().float()
+        return module.get_parameter("weight").detach().float()
 
 
 def _gain(norm: nn.Module) -> Tensor:
@@ -93,6 +93,6 @@ def _gain(norm: nn.Module) -> Tensor:
     weight = _weight(norm)
     signs = torch.ones_like(weight)
     signs[1::2] = -1  # every norm leaves it as it is
-    signs = signs.to(norm.weight.dtype)
+    signs = signs.to(norm.get_parameter("weight").dtype)
     shown = ((norm(signs) - norm(-signs)) / 2 * signs).to(weight.device)
     return min(weight, 1 + weight, key=lambda gain: float((gain - shown).abs().sum()))

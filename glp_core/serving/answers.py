@@ -34,9 +34,10 @@ class Answer:
         return [self._part([self._delta(n, {"role": "assistant", "content": ""})]) for n in range(self.asked.rows)]
 
     def push(self, pieces: Sequence[Piece]) -> list[Json]:
-        """Take a step's pieces; return a stream's parts for them."""
+        """Take a step's pieces; return a stream's parts for them: all where log-probabilities are wanted, else those with text."""
         self._pieces += pieces
-        return [self._part([self._choice_part(piece)]) for piece in pieces if piece.text or piece.finished]
+        shown = [piece for piece in pieces if piece.text or piece.finished or self.asked.log_probabilities]
+        return [self._part([self._choice_part(piece)]) for piece in shown]
 
     def end(self) -> list[Json]:
         """Return a stream's last parts."""

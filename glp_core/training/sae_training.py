@@ -99,7 +99,8 @@ def train_sae(
     """Train on a store; return the autoencoder and what is to be known of it, or None when cancelled.
 
     Args:
-        state: file from which an interrupted training goes on, and where this one is saved; removed at the end.
+        state: file from which an interrupted training goes on, and where this one is saved, at its end too: whoever has kept the
+            result removes it.
     """
     training = _Training(store, config, device)
     if state is not None and state.is_file():
@@ -123,7 +124,7 @@ def train_sae(
                 raise GlpError(f"The store holds fewer than one batch of {config.batch} activations: choose a smaller batch.")
             training.epoch, training.in_epoch = training.epoch + 1, 0
     if state is not None:
-        state.unlink(missing_ok=True)
+        training.save(state)
     facts = training.facts()
     return training.sae.cpu(), facts
 

@@ -145,6 +145,15 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(client, host, monkeypatch)
     assert parts[-1].choices[0].finish_reason == "stop"
 
 
+def test_a_stream_has_the_log_probabilities_of_all_tokens(client, host, monkeypatch):
+    monkeypatch.setattr(host.llm, "stop_ids", frozenset())
+    text = client.chat.completions.create(**ASK | {"max_tokens": 20}).choices[0].message.content
+    ask = ASK | {"max_tokens": 20, "logprobs": True, "stop": [f"{text[5:9]} and never this"]}  # its beginning is held back
+    whole = client.chat.completions.create(**ask).choices[0].logprobs.content
+    shown = [part.choices[0].logprobs for part in client.chat.completions.create(**ask, stream=True)]
+    assert [one for part in shown if part for one in part.content] == whole and len(whole) == 20
+
+
 def test_the_client_of_the_document_gets_its_answer(address, host, capsys, monkeypatch):
     monkeypatch.setattr(host.llm, "stop_ids", frozenset())  # a random model may end at once
     text = (Path(__file__).parents[2] / "glp_core/README.md").read_text()

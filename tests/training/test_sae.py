@@ -83,7 +83,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(store, tmp_path, monkeypa
         train_sae(store, config, state=state, progress=die)
     steps = []
     again, facts = train_sae(store, config, state=state, progress=lambda done, _t, _w: steps.append(done // 512))
-    assert steps[0] == 50 and not state.exists()
+    assert steps[0] == 50
+    at_its_end, same_facts = train_sae(store, config, state=state, progress=lambda *_: pytest.fail("it had come to its end"))
+    assert torch.equal(at_its_end.decoder, again.decoder) and same_facts == facts
+    state.unlink()
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert train_sae(store, config, state=state, cancelled=lambda: len(steps) > 80 or steps.append(0)) is None

@@ -21,17 +21,17 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     config = SaeConfig(expansion=args.expansion, k=args.k, activations=args.activations, seed=args.seed)
     path = args.out or workspace.sae_path
+    state = path.with_suffix(".state")
     store = workspace.open_store(args.store)
     with stopping(at_once=False) as stop:
-        made = train_sae(
-            store, config, device=workspace.device, state=path.with_suffix(".state"), progress=reporter("sae"), cancelled=stop
-        )
+        made = train_sae(store, config, device=workspace.device, state=state, progress=reporter("sae"), cancelled=stop)
     if made is None:
         say("Stopped. Start the same command again: it goes on from there.")
         return 130
     sae, facts = made
     save_sae(sae, path, facts)
     workspace.save_report("sae", facts, checkpoint=None)
+    state.unlink(missing_ok=True)
     words = f"unexplained variance {facts['unexplained_variance']:.3f}, {facts['dead_latents']:,} dead"
     say(f"{facts['n_latents']:,} latents, {config.k} active, {words}: {path}.")
     return 0
