@@ -132,11 +132,11 @@ def write_json(path: Path, value: object) -> None:
         scratch.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raise GlpError when the file is missing, too large, or not JSON."""
+def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
+    """Read JSON; raise GlpError when the file is missing, larger than so many bytes, or not JSON."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise GlpError(f"{path} is larger than {LARGEST_JSON:,} bytes, wanted a small JSON file.")
+        if path.stat().st_size > largest:
+            raise GlpError(f"{path} is larger than {largest:,} bytes, wanted a smaller JSON file.")
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError as error:
         raise GlpError(f"{path} does not exist.") from error
@@ -152,9 +152,9 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def read_object(path: Path) -> Json:
-    """Read a JSON object; raise GlpError when the file is missing or holds anything else."""
-    value = read_json(path)
+def read_object(path: Path, *, largest: int = LARGEST_JSON) -> Json:
+    """Read a JSON object; raise GlpError when the file is missing, larger than so many bytes, or holds anything else."""
+    value = read_json(path, largest=largest)
     if not isinstance(value, dict):
         raise GlpError(f"{path} holds a {type(value).__name__}, wanted a JSON object.")
     return value

@@ -10,12 +10,14 @@ from safetensors import safe_open
 from glp_core.checked.shapes import Limits, Many, Maybe, check
 from glp_core.checked.tensors import check_tensors, metadata_json
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_object
+from glp_core.files import LARGEST_JSON, Json, read_object
 from glp_core.neuron_index.neuron_data import SideEvidence
 
 MOST_EXTREME = 10
 TELLING_SHARE = 0.01
 """Of all neurons: a task says something of those that tell it apart best; many more do well at one that differs in topic too."""
+LONGEST_DESCRIPTION = 4_000
+"""Bytes of a neuron, with its evidence; the demo's take 511."""
 AGAIN = "Make it again with `python -m glp_core probe`."
 TASKS = {"profile?": "number tasks n", "test": "number tasks n", "best_task": "whole n", "best_auc": "number n"}
 _COUNT, _SHARE = Limits(int, 0, 10**12), Maybe(Limits(float, 0, 1))
@@ -99,7 +101,8 @@ class Descriptions:
     def __init__(self, folder: Path | None, n_neurons: int) -> None:
         """Read those of a folder, empty ones where it has none; raise GlpError where they are damaged."""
         path = folder and folder / "descriptions.json"
-        stored: Json = read_object(path) if path and path.is_file() else {}
+        largest = max(LARGEST_JSON, LONGEST_DESCRIPTION * n_neurons)
+        stored: Json = read_object(path, largest=largest) if path and path.is_file() else {}
         check(stored, DESCRIPTIONS, f"{path} is damaged")
         if any(len(stored[part]) != n_neurons for part in ("units", "sides") if stored.get(part)):
             raise GlpError(f"{path} is damaged: it is not of {n_neurons:,} neurons. Run `python -m glp_core describe` again.")

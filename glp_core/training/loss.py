@@ -4,6 +4,8 @@ Noise levels are stratified over the batch and shared by groups of rows, so that
 network's arithmetic, is computed once a group and every batch covers [0, 1] evenly.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,3 +40,31 @@ def validation_loss(glp: GLP, acts: Tensor, *, seed: int = 0, batch: int = 2048,
             eps = torch.randn(z.shape, generator=generator).to(z.device)
             total += float(flow_loss(glp, z, stratified_sigmas(len(z), generator).to(z.device), eps)) * len(z)
     return total / len(acts)
+
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of activations, noise levels and noise."""
+
+
+class CompiledLoss:
+    """A loss that is compiled, or as it is on a machine that cannot compile, for want of a C compiler, say."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss, self._compiled, self._works = loss, torch.compile(loss, dynamic=False), False
+        self.failure = ""
+        """Why it is not compiled."""
+
+    def __call__(self, acts: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
+        """Return the loss."""
+        if not self.failure:
+            try:
+                value = self._compiled(acts, sigmas, eps)
+                self._works = True
+                return value
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a compiler, a linker or a driver that is missing raises
+                if self._works:
+                    raise
+                self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+        return self._loss(acts, sigmas, eps)

@@ -21,7 +21,7 @@ from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.progress import Progress, quiet
 from glp_core.training.held_out import HeldOut
-from glp_core.training.loss import flow_loss, stratified_sigmas
+from glp_core.training.loss import CompiledLoss, Loss, flow_loss, stratified_sigmas
 from glp_core.training.plan import Extension, TrainConfig, learning_rate
 from glp_core.training.ranks import Ranks
 from glp_core.training.run_folder import AGAIN, RunFolder
@@ -89,9 +89,7 @@ class Trainer:
             )
         self.glp = (start.glp(config) if start else _random_glp(config, self.statistics)).to(self.device)
         compiled = self.device.type == "cuda" if compiled is None else compiled
-        self._loss: Callable[[Tensor, Tensor, Tensor], Tensor] = (
-            torch.compile(self._plain_loss, dynamic=False) if compiled else self._plain_loss
-        )
+        self._loss: Loss = CompiledLoss(self._plain_loss) if compiled else self._plain_loss
         self.params = dict(self.glp.network.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.params.items()}
         self.optimizer = torch.optim.AdamW(
@@ -122,7 +120,7 @@ class Trainer:
             elif self.step % config.log_every == 0:
                 loss = self._mean_loss()
                 self._log(loss, None)
-                progress(self.step, config.steps, f"loss {loss:.4f}")
+                progress(self.step, config.steps, f"loss {loss:.4f}{self._slower()}")
             ending = self.ranks.any(self.step == config.steps or stop())
             if ending or self.ranks.any(time.monotonic() - since_save > save_every):
                 self._save()
@@ -160,6 +158,10 @@ class Trainer:
         begun = self.config.ema and self.step >= AVERAGE_EVERY  # before, the average is still of the start alone
         glp.network.load_state_dict(self.average if begun else self.params)
         return glp
+
+    def _slower(self) -> str:
+        why = self._loss.failure if isinstance(self._loss, CompiledLoss) else ""
+        return f"; slower, for nothing can be compiled here ({why})" if why else ""
 
     def _plain_loss(self, acts: Tensor, sigmas: Tensor, eps: Tensor) -> Tensor:
         return flow_loss(self.glp, self.glp.normalize(acts), sigmas, eps)

@@ -8,6 +8,7 @@ import torch
 
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
+from glp_core.neuron_index import annotations
 from glp_core.neuron_index.annotations import Descriptions, NeuronTasks
 from glp_core.neuron_index.neuron_data import SideEvidence
 from glp_core.neuron_index.reader import NeuronIndex
@@ -52,6 +53,15 @@ def test_descriptions_come_back_with_their_evidence_and_older_ones_without(tmp_p
     descriptions = Descriptions(tmp_path, 2)
     assert descriptions.sides(0) == (None, side)
     assert descriptions.columns()["readability"] == pytest.approx([1 / 3, 0]) and descriptions.columns()["keys"] == [["x"], []]
+
+
+def test_descriptions_of_many_neurons_may_be_large(tmp_path, monkeypatch):
+    write_json(tmp_path / "descriptions.json", {"units": [["a", "automatic"], ["b", "m"]]})
+    monkeypatch.setattr(annotations, "LARGEST_JSON", 10)
+    assert Descriptions(tmp_path, 2).words(1) == ("b", "m")
+    monkeypatch.setattr(annotations, "LONGEST_DESCRIPTION", 5)
+    with pytest.raises(GlpError, match="larger than 10 bytes"):
+        Descriptions(tmp_path, 2)
 
 
 def test_a_damaged_head_of_the_index_names_the_command_that_makes_it_again(tmp_path):

@@ -15,7 +15,7 @@ from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.training import supply
-from glp_core.training.loss import flow_loss, stratified_sigmas, validation_loss
+from glp_core.training.loss import CompiledLoss, flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
 from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
@@ -280,6 +280,34 @@ def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(sto
     parts = trainer(store, folder).run()
     assert rows(folder) == rows(tmp_path / "whole")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_where_nothing_can_be_compiled_a_run_is_the_plain_one_and_says_why(store, tmp_path, monkeypatch):
+    def compiled(_loss, **_options):
+        def call(*_args):
+            raise RuntimeError("Failed to find C compiler\nand a long story")
+
+        return call
+
+    config = TrainConfig(**SMALL | {"activations": 64 * 10})
+    plain = Trainer(config, store, tmp_path / "plain", dtype=torch.float32, compiled=False).run()
+    monkeypatch.setattr(torch, "compile", compiled)
+    said = []
+    again = Trainer(config, store, tmp_path / "again", dtype=torch.float32, compiled=True)
+    again = again.run(progress=lambda *words: said.append(words[-1]))
+    for name, weight in plain.network.state_dict().items():
+        assert torch.equal(weight, again.network.state_dict()[name])
+    assert "nothing can be compiled here (RuntimeError: Failed to find C compiler)" in said[0]
+
+
+def test_an_error_of_a_loss_that_was_compiled_is_not_hidden(monkeypatch):
+    answers = iter([torch.tensor(1.0)])
+    monkeypatch.setattr(torch, "compile", lambda _loss, **_options: lambda *_args: next(answers))
+    loss = CompiledLoss(lambda *_args: torch.tensor(2.0))
+    nothing = torch.zeros(1)
+    assert loss(nothing, nothing, nothing) == 1
+    with pytest.raises(StopIteration):
+        loss(nothing, nothing, nothing)
 
 
 def test_divergence_is_reported(store, tmp_path):
