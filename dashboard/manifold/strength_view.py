@@ -64,7 +64,7 @@ def draw() -> list[File]:
     elif run is not None and isinstance(run.job.error, GlpError):
         frame.error_box(run.job.error)
     elif run is not None and run.job.error is not None:
-        raise run.job.error
+        run.job.result()
     cells = _measured(request)
     if not cells:
         st.info(

@@ -23,6 +23,8 @@ LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 24
 """Of one page, and of all that follow a job: drawing takes time from the models, which many pages would use up."""
 QUEUE_PLACE = "queue_place"
 """Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
+QUEUE_WORDS = "queue_words"
+"""Session key of what stands there."""
 STOPPED = "follow_stopped"
 """Session key of what this session stopped: it is not begun again by itself."""
 PATIENCE = 2.0
@@ -35,6 +37,7 @@ def keep_queue_place(place: DeltaGenerator | None) -> None:
     None: there is no such place (any more).
     """
     st.session_state[QUEUE_PLACE] = place
+    st.session_state.pop(QUEUE_WORDS, None)
     show_queue()
 
 
@@ -43,18 +46,22 @@ def show_queue() -> None:
     if st.session_state.get(QUEUE_PLACE) is not None:
         running, waiting = resources.runner().load()
         words = "free" if not running + waiting else f"{running} running" + (f", {waiting} waiting" if waiting else "")
-        st.session_state[QUEUE_PLACE].html(frame.facts([("Queue", words)]))
+        if st.session_state.get(QUEUE_WORDS) != words:
+            st.session_state[QUEUE_WORDS] = words
+            st.session_state[QUEUE_PLACE].html(frame.facts([("Queue", words)]))
 
 
 def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = lambda: None) -> None:
-    """Call `draw` whenever something has changed, at most nine times a second, until the job has ended.
+    """Call `draw` whenever something has changed, at most nine times a second and less often beside others, until the job has ended.
+
+    The first event is drawn as soon as it is seen.
 
     Args:
         news: returns what `draw` shows beside the job's state, its number of events, its place in the queue and the models' loading.
     """
     drawn = None
     show_queue()
-    while not job.wait(1 / looks_a_second(resources.runner().load()[0])):
+    while not job.wait(1 / (looks_a_second(resources.runner().load()[0]) if job.events else LOOKS_A_SECOND)):
         now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
         if now != drawn:
             show_queue()

@@ -35,14 +35,16 @@ class Places:
 
 def stream(places: Places, run: SteeringRun, colour: str) -> None:
     """Draw a live run until it has ended, each update one escaped HTML text."""
-    loading = resources.warm_up().live
+    loading, noted = resources.warm_up().live, True
 
     def draw() -> None:
+        nonlocal noted
         if loading and not resources.warm_up().live:
             st.rerun()  # the sidebar can say now what the models run in; the run goes on and is drawn again
-        if run.job.events:
+        if run.job.events and noted:
             places.note.empty()
-        else:
+            noted = False
+        elif not run.job.events:
             words = "Reading the prompt …" if run.job.state == "running" else waiting_words(run.job)
             places.note.info(words, icon=":material/hourglass:")
         comparison = run.comparison()
@@ -72,7 +74,7 @@ def ended(places: Places, run: SteeringRun, colour: str) -> None:
         with places.note:
             frame.error_box(job.error)
     elif job.error is not None:
-        raise job.error
+        job.result()
     elif job.state == "stopped":
         words = (
             "Stopped when you left the page or lost the connection; under More you can let runs go on. "

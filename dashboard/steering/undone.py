@@ -25,6 +25,7 @@ from glp_core.jobs.job import Cancelled
 if TYPE_CHECKING:
     from glp_core.prior.projection import Kind, Projector
 
+FOLD = "steering_undone"
 LARGELY = 0.5
 """Share of the push from which on it is called largely kept; below half of it, mostly undone."""
 CONTROLS = ("opposite", "random", "norm", "gaussian", "prompted")
@@ -40,7 +41,9 @@ def draw(run: SteeringRun, comparison: Comparison, colour: str) -> None:
     projected = [column for column in comparison.columns.values() if not math.isnan(column.kept_push)]
     if not projected:
         return
-    with st.expander("Did the prior undo my steering?", icon=":material/undo:"):
+    with st.expander("Did the prior undo my steering?", icon=":material/undo:", on_change="rerun", key=FOLD) as fold:
+        if not fold.open:  # drawing it takes as long as the rest of an ended run
+            return
         st.markdown(frame.plain_markdown(words(comparison, projected[0])))
         controls = None
         with frame.boxed_errors():

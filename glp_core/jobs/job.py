@@ -79,10 +79,23 @@ class Job:
 
     def cancelled(self) -> bool:
         """Say whether it should end: stopped, or nobody looks any more."""
-        if self._grace is not None and self.unseen > self._grace and not self._alive():
+        if self._grace is not None and self.unseen > self._grace and not self._watched():
             self.given_up = self.given_up or not self._stop.is_set()
             self._stop.set()
         return self._stop.is_set()
+
+    def _watched(self) -> bool:
+        try:
+            return self._alive()
+        except Exception:  # the worker thread goes on whatever the caller's functions raise
+            logger.exception("whether anybody waits for job %r cannot be told", self.title)
+            return False
+
+    def _tell(self) -> None:
+        try:
+            self._news()
+        except Exception:
+            logger.exception("nobody could be told of job %r", self.title)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most so long; count as a look. Return whether it has ended."""
@@ -90,9 +103,9 @@ class Job:
         return self._ended.wait(seconds)
 
     def result(self) -> list[Any]:
-        """Return what it yielded; raise what it raised."""
+        """Return what it yielded; raise what it raised, with the traceback of here: the worker's own was logged."""
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)
         return self.events
 
     def begin(self, context: contextvars.Context, pausing: Callable[[], object] | None) -> None:
@@ -114,7 +127,7 @@ class Job:
             if event is not OVER:
                 self.events.append(event)
                 if not self.cancelled():
-                    self._news()
+                    self._tell()
                     return None
                 self._context.run(self._steps.close)
             return "stopped" if self.cancelled() else "done"
@@ -131,7 +144,7 @@ class Job:
         self.seconds = time.monotonic() - self._began if self._began else 0.0
         self._steps = None
         self._ended.set()
-        self._news()
+        self._tell()
 
 
 def _let_go(error: BaseException | None) -> None:

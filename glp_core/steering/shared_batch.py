@@ -8,7 +8,8 @@ knows nothing of queues or pages.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from threading import RLock
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ class Writer:
             if not self._ready and self._error is None:
                 self._batch.step(self.loop)
             if not self._ready and self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             steps, self._ready = self._ready, []
         self.open -= {row for row, step in steps if step.finished}
         return steps
@@ -208,8 +209,7 @@ class SharedBatch:
         try:
             written = _advance(loop)
         except Exception as error:  # the cache has half a token now: nobody can go on with it
-            for writer in members:
-                writer.fail(error)
+            _fail(members, error)
         else:
             seconds = time.perf_counter() - start
             places = {line: place for place, line in enumerate(loop.lines)}
@@ -221,7 +221,8 @@ class SharedBatch:
         """Let a new request's rows into a loop that they fit, or leave them in their own."""
         host = next((loop for loop in self._loops() if self._fit(loop, writer.loop)), None)
         if host is not None:
-            host.join(writer.loop)
+            with self._spoilt_for_all(host):
+                host.join(writer.loop)
             writer.loop = host
         self._writers.append(writer)
 
@@ -233,7 +234,19 @@ class SharedBatch:
         lines = [line for writer in members for line in writer.writing]
         fewer = len(lines) < len(loop.lines) and (gone or filled(len(lines)) < len(loop.last))
         if lines and fewer and not loop.context.recorded:
-            loop.keep(lines)
+            with suppress(Exception), self._spoilt_for_all(loop):  # those whose rows they are hear of it
+                loop.keep(lines)
+
+    @contextmanager
+    def _spoilt_for_all(self, loop: Loop) -> Iterator[None]:
+        """End all requests of a loop with the block's error: its cache is neither as it was nor as it should be."""
+        try:
+            yield
+        except Exception as error:
+            members = [writer for writer in self._writers if writer.loop is loop]
+            self._writers = [writer for writer in self._writers if writer not in members]
+            _fail(members, error)
+            raise
 
     def _loops(self) -> list[Loop]:
         return list(dict.fromkeys(writer.loop for writer in self._writers))
@@ -249,6 +262,16 @@ class SharedBatch:
         lengths = torch.cat([one.lengths, other.lengths])
         longest = max(one.columns, other.columns)
         return longest <= SHORT or len(lengths) * longest <= 2 * int(lengths.sum())
+
+
+def _fail(writers: Sequence[Writer], error: Exception) -> None:
+    """Give each its own copy of an error: whoever raises one adds to its traceback."""
+    for writer in writers:
+        own = error
+        with suppress(Exception):  # not every class of errors can be copied
+            own = copy(error)
+            own.__cause__ = error
+        writer.fail(own)
 
 
 def _same_place(one: Site, other: Site) -> bool:

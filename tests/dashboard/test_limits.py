@@ -28,6 +28,8 @@ def test_the_controls_of_a_comparison_count_toward_the_tokens_of_a_day(llm, monk
     monkeypatch.setattr(follow, "PATIENCE", 0)
     at = run(open_page("steering", steering_tokens="4", steering_strength="1"))
     assert not at.error
+    at.session_state["steering_undone"] = True
+    at.run()
     at.button(key="steering_controls").click().run()
     said = re.sub(r"\\(.)", r"\1", at.error[0].value)
     assert "31 tokens a day for one visitor; 19 are left of yours and this run asks for 20" in said and not at.exception

@@ -67,6 +67,9 @@ def test_the_page_and_the_core_mean_the_same_controls():
 def test_the_controls_are_written_at_a_press_and_are_there_when_the_page_is_drawn_again(llm):
     results.small_results.clear()
     at = run(open_page(steering_tokens="4", steering_strength="1"))
+    assert not at.dataframe, "it is drawn when it is opened"
+    at.session_state["steering_undone"] = True
+    at.run()
     assert any("the walk" in one.value and "of the push" in one.value for one in at.markdown)
     assert list(at.dataframe[0].value["Column"]) == ["Unsteered", "Raw steered", "Manifold walk"]
     at.button(key="steering_controls").click().run()
@@ -89,4 +92,6 @@ def test_the_controls_are_written_at_a_press_and_are_there_when_the_page_is_draw
 
 def test_a_run_without_a_push_has_no_fold(llm):
     at = run(open_page(steering_tokens="4", steering_strength="0"))
+    at.session_state["steering_undone"] = True
+    at.run()
     assert not at.dataframe and "steering_controls" not in [one.key for one in at.button]

@@ -216,6 +216,39 @@ def test_a_job_that_has_ended_holds_nothing_of_its_work(stopped):
     assert kept and kept[0]() is None
 
 
+def test_the_worker_goes_on_whatever_those_who_asked_raise(caplog):
+    def broken():
+        raise RuntimeError("the page is gone")
+
+    runner = JobRunner()
+
+    def work(_cancelled):
+        yield 1
+        yield 2
+
+    untold = runner.submit("one", work, news=broken)
+    unseen = runner.submit("two", lambda cancelled: iter(lambda: cancelled(), None), grace=0.0, alive=broken)
+    assert finished(untold) == "done" and untold.result() == [1, 2]
+    assert finished(unseen) == "stopped" and unseen.given_up
+    assert finished(runner.submit("three", work)) == "done"
+    assert "nobody could be told" in caplog.text and "cannot be told" in caplog.text
+
+
+def test_an_error_that_is_asked_for_again_and_again_does_not_grow():
+    def work(_cancelled):
+        yield 1
+        raise ZeroDivisionError
+
+    job = JobRunner().submit("one", work)
+    assert finished(job) == "failed"
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError) as raised:
+            job.result()
+        lengths.append(len(raised.traceback))
+    assert len(set(lengths)) == 1
+
+
 def test_jobs_that_write_are_taken_in_turn_whatever_their_length():
     runner, log, hold = JobRunner(max_waiting=9), [], Gate()
     runner.submit("", hold, grace=None)

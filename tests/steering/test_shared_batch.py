@@ -14,6 +14,7 @@ from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering import shared_batch
 from glp_core.steering.generation import Arm, Row, Sampling, SharedBatch, decode, generate
+from glp_core.steering.loop import Loop
 from tests.support import tiny
 from tests.support.second_device import NAME, second_device
 
@@ -205,6 +206,43 @@ def test_an_error_in_a_step_ends_all_whose_step_it_was_and_no_later_request(tiny
         list(beside)
     assert batch.rows == 0
     assert repr(seen(opened(tiny_llm, requests, 1, batch))) == repr(seen(opened(tiny_llm, requests, 1)))
+
+
+@pytest.mark.parametrize("broken", ["join", "keep"])
+def test_a_loop_whose_rows_could_not_come_or_go_ends_for_all_and_no_later_request(tiny_llm, requests, monkeypatch, broken):
+    batch = SharedBatch()
+    first, second = (opened(tiny_llm, requests, number, batch) for number in (0, 1))
+    next(first)
+    errors = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, broken, lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+        if broken == "join":
+            with pytest.raises(MemoryError):
+                next(second)
+        else:
+            next(second)
+            first.close()  # its rows leave
+    for left in (first, second):
+        try:
+            list(left)
+        except MemoryError as error:
+            errors.append(error)
+    assert len(errors) == 1 and batch.rows == 0
+    assert repr(seen(opened(tiny_llm, requests, 1, batch))) == repr(seen(opened(tiny_llm, requests, 1)))
+
+
+def test_requests_whose_shared_step_failed_have_an_error_each(tiny_llm, requests, monkeypatch):
+    batch = SharedBatch()
+    both = [opened(tiny_llm, requests, number, batch) for number in (0, 1)]
+    for one in both:
+        next(one)
+    monkeypatch.setattr(Loop, "advance_all", lambda _loop: 1 / 0)
+    errors = []
+    for one in both:
+        with pytest.raises(ZeroDivisionError) as raised:
+            list(one)
+        errors.append(raised.value)
+    assert errors[0] is not errors[1]
 
 
 def test_rows_of_very_unlike_length_and_too_many_rows_have_loops_of_their_own(tiny_llm, monkeypatch):

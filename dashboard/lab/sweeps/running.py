@@ -145,8 +145,8 @@ class Sweeping:
         while job is not None and not job.wait(0.2):
             if self._stop.is_set():
                 job.stop()
-        if job is not None and job.error is not None:
-            raise job.error
+        if job is not None:
+            job.result()
 
     def _submitted(self, work: Work) -> Job | None:
         def there(cancelled: Cancelled) -> Generator[None]:
