@@ -101,13 +101,19 @@ def prior(name: str, layer: int | None = None) -> GLP:
 
 
 def meter(layer: int | None = None) -> ManifoldMeter | None:
-    """Return the distance meter of the workspace's layer or another, or None before `python -m glp_core evaluate`."""
+    """Return the distance meter of the workspace's layer or another, or None before `python -m glp_core evaluate`.
+
+    It is always the same one, so that it measures the rows of all who share a step at once.
+    """
     measured = layers.of(layer)
     if measured is None:
         return _meter(workspace_facts.folder())
     from glp_core.prior.distance import ManifoldMeter
 
-    return ManifoldMeter(_glp(workspace_facts.folder(), layer=layer), measured.reference)
+    folder = workspace_facts.folder()
+    glp, reference = _glp(folder, layer=layer), measured.reference
+    key = layer, *(written(folder / made) for made in ("reports/layers.json", "glp/final.safetensors"))
+    return models().get(folder, "meter of a layer", key, lambda: ManifoldMeter(glp, reference), most=MOST_LAYERS)
 
 
 def direction(name: str) -> Direction:

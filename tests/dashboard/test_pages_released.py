@@ -217,6 +217,7 @@ def test_steering_at_another_layer_of_the_prior_is_done_there_and_says_so(shown)
     at = run(pages.open_page("steering", **query))
     assert not at.error and at.selectbox(key="steering_layer").value == 1
     assert any("projected at layer 1" in one.value and "made at layer 2" in one.value for one in at.caption)
+    assert resources.meter(1) is resources.meter(1), "whoever shares a step shares its meter"
     elsewhere = resources.site(1)
     assert (elsewhere.layer, elsewhere.median_norm) == (1, shown.report("layers")["layers"]["1"]["median_norm"])
     vector = shown.direction("films").vector
