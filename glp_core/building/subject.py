@@ -68,7 +68,8 @@ def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Worksp
     """
     if (folder / "workspace.json").is_file():
         workspace = Workspace.open(folder, device)
-        if asked.source and replace(asked.source, layers_at=workspace.llm.layers_at) != workspace.llm:
+        its = workspace.llm
+        if asked.source and replace(asked.source, layers_at=its.layers_at, weights=its.weights) != its:
             raise GlpError(f"{folder} is about {workspace.llm.label}, not {asked.where}. Name another folder with --workspace.")
         if asked.layer is not None and asked.layer != workspace.layer:
             raise GlpError(

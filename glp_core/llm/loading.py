@@ -190,4 +190,5 @@ def _resolve(source: LlmSource) -> tuple[str, dict[str, Any]]:
     if not (folder / "config.json").is_file():
         raise GlpError(f"No config.json in {folder}: give a folder saved by transformers' save_pretrained.")
     check_shards(folder)
+    source.check_folder()
     return str(folder), {"trust_remote_code": False}

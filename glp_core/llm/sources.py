@@ -3,6 +3,7 @@
 Knows files; loads no model, and needs no torch, so that a page can show a workspace's facts at once.
 """
 
+import hashlib
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from glp_core.errors import GlpError
 from glp_core.files import file_digest, read_object
 
 SourceKind = Literal["wheel", "folder", "hub"]
+SAMPLES, SAMPLE_BYTES = 64, 4096
+"""Pieces of a file of weights that are looked at, and how long each is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class LlmSource:
     """Name to show."""
     layers_at: str = ""
     """Where a model of a family that is not known keeps its blocks, as in backbone.blocks."""
+    weights: str = ""
+    """What the weights were when the workspace was made, as `weights_digest` says (folder only); others in their place are refused."""
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, str) for value in asdict(self).values()):
@@ -51,8 +56,16 @@ class LlmSource:
     @property
     def identity(self) -> str:
         """What tells this model from others, whatever their titles."""
-        at = self.revision or self.sha256[:12] or self.file
+        at = self.revision or self.sha256[:12] or self.file or self.weights
         return f"{self.kind} {self.name}" + (f"@{at}" if at else "")
+
+    def check_folder(self) -> None:
+        """Raise GlpError when the folder holds other weights than when the workspace was made."""
+        if self.weights and weights_digest(Path(self.name)) != self.weights:
+            raise GlpError(
+                f"{self.name} holds other weights than those that the workspace was made with. Put them back, or make another workspace "
+                "of the new ones, with `python -m glp_core build --workspace FOLDER --llm WHERE`."
+            )
 
     def is_named(self, name: str) -> bool:
         """Say whether a name that another file has for its model, such as a hub id, is this model's."""
@@ -97,6 +110,22 @@ def wheel_file(package: str, file: str, sha256: str = "") -> Path:
     if sha256 and file_digest(path) != sha256:
         raise GlpError(f"{file} of package {package} does not have the sha256 {sha256[:12]}…: reinstall the pinned version.")
     return path
+
+
+def weights_digest(folder: Path) -> str:
+    """Return a digest of samples of a folder's weights, which takes milliseconds whatever their size: weights trained on have another."""
+    found = hashlib.sha256()
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            size = path.stat().st_size
+            found.update(f"{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                for number in range(SAMPLES):
+                    file.seek(number * size // SAMPLES)
+                    found.update(file.read(SAMPLE_BYTES))
+    except OSError as error:
+        raise GlpError(f"{error.filename or folder} cannot be read: {error.strerror or error}.") from error
+    return found.hexdigest()[:12]
 
 
 def check_shards(folder: Path) -> None:

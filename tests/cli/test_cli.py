@@ -147,6 +147,23 @@ def test_models_of_one_title_have_stores_of_their_own(collected, here, tmp_path,
         replace(second, name=first.name).open_store()
 
 
+def test_a_model_trained_on_in_its_folder_is_another_one(here, tmp_path, capsys):
+    folder = tmp_path / "own"
+    shutil.copytree(here.new[1], folder)
+    new = ["--llm", str(folder), *here.new[2:]]
+    assert collect(here, *new) == 0
+    first = Workspace.open(here.ws)
+    tiny_model(seed=1).save_pretrained(folder)
+    assert collect(here, "--activations", "800") == 1
+    assert f"{folder} holds other weights than those that the workspace was made with" in capsys.readouterr().err
+    assert main(["collect", "--workspace", str(tmp_path / "again"), "--activations", "300", *new]) == 0
+    second = Workspace.open(tmp_path / "again")
+    assert (second.name, second.store_folder) != (first.name, first.store_folder)
+    assert first.open_store().n_activations == 700 and second.median_norm != first.median_norm
+    shutil.copytree(here.new[1], folder, dirs_exist_ok=True)
+    assert collect(here, "--activations", "800") == 0, "the weights are those of before again"
+
+
 def test_a_new_workspace_made_again_goes_on_with_its_own_activations(collected, here):
     (here.ws / "workspace.json").unlink()  # as after a kill before it was written
     assert collect(here, *here.new) == 0

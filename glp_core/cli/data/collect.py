@@ -15,7 +15,7 @@ from glp_core.errors import GlpError
 from glp_core.llm.decoding import check_decoding
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm
-from glp_core.llm.sources import SMOLLM2, LlmSource
+from glp_core.llm.sources import SMOLLM2, LlmSource, weights_digest
 from glp_core.memory import gigabytes
 from glp_core.places import free_name
 from glp_core.workspace import DTYPES, Workspace
@@ -208,7 +208,7 @@ def llm_source(where: str) -> LlmSource:
         return SMOLLM2
     if Path(where).expanduser().is_dir():
         folder = Path(where).expanduser().resolve()
-        return LlmSource("folder", str(folder), title=folder.name)
+        return LlmSource("folder", str(folder), title=folder.name, weights=weights_digest(folder))
     name, _, revision = where.partition("@")
     if not revision:
         raise GlpError(
