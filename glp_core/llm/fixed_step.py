@@ -20,6 +20,8 @@ ROOM = 64
 """Buffers hold a multiple of this many tokens, so that requests of about one length share them."""
 MOST_ROWS = 64
 """More rows keep an accelerator busy without a recording."""
+MOST_KEPT, BYTES_KEPT = 4, 1 << 30
+"""Steps that wait for requests of their shape, and what all but the last of them may take: it is memory that nobody counts."""
 CLOSE = 1e-2
 """The two parts must give the whole model's logits within this share of the largest."""
 
@@ -129,9 +131,8 @@ class FixedStep:
 class FixedSteps:
     """The fixed steps of one model that no request uses now."""
 
-    def __init__(self, *, most: int = 4) -> None:
+    def __init__(self) -> None:
         self._free: list[FixedStep] = []
-        self._most = most
         self.failures: list[str] = []
         """Why steps could not be recorded, for reports."""
 
@@ -147,8 +148,14 @@ class FixedSteps:
         return FixedStep(model, cache, length)
 
     def give_back(self, step: FixedStep) -> None:
-        """Keep a step for the next request of its shape."""
-        self._free = [*self._free, step][-self._most :]
+        """Keep a step for the next request of its shape, and of those before it the latest that there is room for."""
+        free, room = [step], BYTES_KEPT
+        for earlier in reversed(self._free[1 - MOST_KEPT :]):
+            room -= earlier.cache.size
+            if room < 0:
+                break
+            free.insert(0, earlier)
+        self._free = free
 
 
 def _served(model: Any, cache: DynamicCache) -> bool:
@@ -170,6 +177,11 @@ class _FixedCache(Cache):  # type: ignore[misc]
         self.keys = [_room(layer.keys, length) for layer in cache.layers]
         self.values = [_room(layer.values, length) for layer in cache.layers]
         self.slot = torch.zeros(1, dtype=torch.long, device=self.keys[0].device)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all keys and values."""
+        return sum(kept.nbytes for kept in (*self.keys, *self.values))
 
     def load(self, cache: DynamicCache) -> int:
         """Copy another cache's keys and values to the first places; return how many tokens there are."""
