@@ -3,10 +3,13 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
+from glp_core.__main__ import main
 from glp_core.chat_server import Server, clean
+from glp_core.cli.neurons import describe
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import PAPER
 from glp_core.neurons.description_server import describe_by_server, parse_answer, prompt, read_answers
@@ -188,6 +191,43 @@ def test_answers_are_used_for_the_prior_and_the_reading_that_they_are_of(serve, 
     assert read_answers(path, first)[1]["explanation"].startswith("verbs"), "that prior installed again has its own"
     ask(endpoint, path, [(0, 1)], first)
     assert len(seen) == 2
+
+
+@pytest.fixture
+def described(tmp_path, monkeypatch):
+    """The command on a made-up index, and what it stores."""
+    index = FakeIndex()
+    index.folder, index.interesting = tmp_path, lambda n: [divmod(i, 4) for i in range(n)]
+    monkeypatch.setattr(describe, "open_workspace", lambda _args: SimpleNamespace(neurons=tmp_path))
+    monkeypatch.setattr(describe.NeuronIndex, "open", lambda _folder: index)
+
+    def run(*words):
+        return main(["describe", "--per-minute", "1e9", *words])
+
+    return SimpleNamespace(run=run, stored=lambda: json.loads((tmp_path / "descriptions.json").read_text())["units"])
+
+
+def test_what_a_server_answered_before_it_failed_is_saved_with_what_was_described_automatically(serve, described, capsys):
+    endpoint, _ = serve(GOOD, GOOD, (401, {}, b"bad key"))
+    assert described.run("--endpoint", endpoint, "--model", "m", "--neurons", "4") == 1
+    assert "status 401: bad key" in capsys.readouterr().err
+    assert [by for _, by in described.stored()] == ["m"] * 2 + ["automatic"] * 6
+    assert described.stored()[0][0] == "verbs of throwing; plain prose (consistency 4, complexity 2 of 5)"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--endpoint", "http://localhost:1/v1"], "needs --model"),
+        (["--endpoint", "localhost:8000", "--model", "m"], "no http address"),
+        (["--endpoint", "http://x", "--model", "m", "--per-minute", "0"], "per-minute is 0"),
+        (["--endpoint", "http://x", "--model", "m", "--timeout", "nan"], "timeout is nan"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused_before_anything_is_described(described, monkeypatch, capsys, words, said):
+    monkeypatch.setattr(describe, "describe_automatically", lambda *_, **__: pytest.fail("described first"))
+    assert described.run(*words) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_hostile_answers_are_text_on_one_short_line():
