@@ -131,7 +131,7 @@ def use_index(folder):
         index.firing(neuron)
     index.held_out()
     index.map("writes")
-    index.map_facts.get("seed")
+    index.map_facts("writes").get("seed")
 
 
 def use_scores(folder):

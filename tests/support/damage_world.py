@@ -131,7 +131,7 @@ def _index(folder):
     places = np.divmod(np.arange(n), glp.d_mlp)
     points_of = {"layer": places[0], "unit": places[1], "x": np.arange(n) / n, "y": np.arange(n) / n, "kind": "writes"}
     pd.DataFrame(points_of).to_parquet(folder / "neurons" / "maps.parquet", index=False)
-    write_json(folder / "neurons" / "maps.json", {"neighbours": 15, "seed": 0})
+    write_json(folder / "neurons" / "maps.json", {"parameters": {"writes": {"neighbours": 15, "seed": 0}}})
     said = {"explanation": "cats", "consistency": 4.0, "complexity": 1.0, "model": "m"}
     subject = subject_of(NeuronIndex.open(folder / "neurons"))
     answers = [{"unit": i, "of": subject} | said for i in range(3)]
