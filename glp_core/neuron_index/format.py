@@ -81,7 +81,7 @@ NEURONS = {
 SINCE_2 = {"tail": "number n", "repeated": "number n", "firing_starts": "whole starts", "firing_tokens": "whole firings"}
 MAP = {"kind": "text", "layer": "whole", "unit": "whole", "x": "number", "y": "number"}
 """Columns of maps.parquet, which holds the maps of all kinds."""
-MAP_FACTS = {"parameters?": {"*": {}}}
+MAP_FACTS: Json = {"parameters?": {"*": {}}}
 """What maps.json must hold: the parameters of each kind; in earlier versions' all kinds had the same, which stand beside the rest."""
 EFFECT_NOTE = (
     "An approximation: the neuron's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
