@@ -5,13 +5,15 @@ What it says is text of a stranger: it is cut, cleaned of control characters whe
 
 import http.client
 import json
+import math
 import re
+import threading
 import time
 import unicodedata
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from glp_core.errors import GlpError
@@ -20,6 +22,29 @@ Answer = TypeVar("Answer")
 LONGEST_ANSWER = 200_000
 LONGEST_LINE = 300
 """Characters of an answer that is shown on a line."""
+LONGEST_REFUSAL = 4_000
+"""Bytes that are read of what a server says when it refuses."""
+THINKING = 4_000
+"""Tokens more for models that want `max_completion_tokens`: they count what they think before they answer."""
+NAMES_A_PARAMETER = re.compile(r"max_(?:completion_)?tokens|temperature")
+
+
+class _Learned:
+    """What asking has shown of a server, and when it was asked last; threads that ask one server share it."""
+
+    def __init__(self) -> None:
+        self.wants_completion_tokens = False
+        """It refused max_tokens or the temperature."""
+        self._last = -math.inf
+        self._turn = threading.Lock()
+
+    def take_turn(self, seconds: float, sleep: Callable[[float], None]) -> None:
+        """Wait until `seconds` have passed since the turn before."""
+        with self._turn:
+            pause = self._last + seconds - time.monotonic()
+            if pause > 0:
+                sleep(pause)
+            self._last = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -31,18 +56,29 @@ class Server:
     model: str
     key: str = ""
     """Sent as a bearer token when there is one."""
-    per_minute: float = 60.0
-    """Requests at most."""
+    per_minute: float = math.inf
+    """Requests at most, those of further attempts among them."""
     timeout: float = 60.0
     """Seconds for one answer."""
     attempts: int = 4
     """For one question, after which it is left for the next run."""
+    _learned: _Learned = field(default_factory=_Learned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^\s/]+", self.endpoint):
             raise GlpError(f"Endpoint {self.endpoint!r} is no http address. Give one such as http://localhost:8000/v1.")
-        if self.per_minute <= 0 or self.timeout <= 0 or self.attempts < 1:
-            raise GlpError("per-minute, timeout and attempts must be above 0.")
+        for name in ("per_minute", "timeout", "attempts"):
+            value = getattr(self, name)
+            if not value > 0:  # nan is none either
+                raise GlpError(f"{name.replace('_', '-')} is {value:g}, wanted a number above 0.")
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """That a question got no usable answer."""
+
+    reason: str
+    """Of the last attempt, on one line."""
 
 
 class _TryAgain(Exception):
@@ -53,6 +89,10 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
+class _RefusesParameters(Exception):
+    """The server does not take max_tokens or this temperature."""
+
+
 def ask_patiently(
     server: Server,
     message: str,
@@ -60,8 +100,11 @@ def ask_patiently(
     *,
     tokens: int = 300,
     sleep: Callable[[float], None] = time.sleep,
-) -> Answer | None:
-    """Return what `read` makes of the server's answer, or None when no attempt gave a usable one.
+) -> Answer | Unanswered:
+    """Return what `read` makes of the server's answer, or why there is no usable one.
+
+    Failures of server and connection are tried again. After an answer that `read` refuses the question is left for the next run: at
+    temperature 0 it would get the same one.
 
     Args:
         read: raises ValueError for an answer that is none.
@@ -69,13 +112,20 @@ def ask_patiently(
     Raises:
         GlpError: the server refuses for good: a wrong key, no such model.
     """
+    reason = ""
     for attempt in range(server.attempts):
         try:
-            return _ask(server, message, read, tokens)
+            content = _ask_either_way(server, message, tokens, sleep)
         except _TryAgain as again:
+            reason = clean(str(again))
             if attempt + 1 < server.attempts:
                 sleep(min(120.0, max(again.wait, 2.0**attempt)))
-    return None
+            continue
+        try:
+            return read(content)
+        except (ValueError, OverflowError, RecursionError) as error:
+            return Unanswered(clean(f"{error}, in the answer {content!r}"))
+    return Unanswered(reason)
 
 
 def clean(text: object) -> str:
@@ -97,38 +147,51 @@ def object_in(text: str) -> dict[str, object]:
     return value
 
 
-def _ask(server: Server, message: str, read: Callable[[str], Answer], tokens: int) -> Answer:
-    body = {"model": server.model, "messages": [{"role": "user", "content": message}], "temperature": 0, "max_tokens": tokens}
+def _ask_either_way(server: Server, message: str, tokens: int, sleep: Callable[[float], None]) -> str:
+    """Return the answer; a server that refuses max_tokens or the temperature is asked once more as newer models want it."""
+    try:
+        return _ask(server, message, tokens, sleep)
+    except _RefusesParameters:
+        server._learned.wants_completion_tokens = True
+        return _ask(server, message, tokens, sleep)
+
+
+def _ask(server: Server, message: str, tokens: int, sleep: Callable[[float], None]) -> str:
+    new = server._learned.wants_completion_tokens
+    limits = {"max_completion_tokens": tokens + THINKING} if new else {"max_tokens": tokens, "temperature": 0}
+    body = {"model": server.model, "messages": [{"role": "user", "content": message}], **limits}
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {server.key}"} if server.key else {})
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked in Server
         server.endpoint.rstrip("/") + "/chat/completions", json.dumps(body).encode(), headers
     )
+    server._learned.take_turn(60.0 / server.per_minute, sleep)
     try:
         with urllib.request.urlopen(request, timeout=server.timeout) as response:  # noqa: S310
             raw = response.read(LONGEST_ANSWER)
         content = json.loads(raw)["choices"][0]["message"]["content"]
-        return read(content)
+        return content if isinstance(content, str) else ""
     except urllib.error.HTTPError as error:
+        words = _words_of(error)
         if error.code in (408, 409, 425, 429) or error.code >= 500:
-            raise _TryAgain(f"status {error.code}", _seconds(error.headers.get("Retry-After"))) from error
-        words = clean(error.read(500).decode("utf-8", "replace"))
+            raise _TryAgain(f"status {error.code}: {words}", _seconds(error.headers.get("Retry-After"))) from error
+        if error.code == 400 and not new and NAMES_A_PARAMETER.search(words):
+            raise _RefusesParameters from error
         raise GlpError(
-            f"{server.endpoint} refused with status {error.code}: {words}. Check endpoint, model and key."
+            f"{server.endpoint} refused with status {error.code}: {clean(words)}. Check endpoint, model and key."
         ) from error
     except http.client.InvalidURL as error:
         raise GlpError(f"{server.endpoint} is no address: {error}. Check endpoint.") from error
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        # no connection, a timeout, a broken body, or an answer of another shape: the next attempt may go well
+    except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        # no connection, a timeout, a broken body, or one of another shape: the next attempt may go well
         raise _TryAgain(f"{type(error).__name__}: {error}") from error
+
+
+def _words_of(error: urllib.error.HTTPError) -> str:
+    """Return the beginning of what a refusal says, empty when it breaks off."""
+    try:
+        return error.read(LONGEST_REFUSAL).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _seconds(value: str | None) -> float:

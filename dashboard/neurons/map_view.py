@@ -104,7 +104,7 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
     """Return the points and how they were made, or None without a stored map."""
     if anew is None:
         stored = index.map(kind)
-        facts = index.map_facts
+        facts = index.map_facts(kind)
         made = "stored UMAP: " + ", ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if isinstance(value, int | float)
         )

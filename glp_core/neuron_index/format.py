@@ -79,6 +79,10 @@ NEURONS = {
 }
 """Tensors of units.safetensors."""
 SINCE_2 = {"tail": "number n", "repeated": "number n", "firing_starts": "whole starts", "firing_tokens": "whole firings"}
+MAP = {"kind": "text", "layer": "whole", "unit": "whole", "x": "number", "y": "number"}
+"""Columns of maps.parquet, which holds the maps of all kinds."""
+MAP_FACTS: Json = {"parameters?": {"*": {}}}
+"""What maps.json must hold: the parameters of each kind; in earlier versions' all kinds had the same, which stand beside the rest."""
 EFFECT_NOTE = (
     "An approximation: the neuron's write direction, carried linearly through the GLP's output and the LLM's unembedding, "
     "skipping both rescalings and all LLM layers in between."
@@ -139,3 +143,9 @@ def decode(codes: np.ndarray, scale: float, version: int = FORMAT) -> np.ndarray
     size = np.abs(codes.astype(np.float32))
     share = (size / 127) ** 2 if version == 1 else np.where(size > 0, 10 ** ((size - 127) / 126 * DECADES), 0)
     return np.where(codes == NO_VALUE, np.nan, np.sign(codes) * share * scale).astype(np.float32)
+
+
+def map_facts(facts: Json, kind: str) -> Json:
+    """Return what maps.json says of the maps of one kind, its parameters among it."""
+    rest = {name: value for name, value in facts.items() if name != "parameters"}
+    return rest | facts.get("parameters", {}).get(kind, {})

@@ -26,11 +26,14 @@ from glp_core.neuron_index.format import (
     HEAD,
     HISTOGRAM_BINS,
     INTERVAL_REACH,
+    MAP,
+    MAP_FACTS,
     QUANTILES,
     REACH,
     TAILS,
     check_neurons,
     histogram_edges,
+    map_facts,
     shares_beyond,
 )
 from glp_core.neuron_index.neuron_data import (
@@ -245,7 +248,7 @@ class NeuronIndex:
         path = self.folder / "maps.parquet"
         if not path.is_file():
             return None
-        points = read_table(path, {"kind": "text", "layer": "whole", "unit": "whole", "x": "number", "y": "number"})
+        points = read_table(path, MAP)
         points = points[points["kind"] == kind].drop(columns="kind").reset_index(drop=True)
         if not (points["layer"].between(0, self.n_layers - 1) & points["unit"].between(0, self.d_mlp - 1)).all():
             raise GlpError(
@@ -253,11 +256,10 @@ class NeuronIndex:
             )
         return points if len(points) else None
 
-    @property
-    def map_facts(self) -> Json:
-        """Return the parameters and seed of the stored maps."""
+    def map_facts(self, kind: str) -> Json:
+        """Return the parameters and seed of the stored map of a kind, and the digest of its GLP."""
         path = self.folder / "maps.json"
-        return read_object(path) if path.is_file() else {}
+        return map_facts(check(read_object(path), MAP_FACTS, f"{path} is damaged"), kind) if path.is_file() else {}
 
     def search(self, text: str) -> list[int]:
         """Return the flat numbers of neurons whose description, tokens or best task contain all words of `text`."""

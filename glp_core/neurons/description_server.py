@@ -1,6 +1,7 @@
 """Ask an OpenAI-compatible server for descriptions of neurons: explanation, consistency and complexity, as LlamaScope's scheme does.
 
 Never needed. Answers are kept one by one, so that an interrupted run goes on; a server that misbehaves costs retries, not the run.
+Each says which prior's neuron it is of, and at which reading: those of an earlier prior stay in the file and are not used.
 What the server says is text of a stranger: it is cut, cleaned of control characters, and never run or rendered.
 """
 
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from glp_core.chat_server import Server, ask_patiently, clean, object_in
+from glp_core.chat_server import Server, Unanswered, ask_patiently, clean, object_in
 from glp_core.checked.shapes import Limits, check
 from glp_core.errors import GlpError
 from glp_core.files import Json, writing
@@ -18,8 +19,17 @@ from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
 
 _MARK = Limits(float, 1, 5)
-ANSWER = {"unit": Limits(int, 0, 10**12), "explanation": str, "model": str, "consistency": _MARK, "complexity": _MARK}
-"""A line of the file of answers."""
+ANSWER = {
+    "unit": Limits(int, 0, 10**12),
+    "of": {},
+    "explanation": str,
+    "model": str,
+    "consistency": _MARK,
+    "complexity": _MARK,
+}
+"""A line of the file of answers; lines of earlier versions do not say what they are of."""
+MOST_FAILURES = 5
+"""Neurons without a usable answer, one after another, at which no more are asked about."""
 TEXTS = 8
 NEAR = 16
 INSTRUCTIONS = """You study one hidden neuron of a neural network that models a language model's activations. Its value is signed.
@@ -42,32 +52,32 @@ def describe_by_server(
     """Describe `neurons`, one JSON line each in `path`; neurons that stand there already are not asked again.
 
     Returns:
-        All answers in the file by flat number: explanation, consistency, complexity, model.
+        All answers in the file about this index's neurons, as `read_answers`.
     Raises:
         GlpError: the server refuses for good (a wrong key, no such model), or answers nothing for several neurons in a row.
     """
-    answers = {number: answer for number, answer in read_answers(path).items() if number < index.n_neurons}
+    answers = read_answers(path, index)
     todo = [(layer, neuron) for layer, neuron in neurons if layer * index.d_mlp + neuron not in answers]
-    failures, last = 0, -60.0 / server.per_minute
+    failures = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     for done, (layer, neuron) in enumerate(todo):
         if cancelled():
             break
-        pause = last + 60.0 / server.per_minute - time.monotonic()
-        if done and pause > 0:
-            sleep(pause)
-        last = time.monotonic()
         answer = ask_patiently(server, prompt(index.neuron(layer, neuron)), parse_answer, sleep=sleep)
-        failures = 0 if answer else failures + 1
-        if failures == 5:
-            raise GlpError(
-                f"{server.endpoint} gave no usable answer for five neurons in a row. Start again later: it goes on here."
-            )
-        if answer:
-            number = layer * index.d_mlp + neuron
-            answers[number] = answer | {"model": server.model}
-            _append(path, json.dumps({"unit": number} | answers[number]))
-        progress(done + 1, len(todo), "neurons described" if answer else "no usable answer")
+        if isinstance(answer, Unanswered):
+            failures += 1
+            if failures == MOST_FAILURES:
+                raise GlpError(
+                    f"{server.endpoint} gave no usable answer for {failures} neurons in a row, at last: {answer.reason}. "
+                    "Start again later: it goes on here."
+                )
+            progress(done + 1, len(todo), f"no usable answer: {answer.reason}")
+            continue
+        failures = 0
+        number = layer * index.d_mlp + neuron
+        answers[number] = answer | {"model": server.model}
+        _append(path, json.dumps({"unit": number, "of": subject_of(index)} | answers[number]))
+        progress(done + 1, len(todo), "neurons described")
     return answers
 
 
@@ -79,15 +89,26 @@ def _append(path: Path, line: str) -> None:
         file.write(start + line.encode() + b"\n")
 
 
-def read_answers(path: Path) -> dict[int, Json]:
-    """Return the answers kept so far; a line that was cut off by a kill, or is no answer, is left out."""
+def subject_of(index: NeuronIndex) -> Json:
+    """Return what an index's neurons are: those of one prior, by its digest, at one reading."""
+    return {"glp": index.facts.get("glp", ""), "reading": index.reading.to_json()}
+
+
+def read_answers(path: Path, index: NeuronIndex) -> dict[int, Json]:
+    """Return the answers kept so far about an index's neurons, by flat number: explanation, consistency, complexity, model.
+
+    A line that was cut off by a kill, is no answer, or is about another prior's neurons or does not say whose, is left out.
+    """
     answers: dict[int, Json] = {}
+    subject = subject_of(index)
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         try:
             entry = check(json.loads(line), ANSWER, "a line")
         except (ValueError, RecursionError):
             continue
-        answers[entry.pop("unit")] = entry
+        number = entry.pop("unit")
+        if entry.pop("of") == subject and number < index.n_neurons:
+            answers[number] = entry
     return answers
 
 

@@ -1,7 +1,7 @@
 """Maps of all neurons: UMAP of their concept profiles or of their write directions, with their parameters beside them."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Collection
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from glp_core.checked.shapes import check
+from glp_core.checked.tables import read_table
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import replacing, together, write_json
+from glp_core.files import Json, read_object, replacing, together, write_json
+from glp_core.neuron_index.format import MAP, MAP_FACTS, map_facts
 from glp_core.neurons.umap import UmapConfig, run_umap
 from glp_core.progress import Progress, quiet
 
@@ -71,11 +74,30 @@ def compute_map(
 
 
 def save_maps(folder: Path, maps: dict[str, pd.DataFrame], config: UmapConfig, *, glp_digest: str) -> None:
-    """Write maps by kind, with their parameters and the digest of their GLP."""
-    whole = pd.concat([table.assign(kind=kind) for kind, table in maps.items()], ignore_index=True)
+    """Write maps by kind, with their parameters and the digest of their GLP; stored maps of other kinds of that GLP stay."""
+    tables, parameters = _others(folder, maps, glp_digest)
+    tables += [table.assign(kind=kind) for kind, table in maps.items()]
+    parameters |= {kind: asdict(config) for kind in maps}
+    whole = pd.concat(tables, ignore_index=True)[list(MAP)]
     whole = whole.astype({"layer": "int16", "unit": "int32", "x": "float32", "y": "float32"})
-    facts = {"kinds": {kind: KINDS[kind] for kind in maps}, "method": "UMAP (umap-learn)", "glp_digest": glp_digest}
+    kinds = {kind: words for kind, words in KINDS.items() if kind in parameters}
+    facts = {"parameters": parameters, "kinds": kinds, "method": "UMAP (umap-learn)", "glp_digest": glp_digest}
     with together():
         with replacing(folder / "maps.parquet") as scratch:
             whole.to_parquet(scratch, index=False)
-        write_json(folder / "maps.json", asdict(config) | facts)
+        write_json(folder / "maps.json", facts)
+
+
+def _others(folder: Path, maps: Collection[str], glp_digest: str) -> tuple[list[pd.DataFrame], dict[str, Json]]:
+    """Return stored maps of other kinds of the GLP of that digest, and the parameters of each; none where a file is damaged."""
+    try:
+        facts = check(read_object(folder / "maps.json"), MAP_FACTS, "maps.json")
+        points = read_table(folder / "maps.parquet", MAP)
+    except GlpError:
+        return [], {}
+    if not glp_digest or facts.get("glp_digest") != glp_digest:
+        return [], {}
+    kinds = [kind for kind in KINDS if kind not in maps and (points["kind"] == kind).any()]
+    own = {one.name for one in fields(UmapConfig)}
+    parameters = {kind: {key: value for key, value in map_facts(facts, kind).items() if key in own} for kind in kinds}
+    return [points[points["kind"] == kind] for kind in kinds], parameters

@@ -4,20 +4,8 @@ import pytest
 
 from tests.support.tiny import keep_llm
 
-SMALL_RUN = [
-    "--d-model",
-    "48",
-    "--d-mlp",
-    "64",
-    "--n-layers",
-    "2",
-    "--batch",
-    "64",
-    "--sigma-groups",
-    "16",
-    "--dtype",
-    "float32",
-]
+SMALL_STEPS = ["--batch", "64", "--sigma-groups", "16", "--dtype", "float32"]
+SMALL_RUN = ["--d-model", "48", "--d-mlp", "64", "--n-layers", "2", *SMALL_STEPS]
 
 
 @pytest.fixture(scope="session")

@@ -199,6 +199,18 @@ def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "other", "own"),
+    [("--layer", "0", "1"), ("--dtype", "auto", "float32"), ("--name", "else", "tiny-llama, layer 1")],
+)
+def test_collect_refuses_for_a_workspace_that_is_there_what_it_was_not_made_with(collected, capsys, option, other, own):
+    capsys.readouterr()
+    assert collect(collected, option, other) == 1
+    said = capsys.readouterr().err
+    assert f"leave {option} out" in said and own in said and " needs " not in said, "before the LLM is loaded"
+    assert collect(collected, option, own) == 0
+
+
 def test_a_report_name_that_cannot_be_written_is_said_before_the_run(collected, capsys):
     assert main(["steer-sentiment", *collected.at, "--report", "../else"]) == 1
     assert "Report name '../else'" in capsys.readouterr().err  # not that the direction is missing: nothing was read yet
@@ -280,6 +292,7 @@ def test_train_stopped_and_started_again_gives_the_same_log(collected, monkeypat
         (["--batch", "60"], "no multiple"),
         (["--store", "/no/such"], "No activations in /no/such"),
         (["--activations", "5"], "less than one batch"),
+        (["--stream", "--store", "/no/such"], "--stream reads none of them"),
         (["--d-model", "400000", "--d-mlp", "800000"], "takes 57600.7 GB of memory"),
     ],
 )
@@ -294,7 +307,10 @@ def test_train_without_a_store_and_from_given_weights(collected, monkeypatch, ca
     workspace = Workspace.open(collected.ws)
     log = rows(workspace.folder / "runs/streamed/train.csv")
     assert log[-1]["activations"] == "640"
-    assert main([*common, "--run", "on", "--from", str(workspace.folder / "glp"), "--d-model", "99"]) == 0
+    go_on = [*common, "--run", "on", "--from", str(workspace.folder / "glp")]
+    assert main([*go_on, "--d-model", "99"]) == 1
+    assert "--d-model is 99, and the GLP of --from has 48" in capsys.readouterr().err
+    assert main(go_on) == 0
     about = read_json(workspace.folder / "runs/on/config.json")["about"]
     assert about["activations_seen"] == 1280 and about["went_on_from"]["about"]["activations_seen"] == 640
     capsys.readouterr()

@@ -25,7 +25,7 @@ from glp_core.training.publishing import export
 from glp_core.training.sae import SaeConfig, save_sae
 from glp_core.training.sae_training import train_sae
 from glp_core.workspace import Workspace
-from tests.cli.conftest import SMALL_RUN
+from tests.cli.conftest import SMALL_STEPS
 from tests.support import lab_acts, pages, tiny
 from tests.support.reference import write_released_folder
 from tests.support.steering_page import run
@@ -77,7 +77,7 @@ first-press {TEXTS}
 steer-sentiment --direction up {TEXTS} --strengths 0.5 1.5
 pareto
 export --to {{home}}/exported
-train {" ".join(SMALL_RUN)} --store {{home}}/store --activations 640 --validation 64 --from {{home}}/exported --run on --keep-weights
+train {" ".join(SMALL_STEPS)} --store {{home}}/store --activations 640 --validation 64 --from {{home}}/exported --run on --keep-weights
 sweep-steering {{home}}/sweep.json
 """
 """All that know a prior, one a line, in an order in which each has what it needs."""

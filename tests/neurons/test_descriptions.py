@@ -1,16 +1,19 @@
-"""Automatic descriptions from planted texts, and a server that misbehaves in every way it can."""
+"""Automatic descriptions from planted texts."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from glp_core.chat_server import Server, clean
-from glp_core.errors import GlpError
-from glp_core.neuron_index.neuron_data import HeldOutFiring, HeldOutTokens, Neuron, SideEvidence, Snippet, StoredDocument
-from glp_core.neurons.description_server import describe_by_server, parse_answer, prompt, read_answers
+from glp_core.neuron_index.neuron_data import (
+    NOISE_FREE,
+    HeldOutFiring,
+    HeldOutTokens,
+    Neuron,
+    SideEvidence,
+    Snippet,
+    StoredDocument,
+)
 from glp_core.neurons.descriptions import Description, HeldOutTraits, describe_automatically, describe_side, save_descriptions
 from glp_core.neurons.traits import Trait, TraitKind, in_words, traits
 
@@ -78,9 +81,10 @@ def neuron(number=0, **changes):
 
 class FakeIndex:
     n_neurons, d_mlp = 8, 4
+    reading = NOISE_FREE
 
-    def __init__(self):
-        self.texts = planted()
+    def __init__(self, glp="0123"):
+        self.texts, self.facts = planted(), {"glp": glp}
 
     def neuron(self, layer, number):
         return neuron(layer * 4 + number)
@@ -190,136 +194,3 @@ def test_descriptions_are_written_in_order_with_their_evidence(tmp_path):
     stored = json.loads((tmp_path / "descriptions.json").read_text())
     assert stored["units"] == [["a <b>", "automatic"], ["c", "m"]]
     assert stored["sides"] == [[side.to_json(), None], [None, None]]
-
-
-GOOD = json.dumps({"explanation": "verbs of throwing; plain prose", "consistency": 4, "complexity": 2})
-
-
-class Misbehaving(BaseHTTPRequestHandler):
-    """Answers request number i as `script[i]` says; the last entry repeats."""
-
-    script: list = []
-    seen: list = []
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        number = len(self.seen)
-        self.seen.append({"path": self.path, "body": body, "auth": self.headers.get("Authorization")})
-        what = self.script[min(number, len(self.script) - 1)]
-        if what == "hang":
-            self.server.release.wait(5)
-            return
-        if what == "drop":
-            self.connection.close()
-            return
-        status, headers, content = what if isinstance(what, tuple) else (200, {}, what)
-        raw = content if isinstance(content, bytes) else json.dumps({"choices": [{"message": {"content": content}}]}).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_args):
-        pass
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(*script):
-        handler = type("Handler", (Misbehaving,), {"script": list(script), "seen": []})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.release = threading.Event()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", handler.seen
-
-    yield start
-    for server in servers:
-        server.release.set()
-        server.shutdown()
-        server.server_close()
-
-
-def ask(endpoint, path, neurons=((0, 1),), **options):
-    slept = []
-    options = {"per_minute": 1e9, "timeout": 0.5, "key": "secret"} | options
-    found = describe_by_server(FakeIndex(), Server(endpoint, "m", **options), list(neurons), path, sleep=slept.append)
-    return found, slept
-
-
-def test_a_good_answer_is_kept_with_its_marks(serve, tmp_path):
-    endpoint, seen = serve(f"Sure!\n```json\n{GOOD}\n```")
-    found, _ = ask(endpoint, tmp_path / "a.jsonl")
-    assert found == {1: {"explanation": "verbs of throwing; plain prose", "consistency": 4.0, "complexity": 2.0, "model": "m"}}
-    assert seen[0]["path"] == "/v1/chat/completions" and seen[0]["auth"] == "Bearer secret"
-    assert "<<security>>" in seen[0]["body"]["messages"][0]["content"]
-    assert read_answers(tmp_path / "a.jsonl") == found
-
-
-@pytest.mark.parametrize(
-    "failure",
-    ["hang", "drop", (500, {}, "x"), (200, {}, b"{not json"), (200, {}, b'{"choices": []}'), "no json here", '{"explanation": "x"}',
-     '{"explanation": "", "consistency": 3, "complexity": 3}', '{"explanation": "x", "consistency": 9, "complexity": 3}',
-     (200, {}, b'[1, 2]'), (200, {}, b'{"choices": [{"message": {"content": null}}]}')],
-)  # fmt: skip
-def test_every_failure_is_tried_again(serve, tmp_path, failure):
-    endpoint, seen = serve(failure, GOOD)
-    found, slept = ask(endpoint, tmp_path / "a.jsonl")
-    assert found[1]["consistency"] == 4 and len(seen) == 2 and slept == [1.0]
-
-
-def test_it_waits_as_long_as_a_busy_server_asks(serve, tmp_path):
-    endpoint, _ = serve((429, {"Retry-After": "7"}, "slow down"), (429, {"Retry-After": "soon"}, "x"), GOOD)
-    found, slept = ask(endpoint, tmp_path / "a.jsonl")
-    assert found and slept == [7.0, 2.0]
-
-
-def test_a_refusal_ends_the_run_with_the_servers_words(serve, tmp_path):
-    endpoint, seen = serve((401, {}, b"bad key \x1b[31m"))
-    with pytest.raises(GlpError, match="status 401: bad key"):
-        ask(endpoint, tmp_path / "a.jsonl")
-    assert len(seen) == 1
-
-
-def test_a_server_that_never_answers_well_is_given_up(serve, tmp_path):
-    endpoint, seen = serve("nonsense")
-    with pytest.raises(GlpError, match="five neurons in a row"):
-        ask(endpoint, tmp_path / "a.jsonl", [(0, i) for i in range(4)] + [(1, i) for i in range(4)], attempts=2)
-    assert len(seen) == 10
-
-
-def test_an_interrupted_run_asks_only_for_what_is_missing(serve, tmp_path):
-    path = tmp_path / "a.jsonl"
-    endpoint, seen = serve(GOOD)
-    ask(endpoint, path, [(0, 1), (0, 2)])
-    with path.open("a") as file:
-        file.write('{"neuron": 3, "explan')  # a kill in the middle of a line
-    found, _ = ask(endpoint, path, [(0, 1), (0, 2), (0, 3)])
-    assert set(found) == set(read_answers(path)) == {1, 2, 3} and len(seen) == 3
-
-
-def test_requests_keep_to_the_rate(serve, tmp_path):
-    endpoint, _ = serve(GOOD)
-    _, slept = ask(endpoint, tmp_path / "a.jsonl", [(0, 0), (0, 1), (0, 2)], per_minute=60)
-    assert len(slept) == 2 and all(0.3 < pause <= 1.0 for pause in slept)
-
-
-def test_hostile_answers_are_text_on_one_short_line():
-    hostile = "<img onerror=alert(1)>\u202e\x00\x1b[2J\n" + "x" * 5000
-    answer = parse_answer(json.dumps({"explanation": hostile, "consistency": 1, "complexity": 5, "extra": "y"}))
-    assert answer["explanation"].startswith("<img onerror=alert(1)>[2J xxx") and len(answer["explanation"]) == 300
-    assert set(answer) == {"explanation", "consistency", "complexity"}
-    assert clean(["not", "text"]) == ""
-    assert len(prompt(neuron(top=[snippet("a " * 5000 + "end", "end")]))) < 3000
-
-
-def test_bad_servers_are_refused_before_anything_is_sent():
-    for endpoint in ("ftp://x", "file:///etc/passwd", "localhost:8000", ""):
-        with pytest.raises(GlpError, match="no http address"):
-            Server(endpoint, "m")
-    with pytest.raises(GlpError, match="above 0"):
-        Server("http://x", "m", per_minute=0)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from glp_core.errors import GlpError
+from glp_core.files import write_json
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.maps import features, save_maps
 from glp_core.neurons.planes import EPOCHS, umap_plane
@@ -85,11 +86,48 @@ def test_features_are_write_directions_or_say_what_is_missing(tiny_glp, tmp_path
         features(tiny_glp, "tea leaves", tmp_path)
 
 
-def test_stored_maps_read_back_by_kind(tmp_path):
-    table = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "x": [0.5, 1.5], "y": [2.0, 3.0]})
-    save_maps(tmp_path, {"writes": table}, UmapConfig(seed=7), glp_digest="0123")
+POINTS = pd.DataFrame({"layer": [0, 1], "unit": [3, 4], "x": [0.5, 1.5], "y": [2.0, 3.0]})
+
+
+def stored_in(folder):
     index = NeuronIndex.__new__(NeuronIndex)
-    index.folder, index.facts = tmp_path, {"n_layers": 2, "d_mlp": 5}
-    pd.testing.assert_frame_equal(index.map("writes"), table, check_dtype=False)
+    index.folder, index.facts = folder, {"n_layers": 2, "d_mlp": 5}
+    return index
+
+
+def test_stored_maps_read_back_by_kind(tmp_path):
+    save_maps(tmp_path, {"writes": POINTS}, UmapConfig(seed=7), glp_digest="0123")
+    index = stored_in(tmp_path)
+    pd.testing.assert_frame_equal(index.map("writes"), POINTS, check_dtype=False)
     assert index.map("concepts") is None
-    assert index.map_facts["seed"] == 7 and index.map_facts["glp_digest"] == "0123" and "writes" in index.map_facts["kinds"]
+    facts = index.map_facts("writes")
+    assert facts["seed"] == 7 and facts["glp_digest"] == "0123" and set(facts["kinds"]) == {"writes"}
+
+
+def test_a_map_of_one_kind_leaves_the_others_of_that_prior_with_their_parameters(tmp_path):
+    other, index = POINTS.assign(x=9.0), stored_in(tmp_path)
+    save_maps(tmp_path, {"concepts": POINTS, "writes": POINTS}, UmapConfig(seed=7), glp_digest="0123")
+    save_maps(tmp_path, {"writes": other}, UmapConfig(seed=8, neighbours=20), glp_digest="0123")
+    pd.testing.assert_frame_equal(index.map("concepts"), POINTS, check_dtype=False)
+    pd.testing.assert_frame_equal(index.map("writes"), other, check_dtype=False)
+    made = [(index.map_facts(kind)["seed"], index.map_facts(kind)["neighbours"]) for kind in ("concepts", "writes")]
+    assert made == [(7, 15), (8, 20)]
+    save_maps(tmp_path, {"writes": other}, UmapConfig(), glp_digest="4567")
+    assert index.map("concepts") is None and set(index.map_facts("writes")["kinds"]) == {"writes"}, "an earlier prior's go"
+
+
+def test_maps_of_an_earlier_version_are_read_and_kept(tmp_path):
+    index = stored_in(tmp_path)
+    save_maps(tmp_path, {"concepts": POINTS, "writes": POINTS}, UmapConfig(), glp_digest="0123")
+    write_json(tmp_path / "maps.json", {"neighbours": 12, "seed": 5, "kinds": {"concepts": "c"}, "glp_digest": "0123"})
+    assert index.map_facts("concepts")["neighbours"] == 12
+    save_maps(tmp_path, {"writes": POINTS}, UmapConfig(seed=8), glp_digest="0123")
+    assert index.map("concepts") is not None
+    assert [index.map_facts(kind)["seed"] for kind in ("concepts", "writes")] == [5, 8]
+
+
+def test_damaged_maps_are_replaced(tmp_path):
+    save_maps(tmp_path, {"concepts": POINTS}, UmapConfig(), glp_digest="0123")
+    (tmp_path / "maps.parquet").write_bytes(b"PAR1")
+    save_maps(tmp_path, {"writes": POINTS}, UmapConfig(), glp_digest="0123")
+    assert stored_in(tmp_path).map("writes") is not None and stored_in(tmp_path).map("concepts") is None

@@ -131,7 +131,7 @@ def use_index(folder):
         index.firing(neuron)
     index.held_out()
     index.map("writes")
-    index.map_facts.get("seed")
+    index.map_facts("writes").get("seed")
 
 
 def use_scores(folder):
@@ -310,7 +310,8 @@ def use_marks(folder):
 
 
 def use_answers(folder):
-    for answer in read_answers(folder / "neurons" / "answers.jsonl").values():
+    index = NeuronIndex.open(folder / "neurons")
+    for answer in read_answers(folder / "neurons" / "answers.jsonl", index).values():
         assert f"{answer['explanation']} {answer['consistency']:g} {answer['complexity']:g} {answer['model']}"
 
 

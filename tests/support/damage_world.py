@@ -19,7 +19,9 @@ from glp_core.llm.site import Site
 from glp_core.llm.sources import LlmSource
 from glp_core.neuron_index.corpus_pass import TextSource, first_of_text, index_part, merge_parts
 from glp_core.neuron_index.neuron_data import Reading
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.writer import finish
+from glp_core.neurons.description_server import subject_of
 from glp_core.prior.checkpoint import read_statistics, save_fitted_steps
 from glp_core.prior.flow import TwoCalls
 from glp_core.steering.sweeps.cells import Cell
@@ -129,8 +131,10 @@ def _index(folder):
     places = np.divmod(np.arange(n), glp.d_mlp)
     points_of = {"layer": places[0], "unit": places[1], "x": np.arange(n) / n, "y": np.arange(n) / n, "kind": "writes"}
     pd.DataFrame(points_of).to_parquet(folder / "neurons" / "maps.parquet", index=False)
-    write_json(folder / "neurons" / "maps.json", {"neighbours": 15, "seed": 0})
-    answers = [{"unit": i, "explanation": "cats", "consistency": 4.0, "complexity": 1.0, "model": "m"} for i in range(3)]
+    write_json(folder / "neurons" / "maps.json", {"parameters": {"writes": {"neighbours": 15, "seed": 0}}})
+    said = {"explanation": "cats", "consistency": 4.0, "complexity": 1.0, "model": "m"}
+    subject = subject_of(NeuronIndex.open(folder / "neurons"))
+    answers = [{"unit": i, "of": subject} | said for i in range(3)]
     (folder / "neurons" / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
     values = {"task": ["1_a"] * 4, "value": np.arange(4, dtype=np.float32), "label": np.array([0, 1, 0, 1], np.int8)}
     pd.DataFrame(values).to_parquet(folder / "neurons" / "task_scores.parquet", index=False)

@@ -38,7 +38,6 @@ class FakeIndex:
     n_layers, d_mlp, n_neurons, n_tokens = N_LAYERS, D_MLP, N_NEURONS, 100_000
     facts = {"glp": "0" * 64}
     reading = NOISE_FREE
-    map_facts = {"neighbours": 15, "seed": 0}
     problems: list[str] = []
 
     def __init__(self) -> None:
@@ -83,6 +82,9 @@ class FakeIndex:
 
     def map(self, _kind: str) -> pd.DataFrame:
         return self._map
+
+    def map_facts(self, _kind: str) -> dict:
+        return {"neighbours": 15, "seed": 0}
 
     def search(self, text: str) -> list[int]:
         return [i for i, words in enumerate(self._table["description"]) if text in words]

@@ -35,13 +35,19 @@ def made(tmp_path_factory):
 def command_of(made, *words):
     workspace, _, store, home, _ = made
     where = ["--workspace", str(workspace.folder), "--store", str(store.folder), "--out", str(home / "out")]
-    return ["sweep", *where, "--dtype", "float32", *words]
+    return ["sweep", *where, *([] if "--existing" in words else ["--dtype", "float32"]), *words]
 
 
 def test_a_sweep_publishes_a_log_for_each_size(made):
     runs = read_runs(made[0].folder / "runs")
     assert [run.name for run in runs] == ["one", "two"]
     assert all(run.finished and len(run.checkpoints) >= 7 for run in runs)
+
+
+@pytest.mark.parametrize("more", [("--sizes", "small"), ("--activations", "4096"), ("--dtype", "auto")], ids=" ".join)
+def test_what_only_training_heeds_is_refused_for_existing_runs(made, capsys, more):
+    assert main(command_of(made, "--existing", "two", *more)) == 1
+    assert f"{more[0]} is of runs that are trained, and --existing trains none" in capsys.readouterr().err
 
 
 def test_sizes_share_stream_rows_seed_and_schedule_and_may_differ_in_length(made, monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_layers_argument(new)
     new.add_argument("--name", help="the workspace's title (default: the LLM's, and the layer)")
     add_texts_arguments(new)
-    new.add_argument("--dtype", choices=DTYPES, default="auto", help="the LLM's number format (default: auto)")
+    new.add_argument("--dtype", choices=DTYPES, help="the LLM's number format (default: auto)")
 
 
 def add_layers_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -96,16 +96,17 @@ def run(args: argparse.Namespace) -> int:
         if args.layer is None:
             raise GlpError("A new workspace needs --layer, for example the middlemost block.")
         source = replace(llm_source(args.llm), layers_at=args.layers_at)
-        device = device_of(args)
-        llm = load_llm(source, device=device, dtype=named_dtype(args.dtype, device), tell=say)
+        device, dtype = device_of(args), args.dtype or "auto"
+        llm = load_llm(source, device=device, dtype=named_dtype(dtype, device), tell=say)
         check_decoding(llm, args.layer)
         name = args.name or free_name(
             f"{llm.title}, layer {args.layer}", lambda folder: _is_of(folder, llm, source, texts, args)
         )
         # the median norm is not known before the first activations are; until then the workspace is not written
-        workspace = Workspace(args.workspace, name, source, args.layer, args.dtype, median_norm=1.0, texts=texts)
+        workspace = Workspace(args.workspace, name, source, args.layer, dtype, median_norm=1.0, texts=texts)
     else:
         workspace = open_workspace(args)
+        _check_kept(workspace, args)
         _check_texts(workspace, texts)
     folder = args.out or workspace.store_folder
     if args.join:
@@ -137,6 +138,17 @@ def _is_of(folder: Path, llm: Llm, source: LlmSource, texts: OwnTexts | None, ar
     wanted |= {"dtype": str(llm.dtype).removeprefix("torch."), "tokens_per_document": args.tokens_per_document}
     kept = wanted | {"texts": ""} | ActivationStore(folder).manifest  # an earlier version's say less
     return all(kept[name] == value for name, value in wanted.items())
+
+
+def _check_kept(workspace: Workspace, args: argparse.Namespace) -> None:
+    """Raise GlpError for another layer, number format or title than the workspace has."""
+    for name in ("layer", "dtype", "name"):
+        own, asked = getattr(workspace, name), getattr(args, name)
+        if asked is not None and asked != own:
+            raise GlpError(
+                f"The {name} of {workspace.folder} is {own!r}, not {asked!r}. A workspace keeps what it was made with: "
+                f"leave --{name} out to go on with it, or make another workspace with --llm and --layer."
+            )
 
 
 def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:

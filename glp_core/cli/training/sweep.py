@@ -40,11 +40,11 @@ FEWEST_CHECKPOINTS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_arguments(parser, store=True)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=f"of {', '.join(SIZES)}")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, metavar="SIZE", help=f"of {', '.join(SIZES)} (default: all)")
     words = f"activations each sees, or SIZE=N for one size (default: {ACTIVATIONS:,})"
     parser.add_argument("--activations", nargs="+", default=[], metavar="N", help=words)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="training folders (default: the cache folder)")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the arithmetic (default: bfloat16 where native)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the arithmetic (default: bfloat16 where native)")
     parser.add_argument("--existing", nargs="+", metavar="RUN", help="train nothing: score and publish these runs in --out")
     words = "put the final weights of these runs beside their logs: priors to choose on the pages"
     parser.add_argument("--keep-weights", nargs="+", default=[], metavar="RUN", help=words)
@@ -67,11 +67,14 @@ def add_score_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    given = [name for name in ("sizes", "activations", "dtype") if getattr(args, name)]
+    if args.existing and given:
+        raise GlpError(f"--{given[0]} is of runs that are trained, and --existing trains none: leave one of the two out.")
     workspace = open_workspace(args)
     store = workspace.open_store(args.store)
     home = args.out or workspace.training_folder
     lengths = activations_of(args.activations)
-    names = args.existing or args.sizes
+    names = args.existing or args.sizes or list(SIZES)
     stray = [name for name in args.keep_weights if name not in names]
     if stray:
         raise GlpError(f"--keep-weights names {stray[0]!r}, which is none of this command's runs: {', '.join(names)}.")
@@ -91,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         if args.existing:
             if folder.parent != home or not (folder / "train.csv").is_file():
                 raise GlpError(f"There is no run {name!r} in {home}.")
-        elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype, device=workspace.device):
+        elif not train(plan(name, lengths[name], folder), store, folder, dtype=args.dtype or "auto", device=workspace.device):
             publish(folder, workspace.folder / "runs" / name)
             say(f"\nStopped in run {name}; start the same command again: it goes on from there.")
             return 130

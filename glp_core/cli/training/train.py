@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in fields(TrainConfig):
         assert one.default is not MISSING
         flag = "--" + one.name.replace("_", "-")
-        shape.add_argument(flag, type=type(one.default), default=one.default, help=f"(default: {one.default:,})", metavar="X")
+        shape.add_argument(flag, type=type(one.default), help=f"(default: {one.default:,})", metavar="X")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,10 +53,13 @@ def run(args: argparse.Namespace) -> int:
     workspace = open_workspace(args)
     if not args.run.replace("-", "").replace("_", "").isalnum():
         raise GlpError(f"--run is {args.run!r}, wanted letters, digits, - and _.")
-    config = TrainConfig(**{one.name: getattr(args, one.name) for one in fields(TrainConfig)})
+    if args.stream and args.store:
+        raise GlpError(
+            "--store names activations that are collected, and --stream reads none of them: leave one of the two out."
+        )
     folder = args.out or workspace.training_folder / args.run
     start = Start.read(args.start, layer=workspace.layer) if args.start else None
-    config = start.shaped(config) if start else config
+    config = config_of(args, start)
     ranks = Ranks.join(torch.device(workspace.device))
     report, tell = (reporter("train"), say) if ranks.first else (quiet, lambda words: None)
     supply = stream(workspace, args, config, ranks) if args.stream else from_store(workspace, args, config, ranks)
@@ -72,6 +75,25 @@ def run(args: argparse.Namespace) -> int:
         read = supply.facts()["distinct_activations"]
         tell(f"The texts ended and were read again: they hold {read:,} activations.")
     return finish(workspace, args, trainer) if ranks.first else 0
+
+
+def config_of(args: argparse.Namespace, start: Start | None) -> TrainConfig:
+    """Return what the arguments ask for, in the shape of the GLP that training goes on from.
+
+    Raises:
+        GlpError: another shape is asked for than that GLP has.
+    """
+    asked = {one.name: getattr(args, one.name) for one in fields(TrainConfig) if getattr(args, one.name) is not None}
+    config = TrainConfig(**asked)
+    if start is None:
+        return config
+    config = start.shaped(config)
+    for name, value in asked.items():
+        own = getattr(config, name)
+        if own != value:
+            flag = "--" + name.replace("_", "-")
+            raise GlpError(f"{flag} is {value}, and the GLP of --from has {own}, which training on keeps: leave {flag} out.")
+    return config
 
 
 def add_stream_arguments(group: argparse._ArgumentGroup) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from glp_core.chat_server import Server, ask_patiently, object_in
+from glp_core.chat_server import Server, Unanswered, ask_patiently, object_in
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
 from glp_core.steering.sweeps.cells import DRAWN, Cell, Text, digest
@@ -150,7 +150,7 @@ class Judge:
         }
         todo = [name for name in texts if name not in marks]
         server = Server(self.scorer.endpoint, self.scorer.model, os.environ.get(KEY_VARIABLE, ""))
-        failures = 0
+        failures, reason = 0, ""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for first in range(0, len(todo), AT_ONCE):
                 if cancelled():
@@ -158,13 +158,15 @@ class Judge:
                 names = todo[first : first + AT_ONCE]
                 answers = list(pool.map(lambda name: ask_patiently(server, texts[name], read_marks, tokens=60), names))
                 for name, answer in zip(names, answers, strict=True):
-                    failures = 0 if answer else failures + 1
-                    if answer:
-                        marks[name] = answer
+                    if isinstance(answer, Unanswered):
+                        failures, reason = failures + 1, answer.reason
+                    else:
+                        failures, marks[name] = 0, answer
                 self._keep(marks)
                 if failures >= FAILURES:
                     raise GlpError(
-                        f"{server.endpoint} gave no usable marks for {failures} texts in a row. Go on later: marks are kept."
+                        f"{server.endpoint} gave no usable marks for {failures} texts in a row, at last: {reason}. "
+                        "Go on later: marks are kept."
                     )
                 told(sum(name in marks for name in texts), len(texts))
 

@@ -107,3 +107,11 @@ def test_a_server_that_refuses_ends_it_and_marks_stay(judge, tmp_path):
     assert len(one.marks()) == 1
     one.ask(found("x", "y"), cancelled=lambda: True)
     assert len(one.marks()) == 1, "a stop asks nothing more"
+
+
+def test_a_server_whose_answers_are_none_is_given_up_with_the_last_reason(judge, tmp_path, monkeypatch):
+    endpoint, asked, _ = judge
+    monkeypatch.setattr(scores, "read_marks", lambda answer: json.loads(answer))
+    with pytest.raises(GlpError, match="for 8 texts in a row, at last: Expecting value.*in the answer 'Sure: "):
+        Judge(tmp_path, server(endpoint)).ask(found(*"abcdefgh"), cancelled=lambda: False)
+    assert len(asked) == 8, "no text twice"
