@@ -110,8 +110,8 @@ def test_the_first_press_shows_the_effect_and_ends_in_a_line_that_its_own_column
     assert f"The walk kept {kept} of the push." in line
     raw, walk = (int(repeated[arm].rstrip("%")) for arm in ("raw", "walk"))
     assert raw >= walk + 10 and float(concept["walk"]) >= float(concept["unsteered"]) + 0.3
-    if "The walk holds where raw breaks" in line:
-        assert walk < 50 <= raw or float(numbers(page, "log-probability")["raw"][0]) <= -5
+    assert "The walk holds where raw breaks" in line
+    assert walk < 50 <= raw or float(numbers(page, "log-probability")["raw"][0]) <= -5
     check_alone(page)
     board = page.locator(".glp-board").bounding_box()
     assert board["y"] < 560 and page.locator(".glp-verdict").bounding_box()["y"] > board["y"] + board["height"]

@@ -88,7 +88,7 @@ def test_swapping_the_boxes_turns_the_direction_round(workspace, llm):
         "lab", lab_positive="\n".join(CATS[:6]), lab_negative="\n".join(FILMS[:6]), lab_method="Logistic probe"
     )
     at.button("lab_make").click().run()
-    assert "6 texts a side" in said(at) or "It tells" in said(at)
+    assert "6 texts a side are few" in said(at)
     at.button("lab_swap").click().run()
     assert at.text_area(key="lab_positive").value.startswith("rain fell")
     at.button("lab_make").click().run()

@@ -8,6 +8,7 @@ from glp_core.data import collecting, conversations, shards
 from glp_core.data.collecting import collect
 from glp_core.data.conversations import ANSWER, TEMPLATE, USER, answers, template_lengths
 from glp_core.data.readings import PARTS
+from glp_core.llm.decoding import Sampling, choose, draw
 from glp_core.llm.model import Llm
 from tests.data.test_store import TRAIN, VALIDATION, contents
 from tests.support.tiny import make_tiny_llm
@@ -76,6 +77,21 @@ def test_a_hot_answer_follows_the_models_probabilities(tiny_llm):
     got = torch.bincount(first, minlength=len(wanted)) / 3000
     likely = wanted.topk(5).indices
     torch.testing.assert_close(got[likely], wanted[likely], atol=0.03, rtol=0)
+
+
+def test_every_token_of_an_answer_is_chosen_from_a_full_forward_by_one_stream_of_the_rows_seed(tiny_llm):
+    prompts = [tiny_llm.encode_chat([{"role": "user", "content": words}]) for words in ("The cat", "A film of the rain")]
+    temperatures, seeds = [0.7, 1.2], [5, 8]
+    written = answers(tiny_llm, prompts, temperatures, seeds, 8)
+    assert min(map(len, written)) >= 4
+    for prompt, temperature, seed, answer in zip(prompts, temperatures, seeds, written, strict=True):
+        generator, seen = torch.Generator().manual_seed(seed), list(prompt)
+        for token in answer:
+            with torch.no_grad():
+                logits = tiny_llm.model(torch.tensor([seen])).logits[0, -1:]
+            noise = draw(generator, logits.shape[-1])[None]
+            assert int(choose(logits, Sampling(temperature=temperature), noise)) == token
+            seen.append(token)
 
 
 def test_the_asked_share_is_stored_and_each_row_is_the_models_activation(tiny_llm, tmp_path):

@@ -114,6 +114,18 @@ def test_massive_tokens_and_first_tokens_are_left_out_and_counted(tmp_path):
         assert sink not in store.rows(i)["tokens"]
 
 
+def test_the_median_norm_is_the_middle_one_of_all_but_first_tokens(tmp_path):
+    """A word far from all others moves the mean norm and not the median."""
+    llm = make_tiny_llm()
+    with torch.no_grad():
+        llm.model.get_input_embeddings().weight[llm.encode(" cat")[1]] *= 3000
+    store = gather(llm, tmp_path, n=50)
+    rows = [llm.encode(document.text, max_tokens=TOKENS_PER_DOCUMENT) for document in TRAIN]
+    norms = torch.cat([acts[1:].norm(dim=1) for acts in llm.activations(rows, 1)]).numpy()
+    assert store.median_norm == pytest.approx(float(np.percentile(norms, 50, method="lower")), rel=1e-5)
+    assert norms.mean() > 2 * store.median_norm
+
+
 def test_killed_at_any_moment_and_started_again_equals_an_uninterrupted_run(tiny_llm, tmp_path, monkeypatch):
     whole = gather(tiny_llm, tmp_path / "whole")
     write = collecting.write_tensors

@@ -15,8 +15,6 @@ from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from tests.support import tiny
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.fixture(scope="module")
 def measures():
@@ -28,7 +26,8 @@ def measures():
 
 
 def test_equal_samples_cannot_be_told_apart_and_shifted_ones_can():
-    one, same, other = RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)), RNG.normal(size=(400, 10)) + 1.0
+    rng = np.random.default_rng(0)
+    one, same, other = rng.normal(size=(400, 10)), rng.normal(size=(400, 10)), rng.normal(size=(400, 10)) + 1.0
     for test in (logistic_test, neighbour_test):
         found = test(one, same)
         assert found.share.low <= 0.5 <= found.share.high
@@ -39,8 +38,8 @@ def test_equal_samples_cannot_be_told_apart_and_shifted_ones_can():
 
 def test_what_has_the_same_mean_and_covariance_is_found_by_neighbours_only():
     """Frechet distance and a linear classifier are blind to shape: points on a sphere against a normal distribution."""
-    normal = RNG.normal(size=(600, 5))
-    sphere = RNG.normal(size=(600, 5))
+    rng = np.random.default_rng(1)
+    normal, sphere = rng.normal(size=(2, 600, 5))
     sphere *= math.sqrt(5) / np.linalg.norm(sphere, axis=1, keepdims=True)
     linear = logistic_test(sphere, normal)
     assert linear.share.low <= 0.53
@@ -94,6 +93,13 @@ def test_every_measure_is_repeatable_and_larger_far_away(measures):
         assert measures.of(name, acts[:0]).shape == (0,)
     with pytest.raises(GlpError, match="not known"):
         measures.of("taste", acts)
+
+
+def test_displacement_is_how_far_the_projection_with_one_fixed_noise_moves_the_latent(measures):
+    glp, acts = measures.meter.glp, measures.bank.acts[:9]
+    noise = torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(0)).expand(9, -1)
+    moved = (glp.project(acts, 0.5, 20, noise=noise) - acts) / glp.normalizer.var[0].sqrt()
+    torch.testing.assert_close(measures.of("displacement", acts), moved.square().mean(1).sqrt(), atol=1e-5, rtol=1e-3)
 
 
 def test_mahalanobis_of_a_diagonal_covariance_is_the_root_mean_square_latent(measures):

@@ -1,17 +1,20 @@
 """Measurements of a GLP against closed forms and hand-made computations."""
 
 import math
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
-from glp_core import GlpError
+from glp_core import GlpError, load_glp
 from glp_core.evaluation import fidelity, solver_error
 from glp_core.evaluation.fidelity import document_losses, frechet_distance, mean_by
 from glp_core.llm.hooks import layer_at
 from glp_core.llm.site import Site
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
 from tests.bench.projection import quickest
+from tests.support.reference import write_released_folder
 from tests.support.tiny import tiny_glp
 
 
@@ -160,6 +163,49 @@ def test_the_delta_lm_report_has_every_method_at_every_level(tiny_llm, ids):
     assert report["documents"] == 3 and report["tokens"] == 12
 
 
+def test_each_methods_rise_of_the_loss_is_that_under_a_hand_made_hook(tiny_llm, ids):
+    """The Gaussian's posterior by its textbook formula, from the noise level at which 20 steps begin the projection."""
+    d, sigma = tiny_llm.d_model, 1 - 10 / 19 * 0.999
+    glp, covariance = tiny_glp(d), covariance_of(d, 4)
+    mean, scale = glp.normalizer.mean[0].double(), (glp.normalizer.var[0].double() / covariance.diagonal()).sqrt()
+    covariance = covariance * torch.outer(scale, scale)
+    noise = torch.randn(3, 12, d, generator=torch.Generator().manual_seed(0))[:, 1:]
+    std = covariance.diagonal().sqrt()
+    z_covariance = covariance / torch.outer(std, std)
+    gain = (1 - sigma) * z_covariance @ torch.linalg.inv((1 - sigma) ** 2 * z_covariance + sigma**2 * torch.eye(d).double())
+    values, vectors = torch.linalg.eigh(z_covariance)
+    spread = (sigma**2 * values / ((1 - sigma) ** 2 * values + sigma**2)).sqrt()
+
+    def posterior_mean(acts):
+        return mean + std * (((1 - sigma) * (acts.double() - mean) / std + sigma * noise.double()) @ gain.T)
+
+    def posterior_sample(acts):
+        drawn = torch.randn(33, d, generator=torch.Generator().manual_seed(2)).view(3, 11, d).double()
+        return posterior_mean(acts) + std * ((spread * drawn) @ vectors.T)
+
+    ways = {"glp": lambda acts: glp.project(acts, 0.5, 20, noise), "gaussian_mean": posterior_mean}
+    ways["gaussian_sample"] = posterior_sample
+
+    def losses():
+        return torch.tensor([float(tiny_llm.model(input_ids=row[None], labels=row[None]).loss) for row in ids])
+
+    def hooked(way):
+        handle = layer_at(tiny_llm.model, 2).register_forward_hook(
+            lambda _module, _inputs, out: torch.cat([out[:, :1], way(out[:, 1:]).to(out)], 1)
+        )
+        with torch.no_grad():
+            logits = tiny_llm.model(ids).logits[:, :-1].log_softmax(-1)
+        handle.remove()
+        return -logits.gather(2, ids[:, 1:, None]).mean((1, 2))
+
+    prior = GaussianPrior(glp.normalizer.mean[0], covariance.float())
+    report = fidelity.delta_lm_report(Site(tiny_llm, 2, 1e9), glp, prior, ids, noise_levels=(0.25, 0.5))
+    wanted = {name: float((hooked(way) - losses()).mean()) for name, way in ways.items()}
+    assert {name: report[name] for name in ways} == pytest.approx(wanted, rel=2e-3, abs=2e-4)
+    assert min(abs(wanted[one] - wanted[other]) for one, other in combinations(ways, 2)) > 0.01
+    assert max(map(abs, wanted.values())) > 0.05 and report["base_loss"] == pytest.approx(float(losses().mean()), rel=1e-5)
+
+
 def test_the_frechet_report_says_its_size_and_leaves_massive_samples_out():
     glp = tiny_glp(8)
     held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * glp.normalizer.std + glp.normalizer.mean
@@ -168,6 +214,30 @@ def test_the_frechet_report_says_its_size_and_leaves_massive_samples_out():
     assert report["n"] == 150 and report["generated_real"] == report["generated_real_50_steps"]
     assert report["gaussian_real"] < 1 and report["real_real"] < 1
     assert len(fidelity.generated_latents(glp, 50, 2, 1e-9)) == 0
+
+
+def test_the_frechet_reports_distances_are_scipys_of_samples_drawn_here(tmp_path):
+    from scipy.linalg import sqrtm
+
+    glp, n = load_glp(write_released_folder(tmp_path, d_input=8, seed=2)), 150
+    mean, std = glp.normalizer.mean[0], glp.normalizer.var[0].sqrt()
+    held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * std + mean
+    prior = GaussianPrior(mean, torch.diag(std.square()))
+    report = fidelity.frechet_report(glp, prior, held_out, 1e9)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+
+    def distance_to_real(acts, of=order[:n]):
+        one, other = (((x - mean) / std).double().numpy() for x in (acts, held_out[of]))
+        covariances = np.cov(one.T), np.cov(other.T)
+        root = sqrtm(covariances[0] @ covariances[1]).real
+        return ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+
+    noise = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    wanted = {steps: distance_to_real(glp.sample(noise, steps)) for steps in (1, 20, 50)}
+    assert [report[f"generated_real_{steps}_steps"] for steps in wanted] == pytest.approx(list(wanted.values()), rel=1e-3)
+    assert min(abs(a / b - 1) for a, b in combinations(wanted.values(), 2)) > 0.01
+    assert report["generated_real"] == report["generated_real_50_steps"] and report["steps"] == 50
+    assert report["real_real"] == pytest.approx(distance_to_real(held_out[order[n:]]), rel=1e-4)
 
 
 def test_held_out_errors_average_to_the_loss_whatever_the_draws():

@@ -420,7 +420,7 @@ def test_table_search_and_tails_agree_with_the_pages(opened):
     assert [row["low"], row["high"]] == pytest.approx([min(0, quantiles[1e-4]), max(0, quantiles[0.9999])])
     assert row["tail"] == page.tail == opened.tail[67]
     token = page.top[0].pieces[page.top[0].peak].strip()
-    assert not token or 67 in opened.search(token)
+    assert token and 67 in opened.search(token)
     assert opened.search("no such words at all") == []
     assert opened.interesting(3)[0] == tuple(table.loc[table["kurtosis"].idxmax(), ["layer", "unit"]])
     assert opened.map("concepts") is None

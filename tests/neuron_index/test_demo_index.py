@@ -22,7 +22,7 @@ def test_the_index_is_of_this_glp_and_counts_every_token_of_every_neuron(index, 
 
     assert index.facts["glp"] == file_digest(demo.folder / "glp" / "final.safetensors")
     probed = demo.report("probing")
-    assert probed is None or probed["reading"] == index.reading.to_json()
+    assert probed is not None and probed["reading"] == index.reading.to_json()
     for number in np.random.default_rng(0).choice(index.n_neurons, 300, replace=False).tolist():
         assert int(index.neuron(*divmod(number, index.d_mlp)).counts.sum()) == index.n_tokens
 

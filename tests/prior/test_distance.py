@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from glp_core import load_glp
 from glp_core.errors import GlpError
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.flow import fixed_noise
 from tests.support import tiny
+from tests.support.reference import write_released_folder
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,18 @@ def test_the_band_holds_the_share_of_real_activations_that_it_says(meter, real):
     distances = meter.distance(real)
     assert float(((distances >= low) & (distances <= high)).float().mean()) == pytest.approx(0.9, abs=0.02)
     assert float((distances < meter.reference.distance_at(0.3)).float().mean()) == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_distance_at_a_layer_is_that_by_the_prior_of_the_layer(tmp_path):
+    glp = load_glp(write_released_folder(tmp_path, multi=6, statistics="layered"))
+    acts = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
+    found, other = (make_reference(glp, acts, layer=layer) for layer in (4, 2))
+    alone = make_reference(glp.at(4), acts)
+    assert [error for _, error in found["quantiles"]] == pytest.approx([error for _, error in alone["quantiles"]], rel=1e-3)
+    assert [error for _, error in other["quantiles"]] != pytest.approx([error for _, error in alone["quantiles"]], rel=0.1)
+    expected = ManifoldMeter(glp.at(4), alone).distance(acts)
+    torch.testing.assert_close(ManifoldMeter(glp, alone, layer=4).distance(acts), expected, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(ManifoldMeter(glp, alone, layer=2).distance(acts), expected, rtol=0.1)
 
 
 def test_far_activations_are_far(meter, real):

@@ -47,6 +47,15 @@ def test_hutchinsons_estimate_lies_within_its_standard_errors():
     assert abs(float((found.value - truth).mean() / truth.mean())) < 0.01
 
 
+def test_the_standard_error_is_how_much_the_estimate_varies():
+    velocity, _, z = known_gaussian(96)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(30)]
+    runs = [log_likelihood(velocity, z, probes=4, intervals=8, generator=generator) for generator in generators]
+    spread = torch.stack([run.value for run in runs]).var(0).mean().sqrt()
+    said = torch.stack([run.error for run in runs]).square().mean().sqrt()
+    assert float(said) == pytest.approx(float(spread), rel=0.3)
+
+
 def test_far_activations_are_less_likely():
     velocity, _, z = known_gaussian(12)
     assert (log_likelihood(velocity, 3 * z).value < log_likelihood(velocity, z).value).all()

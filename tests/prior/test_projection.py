@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from glp_core import load_glp
 from glp_core.errors import GlpError
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from tests.support import tiny
+from tests.support.reference import write_released_folder
 
 N = 6
 
@@ -85,6 +87,18 @@ def test_walk_is_the_glps_walk_of_the_whole_push(pair, tiny_glp):
     expected = tiny_glp.walk(clean, edited - clean, 0.3, 4, noise)
     torch.testing.assert_close(projector(edited, clean, noise=noise), expected)
     assert torch.equal(projector(edited, clean, torch.Generator().manual_seed(3)), projector(edited, clean, noise=noise))
+
+
+@pytest.mark.parametrize("kind", ["glp", "walk", "gaussian"])
+def test_a_projector_of_a_multi_layer_prior_is_that_of_the_prior_of_its_layer(tmp_path, kind):
+    glp = load_glp(write_released_folder(tmp_path, multi=6, statistics="layered"))
+    clean, covariance = seeded(N, 24), torch.diag(glp.normalizer.var[4])
+    edited = clean + seeded(N, 24, seed=1)
+    noise = seeded(16, N, 24, seed=2) if kind == "walk" else seeded(N, 24, seed=2)
+    here, there = (make_projector(kind, glp=glp, layer=layer, covariance=covariance) for layer in (4, 2))
+    expected = make_projector(kind, glp=glp.at(4), covariance=covariance)(edited, clean, noise=noise)
+    torch.testing.assert_close(here(edited, clean, noise=noise), expected, atol=1e-4, rtol=1e-4)
+    assert (there(edited, clean, noise=noise) - expected).abs().max() > 0.1
 
 
 def test_equal_projectors_are_equal_and_others_are_not(tiny_glp):

@@ -114,6 +114,15 @@ def test_a_walk_that_is_held_keeps_the_push_and_half_held_keeps_more_than_free(p
     assert share(0.0).mean() < share(0.5).mean() < 0.99
 
 
+def test_the_glps_walk_holds_the_push_as_its_settings_do(tiny_glp):
+    acts, push, noise = seeded(9, tiny.WIDTH), 3 * seeded(9, tiny.WIDTH, seed=1), seeded(6, 9, tiny.WIDTH, seed=2)
+    held = tiny_glp.walk(acts, push, 0.3, 6, noise, hold=1.0)
+    moved, along = ((x / tiny_glp.normalizer.var[0].sqrt()) for x in (held - acts, push))
+    torch.testing.assert_close((moved * along).sum(1) / along.square().sum(1), torch.ones(9), atol=1e-4, rtol=1e-4)
+    assert torch.equal(held, tiny_glp.walk_by(WalkSettings(0.3, 6, hold=1.0), acts, push, noise))
+    assert not torch.allclose(held, acts + push, atol=0.1), "the rest is the prior's"
+
+
 def test_longer_pushes_take_more_parts(prior):
     """A push of 2.5 with parts of at most 1 is a walk of three; one of 100 is one of all eight."""
     noise = seeded(8, 2, D, seed=5)

@@ -1,12 +1,11 @@
 """Directions against their definitions written out, rank formulas and sklearn; personas on a tiny model; files that are none."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -15,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from glp_core.data import corpus
 from glp_core.data.text_activations import TextReading
 from glp_core.errors import GlpError
+from glp_core.files import tensor_header
 from glp_core.llm.site import Site
 from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.directions import Direction
@@ -77,10 +77,16 @@ def test_auroc_is_measured_on_rows_that_the_vector_was_not_made_from():
     assert made.probe_auroc == 1.0
 
 
-def test_means_leave_out_the_first_token_and_massive_activations(tiny_llm):
+def test_means_leave_out_the_first_token_and_massive_activations(tiny_llm, monkeypatch):
     text = GOOD[0]
     acts = tiny_llm.activations([tiny_llm.encode(text)], LAYER)[0][1:]
     torch.testing.assert_close(TextReading.of(Site(tiny_llm, LAYER, 4.0), [text]).mean[0], acts.mean(0), atol=1e-4, rtol=1e-3)
+    massive = acts[:, 0] >= acts[-1, 0] - 1e-3
+    assert massive[-1] and 2 <= massive.sum() <= len(massive) - 2
+    monkeypatch.setattr(Site, "is_massive", lambda _site, found: found[..., 0] >= acts[-1, 0] - 1e-3)
+    reading = TextReading.of(Site(tiny_llm, LAYER, 4.0), [text])
+    torch.testing.assert_close(reading.mean[0], acts[~massive].mean(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(reading.last[0], acts[~massive][-1], atol=1e-4, rtol=1e-3)
 
 
 def test_texts_of_massive_activations_alone_are_left_out(tiny_llm, monkeypatch):
@@ -124,25 +130,38 @@ def test_a_stored_direction_comes_back_the_same(direction, tmp_path):
     assert ((back.concept(acts) > 0) & (back.concept(acts) < 1)).all()
 
 
-@pytest.mark.parametrize("damage", ["missing", "pickle", "other tensors", "no facts", "nan", "not json"])
-def test_files_that_are_no_direction_are_refused(direction, tmp_path, damage):
-    path = tmp_path / "d.safetensors"
-    tensors = {"vector": torch.ones(4), "probe_weight": torch.ones(4), "probe_bias": torch.zeros(1)}
-    if damage == "pickle":
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("missing", "No direction at"),
+        ("pickle", "is a pickle"),
+        ("other tensors", "has no vector: it has x"),
+        ("no facts", "does not say its direction \\(KeyError"),
+        ("not json", "does not say its direction \\(JSONDecodeError"),
+        ("nan", "vector holds values that are not finite"),
+        ("half a probe", "the probe holds values that are not finite"),
+    ],
+)
+def test_files_that_are_no_direction_are_refused(direction, tmp_path, damage, words):
+    path = direction.save(tmp_path)
+    tensors, facts = load_file(path), tensor_header(path).metadata
+    save_file(tensors, path, metadata=facts)
+    assert torch.equal(Direction.load(path).vector, direction.vector), "what is damaged below is whole before"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "pickle":
         torch.save(tensors, path)
     elif damage == "other tensors":
-        save_file({"x": torch.ones(3)}, path)
+        save_file({"x": torch.ones(3)}, path, metadata=facts)
     elif damage == "no facts":
         save_file(tensors, path)
-    elif damage == "nan":
-        path = direction.save(tmp_path)
-        facts = {
-            "direction": json.dumps({k: getattr(direction, k) for k in ("name", "title", "layer", "median_norm", "auroc")})
-        }
-        save_file(tensors | {"vector": torch.full((4,), torch.nan)}, path, metadata=facts)
     elif damage == "not json":
         save_file(tensors, path, metadata={"direction": "{"})
-    with pytest.raises(GlpError):
+    elif damage == "nan":
+        save_file(tensors | {"vector": tensors["vector"].index_fill(0, torch.tensor([1]), torch.nan)}, path, metadata=facts)
+    elif damage == "half a probe":
+        save_file(tensors | {"probe_bias": torch.tensor([torch.nan])}, path, metadata=facts)
+    with pytest.raises(GlpError, match=words):
         Direction.load(path)
 
 

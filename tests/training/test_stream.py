@@ -57,13 +57,14 @@ def test_batches_are_activations_of_the_texts_each_once_an_epoch(site):
     assert (counts <= same).all()
 
 
-def test_a_batch_mixes_many_documents(site):
+def test_a_batch_mixes_many_documents_and_a_later_one_too(site):
     documents = torch.tensor(np.repeat(np.arange(len(TRAIN)), [len(acts) for acts in everything(site)]))
     known = torch.cat(everything(site)).double()
-    batch = taken(supply(site), 1)[0]
-    from_documents = documents[torch.cdist(batch.double(), known).argmin(1)]
-    assert len(from_documents.unique()) > 15
-    assert torch.diff(from_documents).abs().float().mean() > 5
+    batches = taken(supply(site), 6)
+    for batch in (batches[0], batches[1], batches[5]):
+        from_documents = documents[torch.cdist(batch.double(), known).argmin(1)]
+        assert len(from_documents.unique()) > 15
+        assert torch.diff(from_documents).abs().float().mean() > 5
 
 
 def test_the_texts_begin_anew_after_the_last_one(site):
