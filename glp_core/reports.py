@@ -112,6 +112,7 @@ SHAPES: dict[str, Shape] = {
                 "arms": {"raw": _ARM_ZONE, "walk": _ARM_ZONE},
                 "recommended": Maybe(Limits(float, 1e-9, 3)),
                 "n": COUNT,
+                "digest?": str,
             }
         }
     },

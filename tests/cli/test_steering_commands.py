@@ -49,7 +49,7 @@ def run(made, monkeypatch):
     return run
 
 
-def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
+def test_tuning_steering_comparing_and_advising(made, run, tmp_path, capsys):
     workspace, *_ = made
     names = workspace.direction_names()
     assert run("pareto") == 1, "there are no reports yet"
@@ -100,6 +100,17 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path):
     assert run("strengths", *few) == 0
     advised = workspace.report("strengths")
     assert set(advised["directions"]) == set(names)
+    assert {name: entry["digest"] for name, entry in advised["directions"].items()} == {
+        name: workspace.direction_digest(name) for name in names
+    }
+    again, *others = names
+    assert run("strengths", *few, "--directions", again) == 0
+    assert workspace.report("strengths")["directions"] == advised["directions"], "others stay as they were measured"
+    assert run("strengths", *few, "--directions", again, "--limit", "2") == 0
+    assert set(workspace.report("strengths")["directions"]) == {again}
+    said = capsys.readouterr().err
+    assert f"Measured with other settings or another prior, and left out now: {', '.join(others)}." in said
+    workspace.save_report("strengths", advised)
     assert run("first-press", "--device", "cpu", "--tokens", "6", "--limit", "3") == 0
     press = workspace.report("first_press")
     assert (

@@ -101,6 +101,13 @@ def advice(**changes):
     return {"limits": {}, "arms": arms, "recommended": 1.2, "gain": 0.4, "fluency": 0.6, "n": 100} | changes
 
 
+def test_zones_of_another_direction_that_had_the_name_are_not_shown(llm, workspace):
+    digest = workspace.direction_digest("up")
+    for kept, shown in ((digest, True), ("another", False)):
+        workspace.save_report("strengths", {"directions": {"up": advice(digest=kept)}})
+        assert (zones.of("up") is not None) == shown
+
+
 def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspace):
     assert zones.of("up") is None
     workspace.save_report("strengths", {"directions": {"up": advice()}})

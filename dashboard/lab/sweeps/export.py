@@ -117,7 +117,8 @@ def _direction(shown: Shown, name: str, entry: Json) -> str:
     ]
     found = pairs(shown.config, shown.found, name, shown.judged)
     if found:
-        said = _safe(results.pair_words(found)).replace("**", "")
+        other_way = pairs(shown.config, shown.found, name, shown.judged, best_of="walk")
+        said = _safe(results.pair_words(found, other_way)).replace("**", "")
         parts.append(f"<h3>Equally fluent: raw against the walk</h3><p>{said}</p>{results.pairs_html(found)}")
     parts.append("<h3>All texts</h3><p>A click on a point of the figure opens its texts.</p>")
     order = [UNSTEERED, PROMPTED, DRAWN, *ARMS]

@@ -149,20 +149,24 @@ def _pairs(shown: Shown, direction: str, key: str) -> None:
     found = pairs(shown.config, shown.found, direction, shown.judged)
     if not found:
         return
+    other_way = pairs(shown.config, shown.found, direction, shown.judged, best_of="walk")
     frame.heading("Equally fluent: raw against the walk")
-    st.markdown(pair_words(found))
+    st.markdown(pair_words(found, other_way))
     more = st.toggle(f"All {len(found)} pairs", key=f"{key}_all_pairs") if len(found) > PAIRS else True
     st.html(f"<style>{STYLE}</style>{pairs_html(found if more else found[:PAIRS])}")
 
 
-def pair_words(found: Sequence[Pair]) -> str:
-    """Say which of the two shows more of the concept, and how the pairs were chosen."""
-    ahead = sum(pair.walk.concept > pair.raw.concept + 0.05 for pair in found)
-    behind = sum(pair.walk.concept < pair.raw.concept - 0.05 for pair in found)
+def pair_words(raw_s_best: Sequence[Pair], walk_s_best: Sequence[Pair]) -> str:
+    """Say which of the two shows more of the concept, with either's best text taken first."""
+    from glp_core.steering.sweeps.pairs import counts
+
+    one, other = counts(raw_s_best), counts(walk_s_best)
     return (
-        f"After {len(found)} prompts there are two texts of about the same fluency (within 0.1). The walked one shows more of the concept "
-        f"in **{ahead}**, less in **{behind}**, as much in **{len(found) - ahead - behind}**. Raw's is its best text over all strengths, "
-        "by concept × fluency; the walk's has the most concept among those as fluent."
+        f"Two texts of about the same fluency (within 0.1) after the same prompt. Beside raw's best text, by concept × fluency over all "
+        f"strengths, the walk's with most of the concept shows more of it in **{one.more}** of {one.of}, less in **{one.less}**; beside "
+        f"the walk's best, raw's shows less in **{other.more}** of {other.of}, more in **{other.less}**. Choosing so "
+        f"favours one side by itself, so only both together say something: the walk more in **{one.more + other.more}**, less in "
+        f"**{one.less + other.less}** of {one.of + other.of}. Below are the pairs with raw's best."
     )
 
 

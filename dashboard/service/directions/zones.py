@@ -30,9 +30,11 @@ class Zones(NamedTuple):
 
 
 def of(direction: str) -> Zones | None:
-    """Return a direction's zones (by its file name), or None where they were not measured."""
+    """Return a direction's zones (by its file name), or None where they were not measured along the direction of now."""
     try:
         entry = (workspace_facts.report("strengths") or {})["directions"][direction]
+        if entry.get("digest", "") not in ("", workspace_facts.read().direction_digest(direction)):
+            return None  # of another direction that had the name
         arms = {arm: _zone(entry["arms"][arm]) for arm in ("raw", "walk")}
         return Zones(arms, _number(entry["recommended"]), int(entry["n"]))
     except (GlpError, KeyError, TypeError, ValueError, OverflowError):

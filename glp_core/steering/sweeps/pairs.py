@@ -1,11 +1,11 @@
 """Texts of raw steering and of the walk that are equally fluent, after the same prompt: which of the two shows more of the concept?
 
-Not picked by hand and not by the walk: each prompt's raw text is the one of greatest concept times fluency over all strengths, the
-walk's the one with most of the concept among those about as fluent. Knows numbers.
+Not picked by hand: of one arm each prompt's text is the one of greatest concept times fluency over all strengths, of the other the one
+with most of the concept among those about as fluent. Such a choice favours one side by itself, so pairs are made both ways. Knows numbers.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from glp_core.steering.trials.frontier import Curves, Numbers, fluency
 
 ALIKE = 0.1
 """Fluencies that differ by no more than this are about equal."""
+EQUAL = 0.05
+"""Concepts that differ by no more than this are equal."""
 
 
 class Side(NamedTuple):
@@ -37,8 +39,33 @@ class Pair(NamedTuple):
     walk: Side
 
 
-def pairs(config: SweepConfig, found: Found, direction: str, judged: Mapping[str, Marks] | None = None) -> list[Pair]:
-    """Return a pair for every prompt that has one, by the first seed, in the order of the prompts."""
+class Counts(NamedTuple):
+    """In how many pairs the walk's text shows more of the concept than raw's, and in how many less."""
+
+    more: int
+    less: int
+    of: int
+
+
+def counts(found: Sequence[Pair]) -> Counts:
+    """Count pairs whose concepts differ by more than EQUAL."""
+    differences = [pair.walk.concept - pair.raw.concept for pair in found]
+    return Counts(sum(one > EQUAL for one in differences), sum(one < -EQUAL for one in differences), len(differences))
+
+
+def pairs(
+    config: SweepConfig,
+    found: Found,
+    direction: str,
+    judged: Mapping[str, Marks] | None = None,
+    *,
+    best_of: Literal["raw", "walk"] = "raw",
+) -> list[Pair]:
+    """Return a pair for every prompt that has one, by the first seed, in the order of the prompts.
+
+    Args:
+        best_of: the arm whose best text is taken, for which the other's is looked for.
+    """
     own = {cell: entries for cell, entries in found.items() if cell.direction == direction}
     seed = config.seeds[0]
     made = curves(config, own, concept_of(config, judged or {}), (seed,))
@@ -48,14 +75,15 @@ def pairs(config: SweepConfig, found: Found, direction: str, judged: Mapping[str
     named = {(cell.series, cell.strength): cell for cell in own}
     listed = []
     for number, prompt in enumerate(config.prompts):
-        raw = _sides(made, by_arm["raw"], number, named, own, Text(prompt, seed))
-        walk = _sides(made, by_arm["walk"], number, named, own, Text(prompt, seed))
-        if not raw:
+        sides = {arm: _sides(made, names, number, named, own, Text(prompt, seed)) for arm, names in by_arm.items()}
+        first, others = sides.pop(best_of), next(iter(sides.values()))
+        if not first:
             continue
-        best = max(raw, key=lambda side: side.concept * side.fluency)
-        alike = [side for side in walk if abs(side.fluency - best.fluency) <= ALIKE]
+        best = max(first, key=lambda side: side.concept * side.fluency)
+        alike = [side for side in others if abs(side.fluency - best.fluency) <= ALIKE]
         if alike:
-            listed.append(Pair(prompt, best, max(alike, key=lambda side: side.concept)))
+            other = max(alike, key=lambda side: side.concept)
+            listed.append(Pair(prompt, best, other) if best_of == "raw" else Pair(prompt, other, best))
     return listed
 
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from dashboard.lab.sweeps.results import pair_words
 from glp_core.stats import resample_counts
 from glp_core.steering.sweeps import words
 from glp_core.steering.sweeps.analysis import analyse
 from glp_core.steering.sweeps.cells import Cell, cells, texts
 from glp_core.steering.sweeps.config import Along, Scorer
+from glp_core.steering.sweeps.pairs import counts as counts_of
 from glp_core.steering.sweeps.pairs import pairs
 from glp_core.steering.sweeps.runs import found_in, rows
 from glp_core.steering.sweeps.scores import Marks, question_name
@@ -93,6 +95,30 @@ def test_a_lexicon_and_a_server_score_in_place_of_the_probe(small, config):
     judged = {question_name(text, one): Marks(2.0, 1.0) for text, one in table[Cell("up", "walk", 1.0, None)].items()}
     points = analyse(config, table, judged)["up"]["series"]["walk"]["points"]
     assert points[0]["marks"] == {"concept": 2.0, "fluency": 1.0, "both": pytest.approx(4 / 3, abs=1e-3)}
+
+
+def test_pairs_of_arms_that_are_alike_favour_neither_when_they_are_made_both_ways(small):
+    prompts = tuple(f"prompt {number}" for number in range(80))
+    config = small(
+        prompts=prompts,
+        arms=("raw", "walk"),
+        directions=(Along("up", "upwards", (0.5, 1.0, 1.5, 2.0)),),
+        noise_levels=(),
+        seeds=(0,),
+    )
+    rng, table = np.random.default_rng(0), {}
+    for cell in cells(config):
+        table[cell] = {}
+        for text in texts(config, cell):
+            likely = rng.uniform(-3, -1) if cell.strength else -1.0
+            concept = rng.uniform() if cell.strength else 0.1
+            table[cell][text] = Entry("sea", concept, likely, likely - 1, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 2)
+    one, other = (counts_of(pairs(config, table, "up", best_of=arm)) for arm in ("raw", "walk"))
+    assert one.more - one.less > 10 and other.less - other.more > 10, "one way alone favours a side"
+    both = one.more + other.more, one.less + other.less
+    assert abs(both[0] - both[1]) < 0.25 * sum(both)
+    words = pair_words(pairs(config, table, "up"), pairs(config, table, "up", best_of="walk"))
+    assert f"more in **{both[0]}**, less in **{both[1]}** of {one.of + other.of}" in words
 
 
 def test_pairs_are_equally_fluent_and_raw_has_its_best_text(config):
