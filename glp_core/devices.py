@@ -81,6 +81,11 @@ def native_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def doubled(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float64, on their device where it has that type, as CPUs and CUDA's do, else on the CPU."""
+    return (values if values.device.type in ("cpu", "cuda") else values.cpu()).double()
+
+
 def named_dtype(name: str, device: torch.device | str = "cpu") -> torch.dtype:
     """Return the number type of that name; for auto, the device's native one."""
     return native_dtype(device) if name == "auto" else getattr(torch, name)

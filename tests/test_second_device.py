@@ -18,7 +18,7 @@ from tests.support import tiny
 from tests.support.second_device import NAME, SecondTensor, second_device
 
 
-def test_the_second_device_refuses_what_cuda_refuses():
+def test_the_second_device_refuses_what_cuda_and_an_apple_gpu_refuse():
     with second_device():
         here, there = torch.ones(3), torch.ones(3, device=NAME)
         assert isinstance(there, SecondTensor) and there.device.type == NAME and (there + 1).device.type == NAME
@@ -28,6 +28,9 @@ def test_the_second_device_refuses_what_cuda_refuses():
             torch.zeros(3, device=NAME)[torch.tensor([True, False, True])] = torch.ones(2)
         with pytest.raises(TypeError, match="numpy"):
             there.numpy()
+        with pytest.raises(TypeError, match="no float64"):
+            there.double()
+        assert there.cpu().double().dtype == torch.float64 and (there / 3).dtype == torch.float32
         with pytest.raises(RuntimeError, match="generator"):
             torch.randn(3, device=NAME, generator=torch.Generator())
         assert torch.equal(there.cpu(), here) and there.tolist() == [1, 1, 1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from glp_core.devices import doubled
 from glp_core.errors import GlpError
 
 
@@ -13,8 +14,8 @@ class Moments:
 
     def __init__(self, shift: Tensor) -> None:
         self.shift, self.n = shift.float(), 0
-        self.total = torch.zeros(len(shift), dtype=torch.float64, device=shift.device)
-        self.outer = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=shift.device)
+        self.total = torch.zeros_like(doubled(shift))
+        self.outer = self.total.new_zeros(len(shift), len(shift))
 
     @classmethod
     def of(cls, parts: Iterable[Tensor]) -> "Moments":
@@ -30,8 +31,8 @@ class Moments:
     def add(self, part: Tensor) -> None:
         """Count more activations (n, d)."""
         centred = part.float() - self.shift
-        self.total += centred.double().sum(0)
-        self.outer += (centred.T @ centred).double()
+        self.total += doubled(centred).sum(0)
+        self.outer += doubled(centred.T @ centred)
         self.n += len(part)
 
     def add_up(self, over: Callable[[Sequence[Tensor]], None]) -> None:
@@ -44,5 +45,5 @@ class Moments:
         """Return `mean`, `var` (d) and `covariance` (d, d), float32, on the CPU."""
         offset = self.total / self.n
         covariance = self.outer / self.n - torch.outer(offset, offset)
-        mean = (self.shift.double() + offset).float()
+        mean = (doubled(self.shift) + offset).float()
         return {"mean": mean.cpu(), "var": covariance.diagonal().float().cpu(), "covariance": covariance.float().cpu()}

@@ -79,7 +79,7 @@ def _content(site: Site, rows: Sequence[TextRow]) -> Tokens:
 def _errors(glp: GLP, tokens: Tokens, sigma: float, generator: torch.Generator) -> Floats:
     """Return the denoising error of each token (n,), under noise of its own."""
     errors = [
-        glp.denoising_error(acts.float(), sigma, torch.randn(acts.shape, generator=generator)).double().cpu()
+        glp.denoising_error(acts.float(), sigma, torch.randn(acts.shape, generator=generator)).cpu().double()
         for acts in tokens.acts.split(BATCH)
     ]
     return torch.cat(errors).numpy()

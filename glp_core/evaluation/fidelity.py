@@ -43,7 +43,7 @@ def held_out_errors(glp: GLP, acts: Tensor, *, draws: int = 2, seed: int = 0, ba
         for part in acts.split(batch):
             noise = torch.randn(part.shape, generator=generator)
             parts.append(glp.denoising_error(part, stratified_sigmas(len(part), generator), noise))
-        total += torch.cat(parts).double().cpu()
+        total += torch.cat(parts).cpu().double()
     return total / draws
 
 
@@ -120,7 +120,7 @@ def document_losses(site: Site, ids: Tensor, replace: Replace | None, *, seed: i
         with edit(site.llm.model, edits):
             logits = site.llm.model(input_ids=rows, use_cache=False).logits
         losses.append(-token_log_probabilities(logits, rows).mean(1))
-    return torch.cat(losses).double().cpu()
+    return torch.cat(losses).cpu().double()
 
 
 def replacing_edit(site: Site, replace: Replace, noise: Tensor) -> Callable[[Tensor], Tensor]:

@@ -1,7 +1,7 @@
 """How far an activation is from real ones, measured in five ways, and where that lies among real held-out activations.
 
-Every measure is larger for what is farther off, always gives the same value for the same activation, and is compared with its own
-quantiles on the bank. Knows activations, a GLP and a bank; knows nothing of tokens.
+Every measure is larger for what is farther off, always gives the same value for the same activation (the log-likelihood for the same
+text), and is compared with its own quantiles on the bank. Knows activations, a GLP and a bank; knows nothing of tokens.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Measures:
     def likelihood(
         self, acts: Tensor, *, probes: int = 4, intervals: int = 32, cancelled: Cancelled = never, progress: Progress = quiet
     ) -> LogLikelihood:
-        """Return log p per dimension of activations (n, d) in latent space, with its standard error; the same signs every time."""
+        """Return log p per dimension of activations (n, d) in latent space, with its standard error; the same for the same rows."""
         glp, parts = self.meter.glp, []
         for start in range(0, len(acts), 64):
             progress(start, len(acts), "log-likelihood")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glp_core.devices import doubled
 from glp_core.files import Json
 from glp_core.prior import flow
 from glp_core.prior.flow import TwoCalls
@@ -61,8 +62,8 @@ def fit_two_calls(trial: Trial, *, evaluations: int = 45) -> TwoCalls:
 
     def solve(share: float, grow: float, reach: float) -> tuple[float, TwoCalls]:
         second = velocity((1 + grow) * trial.start + reach * share * h * first, (1 - share) * sigma)
-        columns = torch.stack([c.flatten() for c in (trial.start, h * first, h * second)], dim=1).double()
-        target = (trial.exact - trial.start).flatten().double()
+        columns = doubled(torch.stack([c.flatten() for c in (trial.start, h * first, h * second)], dim=1))
+        target = doubled((trial.exact - trial.start).flatten())
         scale, *weights = torch.linalg.solve(columns.T @ columns, columns.T @ target).tolist()
         step = TwoCalls(sigma, share, grow, reach, scale, tuple(weights))
         return float((columns @ columns.new_tensor([scale, *weights]) - target).square().mean()), step

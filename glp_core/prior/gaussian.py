@@ -26,7 +26,7 @@ def gaussian_loss(covariance: Tensor) -> float:
 
     An eigenvalue s contributes the integral of s / ((1 - t)^2 s + t^2) over t in [0, 1], which is pi/2 * sqrt(s).
     """
-    eigenvalues = torch.linalg.eigvalsh(covariance.double()).clamp_min(0)
+    eigenvalues = torch.linalg.eigvalsh(covariance.cpu().double()).clamp_min(0)
     return float(math.pi / 2 * eigenvalues.sqrt().mean())
 
 

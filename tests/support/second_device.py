@@ -1,4 +1,5 @@
-"""A second device that computes on the CPU but refuses what CUDA refuses: tensors of two devices in one operation, numpy().
+"""A second device that computes on the CPU but refuses what CUDA refuses, tensors of two devices in one operation and numpy(), and
+float64, which an Apple GPU has not.
 
 Tensors on it say that they are on `second`; their numbers lie in a CPU tensor inside, so results can be compared with the CPU's to the bit.
 No GPU is needed. Use:
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed.tensor  # noqa: F401 - torch imports it late, and cannot where generators are replaced
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -39,6 +41,8 @@ class SecondTensor(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "SecondTensor":
+        if inner.dtype == torch.float64 and inner.ndim:  # a number of Python is one without
+            raise TypeError("The second device has no float64, as Apple's has none.")
         made = Tensor._make_wrapper_subclass(
             cls,
             inner.size(),

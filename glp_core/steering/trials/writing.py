@@ -115,4 +115,4 @@ def _continuations(llm: Llm, prompts: Sequence[Sequence[int]], ids: Sequence[lis
 
 def _means(steps: Sequence[Tensor], n: int) -> list[float]:
     """Return each row's mean over steps of (rows,), nan left out; nan for n rows without any."""
-    return torch.stack(list(steps), dim=1)[:n].double().nanmean(1).tolist() if steps else [float("nan")] * n
+    return torch.stack(list(steps), dim=1)[:n].cpu().double().nanmean(1).tolist() if steps else [float("nan")] * n
