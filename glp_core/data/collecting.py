@@ -62,6 +62,7 @@ def collect(
     tokens_per_document: int = TOKENS_PER_DOCUMENT,
     span: range | None = None,
     texts: str = "",
+    texts_state: str = "",
     source: str = "",
     progress: Progress = quiet,
 ) -> ActivationStore:
@@ -74,6 +75,7 @@ def collect(
         tokens_per_document: of plain text, the first token included; held-out documents always have TOKENS_PER_DOCUMENT.
         span: the training documents to read, all of them, whatever `n_activations` says: a part to be joined with others.
         texts: where the documents come from, other than the demo's corpus: a store holds activations of texts from one place.
+        texts_state: what their files are (`OwnTexts.state`), for `ActivationStore.check_texts`.
         source: where the model comes from; titles of models may be equal.
     Raises:
         GlpError: the folder holds other activations, the model has no chat template, or the disk is full.
@@ -85,6 +87,8 @@ def collect(
             raise GlpError("Conversations are not collected in parts. Leave --part or --chat out.")
         template_lengths(llm)  # refuses a model without a template before any work
     manifest = _open_manifest(llm, layer, folder, train, tokens_per_document, span, texts, source)
+    if texts_state and not manifest["shards"]:
+        manifest["texts_state"] = texts_state
     collector = _Collector(ShardWriter(llm, layer, folder, manifest), tokens_per_document, progress)
     if span is None or span.start == 0:
         collector.hold_out(validation, chat=chat > 0, of=n_activations if span is None else len(span))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from glp_core.data.readings import PARTS, Part
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object
 
+if TYPE_CHECKING:
+    from glp_core.data.texts.source import OwnTexts
+
 TOKENS_PER_DOCUMENT = 128
 AGAIN = "Collect again with `python -m glp_core collect`, into another folder."
 COUNT = Limits(int, 0, 10**15)
@@ -28,6 +32,7 @@ MANIFEST = {
     "layer": Limits(int, 0, 10_000),
     "dtype?": str,
     "source?": str,
+    "texts_state?": str,
     "median_norm": Limits(float, 1e-30, 1e30),
     "shards": Many(SHARD),
     "chat?": Many(SHARD),
@@ -61,6 +66,15 @@ class ActivationStore:
                 f"{self.folder} holds activations of {own}, the workspace is about {source}. "
                 "Collect again with --out, or name the right ones with --store. If it is that model in another place, correct "
                 f"`source` in {self.folder / 'manifest.json'}."
+            )
+
+    def check_texts(self, texts: "OwnTexts | None") -> None:
+        """Raise GlpError when a workspace's texts are no longer those that were read: a document's number is another one's now."""
+        kept = self.manifest.get("texts_state")
+        if kept and texts and self.manifest.get("texts") == texts.label and texts.state() != kept:
+            raise GlpError(
+                f"The texts at {texts.label} are not those that {self.folder} was collected from: files were added, removed or changed. "
+                "Put them back, or make another workspace with `python -m glp_core build --workspace FOLDER --llm WHERE --texts WHERE`."
             )
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,11 @@ from glp_core.data.texts.source import OwnTexts
 from glp_core.files import read_json
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.planes import pca_plane
+from glp_core.prior.checkpoint import save_glp
 from glp_core.workspace import Workspace
 from tests.cli.conftest import SMALL_RUN
 from tests.data.test_store import WORDS, contents
+from tests.support import tiny
 
 
 @pytest.fixture
@@ -59,6 +62,28 @@ def test_a_workspace_remembers_its_texts_and_collects_only_them(here, capsys):
     assert here.run("collect", "--activations", 800, "--texts", "texts") == 0  # the same texts may be named again
     assert store_of().n_activations == 800
     assert f"over {here.texts} [text]" in capsys.readouterr().err
+
+
+def test_texts_that_are_others_now_are_not_taken_for_those_that_were_collected(here, capsys):
+    assert here.run("collect", *here.new, "--activations", 700) == 0
+    save_glp(tiny.tiny_glp(), Path("ws/glp"), about={"layer": 1})
+    before = (here.texts / "0.jsonl").read_bytes()
+    changes = (
+        lambda: (here.texts / "another.jsonl").write_text('{"text": "More of the same."}\n'),
+        lambda: (here.texts / "another.jsonl").unlink() or (here.texts / "0.jsonl").write_bytes(before[:-200]),
+    )
+    for change in changes:
+        change()
+        for command in (
+            ("collect", "--activations", 900),
+            ("bank", "--activations", 60),
+            ("index", "--store", store_of().folder),
+        ):
+            assert here.run(*command) == 1
+            assert "files were added, removed or changed. Put them back" in capsys.readouterr().err, command
+    (here.texts / "0.jsonl").write_bytes(before)
+    assert here.run("collect", "--activations", 900) == 0
+    assert store_of().n_activations == 900
 
 
 @pytest.mark.parametrize("chat", [0, 0.2])

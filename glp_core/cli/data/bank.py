@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     if not args.keep:
         store = workspace.open_store(args.store)
+        store.check_texts(workspace.texts)
         texts = workspace.documents("validation")
         make_bank(store, workspace.load_llm(), texts, args.activations).save(workspace.folder / "bank")
     measures = open_measures(workspace)

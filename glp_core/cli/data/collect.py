@@ -177,6 +177,9 @@ def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namesp
         say(_room(llm, folder, args.activations))
     options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
     options |= {"texts": workspace.texts.label if workspace.texts else "", "source": workspace.llm.identity}
+    options |= {"texts_state": workspace.texts.state()} if workspace.texts else {}
+    if (folder / "manifest.json").is_file():
+        ActivationStore(folder).check_texts(workspace.texts)
     try:
         with stopping(at_once=True):
             train, validation = workspace.documents("train"), workspace.documents("validation")

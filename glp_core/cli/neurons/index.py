@@ -117,6 +117,7 @@ def _source(workspace: Workspace, llm: Llm, corpus: Documents, args: argparse.Na
     """Return where activations come from: the store that --store names, or the LLM over as many documents as are asked for."""
     if args.store:
         store = ActivationStore(args.store)
+        store.check_texts(workspace.texts)
         # one more document than the store has says whether it has all of them
         source = StoreSource(store, first_of_text(in_order(corpus, store.n_documents + 1)), workspace.device)
         _check_store(source, workspace)

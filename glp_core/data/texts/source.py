@@ -3,6 +3,8 @@
 Needs neither torch nor pandas; opens nothing before it is asked for files.
 """
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,6 +67,17 @@ class OwnTexts:
         """What tells these texts from all others, on one line."""
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.source}{revision}" + (f" [{self.field}]" if self.field else "")
+
+    def state(self) -> str:
+        """Return a digest of the files' names and sizes, so that others in their place are noticed; empty on the hub, where a commit is.
+
+        Raises:
+            GlpError: as `files`.
+        """
+        if self.revision:
+            return ""
+        listed = [[file.name, file.stamp.split()[0]] for file in self.files()]  # a copy has another date
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
 
     def files(self) -> list[TextFile]:
         """Return the files of texts, by path.
