@@ -102,6 +102,7 @@ def _record(stage: Stage, plan: Plan, state: BuildState, seconds: float) -> Stag
     """Return what is known of a stage, and whether it is planned."""
     record = state.of(stage.name) or StageRecord(stage.name, stage.about.title, stage.about.page)
     planned = stage in plan.todo
+    record.stale = stage.name not in plan.made and (record.stale or stage.name in plan.stale)
     record.estimate = round(seconds, 1) if planned else 0.0
     if planned:
         record.state, record.percent, record.words, record.error = "planned", 0, "", ""
