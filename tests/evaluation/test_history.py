@@ -62,6 +62,7 @@ def test_a_transfer_is_said_and_after_training_goes_on_both_delta_lm_losses_stan
 
 def test_texts_that_are_too_short_are_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
     workspace, llm, store, texts = make_store(tmp_path, train=30, held_out=10, activations=300)
+    workspace.report_path("reference").unlink()
     monkeypatch.setattr(Workspace, "load_llm", lambda *_: llm)
     monkeypatch.setattr(Workspace, "documents", lambda _self, _name: texts[30:])
     at = ("--workspace", workspace.folder, "--device", "cpu", "--store", store.folder)
