@@ -52,7 +52,7 @@ def make_plan(stages: Sequence[Stage], workspace: Workspace, state: BuildState, 
 def _was_other(stage: Stage, state: BuildState) -> bool:
     """Say whether a build before made a stage's files with other settings."""
     record = state.of(stage.name)
-    return record is not None and bool(record.settings) and record.settings != stage.settings
+    return record is not None and bool(record.settings) and record.settings not in (stage.settings, stage.lines)
 
 
 def _readers(changed: Collection[str], stages: Sequence[Stage]) -> set[str]:
@@ -112,7 +112,8 @@ def is_made(stage: Stage, workspace: Workspace, state: BuildState) -> bool:
         return False
     if not record.settings:
         return record.state in ("missing", "done") or (record.state == "failed" and _made_since(paths, workspace))
-    return record.settings == stage.settings or (record.effort == "full" and state.effort == "quick")
+    larger = record.effort == "full" and state.effort == "quick" and not stage.weights  # which have no size
+    return record.settings in (stage.settings, stage.lines) or larger
 
 
 def _made_since(paths: Sequence[Path], workspace: Workspace) -> bool:

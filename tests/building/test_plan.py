@@ -11,7 +11,7 @@ from glp_core.building.costs import Rates, Work, disk, seconds
 from glp_core.building.plan import make_plan, path_of
 from glp_core.building.prepare import _record
 from glp_core.building.sizes import EFFORTS, FULL, QUICK
-from glp_core.building.stages import stages
+from glp_core.building.stages import prior_width, stages
 from glp_core.building.state import BuildState, StageRecord
 from glp_core.building.subject import Subject
 from glp_core.cli.commands import parse
@@ -125,6 +125,17 @@ def test_a_full_build_makes_index_and_map_anew_after_a_quick_one_with_the_same_p
     assert todo(subject, FULL, state, only=["index"])[-1] == "index"
 
 
+def test_other_weights_in_the_same_folder_are_installed_and_all_with_them_made_anew(all_made, tmp_path):
+    subject = replace(given(all_made, tmp_path)[0], weights="one")
+    state = recorded(subject, QUICK)
+    assert todo(subject, state=state) == []
+    assert {"prior", "evaluate", "index", "scaling"} <= set(todo(replace(subject, weights="another"), state=state))
+    full = recorded(subject, FULL, effort="quick")
+    assert todo(replace(subject, weights="another"), state=full, only=["prior"]) == ["prior"]
+    state.of("prior").settings.pop()  # as an earlier version left it
+    assert todo(replace(subject, weights="another"), state=state) == []
+
+
 def test_more_activations_make_the_index_anew_and_what_reads_it_even_after_a_kill(all_made):
     state, more = recorded(all_made, QUICK), replace(QUICK, activations=999)
     plan = make_plan(stages(all_made, more), all_made.workspace, state, ["directions", "index"])
@@ -197,6 +208,14 @@ def test_a_prior_that_is_given_takes_no_training_and_the_law_has_as_many_runs_wi
     prior = next(stage for stage in stages(given, sizes) if stage.name == "prior")
     assert seconds(prior, given, sizes, Rates(1, 1, 1, 1)) == Work().fixed
     assert disk(prior, given, sizes) == (released / "final.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["collect", "probing", "bank"])
+def test_activations_in_float32_take_twice_the_disk(subject, name):
+    halves, whole = (replace(subject, workspace=replace(subject.workspace, dtype=dtype)) for dtype in ("bfloat16", "float32"))
+    [stage] = [stage for stage in stages(subject, FULL) if stage.name == name]
+    fixed = 500 * FULL.blocks * 2 * prior_width(subject, FULL) if name == "probing" else 0
+    assert disk(stage, whole, FULL) - fixed == 2 * (disk(stage, halves, FULL) - fixed)
 
 
 def test_personas_need_a_model_that_can_chat(subject):
