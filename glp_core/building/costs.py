@@ -158,15 +158,16 @@ def disk(stage: Stage, subject: Subject, sizes: Sizes) -> int:
     width = prior_width(subject, sizes)
     parameters = sizes.blocks * 8 * width**2 + 2 * width * subject.width + 2 * width**2
     neurons = sizes.blocks * 2 * width
+    number = subject.workspace.torch_dtype.itemsize
     needed = {
-        "collect": 2 * subject.width * (sizes.activations + HELD_OUT),
+        "collect": number * subject.width * (sizes.activations + HELD_OUT),
         # the run's state, checkpoints at doublings, and the prior
         "prior": _size(subject.glp) if subject.glp else parameters * (4 * 5 + 4 * 12),
         "scaling": sum(parameters // n**2 for n in narrower_priors(subject, sizes)) * 4 * 16,
         "sae": 4 * 4 * 2 * sizes.sae_expansion * subject.width**2,
-        "probing": 113 * sum(sizes.rows) * 2 * 5 * subject.width + 500 * neurons,
+        "probing": 113 * sum(sizes.rows) * number * 5 * subject.width + 500 * neurons,
         "index": 8_000 * neurons + 20_000_000,
-        "bank": 2 * subject.width * sizes.bank,
+        "bank": number * subject.width * sizes.bank,
     }
     return needed.get(stage.name, 1_000_000)
 

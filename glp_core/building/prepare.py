@@ -8,12 +8,14 @@ from pathlib import Path
 from glp_core.building import costs
 from glp_core.building.costs import Rates
 from glp_core.building.plan import Plan, make_plan
-from glp_core.building.prior import check_prior
+from glp_core.building.prior import check_prior, weights_digest
 from glp_core.building.sizes import Sizes, sizes_of
 from glp_core.building.stages import Stage, stages
 from glp_core.building.state import BuildState, StageRecord
 from glp_core.building.subject import Asked, Subject, find_workspace, read_subject
+from glp_core.data.readings import MOST_TOKENS
 from glp_core.data.store import TOKENS_PER_DOCUMENT
+from glp_core.errors import GlpError
 from glp_core.files import read_object
 from glp_core.places import free_name
 from glp_core.workspace import Workspace
@@ -59,8 +61,14 @@ def prepare(
     sizes = replace(sizes, longest=min(sizes.longest, subject.context))
     if subject.glp:
         check_prior(subject.glp, subject.width, subject.workspace.layer)
+        subject = replace(subject, weights=weights_digest(subject.glp))
     every = stages(subject, sizes)
     plan = make_plan(every, subject.workspace, state, only)
+    if sizes.longest > MOST_TOKENS and any(stage.name == "collect" for stage in plan.todo):
+        raise GlpError(
+            f"{workspace.store_folder} was begun with texts of {sizes.longest:,} tokens, wanted at most {MOST_TOKENS:,}: positions are "
+            "stored in 16 bits. Delete it, and the build collects anew."
+        )
     state.name, state.pid = subject.workspace.name, os.getpid()
     state.model = {"width": subject.width, "chat": subject.chat, "context": subject.context}
     state.rates = rates.to_json() | {"device": device, "effort": state.effort}
@@ -102,6 +110,7 @@ def _record(stage: Stage, plan: Plan, state: BuildState, seconds: float) -> Stag
     """Return what is known of a stage, and whether it is planned."""
     record = state.of(stage.name) or StageRecord(stage.name, stage.about.title, stage.about.page)
     planned = stage in plan.todo
+    record.stale = stage.name not in plan.made and (record.stale or stage.name in plan.stale)
     record.estimate = round(seconds, 1) if planned else 0.0
     if planned:
         record.state, record.percent, record.words, record.error = "planned", 0, "", ""

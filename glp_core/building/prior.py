@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import copy_file, together, write_tensors
+from glp_core.files import copy_file, file_digest, together, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
 from glp_core.prior.facts import GlpFacts, stored_facts
 
@@ -35,18 +35,27 @@ def check_prior(where: str, width: int, layer: int | None = None) -> GlpFacts:
     return facts
 
 
+def weights_digest(where: str) -> str:
+    """Return what tells a GLP's final weights from all others; GlpError when it has none."""
+    path = glp_folder(where) / "final.safetensors"
+    if not path.is_file():
+        raise GlpError(f"The GLP {where} has no final.safetensors: wanted a folder with its weights.")
+    return file_digest(path)
+
+
 def install_from(where: str, target: Path, activations: Path, width: int, layer: int) -> GlpFacts:
     """Copy a GLP into `target`, the workspace's glp folder, and return what it says of itself.
 
     Args:
-        activations: the workspace's store, whose covariance is taken where the GLP's statistics have none.
+        activations: the workspace's store, whose covariance is taken where the GLP's statistics have none, or serve several layers.
     Raises:
         GlpError: as `check_prior`, or the GLP is damaged.
     """
     facts, folder = check_prior(where, width, layer), glp_folder(where)
     read_glp(folder)  # a damaged one is not installed
     statistics = read_statistics(folder)
-    statistics.setdefault("covariance", read_statistics(activations)["covariance"])
+    if facts.depth or "covariance" not in statistics:  # that of several layers is of one that is not named
+        statistics["covariance"] = read_statistics(activations)["covariance"]
     there = [name for name in (*CONFIGURATIONS, "final.safetensors") if (folder / name).is_file()]
     with together():
         write_tensors(target / "statistics.safetensors", statistics)

@@ -116,7 +116,7 @@ class Build:
         self._record = None
         if not record.error:
             record.state, record.percent, record.words = "done", 100, self._said
-            record.settings, record.effort = stage.settings, self.state.effort
+            record.settings, record.effort, record.stale = stage.settings, self.state.effort, False
             self.state.save(self.folder)
             self.told.ended(record)
         return True

@@ -28,10 +28,17 @@ class Stage:
     """Words after `python -m glp_core`, without --workspace and --device."""
     first: Command = ()
     """Further words of the first command while there is no workspace yet."""
+    weights: str = ""
+    """Digest of weights from elsewhere that it takes, whose folder may come to hold others."""
 
     @property
     def settings(self) -> list[str]:
         """What decides its files beside the prior: equal settings, equal files."""
+        return [*self.lines, *([f"weights {self.weights}"] if self.weights else [])]
+
+    @property
+    def lines(self) -> list[str]:
+        """Its commands; all that earlier versions kept as settings."""
         return [" ".join(command) for command in self.commands]
 
 
@@ -49,7 +56,8 @@ def stages(subject: Subject, sizes: Sizes) -> tuple[Stage, ...]:
             needs = (*needs, "tuning")
         if name == "index" and sizes.probe_first:
             needs = (*needs, "probing")
-        made.append(Stage(name, about, makes, needs, commands[name], subject.new_words if name == "collect" else ()))
+        first, weights = subject.new_words if name == "collect" else (), subject.weights if name == "prior" else ""
+        made.append(Stage(name, about, makes, needs, commands[name], first, weights))
     return tuple(made)
 
 

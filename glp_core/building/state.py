@@ -35,6 +35,7 @@ STAGE = {
     "error?": str,
     "settings?": Many(str),
     "effort?": str,
+    "stale?": bool,
 }
 SHAPE = {
     **dict.fromkeys(("name?", "effort?", "glp?"), str),
@@ -69,6 +70,8 @@ class StageRecord:
     """What its files were made with; empty while they are not done."""
     effort: str = ""
     """That its files were made with."""
+    stale: bool = False
+    """Whether its files are of what other stages have made otherwise since, or were about to."""
 
 
 @dataclass

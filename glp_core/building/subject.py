@@ -35,6 +35,8 @@ class Subject:
     """Tokens that the LLM reads at most."""
     glp: str = ""
     """Where its prior comes from; empty when it is trained."""
+    weights: str = ""
+    """Digest of the weights there."""
 
     @property
     def new_words(self) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ PARTS: tuple[Part, ...] = ("text", "user", "answer", "template")
 """What a token is part of; stored as its place in this tuple."""
 
 
+MOST_TOKENS = 32_767
+"""Of a text: positions are stored in 16 bits."""
+
+
 @dataclass(frozen=True)
 class TextRow:
     """Token ids that the model reads as one sequence."""

@@ -178,10 +178,12 @@ def index_part(
 ) -> NeuronStatistics | None:
     """Pass over `blocks`, with the state in `path`; go on where an earlier call stopped. Return None when cancelled.
 
+    A finished part of something else is replaced.
+
     Args:
         identity: what the index is made of besides reading and source, for example the checkpoint's digest.
     Raises:
-        GlpError: `path` holds the state of something else.
+        GlpError: `path` holds the unfinished state of something else.
     """
     subject = identity | {
         "format": FORMAT,
@@ -256,11 +258,15 @@ def _save(statistics: NeuronStatistics, path: Path, state: Json) -> None:
 
 def _open_state(path: Path, subject: Json, glp: GLP) -> tuple[NeuronStatistics, Json]:
     """Return the statistics so far, and how far that is."""
-    if not path.is_file():
-        return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), {"done": 0}
-    state = read_state(path)
+    state = read_state(path) if path.is_file() else {}
     got = {key: value for key, value in state.items() if key not in HOW_FAR}
-    if got != json.loads(json.dumps(subject)):
+    if got == json.loads(json.dumps(subject)):
+        return NeuronStatistics.load(path, glp.device)[0], state
+    if state and not _is_finished(state):
         differing = sorted(key for key in subject.keys() | got.keys() if subject.get(key) != got.get(key))
-        raise GlpError(f"{path} is an index of something else ({', '.join(differing)} differ). Use --fresh, or another folder.")
-    return NeuronStatistics.load(path, glp.device)[0], state
+        raise GlpError(
+            f"{path} is the unfinished index of something else ({', '.join(differing)} differ). Delete it to begin anew, as "
+            "`index --fresh` does, or keep parts in another folder with --parts."
+        )
+    path.unlink(missing_ok=True)  # so that no other part is added to one of something else
+    return NeuronStatistics(glp.n_layers * glp.d_mlp, glp.device), {"done": 0}

@@ -24,7 +24,7 @@ class Start:
     facts: Json
     """Digest of the weights and what their folder says about them: what identifies the run that goes on."""
     statistics: dict[str, Tensor]
-    """Its mean, var (d) and, where stored, covariance; they stay, since the weights were trained with them."""
+    """Its mean, var (d) and, where stored for the layer, covariance; they stay, since the weights were trained with them."""
     layer: int
     """Of the LLM: what is taken of a GLP that serves several."""
 
@@ -33,9 +33,11 @@ class Start:
         """Read what identifies a GLP, of a folder or a hub id; raise GlpError when there is none or it does not serve the layer."""
         folder = glp_folder(where, checkpoint)
         normalizer = read_glp(folder, checkpoint).at(layer).normalizer
-        facts = {"sha256": file_digest(folder / f"{checkpoint}.safetensors"), "about": stored_facts(folder).get("about", {})}
-        covariance = {name: value for name, value in read_statistics(folder).items() if name == "covariance"}
-        statistics = {"mean": normalizer.mean[0], "var": normalizer.var[0]} | covariance
+        about = stored_facts(folder).get("about", {})
+        facts = {"sha256": file_digest(folder / f"{checkpoint}.safetensors"), "about": about}
+        statistics = {"mean": normalizer.mean[0], "var": normalizer.var[0]}
+        if about.get("layer") == layer and "covariance" in (stored := read_statistics(folder)):
+            statistics["covariance"] = stored["covariance"]
         return cls(folder, checkpoint, facts, statistics, layer)
 
     @property

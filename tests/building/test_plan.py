@@ -1,5 +1,7 @@
 """What a build has to do: what is made stays, what another prior made or other sizes asked for is made anew, needs come first."""
 
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from glp_core.building.about import ABOUT
 from glp_core.building.costs import Rates, Work, disk, seconds
 from glp_core.building.plan import make_plan, path_of
+from glp_core.building.prepare import _record
 from glp_core.building.sizes import EFFORTS, FULL, QUICK
-from glp_core.building.stages import stages
+from glp_core.building.stages import prior_width, stages
 from glp_core.building.state import BuildState, StageRecord
 from glp_core.building.subject import Subject
 from glp_core.cli.commands import parse
@@ -106,7 +109,63 @@ def recorded(subject, sizes, **changed):
 
 def test_other_sizes_make_a_stage_anew(all_made):
     assert todo(all_made, state=recorded(all_made, QUICK)) == []
-    assert todo(all_made, replace(QUICK, bank=99), recorded(all_made, QUICK)) == ["bank"]
+    assert todo(all_made, replace(QUICK, bank=99), recorded(all_made, QUICK)) == ["bank", "detection"]
+
+
+def given(subject, tmp_path):
+    """The subject with a prior from elsewhere, and the state of a quick build that made all with it."""
+    subject = replace(subject, glp=str(write_released_folder(tmp_path / "released", d_input=64, layers=(3,))))
+    return subject, recorded(subject, QUICK, effort="full")
+
+
+def test_a_full_build_makes_index_and_map_anew_after_a_quick_one_with_the_same_prior(all_made, tmp_path):
+    subject, state = given(all_made, tmp_path)
+    full = [stage.name for stage in stages(subject, FULL)]
+    assert set(todo(subject, FULL, state)) == {*full} - {"prior"}
+    assert todo(subject, FULL, state, only=["index"])[-1] == "index"
+
+
+def test_other_weights_in_the_same_folder_are_installed_and_all_with_them_made_anew(all_made, tmp_path):
+    subject = replace(given(all_made, tmp_path)[0], weights="one")
+    state = recorded(subject, QUICK)
+    assert todo(subject, state=state) == []
+    assert {"prior", "evaluate", "index", "scaling"} <= set(todo(replace(subject, weights="another"), state=state))
+    full = recorded(subject, FULL, effort="quick")
+    assert todo(replace(subject, weights="another"), state=full, only=["prior"]) == ["prior"]
+    state.of("prior").settings.pop()  # as an earlier version left it
+    assert todo(replace(subject, weights="another"), state=state) == []
+
+
+def test_more_activations_make_the_index_anew_and_what_reads_it_even_after_a_kill(all_made):
+    state, more = recorded(all_made, QUICK), replace(QUICK, activations=999)
+    plan = make_plan(stages(all_made, more), all_made.workspace, state, ["directions", "index"])
+    assert [stage.name for stage in plan.todo] == ["collect", "index"] and plan.stale == {"index", "map"}
+    state.stages = [_record(stage, plan, state, 0.0) for stage in stages(all_made, more)]
+    state.of("collect").settings = stages(all_made, more)[0].settings
+    state.save(all_made.workspace.folder)
+    state = BuildState.read(all_made.workspace.folder)
+    assert todo(all_made, more, state) == ["index", "map"]
+    later(path_of("neurons/index.json", all_made.workspace))  # somebody made it
+    plan = make_plan(stages(all_made, more), all_made.workspace, state)
+    assert [stage.name for stage in plan.todo] == ["map"]
+    assert not _record(stages(all_made, more)[4], plan, state, 0.0).stale
+
+
+def later(path):
+    """Let a file be as one that is written after all others."""
+    os.utime(path, (time.time() + 60,) * 2)
+
+
+def test_what_somebody_made_after_a_build_failed_is_taken_and_what_it_left_is_not(all_made):
+    state = recorded(all_made, QUICK)
+    state.of("bank").state, state.of("bank").settings = "failed", []
+    state.save(all_made.workspace.folder)
+    assert todo(all_made, state=state) == ["bank"]
+    later(all_made.workspace.folder / "reports" / "measures.json")
+    assert todo(all_made, state=state) == []
+    make(next(stage for stage in stages(all_made, QUICK) if stage.name == "bank"), all_made.workspace, digest="another")
+    later(all_made.workspace.folder / "reports" / "measures.json")
+    assert todo(all_made, state=state) == ["bank"]
 
 
 def test_what_a_full_build_made_is_enough_for_a_quick_one(all_made):
@@ -149,6 +208,14 @@ def test_a_prior_that_is_given_takes_no_training_and_the_law_has_as_many_runs_wi
     prior = next(stage for stage in stages(given, sizes) if stage.name == "prior")
     assert seconds(prior, given, sizes, Rates(1, 1, 1, 1)) == Work().fixed
     assert disk(prior, given, sizes) == (released / "final.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["collect", "probing", "bank"])
+def test_activations_in_float32_take_twice_the_disk(subject, name):
+    halves, whole = (replace(subject, workspace=replace(subject.workspace, dtype=dtype)) for dtype in ("bfloat16", "float32"))
+    [stage] = [stage for stage in stages(subject, FULL) if stage.name == name]
+    fixed = 500 * FULL.blocks * 2 * prior_width(subject, FULL) if name == "probing" else 0
+    assert disk(stage, whole, FULL) - fixed == 2 * (disk(stage, halves, FULL) - fixed)
 
 
 def test_personas_need_a_model_that_can_chat(subject):

@@ -167,6 +167,29 @@ def test_texts_are_as_long_as_the_llm_reads_and_a_store_goes_on_as_it_was(begun,
     assert options(words).get("--tokens-per-document") == longest and options(words)["--chat"] == "0.25"
 
 
+def test_a_store_of_texts_whose_positions_do_not_fit_is_not_gone_on_with(begun, monkeypatch):
+    monkeypatch.setattr(Llm, "context_length", 10**6)
+    workspace = Workspace.open(begun.folder / "my")
+    write_json(workspace.store_folder / "manifest.json", {"tokens_per_document": 40_000})
+    with pytest.raises(GlpError, match="texts of 40,000 tokens, wanted at most 32,767.*Delete it"):
+        prepare(workspace.folder, Asked(), "cpu", only=["collect"])
+
+
+def test_the_weights_of_a_given_prior_are_among_what_its_stage_is_made_with(begun):
+    asked = Asked(glp=str(single_layer(begun, 2)))
+
+    def settings():
+        made = prepare(begun.folder / "my", asked, "cpu", only=["prior"]).todo[-1]
+        return made.settings
+
+    before = settings()
+    save_glp(tiny_glp(seed=1), begun.folder / "glp", about={"llm": "another", "layer": 2})
+    assert len(before) == 2 and before[0] == settings()[0] and before[1] != settings()[1]
+    (begun.folder / "glp" / "final.safetensors").unlink()
+    with pytest.raises(GlpError, match="has no final.safetensors"):
+        settings()
+
+
 def options(words):
     return dict(zip(words[1::2], words[2::2], strict=True))
 

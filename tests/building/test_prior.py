@@ -47,6 +47,15 @@ def test_a_released_one_serves_its_layer_as_it_does_in_its_own_folder(multi, sta
     assert torch.equal(before.normalize(acts, layer=layer), after.normalize(acts, layer=layer))
 
 
+def test_of_several_layers_the_covariance_is_never_that_of_another_layer(store, tmp_path):
+    released = write_released_folder(tmp_path / "released", d_input=WIDTH, multi=4, statistics="layered")
+    statistics = read_statistics(released) | {"covariance": torch.eye(WIDTH) * 7}  # as `export` writes one of training
+    (released / "rep_statistics.pt").unlink()
+    write_tensors(released / "statistics.safetensors", statistics)
+    install_from(str(released), tmp_path / "glp", store, WIDTH, 3)
+    assert torch.equal(read_statistics(tmp_path / "glp")["covariance"], torch.eye(WIDTH) * 3)
+
+
 def test_what_an_other_format_left_goes(elsewhere, store, tmp_path):
     write_json(tmp_path / "glp" / "config.yaml", {})
     install_from(str(elsewhere), tmp_path / "glp", store, WIDTH, 2)

@@ -42,11 +42,13 @@ def states(build):
 
 def test_all_commands_run_in_order_and_are_remembered_as_settings(build):
     ran = []
+    build.state.of("b").stale = True
     assert build.run(lambda command: ran.append(" ".join(command)) or 0)
     assert ran[:4] == ["a --n 1", "a-again", "b --n 1", "b-again"]
     stored = BuildState.read(build.folder)
     assert stored.state == "done" and stored.percent == 100
     assert stored.of("b").settings == ["b --n 1", "b-again"] and stored.of("b").effort == "quick"
+    assert not stored.of("b").stale
 
 
 def test_a_failure_takes_only_what_needs_it_along_and_says_why(build):

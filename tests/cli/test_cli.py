@@ -194,8 +194,10 @@ def test_collect_refuses_what_it_cannot_do(collected, here, tmp_path, capsys):
     assert "Layer 99 does not exist" in capsys.readouterr().err
     assert main(["collect", *collected.at, "--activations", "0"]) == 1
     assert "wanted at least 1" in capsys.readouterr().err
-    assert main(["collect", *collected.at, "--tokens-per-document", "99999"]) == 1
+    assert main(["collect", *collected.at, "--tokens-per-document", "32767"]) == 1
     assert "reads at most" in capsys.readouterr().err
+    assert main(["collect", *collected.at, "--tokens-per-document", "32768"]) == 1
+    assert "is 32,768, wanted at most 32,767" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

@@ -15,6 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from glp_core.__main__ import main
+from glp_core.cli.neurons import index as index_command
+from glp_core.errors import GlpError
+from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index import corpus_pass
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.prior.checkpoint import save_glp
@@ -72,7 +75,37 @@ def test_parts_of_the_index_are_one_call_s_bytes_and_a_part_that_is_being_read_i
     assert "Part 2 is done; the index is made with the last of the 2 parts" in capsys.readouterr().err
     assert not tables(made)
     assert main([*index, "--part", "1/2"]) == 0
-    assert tables(made) == whole
+    assert tables(made) == whole and not parts()
+
+
+def parts():
+    """The parts that indexes left in the cache folder."""
+    return list(cache_folder().glob("index/**/*.safetensors"))
+
+
+def test_an_index_leaves_no_part_behind_so_that_the_next_may_be_of_another_prior(made, monkeypatch, capsys):
+    monkeypatch.setattr(corpus_pass, "DOCUMENTS_PER_BLOCK", 16)
+    monkeypatch.setattr("glp_core.cli.neurons.index.DOCUMENTS_PER_BLOCK", 16)
+    index = ["index", "--draws", "0", "--workspace", str(made)]
+    assert main([*index, "--sigma", "0.3", "--documents", "32"]) == 0
+    assert not parts()
+    save_glp(tiny.tiny_glp(n_layers=1, seed=1), made / "glp", about={})
+    assert main([*index, "--sigma", "0.2", "--documents", "16"]) == 0, capsys.readouterr().err
+    facts = NeuronIndex.open(made / "neurons").facts
+    assert facts["documents"] == 16 and facts["reading"]["sigma"] == 0.2 and not parts()
+
+
+def test_parts_that_another_process_made_the_index_of_and_removed_meanwhile_are_no_failure(tmp_path, monkeypatch):
+    path = tmp_path / "part.safetensors"
+    path.touch()
+
+    def removed(_paths, _device):
+        path.unlink()
+        raise GlpError("part.safetensors cannot be read")
+
+    monkeypatch.setattr(index_command, "finished", Path.is_file)
+    monkeypatch.setattr(index_command, "merge_parts", removed)
+    assert index_command._merged([path], "cpu") is None
 
 
 @pytest.mark.nightly

@@ -60,6 +60,16 @@ def test_a_transfer_is_said_and_after_training_goes_on_both_delta_lm_losses_stan
     assert workspace.report("evaluate")["before"] == second["before"]  # measured again, it stays
 
 
+def test_texts_that_are_too_short_are_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    workspace, llm, store, texts = make_store(tmp_path, train=30, held_out=10, activations=300)
+    workspace.report_path("reference").unlink()
+    monkeypatch.setattr(Workspace, "load_llm", lambda *_: llm)
+    monkeypatch.setattr(Workspace, "documents", lambda _self, _name: texts[30:])
+    at = ("--workspace", workspace.folder, "--device", "cpu", "--store", store.folder)
+    assert main(["evaluate", *map(str, (*at, *SIZES, "--tokens", 4000))]) == 1
+    assert "None of 10 texts has 4000 tokens" in capsys.readouterr().err and workspace.report("reference") is None
+
+
 @pytest.mark.parametrize(
     ("source", "named"),
     [

@@ -218,11 +218,20 @@ def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, m
     assert read_state(path)["done"] == 2
     with pytest.raises(GlpError, match="not finished"):
         merge_parts([path])
+    with pytest.raises(GlpError, match=r"reading differ\). Delete it to begin anew"):
+        index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
     index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"}, progress=lambda d, *_: steps.append(d))
     assert steps == [1, 2, 3, 3, 4]
     same(NeuronStatistics.load(path)[0], NeuronStatistics.load(whole)[0])
-    with pytest.raises(GlpError, match="reading differ"):
-        index_part(tiny_glp, Reading(sigma=0.3), source, range(4), path, identity={"glp": "tiny"})
+
+
+def test_a_finished_part_of_something_else_is_replaced(source, whole, tiny_glp, tmp_path):
+    path = tmp_path / "part.safetensors"
+    index_part(tiny_glp, Reading(sigma=0.3), source, range(1, 2), path, identity={"glp": "another"})
+    stopped = index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"}, cancelled=lambda: True)
+    assert stopped is None and read_state(path)["done"] == 0
+    index_part(tiny_glp, READING, source, range(4), path, identity={"glp": "tiny"})
+    same(NeuronStatistics.load(path)[0], NeuronStatistics.load(whole)[0])
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 8])

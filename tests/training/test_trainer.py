@@ -366,7 +366,7 @@ def other_store(store, tmp_path):
 
 
 def going_on(store, folder, given, **changes):
-    start = Start.read(given)
+    start = Start.read(given, layer=store.manifest["layer"])
     config = start.shaped(TrainConfig(**SMALL | {"d_model": 7, "learning_rate": 1e-3} | changes))
     return Trainer(config, store, folder, dtype=torch.float32, start=start)
 
@@ -385,6 +385,12 @@ def test_a_run_goes_on_from_given_weights_and_keeps_their_statistics(given, othe
     about = read_json(tmp_path / "on/config.json")["about"]
     assert about["activations_seen"] == 2 * 64 * 40
     assert about["went_on_from"]["about"]["activations_seen"] == 64 * 40
+
+
+@pytest.mark.parametrize(("about", "kept"), [({"layer": 2}, True), ({"layers": [1, 2]}, False), ({"layer": 1}, False)])
+def test_only_the_covariance_of_the_layer_is_taken_along(tmp_path, about, kept):
+    save_glp(tiny.tiny_glp(16), tmp_path, about=about, covariance=torch.eye(16))
+    assert ("covariance" in Start.read(tmp_path, layer=2).statistics) == kept
 
 
 def test_going_on_starts_at_the_loss_that_was_reached(given, store, tmp_path):

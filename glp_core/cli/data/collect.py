@@ -8,6 +8,7 @@ from pathlib import Path
 from glp_core.cli.console import add_workspace_arguments, device_of, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.collecting import bytes_stored, collect, documents_per_group
 from glp_core.data.parts import documents_for, join, span_of
+from glp_core.data.readings import MOST_TOKENS
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.data.texts.source import WANTED, OwnTexts
 from glp_core.devices import named_dtype
@@ -76,6 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if args.tokens_per_document < 2:
         raise GlpError(
             f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
+        )
+    if args.tokens_per_document > MOST_TOKENS:
+        raise GlpError(
+            f"--tokens-per-document is {args.tokens_per_document:,}, wanted at most {MOST_TOKENS:,}: positions are stored in 16 bits. "
+            "Longer texts are cut there."
         )
     if not 0 <= args.chat < 1:
         raise GlpError(f"--chat is {args.chat:g}, wanted at least 0 and less than 1.")

@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> None:
         measure_conversations(workspace, workspace.load_llm(), workspace.load_glp(), args.conversations)
         return
     store = workspace.open_store(args.store)
-    llm = workspace.load_llm()  # first: one that does not fit is told before work
+    llm = workspace.load_llm()  # first: one that does not fit is told before work, as are texts that are too short
+    texts = [document.text for document in workspace.documents("validation")]
+    ids = llm.long_rows(texts, args.documents, args.tokens)
     whole, facts = workspace.load_glp(whole=True), GlpFacts.read(workspace.folder / "glp")
     glp = whole.at(workspace.layer)
     if "covariance" not in read_statistics(workspace.folder / "glp"):
@@ -61,7 +63,6 @@ def run(args: argparse.Namespace) -> None:
     report["frechet"] = fidelity.frechet_report(
         glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
     )
-    ids = llm.long_rows([d.text for d in workspace.documents("validation")], args.documents, args.tokens)
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     others = [layer for layer in whole.layers if layer != workspace.layer and layer < llm.n_layers]

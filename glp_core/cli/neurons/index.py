@@ -1,13 +1,16 @@
 """Index what every meta-neuron responds to, in one pass over the corpus; in parts on several machines when asked."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
 from glp_core.data.corpus import Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
-from glp_core.files import file_digest
+from glp_core.files import Json, file_digest
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index.corpus_pass import (
@@ -21,6 +24,7 @@ from glp_core.neuron_index.corpus_pass import (
 )
 from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reader import NeuronIndex
+from glp_core.neuron_index.statistics import NeuronStatistics
 from glp_core.neuron_index.writer import finish
 from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace
@@ -41,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store", type=Path, metavar="FOLDER", help="read activations that `collect` stored instead of running the LLM"
     )
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only this part; with the last one the index is made")
-    parser.add_argument("--parts", type=Path, metavar="FOLDER", help="where parts are kept (default: the cache folder)")
+    parser.add_argument(
+        "--parts", type=Path, metavar="FOLDER", help="where parts are kept until the index is made (default: the cache folder)"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget an interrupted pass")
 
 
@@ -94,10 +100,11 @@ def run(args: argparse.Namespace) -> int:
         say("Stopped. Start the same command again: it goes on from there.")
         return 130
     paths = [folder / f"part-{i:03d}-of-{n_parts:03d}.safetensors" for i in range(1, n_parts + 1)]
-    if not all(finished(p) for p in paths):
+    merged = _merged(paths, glp.device)
+    if merged is None:
         say(f"Part {part} is done; the index is made with the last of the {n_parts} parts.")
         return 0
-    whole, facts = merge_parts(paths, glp.device)
+    whole, facts = merged
     facts = facts | {
         "llm": workspace.llm.label,
         "layer": workspace.layer,
@@ -107,10 +114,22 @@ def run(args: argparse.Namespace) -> int:
     (workspace.neurons / "descriptions.json").unlink(missing_ok=True)  # of an earlier index, should this end before its own
     index = NeuronIndex.open(workspace.neurons)
     save_descriptions(workspace.neurons, describe_automatically(index, progress=reporter("describe")))
+    for one in paths:
+        one.unlink(missing_ok=True)
     size = sum(p.stat().st_size for p in workspace.neurons.iterdir()) / 1e6
     counted = f"{index.n_neurons:,} neurons over {index.n_tokens:,} tokens of {index.facts['documents']:,} documents"
     say(f"{counted}: {size:.1f} MB in {workspace.neurons}.")
     return 0
+
+
+def _merged(paths: Sequence[Path], device: torch.device) -> tuple[NeuronStatistics, Json] | None:
+    """Return the sum of all parts, and its facts; None while one is not finished, and where the process of another has made the index."""
+    try:
+        return merge_parts(paths, device) if all(finished(path) for path in paths) else None
+    except GlpError:
+        if all(path.is_file() for path in paths):
+            raise
+        return None  # that process removed them meanwhile
 
 
 def _source(workspace: Workspace, llm: Llm, corpus: Documents, args: argparse.Namespace) -> StoreSource | TextSource:
