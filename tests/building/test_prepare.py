@@ -2,7 +2,7 @@
 
 import shutil
 from collections import namedtuple
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +16,12 @@ from glp_core.building.stages import stages
 from glp_core.building.subject import Asked, Subject
 from glp_core.cli.commands import parse
 from glp_core.cli.data.collect import llm_source
+from glp_core.cli.training.train import config_of
 from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import LlmSource
 from glp_core.prior.checkpoint import save_glp
-from glp_core.training.plan import TrainConfig
 from glp_core.workspace import Workspace
 from tests.support.reference import write_released_folder
 from tests.support.tiny import LAYERS, WIDTH, keep_llm, tiny_glp
@@ -202,8 +202,14 @@ def test_the_full_recipe_is_the_demos_as_the_commands_take_it(accelerator):
     sizes = sizes_of("full", accelerator=accelerator)
     made = {stage.name: stage.commands[0] for stage in stages(subject, sizes)}
     train = parse([*made["prior"]])[1]
-    assert (train.sigma_groups, train.ema, train.decay, train.d_model, train.learning_rate) == (256, 0.999, 0.4, 1152, 2e-3)
-    config = TrainConfig(**{one.name: getattr(train, one.name) for one in fields(TrainConfig)})
+    config = config_of(train, None)
+    assert (config.sigma_groups, config.ema, config.decay, config.d_model, config.learning_rate) == (
+        256,
+        0.999,
+        0.4,
+        1152,
+        2e-3,
+    )
     assert config.rising == 300 and config.batch == (16_384 if accelerator else 2_048)
     without = stages(replace(subject, chat=False), sizes)[0]
     assert "--chat" not in without.commands[0]
