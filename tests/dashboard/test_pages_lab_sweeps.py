@@ -6,16 +6,20 @@ import os
 import time
 
 import pytest
+import torch
 
 from dashboard.lab.sweeps import export, form, results, running, view
 from dashboard.service import workspace_facts
 from dashboard.service.visitors import origin
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.steering.sweeps.cells import count
+from glp_core.prior.checkpoint import save_glp
+from glp_core.steering.sweeps import engine
+from glp_core.steering.sweeps.cells import cells, count, key
 from glp_core.steering.sweeps.config import Along, SweepConfig
 from glp_core.steering.sweeps.runs import Runs
-from tests.support import pages
+from glp_core.steering.sweeps.store import SweepStore
+from tests.support import pages, tiny
 
 PROMPTS = ("The cat <b>sat</b>", "She said")
 BAD = "<script>alert(1)</script>"
@@ -37,6 +41,10 @@ def workspace(tmp_path, monkeypatch):
 def small(**changes):
     along = (Along("up", "upwards", (0.5, 1.0)),)
     return SweepConfig(**{"prompts": PROMPTS, "directions": along, "arms": ("raw", "walk", "opposite"), "tokens": 4} | changes)
+
+
+def first_key(config):
+    return key(config, next(cells(config)))
 
 
 def ended(folder, run):
@@ -101,6 +109,51 @@ def test_a_run_that_a_killed_server_left_goes_on_when_it_is_opened_and_a_stopped
     runs.tell(runs.facts(run)._replace(state="running"))
     at.run()
     assert ended(workspace.folder.resolve(), run).facts.state == "done" and runs.facts(run).done == count(stamped)
+
+
+def test_a_run_does_not_go_on_with_another_prior(workspace):
+    stamped = running.stamp(small())
+    runs = Runs(workspace.sweeps)
+    run = runs.begin(stamped, count(stamped))
+    before, glp = workspace.glp_digest(), tiny.tiny_glp()
+    with torch.no_grad():
+        next(glp.network.parameters()).mul_(1.5)
+    save_glp(glp, workspace.folder / "glp", about={}, covariance=torch.eye(tiny.WIDTH))
+    os.utime(workspace.folder / "glp" / "final.safetensors", (1, 1))  # another time, however fast this machine is
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    facts = ended(workspace.folder.resolve(), run).facts
+    assert (facts.state, facts.done) == ("failed", 0) and f"the prior: made with {before}, here it is" in facts.error
+    assert "Press Run for a new sweep" in facts.error and not SweepStore(workspace.sweeps).entries(first_key(stamped))
+    at.run()
+    assert "Press Run for a new sweep" in at.error[0].value.replace("\\", "") and not at.exception
+
+
+def test_a_sweep_ends_when_its_direction_changes_on_its_way(workspace, monkeypatch):
+    write = engine.write_batch
+
+    def then_change(bench, config, store, batch, *, cancelled):
+        write(bench, config, store, batch, cancelled=cancelled)
+        pages.direction("up", "upwards", 2).save(workspace.folder / "directions")
+        os.utime(workspace.folder / "directions" / "up.safetensors", (1, 1))
+
+    monkeypatch.setattr(engine, "write_batch", then_change)
+    run = running.begin(small())
+    facts = ended(workspace.folder.resolve(), run).facts
+    assert facts.state == "failed" and "the direction up is another one here" in facts.error
+    assert 0 < facts.done < facts.total, "what the first batch wrote is kept, and no more is written"
+
+
+def test_what_texts_are_made_with_follows_titles_and_the_reference_that_bounds_the_walk(workspace):
+    before = running.stamp(small())
+    pages.direction("up", "higher up", 1).save(workspace.folder / "directions")
+    os.utime(workspace.folder / "directions" / "up.safetensors", (1, 1))
+    after = running.stamp(small())
+    assert after.directions[0].title == "higher up" and after.directions[0].digest == before.directions[0].digest
+    reference = workspace.report("reference")
+    workspace.report_path("reference").unlink()
+    assert running.stamp(small()).made_with["walk"]["bound"] is None
+    workspace.save_report("reference", reference)
+    assert running.stamp(small()).made_with == before.made_with
 
 
 def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):

@@ -147,7 +147,7 @@ def _now(live: Sweeping) -> Shown:
 def _ended(facts: RunFacts, config: SweepConfig) -> list[File]:
     """Draw a run that has ended."""
     if facts.state == "failed":
-        frame.error_box(f"The sweep ended: {facts.error} What was written is kept; Run goes on.")
+        frame.error_box(f"The sweep ended: {facts.error} What was written is kept; Run writes what is missing.")
     elif facts.state != "done":
         frame.notice_box(f"Stopped after {facts.done:,} of {facts.total:,} texts. Run writes only the others.")
     shown = saved(facts.id)

@@ -1,7 +1,6 @@
 """Write and measure a sweep that a configuration describes, or go on with it: texts, scores and what they say of each arm."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
@@ -9,6 +8,7 @@ from glp_core.files import Json, read_json, write_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.sweeps.analysis import analyse
 from glp_core.steering.sweeps.config import SweepConfig, differences
+from glp_core.steering.sweeps.config import stamped as stamped_with
 from glp_core.steering.sweeps.engine import Bench
 from glp_core.steering.sweeps.engine import run as go
 from glp_core.steering.sweeps.runs import read_texts, rows, same_texts, write_texts
@@ -67,10 +67,9 @@ def stamped(workspace: Workspace, config: SweepConfig) -> tuple[list[str], Sweep
     names = [one.name for one in config.directions]
     there = workspace.direction_names()
     digests = {name: workspace.direction_digest(name) for name in names if name in there}
+    titles = {name: workspace.direction(name).title for name in digests}
     made_with = workspace.made_with()
-    said = differences(config, made_with, digests)
-    along = tuple(replace(one, digest=digests.get(one.name, "")) for one in config.directions)
-    return said, replace(config, made_with=made_with, directions=along)
+    return differences(config, made_with, digests, titles), stamped_with(config, made_with, digests, titles)
 
 
 def bench_of(workspace: Workspace, config: SweepConfig) -> Bench:

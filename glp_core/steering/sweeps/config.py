@@ -5,7 +5,7 @@ Everything is checked where it is read, since a configuration may come from a st
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
 from glp_core.errors import GlpError
@@ -163,12 +163,26 @@ class SweepConfig:
         return _made(SweepConfig, facts)
 
 
-def differences(config: SweepConfig, here: Json, digests: Mapping[str, str]) -> list[str]:
-    """Say what of a configuration is not what is here; nothing where texts will be the same.
+def stamped(config: SweepConfig, here: Json, digests: Mapping[str, str], titles: Mapping[str, str]) -> SweepConfig:
+    """Return a configuration whose texts are made with what is here; a direction that is not here loses its digest.
 
     Args:
         here: as `Workspace.made_with` gives it.
         digests: of the workspace's directions, by name.
+        titles: of the workspace's directions, by name; what is asked in words is made of them.
+    """
+    along = tuple(
+        replace(one, digest=digests.get(one.name, ""), title=titles.get(one.name, one.title)) for one in config.directions
+    )
+    return replace(config, made_with=here, directions=along)
+
+
+def differences(
+    config: SweepConfig, here: Json, digests: Mapping[str, str], titles: Mapping[str, str] | None = None
+) -> list[str]:
+    """Say what of a configuration is not what is here; nothing where texts will be the same.
+
+    Args: as of `stamped`.
     """
     said = []
     for name, wanted in config.made_with.items():
@@ -185,6 +199,11 @@ def differences(config: SweepConfig, here: Json, digests: Mapping[str, str]) -> 
         if along.digest and digest != along.digest:
             what = "is not in this workspace" if digest is None else f"is another one here: {digest} in place of {along.digest}"
             said.append(f"the direction {along.name} {what}")
+        title = (titles or {}).get(along.name, along.title)
+        if title != along.title:
+            said.append(
+                f"the direction {along.name} is called {short(repr(title))} here, in place of {short(repr(along.title))}"
+            )
     return said
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from glp_core.cli.steering import sweep_steering
 from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.decoding import Sampling
@@ -110,6 +111,16 @@ def test_a_stop_keeps_whole_batches_and_a_damaged_cell_is_written_again(bench, s
 def test_a_direction_that_is_not_there_is_named(bench, small, tmp_path):
     with pytest.raises(GlpError, match="no direction 'sideways'"):
         go(bench, small(directions=(Along("sideways", "Sideways", (1.0,)),)), tmp_path)
+
+
+def test_a_sweep_is_run_under_the_titles_that_its_directions_have_here(sweep_workspace, small):
+    config = small(directions=(Along("up", "Sea weather", (1.0,)),))
+    said, here = sweep_steering.stamped(sweep_workspace, config)
+    assert here.directions[0].title == "upwards" and said == [
+        "the direction up is called 'upwards' here, in place of 'Sea weather'"
+    ]
+    cell = Cell("up", "prompted", 0.0, None)
+    assert cells.key(here, cell) == cells.key(sweep_steering.stamped(sweep_workspace, small())[1], cell)
 
 
 def test_a_killed_sweep_goes_on_and_its_rerun_writes_the_same_texts(sweep_workspace, small, tmp_path, capsys):
