@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from dashboard.lab.sweeps import export, form, results, running, view
-from dashboard.service import workspace_facts
+from dashboard.service import resources, workspace_facts
 from dashboard.service.visitors import origin
 from dashboard.widgets import url
 from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
+from glp_core.steering.directions import Direction
 from glp_core.steering.sweeps import engine
 from glp_core.steering.sweeps.cells import cells, count, key
-from glp_core.steering.sweeps.config import Along, SweepConfig
+from glp_core.steering.sweeps.config import Along, Scorer, SweepConfig
 from glp_core.steering.sweeps.runs import Runs
 from glp_core.steering.sweeps.store import SweepStore
 from tests.support import pages, tiny
@@ -53,6 +54,17 @@ def ended(folder, run):
         assert time.monotonic() < deadline, "it does not end"
         time.sleep(0.02)
     return sweeping
+
+
+def at_work(workspace, monkeypatch, run):
+    """Go on with a run that works until it is stopped; return it."""
+
+    def work(self):
+        self._stop.wait(60)
+        self._keep("stopped", "")
+
+    monkeypatch.setattr(running.Sweeping, "_work", work)
+    return running.sweepings().start(workspace.folder.resolve(), run)
 
 
 def written(workspace, **changes):
@@ -163,6 +175,50 @@ def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
     assert at.button(key="lab_sweep_run").disabled and any("hypervolume" in one.value for one in at.markdown)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
     assert not [one for one in at.button if one.key == "lab_saved_delete"]
+    sweeping = at_work(workspace, monkeypatch, run)
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    assert at.button(key="lab_sweep_stop").disabled
+    view._stop(sweeping)
+    assert not sweeping._stop.is_set(), "nor by a click that comes from a page drawn before"
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: True)
+    assert not at.run().button(key="lab_sweep_stop").disabled
+    view._stop(sweeping)
+    assert sweeping._stop.is_set()
+
+
+def test_a_sweep_that_is_being_written_is_not_deleted_and_a_deleted_one_writes_nothing(workspace, monkeypatch):
+    run, runs = written(workspace), Runs(workspace.sweeps)
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
+    sweeping = at_work(workspace, monkeypatch, run)
+    at.button(key="lab_saved_delete").click().run()
+    assert "being written" in at.error[0].value and runs.has(run)
+    runs.delete(run)  # by another process
+    sweeping._tell("running")
+    assert sweeping._stop.is_set()
+    ended(workspace.folder.resolve(), run)
+    assert not runs.path(run).exists()
+
+
+def test_a_direction_without_a_probe_is_refused_before_anything_is_written(workspace):
+    Direction.unmeasured(
+        torch.ones(tiny.WIDTH), name="bare", title="bare one", layer=2, median_norm=5.0, how="by hand", about={}
+    ).save(workspace.folder / "directions")
+    config = small(directions=(Along("bare", "bare one", (0.5,)),))
+    assert resources.warm_up().wait(30)
+    for ask in (running.begin, form.cost):
+        with pytest.raises(GlpError, match=r"bare one: no concept probe.*--measure TABLE"):
+            ask(config)
+    assert not Runs(workspace.sweeps).listed()
+    by_words = small(directions=config.directions, scorer=Scorer("lexicon", ("the",)))
+    assert form.cost(by_words)[0] == count(by_words)
+    stamped = running.stamp(config)  # as it was begun before
+    run = Runs(workspace.sweeps).begin(stamped, count(stamped))
+    running.sweepings().start(workspace.folder.resolve(), run)
+    assert ended(workspace.folder.resolve(), run).facts.state == "done"
+    for place in ("Sweep", "Saved runs"):
+        at = pages.open_page("lab", lab_view=place, lab_run=run)
+        assert any("it has no concept probe" in one.value for one in at.warning), place
+        assert not any("being written" in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize(("arm", "level"), [("walk", 0.2), ("glp", 0.3), ("raw", None)])

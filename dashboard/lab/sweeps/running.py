@@ -24,7 +24,7 @@ from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.steering.sweeps.cells import count
 from glp_core.steering.sweeps.config import SweepConfig, differences, stamped
 from glp_core.steering.sweeps.runs import RunFacts, Runs, rows
-from glp_core.steering.sweeps.scores import Judge, Marks
+from glp_core.steering.sweeps.scores import Judge, Marks, check_readable
 from glp_core.steering.sweeps.store import SweepStore, written
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ class Sweeping:
         seconds = self._before + time.monotonic() - self._start
         self.facts = self.facts._replace(done=done, total=count(self.config), seconds=round(seconds, 1), error=error)
         self.facts = RunFacts(*self.facts[:2], state, *self.facts[3:])  # type: ignore[arg-type]
-        self._runs.tell(self.facts)
+        if self._runs.has(self.run):
+            self._runs.tell(self.facts)
+        else:  # somebody deleted it
+            self.stop()
 
     def _work(self) -> None:
         state, error = "failed", "It ended without a word."
@@ -177,6 +180,8 @@ class Sweeping:
         """Keep the texts that are there and what they say, beside the run's settings, and how it ended."""
         from glp_core.steering.sweeps.analysis import analyse
 
+        if not self._runs.has(self.run):
+            return
         try:
             found, judged = self.store.found(self.config), self.judged()
             self._runs.save(self.run, rows(self.config, found, judged), analyse(self.config, found, judged))
@@ -250,13 +255,19 @@ def begin(config: SweepConfig) -> str:
     """Stamp a configuration with what is here, keep it as a run and start it; return its name.
 
     Raises:
-        GlpError: a direction that is not there, a disk that is full, or enough sweeps at work.
+        GlpError: a direction that is not there, or lacks the probe that is to score; a disk that is full; enough sweeps at work.
     """
     folder = workspace_facts.folder()
+    check_probes(config)
     stamped = stamp(config)
     run = Runs(folder / "sweeps").begin(stamped, count(stamped))
     sweepings().start(folder, run)
     return run
+
+
+def check_probes(config: SweepConfig) -> None:
+    """Raise GlpError where the probe is to score texts of a direction of this workspace that has none."""
+    check_readable(config, {one.name: resources.direction(one.name).has_probe for one in config.directions})
 
 
 def stamp(config: SweepConfig) -> SweepConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard.lab.sweeps import export, figures, results
+from dashboard.lab.sweeps import export, figures, results, running
 from dashboard.lab.sweeps.results import Shown
 from dashboard.lab.sweeps.view import RUN, run_name, saved
 from dashboard.service import workspace_facts
@@ -17,6 +17,7 @@ from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.runs import RunFacts, Runs
 
 OTHER = url.parsed("lab_other", "Compare with", run_name)
+PROBLEM = "lab_saved_problem"
 PICKED, WITH = "lab_saved_run", "lab_saved_other"
 
 
@@ -33,6 +34,8 @@ def draw() -> list[File]:
         st.info("There is no saved run yet. Every sweep is saved: begin one in the Sweep view.", icon=":material/science:")
         return []
     first, second = _choose(listed)
+    if problem := st.session_state.pop(PROBLEM, ""):
+        frame.error_box(problem)
     by_name = {one.id: one for one in listed}
     if second is not None:
         _compare(by_name[first], by_name[second])
@@ -67,10 +70,18 @@ def _pick(label: str, names: list[str], titles: dict[str, str], there: str, key:
 
 
 def _delete(run: str) -> None:
-    """Delete a run (in a callback)."""
-    if origin.on_this_machine_only():
-        Runs(workspace_facts.folder() / "sweeps").delete(run)
-        url.put(RUN, "")
+    """Delete a run that is not being written (in a callback)."""
+    if not origin.on_this_machine_only():
+        return
+    folder = workspace_facts.folder()
+    at_work = running.sweepings().of(folder, run)
+    if at_work is not None and at_work.live:
+        st.session_state[PROBLEM] = (
+            "This sweep is being written. Press Stop in the Sweep view, and delete it when it has ended."
+        )
+        return
+    Runs(folder / "sweeps").delete(run)
+    url.put(RUN, "")
 
 
 def _one(facts: RunFacts) -> list[File]:

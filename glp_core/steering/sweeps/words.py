@@ -1,9 +1,12 @@
 """What a sweep found, in sentences: for the page, the report and the command. Knows numbers."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 from glp_core.files import Json
-from glp_core.steering.sweeps.config import SweepConfig
+from glp_core.steering.sweeps.cells import DRAWN, UNSTEERED, Cell, texts
+from glp_core.steering.sweeps.config import Along, SweepConfig
+from glp_core.steering.sweeps.scores import WITHOUT_PROBE, Found, Marks, concept_of
 from glp_core.steering.trials.frontier import AT_FLUENCY
 
 TITLES = {
@@ -32,6 +35,29 @@ def found(entry: Json) -> list[str]:
     """Return what was found along one direction, a sentence each."""
     said = [_compared(entry, key, one) for key, one in entry["differences"].items()]
     return [*said, *_controls(entry), *_best(entry)]
+
+
+def unfound(config: SweepConfig, found: Found, judged: Mapping[str, Marks], report: Json) -> list[str]:
+    """Say why nothing was found along the directions that an ended sweep's report lacks, a sentence each."""
+    return [
+        f"Along {along.title} nothing is found: {_why_not(config, found, judged, along)}"
+        for along in config.directions
+        if along.name not in report
+    ]
+
+
+def _why_not(config: SweepConfig, found: Found, judged: Mapping[str, Marks], along: Along) -> str:
+    first = [Cell(along.name, arm, 0.0, None) for arm in (UNSTEERED, DRAWN)]
+    there, wanted = (sum(map(len, of)) for of in ([found.get(one, {}) for one in first], [texts(config, one) for one in first]))
+    if there < wanted:
+        return f"{there} of the {wanted} texts that all others are compared with are written. Run writes the others."
+    score = concept_of(config, judged)
+    scored = sum(math.isfinite(score(text, one)) for text, one in found[first[0]].items())
+    if config.scorer.kind == "server":
+        return f"the server has marked {scored} of the {len(found[first[0]])} unsteered texts. Run asks about the others."
+    if config.scorer.kind == "probe" and not scored:
+        return f"no concept is read in its texts, since it has no concept probe. {WITHOUT_PROBE}"
+    return "its texts are empty."
 
 
 def series_title(one: Json) -> str:

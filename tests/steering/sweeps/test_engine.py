@@ -18,6 +18,7 @@ from glp_core.files import write_json
 from glp_core.llm.decoding import Sampling
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
+from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, generate
 from glp_core.steering.sweeps import cells, engine
 from glp_core.steering.sweeps.cells import Cell, Text
@@ -25,6 +26,7 @@ from glp_core.steering.sweeps.config import ARMS, Along
 from glp_core.steering.sweeps.runs import read_texts
 from glp_core.steering.sweeps.store import SweepStore, written
 from tests.steering.sweeps.conftest import PROMPTS
+from tests.support import pages, tiny
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -121,6 +123,17 @@ def test_a_sweep_is_run_under_the_titles_that_its_directions_have_here(sweep_wor
     ]
     cell = Cell("up", "prompted", 0.0, None)
     assert cells.key(here, cell) == cells.key(sweep_steering.stamped(sweep_workspace, small())[1], cell)
+
+
+def test_the_command_refuses_a_direction_that_its_probe_cannot_score(tmp_path, small, capsys):
+    from glp_core.__main__ import main
+
+    folder = pages.make_whole_workspace(tmp_path / "workspace").folder
+    vector, facts = torch.ones(tiny.WIDTH), {"layer": 2, "median_norm": 5.0, "how": "by hand", "about": {}}
+    Direction.unmeasured(vector, name="bare", title="bare one", **facts).save(folder / "directions")
+    write_json(tmp_path / "sweep.json", small(directions=(Along("bare", "bare one", (0.5,)),)).to_json())
+    assert main(["sweep-steering", str(tmp_path / "sweep.json"), "--device", "cpu", "--workspace", str(folder)]) == 1
+    assert "bare one: no concept probe" in capsys.readouterr().err and not (folder / "sweeps").exists()
 
 
 def test_a_killed_sweep_goes_on_and_its_rerun_writes_the_same_texts(sweep_workspace, small, tmp_path, capsys):
