@@ -101,7 +101,7 @@ class SweepConfig:
     noise_levels: tuple[float, ...] = (0.5,)
     """Of the paper's projection and the Gaussian prior."""
     walk_levels: tuple[float, ...] = ()
-    """Noise levels of walks of `walk_pushes` parts; empty: as the workspace's tuning chose."""
+    """Noise levels of walks of `walk_pushes` parts, and of the walked controls; empty: as the workspace's tuning chose."""
     walk_pushes: int = 16
     seeds: tuple[int, ...] = (0,)
     """Each gives every prompt noise, and a choice of tokens, of its own."""
@@ -205,6 +205,30 @@ def differences(
                 f"the direction {along.name} is called {short(repr(title))} here, in place of {short(repr(along.title))}"
             )
     return said
+
+
+def settings_apart(ours: SweepConfig, theirs: SweepConfig) -> list[tuple[str, object, object]]:
+    """Return what decides texts and scores and is another in two configurations: what it is, and both values; all but the title."""
+    first, second = (_settings(one) for one in (ours, theirs))
+    names = dict.fromkeys([*first, *second])
+    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def _settings(config: SweepConfig) -> Json:
+    """Return all settings of a sweep by what they are, those within others one by one."""
+    facts = config.to_json()
+    scorer, made_with = facts.pop("scorer"), facts.pop("made_with")
+    for name in ("format", "title", "directions"):
+        del facts[name]
+    settings: Json = {name.replace("_", " "): value for name, value in facts.items()}
+    for along in config.directions:
+        settings[f"strengths along {along.title} ({along.name})"] = along.strengths
+        settings[f"digest of {along.title} ({along.name})"] = along.digest
+    settings |= {f"scorer, {name}": value for name, value in scorer.items()}
+    for name, value in made_with.items():
+        called = WORDS.get(name, name)
+        settings |= {f"{called}, {key}": one for key, one in value.items()} if isinstance(value, dict) else {called: value}
+    return settings
 
 
 WORDS = {"glp": "the prior", "llm": "the language model", "dtype": "the number type", "walk": "the tuned walk"}

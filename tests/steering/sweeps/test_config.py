@@ -72,8 +72,8 @@ def test_what_is_not_here_is_told(small):
 
 def test_cells_are_counted_by_hand_and_named_by_all_that_decides_their_texts(small):
     config = small(noise_levels=(0.3, 0.5), walk_levels=(0.1, 0.2), seeds=(0, 1))
-    # unsteered and prompted, drawn four times, and 2 strengths of raw, walk twice, glp twice, norm, gaussian twice, wrong, random
-    assert count(config) == 3 * (2 * 2 + 4 + 2 * 2 * (1 + 2 + 2 + 1 + 2 + 1 + 1))
+    # unsteered and prompted, drawn four times, and 2 strengths of raw, norm, and twice of walk, glp, gaussian, wrong, random
+    assert count(config) == 3 * (2 * 2 + 4 + 2 * 2 * (1 + 2 + 2 + 1 + 2 + 2 + 2))
     assert series(config)[:5] == ["raw", "walk 0.1", "walk 0.2", "glp 0.3", "glp 0.5"]
     walk = Cell("up", "walk", 1.0, 0.1)
     changed = [{"walk_pushes": 3}, {"tokens": 7}, {"temperature": 1.0}, {"made_with": {"layer": 1}}]

@@ -48,7 +48,7 @@ def test_every_text_is_what_a_single_run_writes(bench, small, tmp_path):
         ("raw", None): None,
         ("walk", 0.2): walk,
         ("norm", None): make_projector("norm"),
-        ("opposite", None): make_projector("walk", glp=glp, walk=bench.walk),
+        ("opposite", 0.2): walk,
     }
     projectors |= {("glp", level): make_projector("glp", glp=glp, noise_level=level) for level in (0.3, 0.5)}
     projectors |= {
