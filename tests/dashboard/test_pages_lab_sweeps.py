@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,16 @@ def at_work(workspace, monkeypatch, run):
 
     monkeypatch.setattr(running.Sweeping, "_work", work)
     return running.sweepings().start(workspace.folder.resolve(), run)
+
+
+def saved_as(workspace, run, **changes):
+    """Keep a run again, with other settings and the same texts; return its name."""
+    runs = Runs(workspace.sweeps)
+    facts, config = runs.facts(run), replace(runs.config(run), **changes)
+    other = runs.begin(config, count(config))
+    runs.save(other, runs.texts(run), {})
+    runs.tell(facts._replace(id=other))
+    return other
 
 
 def written(workspace, **changes):
@@ -255,12 +266,38 @@ def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):
     first, second = written(workspace), written(workspace, tokens=5, title=BAD)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=second)
     settings, curves = (one.value for one in at.dataframe[:2])
-    assert list(settings["setting"]) == ["Tokens, seeds, temperature"] and set(curves["curve"]) == {
+    assert list(settings["setting"]) == ["tokens"] and list(settings.iloc[0]) == ["tokens", "4", "5"] and set(curves["curve"]) == {
         "Raw steered", "Manifold walk", "Wrong sign"
     }  # fmt: skip
     assert len(at.get("plotly_chart")) == 2
     at.button(key="lab_saved_delete").click().run()
     assert [one.id for one in Runs(workspace.sweeps).listed()] == [second] and not at.exception
+
+
+def test_two_runs_are_said_to_be_alike_only_where_nothing_that_decides_their_numbers_differs(workspace):
+    first = written(workspace)
+    alike = saved_as(workspace, first, title="the same again")
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=alike)
+    assert any("settings are the same" in one.value for one in at.caption)
+    config = Runs(workspace.sweeps).config(first)
+    made = config.made_with | {"llm": {"name": "other"}, "walk": config.made_with["walk"] | {"noise_level": 0.9}}
+    along = tuple(replace(one, digest="1234") for one in config.directions)
+    other = saved_as(
+        workspace, first, prompts=(PROMPTS[0], "He said"), scorer=Scorer("lexicon", ("sea",)), walk_pushes=3, directions=along,
+        made_with=made,
+    )  # fmt: skip
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=other)
+    assert not at.exception and not any("settings are the same" in one.value for one in at.caption)
+    told = " | ".join(at.dataframe[0].value["setting"])
+    for what in (
+        "prompts",
+        "walk pushes",
+        "digest of upwards",
+        "scorer, words",
+        "the language model, name",
+        "the tuned walk, noise_level",
+    ):
+        assert what in told, what
 
 
 def test_the_report_holds_all_texts_escaped_fetches_nothing_and_its_settings_run_again(workspace):
