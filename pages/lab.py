@@ -23,7 +23,8 @@ HELP = """
 - **Gain**: share of the way from the unsteered texts' concept score to 1. **Fluency**: where a token's log-probability lies between broken
   text (0: less likely than 95% of the model's own draws) and unsteered text (1), times the share of new words that is left.
   **Hypervolume**: the area under an arm's curve. Intervals are 95% over prompts, the same prompts for all arms.
-- **Wrong sign** and **random direction** are walked as the walk is: what they gain is not the direction's. **Prompted** asks in words.
+- **Wrong sign** and **random direction** are walked as the walk is, at each of its noise levels: what they gain is not the direction's.
+  **Prompted** asks in words.
 - **The setting to use** is the point of greatest gain times fluency; with few prompts its neighbours may be as good.
 - A sweep goes on when you leave the page, and every text is kept as it comes: after Stop, or after the server's end, Run writes only the
   others. Every sweep is a saved run, whose link opens it, and whose settings `sweep-steering` runs again, in a terminal.

@@ -4,18 +4,24 @@ import errno
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 
 from dashboard.lab.sweeps import export, form, results, running, view
-from dashboard.service import workspace_facts
+from dashboard.service import resources, workspace_facts
 from dashboard.service.visitors import origin
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.steering.sweeps.cells import count
-from glp_core.steering.sweeps.config import Along, SweepConfig
+from glp_core.prior.checkpoint import save_glp
+from glp_core.steering.directions import Direction
+from glp_core.steering.sweeps import engine
+from glp_core.steering.sweeps.cells import cells, count, key
+from glp_core.steering.sweeps.config import Along, Scorer, SweepConfig
 from glp_core.steering.sweeps.runs import Runs
-from tests.support import pages
+from glp_core.steering.sweeps.store import SweepStore
+from tests.support import pages, tiny
 
 PROMPTS = ("The cat <b>sat</b>", "She said")
 BAD = "<script>alert(1)</script>"
@@ -39,12 +45,37 @@ def small(**changes):
     return SweepConfig(**{"prompts": PROMPTS, "directions": along, "arms": ("raw", "walk", "opposite"), "tokens": 4} | changes)
 
 
+def first_key(config):
+    return key(config, next(cells(config)))
+
+
 def ended(folder, run):
     deadline = time.monotonic() + 60
     while (sweeping := running.sweepings().of(folder, run)) is None or sweeping.live:
         assert time.monotonic() < deadline, "it does not end"
         time.sleep(0.02)
     return sweeping
+
+
+def at_work(workspace, monkeypatch, run):
+    """Go on with a run that works until it is stopped; return it."""
+
+    def work(self):
+        self._stop.wait(60)
+        self._keep("stopped", "")
+
+    monkeypatch.setattr(running.Sweeping, "_work", work)
+    return running.sweepings().start(workspace.folder.resolve(), run)
+
+
+def saved_as(workspace, run, **changes):
+    """Keep a run again, with other settings and the same texts; return its name."""
+    runs = Runs(workspace.sweeps)
+    facts, config = runs.facts(run), replace(runs.config(run), **changes)
+    other = runs.begin(config, count(config))
+    runs.save(other, runs.texts(run), {})
+    runs.tell(facts._replace(id=other))
+    return other
 
 
 def written(workspace, **changes):
@@ -103,6 +134,54 @@ def test_a_run_that_a_killed_server_left_goes_on_when_it_is_opened_and_a_stopped
     assert ended(workspace.folder.resolve(), run).facts.state == "done" and runs.facts(run).done == count(stamped)
 
 
+def test_a_run_does_not_go_on_with_another_prior(workspace):
+    stamped = running.stamp(small())
+    runs = Runs(workspace.sweeps)
+    run = runs.begin(stamped, count(stamped))
+    before, glp = workspace.glp_digest(), tiny.tiny_glp()
+    with torch.no_grad():
+        next(glp.network.parameters()).mul_(1.5)
+    save_glp(glp, workspace.folder / "glp", about={}, covariance=torch.eye(tiny.WIDTH))
+    os.utime(workspace.folder / "glp" / "final.safetensors", (1, 1))  # another time, however fast this machine is
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    facts = ended(workspace.folder.resolve(), run).facts
+    assert (facts.state, facts.done) == ("failed", 0) and f"the prior: made with {before}, here it is" in facts.error
+    assert "Press Run for a new sweep" in facts.error and not SweepStore(workspace.sweeps).entries(first_key(stamped))
+    at.run()
+    assert "Press Run for a new sweep" in at.error[0].value.replace("\\", "") and not at.exception
+
+
+def test_a_sweep_ends_when_its_direction_changes_on_its_way(workspace, monkeypatch):
+    write = engine.write_batch
+
+    def then_change(bench, config, store, batch, *, cancelled):
+        write(bench, config, store, batch, cancelled=cancelled)
+        pages.direction("up", "upwards", 2).save(workspace.folder / "directions")
+        os.utime(workspace.folder / "directions" / "up.safetensors", (1, 1))
+
+    monkeypatch.setattr(engine, "write_batch", then_change)
+    run = running.begin(small())
+    facts = ended(workspace.folder.resolve(), run).facts
+    assert facts.state == "failed" and "the direction up is another one here" in facts.error
+    assert 0 < facts.done < facts.total, "what the first batch wrote is kept, and no more is written"
+
+
+def test_what_texts_are_made_with_follows_the_titles_of_directions(workspace):
+    before = running.stamp(small())
+    pages.direction("up", "higher up", 1).save(workspace.folder / "directions")
+    os.utime(workspace.folder / "directions" / "up.safetensors", (1, 1))
+    after = running.stamp(small())
+    assert after.directions[0].title == "higher up" and after.directions[0].digest == before.directions[0].digest
+
+
+def test_what_texts_are_made_with_follows_the_reference_that_bounds_an_untuned_walk(workspace):
+    before, reference = running.stamp(small()), workspace.report("reference")
+    workspace.report_path("reference").unlink()
+    assert running.stamp(small()).made_with["walk"]["bound"] is None
+    workspace.save_report("reference", reference)
+    assert running.stamp(small()).made_with == before.made_with
+
+
 def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
     run = written(workspace)
     monkeypatch.setattr(origin, "on_this_machine_only", lambda: False)
@@ -110,6 +189,50 @@ def test_visitors_from_elsewhere_look_on(workspace, monkeypatch):
     assert at.button(key="lab_sweep_run").disabled and any("hypervolume" in one.value for one in at.markdown)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
     assert not [one for one in at.button if one.key == "lab_saved_delete"]
+    sweeping = at_work(workspace, monkeypatch, run)
+    at = pages.open_page("lab", lab_view="Sweep", lab_run=run)
+    assert at.button(key="lab_sweep_stop").disabled
+    view._stop(sweeping)
+    assert not sweeping._stop.is_set(), "nor by a click that comes from a page drawn before"
+    monkeypatch.setattr(origin, "on_this_machine_only", lambda: True)
+    assert not at.run().button(key="lab_sweep_stop").disabled
+    view._stop(sweeping)
+    assert sweeping._stop.is_set()
+
+
+def test_a_sweep_that_is_being_written_is_not_deleted_and_a_deleted_one_writes_nothing(workspace, monkeypatch):
+    run, runs = written(workspace), Runs(workspace.sweeps)
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=run)
+    sweeping = at_work(workspace, monkeypatch, run)
+    at.button(key="lab_saved_delete").click().run()
+    assert "being written" in at.error[0].value and runs.has(run)
+    runs.delete(run)  # by another process
+    sweeping._tell("running")
+    assert sweeping._stop.is_set()
+    ended(workspace.folder.resolve(), run)
+    assert not runs.path(run).exists()
+
+
+def test_a_direction_without_a_probe_is_refused_before_anything_is_written(workspace):
+    Direction.unmeasured(
+        torch.ones(tiny.WIDTH), name="bare", title="bare one", layer=2, median_norm=5.0, how="by hand", about={}
+    ).save(workspace.folder / "directions")
+    config = small(directions=(Along("bare", "bare one", (0.5,)),))
+    assert resources.warm_up().wait(30)
+    for ask in (running.begin, form.cost):
+        with pytest.raises(GlpError, match=r"bare one: no concept probe.*--measure TABLE"):
+            ask(config)
+    assert not Runs(workspace.sweeps).listed()
+    by_words = small(directions=config.directions, scorer=Scorer("lexicon", ("the",)))
+    assert form.cost(by_words)[0] == count(by_words)
+    stamped = running.stamp(config)  # as it was begun before
+    run = Runs(workspace.sweeps).begin(stamped, count(stamped))
+    running.sweepings().start(workspace.folder.resolve(), run)
+    assert ended(workspace.folder.resolve(), run).facts.state == "done"
+    for place in ("Sweep", "Saved runs"):
+        at = pages.open_page("lab", lab_view=place, lab_run=run)
+        assert any("it has no concept probe" in one.value for one in at.warning), place
+        assert not any("being written" in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize(("arm", "level"), [("walk", 0.2), ("glp", 0.3), ("raw", None)])
@@ -146,12 +269,27 @@ def test_two_saved_runs_are_compared_and_one_is_deleted(workspace):
     first, second = written(workspace), written(workspace, tokens=5, title=BAD)
     at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=second)
     settings, curves = (one.value for one in at.dataframe[:2])
-    assert list(settings["setting"]) == ["Tokens, seeds, temperature"] and set(curves["curve"]) == {
+    assert list(settings["setting"]) == ["tokens"] and list(settings.iloc[0]) == ["tokens", "4", "5"] and set(curves["curve"]) == {
         "Raw steered", "Manifold walk", "Wrong sign"
     }  # fmt: skip
     assert len(at.get("plotly_chart")) == 2
     at.button(key="lab_saved_delete").click().run()
     assert [one.id for one in Runs(workspace.sweeps).listed()] == [second] and not at.exception
+
+
+def test_two_runs_are_said_to_be_alike_only_where_nothing_that_decides_their_numbers_differs(workspace):
+    first = written(workspace)
+    alike = saved_as(workspace, first, title="the same again")
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=alike)
+    assert any("settings are the same" in one.value for one in at.caption)
+    config = Runs(workspace.sweeps).config(first)
+    walk = config.made_with["walk"] | {"noise_level": 0.9}
+    along = tuple(replace(one, digest="1234") for one in config.directions)
+    other = saved_as(workspace, first, walk_pushes=3, directions=along, made_with=config.made_with | {"walk": walk})
+    at = pages.open_page("lab", lab_view="Saved runs", lab_run=first, lab_other=other)
+    assert not any("settings are the same" in one.value for one in at.caption)
+    told = list(at.dataframe[0].value["setting"])
+    assert told == ["walk pushes", "digest of upwards (up)", "the tuned walk, noise_level"]
 
 
 def test_the_report_holds_all_texts_escaped_fetches_nothing_and_its_settings_run_again(workspace):

@@ -98,7 +98,7 @@ def _prompted(figure: go.Figure, point: Json) -> None:
 
 def heat_arms(entry: Json) -> list[str]:
     """Return the arms that were swept at several noise levels."""
-    arms = [one["arm"] for one in entry["series"].values() if one["noise_level"] is not None]
+    arms = [one["arm"] for one in entry["series"].values() if one["noise_level"] is not None and one["arm"] not in CONTROLS]
     return [arm for arm in dict.fromkeys(arms) if arms.count(arm) > 1]
 
 

@@ -249,6 +249,7 @@ def cost(config: SweepConfig) -> tuple[int, int, str]:
         raise GlpError(f"That is {total:,} texts, wanted at most {MOST_TEXTS:,}: take fewer strengths, arms, seeds or prompts.")
     if resources.warm_up().live or resources.warm_up().error:
         return total, 0, "The models are loading"
+    running.check_probes(config)
     store = SweepStore(workspace_facts.folder() / "sweeps")
     done = written(store.found(running.stamp(config)))
     rate = running.rate(workspace_facts.folder()) or _guessed_rate()

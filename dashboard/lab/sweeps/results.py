@@ -43,12 +43,15 @@ class Shown(NamedTuple):
     """As `analyse` gives it."""
 
 
-def draw(shown: Shown, *, key: str) -> None:
-    """Draw all that a sweep found so far."""
+def draw(shown: Shown, *, key: str, live: bool = False) -> None:
+    """Draw all that a sweep found, or has found so far while it is `live`."""
     from glp_core.steering.sweeps import words
 
-    if not shown.report:
+    if live and not shown.report:
         st.caption("The first texts are being written: those that all others are compared with.")
+    for said in [] if live else words.unfound(shown.config, shown.found, shown.judged, shown.report):
+        frame.notice_box(said)
+    if not shown.report:
         return
     name = _along(shown, key)
     entry = shown.report[name]

@@ -5,6 +5,7 @@ So a sweep outlives its page, other visitors have their turn between two batches
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -21,9 +22,9 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, write_json
 from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.steering.sweeps.cells import count
-from glp_core.steering.sweeps.config import SweepConfig
+from glp_core.steering.sweeps.config import SweepConfig, differences, stamped
 from glp_core.steering.sweeps.runs import RunFacts, Runs, rows
-from glp_core.steering.sweeps.scores import Judge, Marks
+from glp_core.steering.sweeps.scores import Judge, Marks, check_readable
 from glp_core.steering.sweeps.store import SweepStore, written
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ MOST = 3
 """Sweeps that one server writes at a time."""
 PATIENCE = 1.0
 """Seconds to wait when the queue is full."""
-
+TOLD = 3
+"""Differences that are told."""
 SPEED = "speed.json"
 """How fast the last sweep of a workspace was."""
 
@@ -80,7 +82,10 @@ class Sweeping:
         seconds = self._before + time.monotonic() - self._start
         self.facts = self.facts._replace(done=done, total=count(self.config), seconds=round(seconds, 1), error=error)
         self.facts = RunFacts(*self.facts[:2], state, *self.facts[3:])  # type: ignore[arg-type]
-        self._runs.tell(self.facts)
+        if self._runs.has(self.run):
+            self._runs.tell(self.facts)
+        else:  # somebody deleted it
+            self.stop()
 
     def _work(self) -> None:
         state, error = "failed", "It ended without a word."
@@ -100,8 +105,9 @@ class Sweeping:
         """Write what is missing, batch by batch."""
         from glp_core.steering.sweeps.engine import batches
 
-        at_once, begun = self._at_once(), time.monotonic()
-        for batch in batches(self.config, self.store.missing(self.config), at_once):
+        missing = self.store.missing(self.config)
+        at_once, begun = self._at_once() if missing else 1, time.monotonic()
+        for batch in batches(self.config, missing, at_once):
             arms = [
                 charts.ARM_TITLES.get(arm, "the model's own draws") for arm in dict.fromkeys(cell.arm for cell in batch.cells)
             ]
@@ -174,6 +180,8 @@ class Sweeping:
         """Keep the texts that are there and what they say, beside the run's settings, and how it ended."""
         from glp_core.steering.sweeps.analysis import analyse
 
+        if not self._runs.has(self.run):
+            return
         try:
             found, judged = self.store.found(self.config), self.judged()
             self._runs.save(self.run, rows(self.config, found, judged), analyse(self.config, found, judged))
@@ -187,12 +195,18 @@ class Sweeping:
 
 
 def _bench(config: SweepConfig) -> Bench:
-    """Return the workspace's models (in a job)."""
+    """Return the workspace's models (in a job).
+
+    Raises:
+        GlpError: they are others than those that the sweep was stamped with.
+    """
     from glp_core.steering.sweeps.engine import Bench
 
     here = resources.workspace()
     directions = {one.name: resources.direction(one.name) for one in config.directions}
-    return Bench(resources.llm(), resources.glp(), directions, here.covariance, here.walk(), resources.meter())
+    bench = Bench(resources.llm(), resources.glp(), directions, here.covariance, here.walk(), resources.meter())
+    check_made_here(config)  # after they were read: a file that changed in between is found too
+    return bench
 
 
 class Sweepings:
@@ -241,29 +255,49 @@ def begin(config: SweepConfig) -> str:
     """Stamp a configuration with what is here, keep it as a run and start it; return its name.
 
     Raises:
-        GlpError: a direction that is not there, a disk that is full, or enough sweeps at work.
+        GlpError: a direction that is not there, or lacks the probe that is to score; a disk that is full; enough sweeps at work.
     """
     folder = workspace_facts.folder()
+    check_probes(config)
     stamped = stamp(config)
     run = Runs(folder / "sweeps").begin(stamped, count(stamped))
     sweepings().start(folder, run)
     return run
 
 
+def check_probes(config: SweepConfig) -> None:
+    """Raise GlpError where the probe is to score texts of a direction of this workspace that has none."""
+    check_readable(config, {one.name: resources.direction(one.name).has_probe for one in config.directions})
+
+
 def stamp(config: SweepConfig) -> SweepConfig:
     """Return a configuration with this workspace's model, prior, directions and versions as what it is made with."""
-    from dataclasses import replace
+    here, names = resources.workspace(), [one.name for one in config.directions]
+    digests = {name: here.direction_digest(name) for name in names}
+    return stamped(config, made_here(), digests, {name: resources.direction(name).title for name in names})
 
-    here, made_with = resources.workspace(), made_here()
-    along = tuple(replace(one, digest=here.direction_digest(one.name)) for one in config.directions)
-    return replace(config, made_with=made_with, directions=along)
+
+def check_made_here(config: SweepConfig) -> None:
+    """Raise GlpError where texts that are written now are no longer those that a stamped configuration names."""
+    now = stamp(config)
+    if _as_kept(now) == _as_kept(config):
+        return
+    digests, titles = ({one.name: getattr(one, what) for one in now.directions} for what in ("digest", "title"))
+    said = differences(config, now.made_with, digests, titles)[:TOLD] or ["what texts are made with is another list"]
+    raise GlpError(
+        f"It was begun with something else than is here now: {'; '.join(said)}. Press Run for a new sweep, made with that."
+    )
+
+
+def _as_kept(config: SweepConfig) -> str:
+    return json.dumps(config.to_json(), sort_keys=True)
 
 
 def made_here() -> Json:
     """Return what texts of this workspace are made with; the prior's digest is taken once for a file."""
     folder = workspace_facts.folder()
-    files = (folder / "glp" / "final.safetensors", folder / "workspace.json", folder / "reports" / "walk_tuning.json")
-    return _made_with(folder, tuple(map(workspace_facts.written, files)))
+    reports = ("reports/walk_tuning.json", "reports/reference.json")  # how walks go: as tuned, else bounded by the reference
+    return _made_with(folder, workspace_facts.times("glp/final.safetensors", "workspace.json", *reports))
 
 
 @st.cache_data(show_spinner=False, max_entries=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard.lab.sweeps import export, figures, results
+from dashboard.lab.sweeps import export, figures, results, running
 from dashboard.lab.sweeps.results import Shown
 from dashboard.lab.sweeps.view import RUN, run_name, saved
 from dashboard.service import workspace_facts
@@ -13,10 +13,14 @@ from dashboard.service.visitors import origin
 from dashboard.widgets import charts, frame, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
-from glp_core.steering.sweeps.config import SweepConfig
+from glp_core.steering.sweeps.checks import short
+from glp_core.steering.sweeps.config import SweepConfig, settings_apart
 from glp_core.steering.sweeps.runs import RunFacts, Runs
 
 OTHER = url.parsed("lab_other", "Compare with", run_name)
+LONGEST_LIST = 80
+"""Characters of a list that is shown whole."""
+PROBLEM = "lab_saved_problem"
 PICKED, WITH = "lab_saved_run", "lab_saved_other"
 
 
@@ -33,6 +37,8 @@ def draw() -> list[File]:
         st.info("There is no saved run yet. Every sweep is saved: begin one in the Sweep view.", icon=":material/science:")
         return []
     first, second = _choose(listed)
+    if problem := st.session_state.pop(PROBLEM, ""):
+        frame.error_box(problem)
     by_name = {one.id: one for one in listed}
     if second is not None:
         _compare(by_name[first], by_name[second])
@@ -67,10 +73,18 @@ def _pick(label: str, names: list[str], titles: dict[str, str], there: str, key:
 
 
 def _delete(run: str) -> None:
-    """Delete a run (in a callback)."""
-    if origin.on_this_machine_only():
-        Runs(workspace_facts.folder() / "sweeps").delete(run)
-        url.put(RUN, "")
+    """Delete a run that is not being written (in a callback)."""
+    if not origin.on_this_machine_only():
+        return
+    folder = workspace_facts.folder()
+    at_work = running.sweepings().of(folder, run)
+    if at_work is not None and at_work.live:
+        st.session_state[PROBLEM] = (
+            "This sweep is being written. Press Stop in the Sweep view, and delete it when it has ended."
+        )
+        return
+    Runs(folder / "sweeps").delete(run)
+    url.put(RUN, "")
 
 
 def _one(facts: RunFacts) -> list[File]:
@@ -102,11 +116,13 @@ def _settings(config: SweepConfig) -> dict[str, str]:
 def _compare(first: RunFacts, second: RunFacts) -> None:
     """Draw two runs side by side: what differs in their settings, their curves, and each arm's numbers."""
     shown = [saved(one.id) for one in (first, second)]
-    settings = [_settings(one.config) for one in shown]
-    differing = [name for name in settings[0] if settings[0][name] != settings[1][name]]
+    differing = settings_apart(shown[0].config, shown[1].config)
     if differing:
-        table = pd.DataFrame([{"setting": name, "this": settings[0][name], "other": settings[1][name]} for name in differing])
-        st.dataframe(table, hide_index=True, alt="Settings that differ between the two runs")
+        rows = [
+            {"setting": frame.visible(name)} | dict(zip(("this", "other"), _both(*two), strict=True))
+            for name, *two in differing
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Settings that differ between the two runs")
     else:
         st.caption("Their settings are the same.")
     for facts, one, place in zip((first, second), shown, st.columns(2, gap="medium"), strict=True):
@@ -115,9 +131,31 @@ def _compare(first: RunFacts, second: RunFacts) -> None:
             for name, entry in one.report.items():
                 key = f"lab_compare_{facts.id}_{name}"
                 frame.figure(figures.frontiers(entry), key=key, alt=f"Fluency against concept gained, {entry['title']}")
-    rows = compared(*shown)
-    if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Hypervolume and gain at equal fluency of every arm in both runs")
+    curves = compared(*shown)
+    if curves:
+        st.dataframe(
+            pd.DataFrame(curves), hide_index=True, alt="Hypervolume and gain at equal fluency of every arm in both runs"
+        )
+
+
+def _both(ours: object, theirs: object) -> list[str]:
+    """Return two values in words; of lists as long as prompts, how many things each has and the first that the other lacks."""
+    return [_in_words(one, other) for one, other in ((ours, theirs), (theirs, ours))]
+
+
+def _in_words(value: object, other: object) -> str:
+    if value is None or value == "":
+        return "nothing"
+    if not isinstance(value, list | tuple):
+        return frame.visible(short(value))
+    listed = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value) or "none"
+    if len(listed) <= LONGEST_LIST:
+        return frame.visible(listed)
+    lacking = [one for one in value if not isinstance(other, list | tuple) or one not in other]
+    return frame.visible(
+        f"{len(value)}"
+        + (f", of them only here {len(lacking)}: {short(repr(lacking[0]))}" if lacking else ", in another order")
+    )
 
 
 def compared(first: Shown, second: Shown) -> list[Json]:

@@ -102,7 +102,14 @@ def _buttons(asked: SweepConfig | None, live: Sweeping | None, here: bool) -> No
             "Running" if live else "Run", type="primary", icon=":material/play_arrow:", key="lab_sweep_run", help=why,
             disabled=why is not None or live is not None, on_click=_start,
         )  # fmt: skip
-        st.button("Stop", icon=":material/stop:", key="lab_sweep_stop", disabled=live is None, on_click=_stop, args=(live,))
+        st.button(
+            "Stop",
+            icon=":material/stop:",
+            key="lab_sweep_stop",
+            disabled=live is None or not here,
+            on_click=_stop,
+            args=(live,),
+        )
         st.caption(words)
 
 
@@ -116,7 +123,9 @@ def _start() -> None:
 
 
 def _stop(live: Sweeping) -> None:
-    live.stop()
+    """End a sweep (in a callback)."""
+    if origin.on_this_machine_only():
+        live.stop()
 
 
 @st.fragment(run_every=EVERY)
@@ -127,7 +136,7 @@ def _following(live: Sweeping) -> list[File]:
     facts = live.facts
     left = "" if math.isnan(live.left) else f", about {form.duration(live.left)} to go"
     st.progress(min(1.0, facts.done / max(1, facts.total)), text=f"{facts.done:,} of {facts.total:,} texts{left}. {live.words}")
-    results.draw(_now(live), key="lab_live")
+    results.draw(_now(live), key="lab_live", live=True)
     return []
 
 
@@ -147,7 +156,7 @@ def _now(live: Sweeping) -> Shown:
 def _ended(facts: RunFacts, config: SweepConfig) -> list[File]:
     """Draw a run that has ended."""
     if facts.state == "failed":
-        frame.error_box(f"The sweep ended: {facts.error} What was written is kept; Run goes on.")
+        frame.error_box(f"The sweep ended: {facts.error} What was written is kept; Run writes what is missing.")
     elif facts.state != "done":
         frame.notice_box(f"Stopped after {facts.done:,} of {facts.total:,} texts. Run writes only the others.")
     shown = saved(facts.id)

@@ -1,7 +1,6 @@
 """Write and measure a sweep that a configuration describes, or go on with it: texts, scores and what they say of each arm."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
@@ -9,12 +8,13 @@ from glp_core.files import Json, read_json, write_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.sweeps.analysis import analyse
 from glp_core.steering.sweeps.config import SweepConfig, differences
+from glp_core.steering.sweeps.config import stamped as stamped_with
 from glp_core.steering.sweeps.engine import Bench
 from glp_core.steering.sweeps.engine import run as go
 from glp_core.steering.sweeps.runs import read_texts, rows, same_texts, write_texts
-from glp_core.steering.sweeps.scores import KEY_VARIABLE, Judge, Marks
+from glp_core.steering.sweeps.scores import KEY_VARIABLE, Judge, Marks, check_readable
 from glp_core.steering.sweeps.store import SweepStore, written
-from glp_core.steering.sweeps.words import sentences
+from glp_core.steering.sweeps.words import sentences, unfound
 from glp_core.workspace import Workspace
 
 
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     here, config = stamped(workspace, config)
     for words in here:
         say(f"Not what the sweep was made with: {words}. Texts may differ.")
+    check_readable(config, {one.name: workspace.direction(one.name).has_probe for one in config.directions})
     store = SweepStore(out if args.again else workspace.sweeps)
     bench, progress = bench_of(workspace, config), reporter("sweep")
     with stopping(at_once=False) as stop:
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     say(f"{written(found):,} texts are in {out}")
     for title, said in sentences(config, report):
         say(f"{title}: {said}")
+    for words in unfound(config, found, judged, report):
+        say(words)
     if theirs:
         shared, same = same_texts(lines, theirs)
         say(f"{same:,} of {shared:,} texts are the same, letter by letter, as in {args.compare}")
@@ -67,10 +70,9 @@ def stamped(workspace: Workspace, config: SweepConfig) -> tuple[list[str], Sweep
     names = [one.name for one in config.directions]
     there = workspace.direction_names()
     digests = {name: workspace.direction_digest(name) for name in names if name in there}
+    titles = {name: workspace.direction(name).title for name in digests}
     made_with = workspace.made_with()
-    said = differences(config, made_with, digests)
-    along = tuple(replace(one, digest=digests.get(one.name, "")) for one in config.directions)
-    return said, replace(config, made_with=made_with, directions=along)
+    return differences(config, made_with, digests, titles), stamped_with(config, made_with, digests, titles)
 
 
 def bench_of(workspace: Workspace, config: SweepConfig) -> Bench:

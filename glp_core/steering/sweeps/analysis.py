@@ -1,7 +1,8 @@
 """What a sweep found: curves of concept against fluency with bands over prompts, who trades best, and the setting to use.
 
 Gain, fluency and hypervolume are those of trials/frontier.py. A prompt's numbers are means over seeds, and intervals are over prompts,
-the same draws for all curves. Cells that are not whole are left out, so that every number is of the same prompts. Knows numbers.
+the same draws for all curves. Cells that are not whole are left out, and so are prompts that a server has not marked everywhere, so
+that every number is of the same prompts. Knows numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from glp_core.steering.trials import frontier
 from glp_core.steering.trials.frontier import EDGE, Curves, Numbers, gain_at, hypervolume
 from glp_core.steering.trials.pareto import Measured
 
+ENOUGH_MARKED = 0.5
+"""Share of a cell's prompts that a server has to have marked."""
 Score = Callable[[Text, Entry], float]
 
 
@@ -34,8 +37,8 @@ def analyse(config: SweepConfig, found: Found, judged: Mapping[str, Marks] | Non
 
     Returns:
         By direction's name, where the texts that all are compared with are there: `n` prompts, `series` by name with `points` by
-        strength, hypervolume and gain at equal fluency; `prompted`; `differences` of walk and raw, paired; `best`, the setting of
-        the greatest gain times fluency.
+        strength, hypervolume and gain at equal fluency; `prompted`; `differences` of walk and raw, paired, over the strengths that
+        both have; `best`, the setting of the greatest gain times fluency; `unmarked`, texts without a server's mark.
     """
     marks = judged or {}
     score = concept_of(config, marks)
@@ -43,9 +46,25 @@ def analyse(config: SweepConfig, found: Found, judged: Mapping[str, Marks] | Non
     for along in config.directions:
         own = {cell: entries for cell, entries in found.items() if cell.direction == along.name}
         made = curves(config, own, score)
+        if made is not None and config.scorer.kind == "server":
+            made = marked_everywhere(made)
         if made is not None:
             report[along.name] = {"title": along.title} | _direction(config, made, own, marks)
     return report
+
+
+def marked_everywhere(made: Curves) -> Curves | None:
+    """Return the same curves over the prompts whose texts all have a concept; None where no prompt is left.
+
+    Cells with fewer than half of them, which a server has not come to, are left out.
+    """
+    there = {place: cell for place, cell in made.cells.items() if np.isfinite(cell.concept).mean() >= ENOUGH_MARKED}
+    if (UNSTEERED, 0.0) not in there:
+        return None
+    kept = np.all([np.isfinite(cell.concept) for cell in there.values()], axis=0)
+    if not kept.any():
+        return None
+    return Curves({place: frontier.Cell(*(values[kept] for values in cell)) for place, cell in there.items()}, made.broken)
 
 
 def curves(config: SweepConfig, own: Found, score: Score, seeds: Sequence[int] | None = None) -> Curves | None:
@@ -58,7 +77,7 @@ def curves(config: SweepConfig, own: Found, score: Score, seeds: Sequence[int] |
     broken = None
     for cell in sorted(own, key=lambda cell: cell.strength):
         wanted, there = texts(config, cell), own[cell]
-        if len(there) < len(wanted):
+        if any(text not in there for text in wanted):
             continue
         if cell.arm == DRAWN:
             likely = [likelihood(there[text]) for text in wanted]
@@ -70,7 +89,7 @@ def curves(config: SweepConfig, own: Found, score: Score, seeds: Sequence[int] |
             for prompt in config.prompts
         ]
         measured = frontier.Cell(
-            _means([[score(text, one) for text, one in row] for row in rows]),
+            _means([[score(text, one) for text, one in row] for row in rows], whole=config.scorer.kind == "server"),
             _means([[likelihood(one) for _, one in row] for row in rows]),
             _means([[one.repetition if one.text else np.nan for _, one in row] for row in rows]),
         )
@@ -86,9 +105,11 @@ def likelihood(one: Entry) -> float:
     return float(np.fmax(one.log_probability, one.asked_log_probability))
 
 
-def _means(rows: list[list[float]]) -> Numbers:
-    """Return each row's mean, nan left out; nan for a row without numbers."""
-    return np.array([np.mean(kept) if (kept := [value for value in row if np.isfinite(value)]) else np.nan for row in rows])
+def _means(rows: list[list[float]], *, whole: bool = False) -> Numbers:
+    """Return each row's mean, nan left out; nan for a row without numbers, or that is not `whole` where it has to be."""
+    kept = [[value for value in row if np.isfinite(value)] for row in rows]
+    enough = [len(there) == len(row) if whole else bool(there) for there, row in zip(kept, rows, strict=True)]
+    return np.array([np.mean(there) if there and fits else np.nan for there, fits in zip(kept, enough, strict=True)])
 
 
 def listed_series(config: SweepConfig, made: Curves) -> list[Series]:
@@ -102,12 +123,11 @@ def listed_series(config: SweepConfig, made: Curves) -> list[Series]:
 def _direction(config: SweepConfig, made: Curves, own: Found, marks: Mapping[str, Marks]) -> Json:
     weights = made.draws()
     entry: Json = {"n": made.n, "seeds": len(config.seeds), "series": {}}
-    volumes: dict[str, Measured] = {}
-    gains: dict[str, Measured] = {}
+    if config.scorer.kind == "server":
+        entry["unmarked"] = _unmarked(own, marks)
     for one in listed_series(config, made):
         points, drawn = made.points(one.name), made.points(one.name, weights)
-        volumes[one.name] = Measured(float(hypervolume(*points)), hypervolume(*drawn))
-        gains[one.name] = Measured(float(gain_at(*points)), gain_at(*drawn))
+        volume, gain = _summed(points, drawn)
         entry["series"][one.name] = {
             "arm": one.arm,
             "noise_level": one.noise_level,
@@ -117,12 +137,12 @@ def _direction(config: SweepConfig, made: Curves, own: Found, marks: Mapping[str
                 | _marks(own, Cell(_name(own), one.arm, strength, one.noise_level), marks)
                 for i, strength in enumerate(made.strengths[one.name])
             ],
-            **volumes[one.name].json("hypervolume"),
-            **gains[one.name].json("gain_at_equal_fluency"),
+            **volume.json("hypervolume"),
+            **gain.json("gain_at_equal_fluency"),
         }
     if PROMPTED in made.strengths:
         entry["prompted"] = _point(made.points(PROMPTED), made.points(PROMPTED, weights), 0)
-    entry["differences"] = _differences(entry["series"], volumes, gains)
+    entry["differences"] = _differences(entry["series"], made, weights)
     entry["best"] = _best(entry["series"])
     return entry
 
@@ -152,31 +172,59 @@ def _marks(own: Found, cell: Cell, marks: Mapping[str, Marks]) -> Json:
     return {"marks": {name: round(float(np.mean(values)), 3) for name, values in names.items()}}
 
 
-def _differences(series: Json, volumes: Mapping[str, Measured], gains: Mapping[str, Measured]) -> Json:
-    """Return how the walk, at its best level, compares with raw steering and with the paper's projection at its best level."""
+def _summed(points: tuple[Numbers, Numbers], drawn: tuple[Numbers, Numbers]) -> tuple[Measured, Measured]:
+    """Return hypervolume and gain at equal fluency of a curve's points, with their draws."""
+    volume = Measured(float(hypervolume(*points)), hypervolume(*drawn))
+    return volume, Measured(float(gain_at(*points)), gain_at(*drawn))
+
+
+def _unmarked(own: Found, marks: Mapping[str, Marks]) -> int:
+    """Return how many texts that a server is asked about have no mark."""
+    asked = [(text, one) for cell, entries in own.items() if cell.arm != DRAWN for text, one in entries.items()]
+    return sum(question_name(text, one) not in marks for text, one in asked)
+
+
+def _differences(series: Json, made: Curves, weights: Numbers) -> Json:
+    """Return how the walk compares with raw steering and with the paper's projection, each at its best level, at strengths all have."""
     compared: Json = {}
-    ours = _largest(series, volumes, "walk")
     for arm in ("raw", "glp"):
-        theirs = _largest(series, volumes, arm)
-        if ours is None or theirs is None:
+        sides = [[name for name, one in series.items() if one["arm"] == side] for side in ("walk", arm)]
+        if not all(sides):
             continue
-        shared = [{point["strength"] for point in series[name]["points"]} for name in (ours, theirs)]
-        volume, gain = (measured[ours].minus(measured[theirs]) for measured in (volumes, gains))
-        compared[f"walk-{arm}"] = {
-            "ours": ours,
-            "theirs": theirs,
-            **volume.json("hypervolume"),
-            **gain.json("gain_at_equal_fluency"),
-            "verdict": volume.verdict,
-            "verdict_at_equal_fluency": gain.verdict,
-            "same_strengths": shared[0] == shared[1],
-        }
+        names = [name for side in sides for name in side]
+        shared = sorted(set.intersection(*(set(made.strengths[name]) for name in names)))
+        compared[f"walk-{arm}"] = {"strengths": shared} | _difference(sides, made, weights, shared)
     return compared
 
 
-def _largest(series: Json, volumes: Mapping[str, Measured], arm: str) -> str | None:
-    names = [name for name, one in series.items() if one["arm"] == arm]
-    return max(names, key=lambda name: volumes[name].value, default=None)
+def _difference(sides: list[list[str]], made: Curves, weights: Numbers, shared: list[float]) -> Json:
+    """Return the best curves of two sides at these strengths, and their difference; names alone where there is no strength."""
+    if not shared:
+        return {"ours": sides[0][0], "theirs": sides[1][0], "same_strengths": False}
+    summed = {name: _summed(*_at(made, name, weights, shared)) for side in sides for name in side}
+    ours, theirs = (max(side, key=lambda name: summed[name][0].value) for side in sides)
+    (volume, gain), (their_volume, their_gain) = summed[ours], summed[theirs]
+    volumes, gains = volume.minus(their_volume), gain.minus(their_gain)
+    return {
+        "ours": ours,
+        "theirs": theirs,
+        "hypervolumes": [round(one.value, 4) for one in (volume, their_volume)],
+        "gains_at_equal_fluency": [round(one.value, 4) for one in (gain, their_gain)],
+        **volumes.json("hypervolume"),
+        **gains.json("gain_at_equal_fluency"),
+        "verdict": volumes.verdict,
+        "verdict_at_equal_fluency": gains.verdict,
+        "same_strengths": all(set(made.strengths[name]) == set(shared) for side in sides for name in side),
+    }
+
+
+def _at(
+    made: Curves, name: str, weights: Numbers, strengths: list[float]
+) -> tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]]:
+    """Return a curve's points, and their draws, at some of its strengths."""
+    places = [made.strengths[name].index(strength) for strength in strengths]
+    (gain, fluency), (gains, fluencies) = made.points(name), made.points(name, weights)
+    return (gain[places], fluency[places]), (gains[:, places], fluencies[:, places])
 
 
 def _best(series: Json) -> Json | None:

@@ -28,7 +28,7 @@ class Cell(NamedTuple):
     strength: float
     """0 for texts that are not pushed."""
     noise_level: float | None
-    """Of the projection; None where it has none, and for a walk that goes as it was tuned."""
+    """Of the projection; None where it has none, and where a walk, or a control, goes as it was tuned."""
 
     @property
     def series(self) -> str:
@@ -87,10 +87,10 @@ def spread_out(strengths: tuple[float, ...]) -> list[float]:
 
 
 def levels(config: SweepConfig, arm: str) -> tuple[float | None, ...]:
-    """Return the noise levels of an arm."""
+    """Return the noise levels of an arm; controls are walked at those of the walk."""
     if arm in LEVELLED:
         return config.noise_levels
-    return config.walk_levels or (None,) if arm == "walk" else (None,)
+    return config.walk_levels or (None,) if arm in WALKED else (None,)
 
 
 def series(config: SweepConfig) -> list[str]:

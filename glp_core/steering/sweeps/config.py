@@ -5,7 +5,7 @@ Everything is checked where it is read, since a configuration may come from a st
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
 from glp_core.errors import GlpError
@@ -101,7 +101,7 @@ class SweepConfig:
     noise_levels: tuple[float, ...] = (0.5,)
     """Of the paper's projection and the Gaussian prior."""
     walk_levels: tuple[float, ...] = ()
-    """Noise levels of walks of `walk_pushes` parts; empty: as the workspace's tuning chose."""
+    """Noise levels of walks of `walk_pushes` parts, and of the walked controls; empty: as the workspace's tuning chose."""
     walk_pushes: int = 16
     seeds: tuple[int, ...] = (0,)
     """Each gives every prompt noise, and a choice of tokens, of its own."""
@@ -163,12 +163,26 @@ class SweepConfig:
         return _made(SweepConfig, facts)
 
 
-def differences(config: SweepConfig, here: Json, digests: Mapping[str, str]) -> list[str]:
-    """Say what of a configuration is not what is here; nothing where texts will be the same.
+def stamped(config: SweepConfig, here: Json, digests: Mapping[str, str], titles: Mapping[str, str]) -> SweepConfig:
+    """Return a configuration whose texts are made with what is here; a direction that is not here loses its digest.
 
     Args:
         here: as `Workspace.made_with` gives it.
         digests: of the workspace's directions, by name.
+        titles: of the workspace's directions, by name; what is asked in words is made of them.
+    """
+    along = tuple(
+        replace(one, digest=digests.get(one.name, ""), title=titles.get(one.name, one.title)) for one in config.directions
+    )
+    return replace(config, made_with=here, directions=along)
+
+
+def differences(
+    config: SweepConfig, here: Json, digests: Mapping[str, str], titles: Mapping[str, str] | None = None
+) -> list[str]:
+    """Say what of a configuration is not what is here; nothing where texts will be the same.
+
+    Args: as of `stamped`.
     """
     said = []
     for name, wanted in config.made_with.items():
@@ -185,7 +199,36 @@ def differences(config: SweepConfig, here: Json, digests: Mapping[str, str]) -> 
         if along.digest and digest != along.digest:
             what = "is not in this workspace" if digest is None else f"is another one here: {digest} in place of {along.digest}"
             said.append(f"the direction {along.name} {what}")
+        title = (titles or {}).get(along.name, along.title)
+        if title != along.title:
+            said.append(
+                f"the direction {along.name} is called {short(repr(title))} here, in place of {short(repr(along.title))}"
+            )
     return said
+
+
+def settings_apart(ours: SweepConfig, theirs: SweepConfig) -> list[tuple[str, object, object]]:
+    """Return what decides texts and scores and is another in two configurations: what it is, and both values; all but the title."""
+    first, second = (_settings(one) for one in (ours, theirs))
+    names = dict.fromkeys([*first, *second])
+    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def _settings(config: SweepConfig) -> Json:
+    """Return all settings of a sweep by what they are, those within others one by one."""
+    facts = config.to_json()
+    scorer, made_with = facts.pop("scorer"), facts.pop("made_with")
+    for name in ("format", "title", "directions"):
+        del facts[name]
+    settings: Json = {name.replace("_", " "): value for name, value in facts.items()}
+    for along in config.directions:
+        settings[f"strengths along {along.title} ({along.name})"] = along.strengths
+        settings[f"digest of {along.title} ({along.name})"] = along.digest
+    settings |= {f"scorer, {name}": value for name, value in scorer.items()}
+    for name, value in made_with.items():
+        called = WORDS.get(name, name)
+        settings |= {f"{called}, {key}": one for key, one in value.items()} if isinstance(value, dict) else {called: value}
+    return settings
 
 
 WORDS = {"glp": "the prior", "llm": "the language model", "dtype": "the number type", "walk": "the tuned walk"}

@@ -77,11 +77,15 @@ class Runs:
         """Keep a new run, and return its name; one of exactly this configuration that is there is gone on with."""
         words = re.sub(r"[^a-z0-9]+", "-", (config.title or config.directions[0].name).lower()).strip("-")[:48]
         run = f"{words or 'sweep'}-{digest(json.dumps(config.to_json(), sort_keys=True))[:8]}"
-        if not (self.path(run) / "config.json").is_file():
+        if not self.has(run):
             write_json(self.path(run) / "config.json", config.to_json())
         if not (self.path(run) / "state.json").is_file():
             self.tell(RunFacts(run, config.title, "running", datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), 0, total, 0.0))
         return run
+
+    def has(self, run: str) -> bool:
+        """Say whether a run was begun here and is not deleted."""
+        return (self.path(run) / "config.json").is_file()
 
     def tell(self, facts: RunFacts) -> None:
         """Keep how far a run is."""

@@ -26,6 +26,11 @@ KEY_VARIABLE = "GLP_EXPLORER_JUDGE_KEY"
 """Environment variable: the key of the server that scores."""
 ENDPOINT_VARIABLE, MODEL_VARIABLE = "GLP_EXPLORER_JUDGE_ENDPOINT", "GLP_EXPLORER_JUDGE_MODEL"
 """Environment variables: the server that the Lab page may ask, and the model there."""
+WITHOUT_PROBE = (
+    "Measure the direction on texts (on the Lab page, or a file with `python -m glp_core import-direction --measure TABLE`), which gives "
+    "it a probe, or let words or a server score."
+)
+"""What to do about a direction that no texts were measured along."""
 BEST_MARK = 2
 AT_ONCE = 4
 """Questions that are open at a time."""
@@ -83,6 +88,17 @@ def concept_of(config: SweepConfig, judged: Mapping[str, Marks]) -> Callable[[Te
 
         return by_server
     return lambda text, entry: entry.concept
+
+
+def check_readable(config: SweepConfig, probed: Mapping[str, bool]) -> None:
+    """Raise GlpError where the probe is to score texts of a direction that has none.
+
+    Args:
+        probed: whether a direction has a concept probe, by name.
+    """
+    without = [one.title for one in config.directions if not probed.get(one.name, True)]
+    if config.scorer.kind == "probe" and without:
+        raise GlpError(f"{', '.join(without)}: no concept probe, by which texts are to be scored. {WITHOUT_PROBE}")
 
 
 def question(scorer: Scorer, text: Text, entry: Entry) -> str:

@@ -1,6 +1,7 @@
 """What a sweep found, on texts whose numbers are set by hand: gains, fluency, bands, the verdict, pairs, and the words for them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,73 @@ def test_cells_that_are_not_whole_and_sweeps_that_have_not_begun_are_left_out(co
         for cell, entries in table.items()
     }
     assert "raw" not in analyse(config, nothing)["up"]["series"]
+
+
+def test_arms_are_compared_over_the_strengths_that_both_have(config):
+    table = made(config)
+    raw_begun = {cell: {} if cell.arm == "raw" and cell.strength == 2.0 else entries for cell, entries in table.items()}
+    entry = analyse(config, raw_begun)["up"]
+    one = entry["differences"]["walk-raw"]
+    assert one["strengths"] == [1.0] and not one["same_strengths"] and entry["differences"]["walk-glp"]["same_strengths"]
+    walk, raw = (entry["series"][name]["points"][0] for name in ("walk", "raw"))
+    areas = [point["gain"] * point["fluency"] for point in (walk, raw)]
+    assert one["hypervolumes"] == pytest.approx(areas, abs=1e-3) and one["hypervolume"] == pytest.approx(
+        areas[0] - areas[1], abs=1e-3
+    )
+    assert "over the strengths that both have (1) it is ahead of it" in words.found(entry)[0]
+    apart = {("raw", 2.0), ("walk", 1.0)}
+    nothing = {cell: {} if (cell.arm, cell.strength) in apart else entries for cell, entries in table.items()}
+    entry = analyse(config, nothing)["up"]
+    assert "verdict" not in entry["differences"]["walk-raw"]
+    assert words.found(entry)[0] == "The walk and raw steering are not compared: they have no strength in common."
+
+
+def judged_by_server(config, table, unmarked):
+    """Return the sweep as a server scores it, and marks of all texts that `unmarked` (cell, text) does not name."""
+    scorer = Scorer("server", (), "the sea", "", "http://localhost:1/v1", "m")
+    distinct = {
+        cell: {text: one._replace(text=f"{cell} {text}") for text, one in entries.items()} for cell, entries in table.items()
+    }
+    marks = {
+        question_name(text, one): Marks(2 * min(1.0, one.concept), 1.0)
+        for cell, entries in distinct.items()
+        for text, one in entries.items()
+        if cell.arm != "drawn" and not unmarked(cell, text)
+    }
+    return replace(config, scorer=scorer), distinct, marks
+
+
+def test_texts_without_a_mark_take_their_prompt_out_everywhere_and_are_told(config):
+    odd = PROMPTS[1]
+    server, table, marks = judged_by_server(
+        config, made(config), lambda cell, text: cell.arm == "walk" and (text.prompt, text.seed) == (odd, 1)
+    )
+    entry = analyse(server, table, marks)["up"]
+    assert (entry["n"], entry["unmarked"]) == (7, 2)
+    raw = entry["series"]["raw"]["points"][0]
+    assert raw["gain"] == pytest.approx((0.5 + 0.1 * 3 / 7 - 0.2) / 0.8, abs=1e-4), "raw is of the same prompts as the walk"
+    assert words.found(entry)[0].startswith("2 texts have no mark from the server: all numbers are of the 7 prompts")
+    server, table, marks = judged_by_server(config, made(config), lambda cell, text: cell.arm == "glp" and text.prompt != odd)
+    entry = analyse(server, table, marks)["up"]
+    assert entry["n"] == 8 and not [name for name in entry["series"] if name.startswith("glp")], "the server has not come to it"
+    server, table, marks = judged_by_server(config, made(config), lambda cell, text: cell.arm == "unsteered")
+    report = analyse(server, table, marks)
+    assert report == {} and "the server has marked too few" in words.unfound(server, table, marks, report)[0]
+
+
+def test_controls_are_walked_at_the_levels_of_the_walk_and_told_by_level(config):
+    levelled = replace(config, walk_levels=(0.2, 0.5))
+    table = {
+        cell: {
+            text: one._replace(concept=0.9) if (cell.arm, cell.noise_level) == ("random", 0.5) else one
+            for text, one in of.items()
+        }
+        for cell, of in made(levelled).items()
+    }
+    entry = analyse(levelled, table)["up"]
+    assert {"walk 0.2", "opposite 0.2", "random 0.2", "opposite 0.5", "random 0.5"} <= set(entry["series"])
+    said = " ".join(words.found(entry))
+    assert "a random direction gains at most 88%, so part of the gain at noise level 0.5 is not the direction's own" in said
 
 
 def test_a_lexicon_and_a_server_score_in_place_of_the_probe(small, config):

@@ -7,7 +7,7 @@ import pytest
 
 from glp_core.errors import GlpError
 from glp_core.steering.sweeps.cells import Cell, count, key, series, spread_out
-from glp_core.steering.sweeps.config import Along, Scorer, SweepConfig, differences
+from glp_core.steering.sweeps.config import Along, Scorer, SweepConfig, differences, settings_apart
 
 
 def test_a_configuration_survives_json(small):
@@ -70,10 +70,31 @@ def test_what_is_not_here_is_told(small):
     assert "not in this workspace" in differences(config, made, {})[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "what", "values"),
+    [
+        ({"prompts": ("The cat sat", "He said")}, "prompts", (("a", "b"), ("The cat sat", "He said"))),
+        ({"scorer": Scorer("lexicon", ("sea",))}, "scorer, words", (("land",), ("sea",))),
+        ({"walk_pushes": 3}, "walk pushes", (16, 3)),
+        ({"directions": (Along("up", "upwards", (1.0,), "56"),)}, "digest of upwards (up)", ("1234", "56")),
+        ({"directions": (Along("up", "upwards", (2.0,), "1234"),)}, "strengths along upwards (up)", ((1.0,), (2.0,))),
+        ({"made_with": {"glp": "aa", "llm": {"name": "y"}}}, "the language model, name", ("x", "y")),
+        ({"made_with": {"glp": "bb", "llm": {"name": "x"}}}, "the prior", ("aa", "bb")),
+    ],
+)
+def test_two_configurations_differ_by_each_setting_that_decides_texts_or_scores(small, changes, what, values):
+    first = small(
+        prompts=("a", "b"), directions=(Along("up", "upwards", (1.0,), "1234"),), scorer=Scorer("lexicon", ("land",)),
+        made_with={"glp": "aa", "llm": {"name": "x"}},
+    )  # fmt: skip
+    assert settings_apart(first, replace(first, title="another")) == []
+    assert settings_apart(first, replace(first, **changes)) == [(what, *values)]
+
+
 def test_cells_are_counted_by_hand_and_named_by_all_that_decides_their_texts(small):
     config = small(noise_levels=(0.3, 0.5), walk_levels=(0.1, 0.2), seeds=(0, 1))
-    # unsteered and prompted, drawn four times, and 2 strengths of raw, walk twice, glp twice, norm, gaussian twice, wrong, random
-    assert count(config) == 3 * (2 * 2 + 4 + 2 * 2 * (1 + 2 + 2 + 1 + 2 + 1 + 1))
+    # unsteered and prompted, drawn four times, and 2 strengths of raw, norm, and twice of walk, glp, gaussian, wrong, random
+    assert count(config) == 3 * (2 * 2 + 4 + 2 * 2 * (1 + 2 + 2 + 1 + 2 + 2 + 2))
     assert series(config)[:5] == ["raw", "walk 0.1", "walk 0.2", "glp 0.3", "glp 0.5"]
     walk = Cell("up", "walk", 1.0, 0.1)
     changed = [{"walk_pushes": 3}, {"tokens": 7}, {"temperature": 1.0}, {"made_with": {"layer": 1}}]

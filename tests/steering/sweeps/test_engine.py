@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from glp_core.cli.steering import sweep_steering
 from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.decoding import Sampling
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
+from glp_core.steering.directions import Direction
 from glp_core.steering.generation import Arm, generate
 from glp_core.steering.sweeps import cells, engine
 from glp_core.steering.sweeps.cells import Cell, Text
@@ -24,6 +26,7 @@ from glp_core.steering.sweeps.config import ARMS, Along
 from glp_core.steering.sweeps.runs import read_texts
 from glp_core.steering.sweeps.store import SweepStore, written
 from tests.steering.sweeps.conftest import PROMPTS
+from tests.support import pages, tiny
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,7 +48,7 @@ def test_every_text_is_what_a_single_run_writes(bench, small, tmp_path):
         ("raw", None): None,
         ("walk", 0.2): walk,
         ("norm", None): make_projector("norm"),
-        ("opposite", None): make_projector("walk", glp=glp, walk=bench.walk),
+        ("opposite", 0.2): walk,
     }
     projectors |= {("glp", level): make_projector("glp", glp=glp, noise_level=level) for level in (0.3, 0.5)}
     projectors |= {
@@ -110,6 +113,27 @@ def test_a_stop_keeps_whole_batches_and_a_damaged_cell_is_written_again(bench, s
 def test_a_direction_that_is_not_there_is_named(bench, small, tmp_path):
     with pytest.raises(GlpError, match="no direction 'sideways'"):
         go(bench, small(directions=(Along("sideways", "Sideways", (1.0,)),)), tmp_path)
+
+
+def test_a_sweep_is_run_under_the_titles_that_its_directions_have_here(sweep_workspace, small):
+    config = small(directions=(Along("up", "Sea weather", (1.0,)),))
+    said, here = sweep_steering.stamped(sweep_workspace, config)
+    assert here.directions[0].title == "upwards" and said == [
+        "the direction up is called 'upwards' here, in place of 'Sea weather'"
+    ]
+    cell = Cell("up", "prompted", 0.0, None)
+    assert cells.key(here, cell) == cells.key(sweep_steering.stamped(sweep_workspace, small())[1], cell)
+
+
+def test_the_command_refuses_a_direction_that_its_probe_cannot_score(tmp_path, small, capsys):
+    from glp_core.__main__ import main
+
+    folder = pages.make_whole_workspace(tmp_path / "workspace").folder
+    vector, facts = torch.ones(tiny.WIDTH), {"layer": 2, "median_norm": 5.0, "how": "by hand", "about": {}}
+    Direction.unmeasured(vector, name="bare", title="bare one", **facts).save(folder / "directions")
+    write_json(tmp_path / "sweep.json", small(directions=(Along("bare", "bare one", (0.5,)),)).to_json())
+    assert main(["sweep-steering", str(tmp_path / "sweep.json"), "--device", "cpu", "--workspace", str(folder)]) == 1
+    assert "bare one: no concept probe" in capsys.readouterr().err and not (folder / "sweeps").exists()
 
 
 def test_a_killed_sweep_goes_on_and_its_rerun_writes_the_same_texts(sweep_workspace, small, tmp_path, capsys):
