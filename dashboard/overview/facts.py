@@ -24,10 +24,10 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
 
 def _trained_on(seen: int | None, elsewhere: str) -> str:
     words = f"{seen / 1e9:.2f} billion" if seen and seen >= 1e9 else f"{(seen or 0) / 1e6:,.1f} M"
-    count = f"{words} activations seen" if seen else ""
+    count = f"{words} activations" if seen else ""
     if elsewhere:
         return f"{count or 'activations'} of {elsewhere}: a transfer" + ("" if count else "; how many is not recorded")
-    return count or "not recorded"
+    return f"{count}, repeats counted" if count else "not recorded"
 
 
 def _loss(glp: GlpFacts, evaluate: Json) -> str:
