@@ -27,8 +27,8 @@ KEY_VARIABLE = "GLP_EXPLORER_JUDGE_KEY"
 ENDPOINT_VARIABLE, MODEL_VARIABLE = "GLP_EXPLORER_JUDGE_ENDPOINT", "GLP_EXPLORER_JUDGE_MODEL"
 """Environment variables: the server that the Lab page may ask, and the model there."""
 WITHOUT_PROBE = (
-    "Measure the direction on texts (on the Lab page, or a file with `python -m glp_core import-direction FILE --name NAME --measure TABLE`), "
-    "which gives it a probe, or let words or a server score."
+    "Measure the direction on texts, which gives it a probe (on the Lab page, or a file with "
+    "`python -m glp_core import-direction FILE --name NAME --measure TABLE`), or let words or a server score."
 )
 """What to do about a direction that no texts were measured along."""
 BEST_MARK = 2
