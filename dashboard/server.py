@@ -11,11 +11,10 @@ if str(ROOT) not in sys.path:  # Streamlit puts this file's folder on the path, 
     sys.path.insert(0, str(ROOT))
 
 from glp_core.memory import keep_few_kernels  # noqa: E402
-from glp_core.threads import give_way, take_short_turns  # noqa: E402
+from glp_core.threads import give_way  # noqa: E402
 
 give_way()
 keep_few_kernels()
-take_short_turns()
 
 import streamlit as st  # noqa: E402
 from starlette.datastructures import Headers  # noqa: E402

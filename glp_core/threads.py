@@ -12,9 +12,6 @@ SPINS = "4000"
 processor. Three columns with a walk on two cores, quiet against no limit, and beside another torch process against quiet: on an AMD with
 AVX512 with 2,000 1.21 and 1.7 times, with 4,000 1.09 and 2.2, with 8,000 .98 and 3.3; on an Intel with 300 1.07 and 2.5 (10 without a
 limit), where a look takes several times as long."""
-TURN = 0.0005
-"""Seconds that a thread keeps Python's interpreter while others wait for it; by itself .005, for which a busy page holds up the models'
-thread at every operation of torch."""
 OWN_SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """What a person may have set instead."""
 
@@ -28,11 +25,6 @@ def give_way() -> bool:
         return False
     os.environ["GOMP_SPINCOUNT"] = SPINS
     return True
-
-
-def take_short_turns() -> None:
-    """Let threads hand on the interpreter soon, so that the models compute beside pages that are drawn."""
-    sys.setswitchinterval(TURN)
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
