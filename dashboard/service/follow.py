@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
 """Called by the work with what is done, what there is to do, and a few words."""
 
-LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 24
+LOOKS_A_SECOND, LOOKS_OF_ALL = 9, 15
 """Of one page, and of all that follow a job: drawing takes time from the models, which many pages would use up."""
 QUEUE_PLACE = "queue_place"
 """Session key of the sidebar's place for the queue: while the page follows a job, the sidebar does not draw itself."""
@@ -59,10 +59,10 @@ def follow(job: Job, draw: Callable[[], None], *, news: Callable[[], object] = l
     Args:
         news: returns what `draw` shows beside the job's state, its number of events, its place in the queue and the models' loading.
     """
-    drawn = None
+    drawn, runner, warm_up = None, resources.runner(), resources.warm_up()
     show_queue()
-    while not job.wait(1 / (looks_a_second(resources.runner().load()[0]) if job.events else LOOKS_A_SECOND)):
-        now = (job.state, len(job.events), resources.runner().position(job), resources.warm_up().live, news())
+    while not job.wait(1 / (looks_a_second(runner.load()[0]) if job.events else LOOKS_A_SECOND)):
+        now = (job.state, len(job.events), runner.position(job), warm_up.live, news())
         if now != drawn:
             show_queue()
             draw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -70,12 +71,13 @@ def _card(comparison: Comparison, column: Column, colour: str, live: bool) -> st
 
 def _subtitle(comparison: Comparison, arm: str) -> str:
     request = comparison.request
-    push = request.push_words
-    noise, walk = f"noise {request.noise_level:g}", request.walk_numbers
+    push, noise = request.push_words, f"noise {request.noise_level:g}"
+    if arm == "walk":
+        walk = request.walk_numbers
+        return f"{push}, in {walk.pushes} parts" if walk else f"{push}, in parts"
     subtitles = {
         "unsteered": "no push",
         "raw": push,
-        "walk": f"{push}, in {walk.pushes} parts" if walk else f"{push}, in parts",
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",
@@ -99,6 +101,7 @@ def _strip(column: Column, colour: str, *, depends: bool) -> str:
     return frame.token_strip([token.text for token in column.tokens], values, scale=scale, titles=titles, marked=marked)
 
 
+@lru_cache(maxsize=frame.KEPT_SPANS)
 def _title(token: Step, surprise: float) -> str:
     lines = [repr(token.text), f"distance {_shown(token.distance_after, '{:.2f}')}"]
     if not math.isnan(token.distance_before) and token.distance_before != token.distance_after:

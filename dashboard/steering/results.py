@@ -35,11 +35,12 @@ class Places:
 
 def stream(places: Places, run: SteeringRun, colour: str) -> None:
     """Draw a live run until it has ended, each update one escaped HTML text."""
-    loading, noted = resources.warm_up().live, True
+    warm_up, noted = resources.warm_up(), True
+    loading = warm_up.live
 
     def draw() -> None:
         nonlocal noted
-        if loading and not resources.warm_up().live:
+        if loading and not warm_up.live:
             st.rerun()  # the sidebar can say now what the models run in; the run goes on and is drawn again
         if run.job.events and noted:
             places.note.empty()

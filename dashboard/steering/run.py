@@ -24,6 +24,7 @@ from glp_core.steering.direction_facts import DirectionFacts
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from glp_core.llm.decoding import Context
     from glp_core.llm.model import Llm
     from glp_core.llm.site import Site
     from glp_core.neuron_index.reading import NeuronFires
@@ -183,14 +184,16 @@ def work(request: Request) -> Work:
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
-        log_probabilities, means = _read(home, ids, list(written.values()))
+        log_probabilities, means = _read(home, ids, list(written.values()), writer.read)
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield CleanReading(arm, numbers, concept)
 
     return run
 
 
-def _read(home: Site, ids: Sequence[int], written: Sequence[Sequence[Step]]) -> tuple[list[list[float]], Tensor]:
+def _read(
+    home: Site, ids: Sequence[int], written: Sequence[Sequence[Step]], prompt: Context | None = None
+) -> tuple[list[list[float]], Tensor]:
     """Do what `clean_reading` does for the arms' texts, the unsteered one first, which was read while it was written.
 
     It is read again where that is as quick, after a long prompt, and beside a text that is the same, to get the same numbers.
@@ -201,8 +204,8 @@ def _read(home: Site, ids: Sequence[int], written: Sequence[Sequence[Step]]) -> 
 
     plain, *steered = ([step.token for step in steps] for steps in written)
     if plain in steered or len(ids) > len(plain):
-        return clean_reading(home, ids, [plain, *steered])
-    read, means = clean_reading(home, ids, steered)
+        return clean_reading(home, ids, [plain, *steered], prompt)
+    read, means = clean_reading(home, ids, steered, prompt)
     return [[step.log_probability for step in written[0]], *read], torch.cat([mean_activation(home, ids, plain), means])
 
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -46,6 +47,8 @@ LONG_LINK, LINK_HEIGHT = 600, 220
 """Characters from which on a link is scrolled in the Share menu, and its height there in pixels."""
 LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
+KEPT_SPANS = 4096
+"""Tokens whose HTML is kept: while texts are written, the same ones are drawn again and again."""
 WORDING = "frame_wording"
 """Session key of how boxes put what they say."""
 DARK_STYLE = """
@@ -214,10 +217,15 @@ def token_strip(
         value = None if values is None else float(values[i])
         colour = "" if value is None or math.isnan(value) else _colour(value, scale, diverging)
         title = titles[i] if titles is not None else ("" if value is None else f"{value:.3g}")
-        look = f' style="background-color:{colour}"' if colour else ""
-        mark = ' class="glp-mark"' if i in chosen else ""
-        spans.append(f'<span{mark}{look} title="{html.escape(visible(title), quote=True)}">{token_html(token)}</span>')
+        spans.append(_span(token, colour, title, i in chosen))
     return f'<div class="glp-strip">{"".join(spans)}</div>'
+
+
+@lru_cache(maxsize=KEPT_SPANS)
+def _span(token: str, colour: str, title: str, marked: bool) -> str:
+    look = f' style="background-color:{colour}"' if colour else ""
+    mark = ' class="glp-mark"' if marked else ""
+    return f'<span{mark}{look} title="{html.escape(visible(title), quote=True)}">{token_html(token)}</span>'
 
 
 def _colour(value: float, scale: tuple[float, float], diverging: bool) -> str:

@@ -3,6 +3,7 @@
 Knows token ids and a transformer; knows nothing of steering or GLPs.
 """
 
+import copy
 import inspect
 import math
 import weakref
@@ -141,6 +142,12 @@ class Context:
         """Whether steps are, or may yet be, replayed on fixed buffers, whose rows stay the same."""
         may = self._room > 0 and self.lengths.device.type in RECORDERS and not self.llm.fixed_steps.failures
         return self._fixed is not None or may
+
+    def fork(self) -> "Context":
+        """Return another that has read the same and goes its own way; for one whose rows can come and go, on no fixed buffers."""
+        other = copy.copy(self)
+        other.cache, other._room, other._parts = copy.deepcopy(self.cache), 0, iter(())
+        return other
 
     def join(self, other: "Context") -> None:
         """Take over another context's rows, which it must not go on with, behind one's own."""

@@ -12,6 +12,7 @@ far as the prior knows the way. Knows latents and a velocity; knows nothing of n
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ from glp_core.files import Json
 from glp_core.prior import flow
 from glp_core.prior.fast import EIGHT_BITS_BELOW
 from glp_core.prior.reference import Reference
+from glp_core.speed.packed import MOST_ROWS
+
+FEW = MOST_ROWS // 2
+"""Rows that a walk lets go one by one: with a bound, each is asked for twice at once."""
 
 
 @dataclass(frozen=True)
@@ -166,30 +171,74 @@ def walk(
     if settings.bound is not None and fixed is None:
         raise GlpError("A walk with a bound takes the bound's fixed noise too: flow.fixed_noise gives it.")
     length = push.norm(dim=-1, keepdim=True)
-    along = push / length.clamp_min(1e-12)
-    parts, levels = _parts(length, settings), settings.levels()
-    start, going = z, torch.ones_like(parts, dtype=torch.bool)
+    way = _Way(z, push, push / length.clamp_min(1e-12), length, _parts(length, settings), torch.full_like(length, math.inf))
+    levels, going = settings.levels(), torch.ones_like(length, dtype=torch.bool)
     whole = not settings.part and settings.enough >= 1 and settings.bound is None
+    ended, places = z, None
 
     def pushed(z: Tensor, k: int) -> Tensor:
-        return flow.add_noise(z + push / parts, noise[k if settings.fresh else 0], levels[k])
+        return flow.add_noise(z + way.push / way.parts, noise[k if settings.fresh else 0], levels[k])
 
     x = pushed(z, 0)
     velocity, error = _ahead(velocities, [(x, levels[0])], z, settings.bound, fixed)
-    furthest = error if settings.bound is None else error.clamp_min(settings.bound.error)
+    if settings.bound is not None:
+        way = way._replace(furthest=error.clamp_min(settings.bound.error))
     for k, level in enumerate(levels):
         if not whole:
-            going = going & (parts > k) & (_share(z - start, along, length) < settings.enough)
-            if z.device.type == "cpu" and not going.any():  # an accelerator would wait for the answer
+            going = going & (way.parts > k) & (_share(z - way.start, way.along, way.length) < settings.enough)
+            on = _that_go_on(going)
+            if on is not None:
+                ended, places = _put(ended, places, z), on if places is None else places[on]
+                z, x, velocity, going, noise, way = z[on], x[on], velocity[on], going[on], noise[:, on], way.of(on)
+            if not len(z):
                 break
         after = x - level * velocity
         if settings.hold:
-            target = length * (k + 1) / parts
-            after = after + settings.hold * (target - ((after - start) * along).sum(-1, keepdim=True)) * along
+            target = way.length * (k + 1) / way.parts
+            after = after + settings.hold * (target - ((after - way.start) * way.along).sum(-1, keepdim=True)) * way.along
         x = pushed(after, k + 1) if k + 1 < len(levels) else x
         velocity, error = _ahead(velocities, [(x, level) for level in levels[k + 1 : k + 2]], after, settings.bound, fixed)
-        z = torch.where(going := going & (error <= furthest), after, z)
-    return z
+        z = torch.where(going := going & (error <= way.furthest), after, z)
+    return _put(ended, places, z)
+
+
+class _Way(NamedTuple):
+    """Where rows walk."""
+
+    start: Tensor
+    """(n, d)."""
+    push: Tensor
+    """(n, d)."""
+    along: Tensor
+    """Unit vectors (n, d)."""
+    length: Tensor
+    """Of the push (n, 1)."""
+    parts: Tensor
+    """(n, 1)."""
+    furthest: Tensor
+    """Error (n, 1) that no part may lead beyond."""
+
+    def of(self, rows: Tensor) -> "_Way":
+        return _Way(*(one[rows] for one in self))
+
+
+def _that_go_on(going: Tensor) -> Tensor | None:
+    """Return the places of those of few rows that go on (n, 1), filled up to whole blocks; None where all do.
+
+    An accelerator would wait for the answer, and of many rows the kernels may change with their number.
+    """
+    if going.device.type != "cpu" or len(going) > FEW:
+        return None
+    rows = going[:, 0].nonzero()[:, 0]
+    size = -(-len(rows) // EIGHT_BITS_BELOW) * EIGHT_BITS_BELOW
+    if 0 < len(going) <= size:
+        return None
+    return rows.repeat(EIGHT_BITS_BELOW)[:size]
+
+
+def _put(all_rows: Tensor, places: Tensor | None, rows: Tensor) -> Tensor:
+    """Return all rows with these in their places, None for all."""
+    return rows if places is None else all_rows.index_copy(0, places, rows)
 
 
 def _ahead(

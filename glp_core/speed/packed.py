@@ -15,6 +15,8 @@ PACKED_FOR = 16
 """Rows that oneDNN's layout is chosen for; it serves any number of them."""
 MOST_ROWS = 64
 """That count as few. Above, torch's own product is as fast, and what is read in large batches does not depend on the layout."""
+MOST_TOKENS = 512
+"""Of all rows, that are read in bfloat16 by a second layout too: ordering the weight anew is a good part of reading so few."""
 MOST_PARAMETERS = 500_000_000
 """Of a model that is laid out."""
 GAINING = torch.float32, torch.bfloat16
@@ -120,9 +122,9 @@ class _Together:
 
 
 class StepLinear(nn.Linear):
-    """Compute what another linear layer does, with its own parameters; one token of each of few rows, a decode step, by their copy.
+    """Compute what another linear layer does, with its own parameters: a decode step, one token of each of few rows, by their copy.
 
-    Texts that are read pass torch's own product.
+    Texts that are read pass torch's own product, short ones in bfloat16 the copy too.
     """
 
     def __init__(self, linear: nn.Linear, together: _Together | None = None, place: int = 0) -> None:
@@ -138,9 +140,15 @@ class StepLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b (..., out)."""
-        is_step = x.ndim == 3 and x.shape[1] == 1 and 0 < len(x) <= MOST_ROWS and not x.requires_grad
-        made = self._together.part(x, self._place) if is_step else None
+        made = self._together.part(x, self._place) if self._few(x) else None
         return super().forward(x) if made is None else made
+
+    def _few(self, x: Tensor) -> bool:
+        if x.ndim != 3 or x.requires_grad:
+            return False
+        rows, tokens, _ = x.shape
+        is_step = tokens == 1 and 0 < rows <= MOST_ROWS
+        return is_step or (self.weight.dtype == torch.bfloat16 and 0 < rows * tokens <= MOST_TOKENS)
 
 
 def lay_out(model: nn.Module) -> None:

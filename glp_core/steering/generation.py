@@ -88,15 +88,23 @@ def decode(
 
 
 def clean_reading(
-    site: Site, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    site: Site, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]], read: Context | None = None
 ) -> tuple[list[list[float]], Tensor]:
     """Read continuations of one prompt with the unsteered model.
 
+    Args:
+        read: a context whose first row has read the prompt, which is not read again then; it cannot be gone on with.
     Returns:
         Every token's log-probability, a list for each continuation, and the mean activation at the site over its tokens (n, d),
         massive ones left out; nan for an empty continuation.
     """
-    return read_texts(site, [prompt_ids] * len(continuations), continuations)
+    if read is None or _texts_at_once(site, [prompt_ids], continuations) < len(continuations):
+        return read_texts(site, [prompt_ids] * len(continuations), continuations)
+    layer_at(site.llm.model, site.layer)
+    check_prompt(site.llm, prompt_ids, max(map(len, continuations), default=0))
+    with torch.inference_mode():
+        read.choose([0] * len(continuations))
+        return _read_batch(site, [prompt_ids] * len(continuations), continuations, read)
 
 
 @torch.inference_mode()
@@ -116,10 +124,7 @@ def read_texts(
         check_prompt(site.llm, prompt, len(continuation))
     log_probabilities: list[list[float]] = []
     means: list[Tensor] = [torch.zeros(0, site.llm.d_model)]
-    longest = max((len(ids) for ids in continuations), default=0) + max(map(len, prompts), default=1)
-    vocabulary = site.llm.model.get_input_embeddings().num_embeddings
-    at_once = batch_size(site.llm.device, **TOKENS_PER_READING) * VOCABULARY // max(VOCABULARY, vocabulary)
-    size = max(1, at_once // longest)
+    size = _texts_at_once(site, prompts, continuations)
     for first in range(0, len(continuations), size):
         part = slice(first, first + size)
         read, mean = _read_batch(site, prompts[part], continuations[part])
@@ -129,15 +134,23 @@ def read_texts(
     return log_probabilities, torch.cat(means)
 
 
+def _texts_at_once(site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> int:
+    """Return how many of these texts are read in one forward."""
+    longest = max((len(ids) for ids in continuations), default=0) + max(map(len, prompts), default=1)
+    vocabulary = site.llm.model.get_input_embeddings().num_embeddings
+    at_once = batch_size(site.llm.device, **TOKENS_PER_READING) * VOCABULARY // max(VOCABULARY, vocabulary)
+    return max(1, at_once // longest)
+
+
 @torch.inference_mode()
 def _read_batch(
-    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    site: Site, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], read: Context | None = None
 ) -> tuple[list[list[float]], Tensor]:
     llm = site.llm
     ids, _ = llm.pad([[prompt[-1], *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)])
     with record(llm.model, [site.layer]) as seen:
         if shares_prompts(llm):
-            logits = Context(llm, prompts).feed(ids)
+            logits = (read or Context(llm, prompts)).feed(ids)
             acts = seen[site.layer]
         else:
             logits, acts = _read_whole(llm, prompts, continuations, lambda: seen[site.layer])

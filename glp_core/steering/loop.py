@@ -22,6 +22,10 @@ from glp_core.steering.prompt_edit import PromptEdit
 BROKEN_OUTPUT = "The model's output is not a number any more: steering that is too strong breaks it. Reduce the strength."
 
 
+KEPT_PROMPT = 256
+"""Tokens of a prompt up to which what was read of it is kept for the reading of the texts after it."""
+
+
 class Row(NamedTuple):
     """One text to write."""
 
@@ -97,6 +101,16 @@ class Loop:
         read = [places[row] for row in read_rows(llm, prompts, keys)]
         with edit(llm.model, {self.site.layer: PromptEdit(self.site, [self.lines[place].edited for place in read])}):
             return Context(llm, prompts, keys, room=room)
+
+    def unedited(self) -> Context | None:
+        """Return a context that has read the rows' prompts, none of which is edited; None where reading them again is as well.
+
+        That is for long ones, whose copy takes memory, and on an accelerator, which reads them in no time.
+        """
+        context, edited = self.context, any(line.edited.edits_prompt for line in self.lines)
+        if edited or context.reading or not context.joins or context.columns > KEPT_PROMPT or self.last.device.type != "cpu":
+            return None
+        return context.fork()
 
     def join(self, other: "Loop") -> None:
         """Take over the lines of another loop of the same site, behind one's own; both must be able to (`Context.joins`)."""

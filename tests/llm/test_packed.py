@@ -10,7 +10,7 @@ from torch import nn
 
 from glp_core.devices import native_dtype
 from glp_core.speed import packed as module
-from glp_core.speed.packed import MOST_ROWS, StepLinear, laid_out_bytes, lay_out, layout_bytes
+from glp_core.speed.packed import MOST_ROWS, MOST_TOKENS, StepLinear, laid_out_bytes, lay_out, layout_bytes
 from tests.support.tiny import OTHERS, SIZES, make_tiny_llm, stepwise_logits, tiny_model
 
 
@@ -73,6 +73,19 @@ def test_a_model_that_is_laid_out_writes_what_it_wrote_and_keeps_its_parameters(
     assert list(model.state_dict()) == names
     assert laid_out_bytes(model) == wanted > 0
     assert layout_bytes(model) == 0, "once is enough"
+
+
+@pytest.mark.skipif(native_dtype() != torch.bfloat16, reason="this processor multiplies no bfloat16")
+def test_in_bfloat16_short_texts_are_read_by_the_layout_too(monkeypatch):
+    linear = nn.Linear(64, 96).to(torch.bfloat16).requires_grad_(False)
+    ours, asked = StepLinear(linear), []
+    monkeypatch.setattr(type(ours.step), "__call__", lambda _step, x: asked.append(x.shape))
+    for shape in ((2, 65, 64), (1, MOST_TOKENS, 64), (1, MOST_TOKENS + 1, 64), (130, 64)):
+        ours(torch.zeros(shape, dtype=torch.bfloat16))
+    assert [tuple(shape) for shape in asked] == [(2, 65, 64), (1, MOST_TOKENS, 64)]
+    monkeypatch.undo()
+    x = torch.randn(2, 65, 64).to(torch.bfloat16)
+    torch.testing.assert_close(ours(x), linear(x), atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.skipif(native_dtype() != torch.bfloat16, reason="this processor multiplies no bfloat16")

@@ -164,6 +164,17 @@ def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
         parts.append(left[0] - 1 if left else 8)
         torch.testing.assert_close(ended[row], prefixes[parts[-1]][row], atol=1e-4, rtol=1e-4)
     assert len(set(parts)) > 4, "some end early, some late"
+    asked = []
+
+    def counted(queries):
+        asked.append(len(queries[0][0]))
+        return asked_one_by_one(prior.velocity)(queries)
+
+    for part in (slice(0, 21), slice(21, 60, 2)):
+        few = walk(counted, z[part], push[part], noise[:, part], WalkSettings(0.05, 8, bound=bound), fixed)
+        torch.testing.assert_close(few, ended[part], atol=1e-5, rtol=1e-5)
+        assert asked[0] > asked[-1] == 4, "those that have ended are not computed on"
+        asked.clear()
     with pytest.raises(GlpError, match="fixed noise"):
         walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.05, 8, bound=bound))
 

@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from glp_core.llm.text_stream import TextStream
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
 from glp_core.steering import generation
+from glp_core.steering import loop as loop_module
 from glp_core.steering.edit import EditedRow, NoiseStreams, SteeringEdit
 from glp_core.steering.generation import (
     Arm,
     Row,
     Sampling,
+    SharedBatch,
     Step,
     clean_reading,
     decode,
@@ -26,6 +29,8 @@ from glp_core.steering.generation import (
     mean_activation,
     read_texts,
 )
+from glp_core.steering.loop import Loop
+from glp_core.steering.where import Where
 from tests.support import tiny
 
 LAYER, NORM = 1, 4.0
@@ -255,6 +260,32 @@ def test_log_probabilities_and_activations_of_a_clean_reading_equal_a_full_forwa
         torch.testing.assert_close(mean, acts.mean(0), atol=1e-4, rtol=1e-4)
         alone = mean_activation(Site(tiny_llm, LAYER, NORM), ids, continuation)
         torch.testing.assert_close(alone[0], acts.mean(0), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, ""])
+def test_texts_are_read_on_from_what_was_read_of_their_prompt_before_they_were_written(tiny_llm, arms, prompt, monkeypatch):
+    site, batch, ids = Site(tiny_llm, LAYER, NORM), SharedBatch(), tiny_llm.encode(prompt)
+    rows = [Row(ids, arm) for arm in arms]
+    with batch.writing(site, [Row(tiny_llm.encode("Someone else began"), arms[0])], GREEDY, None) as other:
+        other.next()
+        with batch.writing(site, rows, GREEDY, None) as writer:
+            written = [[] for _ in rows]
+            while writer.open:
+                for row, step in writer.next():
+                    written[row].append(step.token)
+    wanted, means = clean_reading(site, ids, written)
+    monkeypatch.setattr(generation, "Context", None)  # the prompt is read by nobody
+    read, again = clean_reading(site, ids, written, writer.read)
+    assert read == wanted and torch.equal(means, again)
+
+
+def test_what_was_read_of_a_prompt_is_kept_where_that_helps(tiny_llm, arms, monkeypatch):
+    site, ids = Site(tiny_llm, LAYER, NORM), tiny_llm.encode(PROMPT)
+    pushed = replace(next(arm for arm in arms if arm.edits), where=Where(span=(0, len(ids))))
+    assert Loop(site, [Row(ids, arms[0])], GREEDY).unedited() is not None
+    assert Loop(site, [Row(ids, pushed)], GREEDY).unedited() is None, "its prompt is edited"
+    monkeypatch.setattr(loop_module, "KEPT_PROMPT", len(ids) - 2)
+    assert Loop(site, [Row(ids, arms[0])], GREEDY).unedited() is None, "it is long"
 
 
 def test_an_unsteered_texts_clean_reading_is_its_own_log_probability(tiny_llm):
