@@ -8,7 +8,7 @@ from pathlib import Path
 from glp_core.building import costs
 from glp_core.building.costs import Rates
 from glp_core.building.plan import Plan, make_plan
-from glp_core.building.prior import check_prior, weights_digest
+from glp_core.building.prior import check_prior, prior_digest
 from glp_core.building.sizes import Sizes, sizes_of
 from glp_core.building.stages import Stage, stages
 from glp_core.building.state import BuildState, StageRecord
@@ -61,7 +61,7 @@ def prepare(
     sizes = replace(sizes, longest=min(sizes.longest, subject.context))
     if subject.glp:
         check_prior(subject.glp, subject.width, subject.workspace.layer)
-        subject = replace(subject, weights=weights_digest(subject.glp))
+        subject = replace(subject, weights=prior_digest(subject.glp))
     every = stages(subject, sizes)
     plan = make_plan(every, subject.workspace, state, only)
     if sizes.longest > MOST_TOKENS and any(stage.name == "collect" for stage in plan.todo):

@@ -35,7 +35,7 @@ def check_prior(where: str, width: int, layer: int | None = None) -> GlpFacts:
     return facts
 
 
-def weights_digest(where: str) -> str:
+def prior_digest(where: str) -> str:
     """Return what tells a GLP's final weights from all others; GlpError when it has none."""
     path = glp_folder(where) / "final.safetensors"
     if not path.is_file():

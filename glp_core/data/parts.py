@@ -66,7 +66,7 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
                 f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
                 "Let every `collect --part` end before they are joined."
             )
-        alike = ("llm", "layer", "dtype", "texts", "tokens_per_document", "median_norm")
+        alike = ("llm", "layer", "dtype", "texts", "texts_state", "tokens_per_document", "median_norm")
         source = store.manifest.get("source")  # an earlier version's parts have none
         if source is not None and manifest.setdefault("source", source) != source:
             raise GlpError(

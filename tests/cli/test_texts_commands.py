@@ -66,21 +66,26 @@ def test_a_workspace_remembers_its_texts_and_collects_only_them(here, capsys):
 
 def test_texts_that_are_others_now_are_not_taken_for_those_that_were_collected(here, capsys):
     assert here.run("collect", *here.new, "--activations", 700) == 0
+    assert here.run("collect", "--activations", 800, "--part", "1/2", "--out", "shared") == 0
     save_glp(tiny.tiny_glp(), Path("ws/glp"), about={"layer": 1})
     before = (here.texts / "0.jsonl").read_bytes()
     changes = (
         lambda: (here.texts / "another.jsonl").write_text('{"text": "More of the same."}\n'),
-        lambda: (here.texts / "another.jsonl").unlink() or (here.texts / "0.jsonl").write_bytes(before[:-200]),
+        lambda: (here.texts / "another.jsonl").unlink() or (here.texts / "0.jsonl").write_bytes(before[: before[:-1].rindex(b"\n") + 1]),
     )
     for change in changes:
         change()
         for command in (
             ("collect", "--activations", 900),
+            ("collect", "--activations", 800, "--part", "1/2", "--out", "shared"),
             ("bank", "--activations", 60),
             ("index", "--store", store_of().folder),
         ):
             assert here.run(*command) == 1
             assert "files were added, removed or changed. Put them back" in capsys.readouterr().err, command
+    assert here.run("collect", "--activations", 800, "--part", "2/2", "--out", "shared") == 0
+    assert here.run("collect", "--activations", 800, "--join", 2, "--out", "shared") == 1
+    assert "Collect all parts alike" in capsys.readouterr().err
     (here.texts / "0.jsonl").write_bytes(before)
     assert here.run("collect", "--activations", 900) == 0
     assert store_of().n_activations == 900

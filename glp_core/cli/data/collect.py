@@ -184,17 +184,18 @@ def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namesp
     options = {"n_activations": args.activations, "chat": args.chat, "tokens_per_document": args.tokens_per_document}
     options |= {"texts": workspace.texts.label if workspace.texts else "", "source": workspace.llm.identity}
     options |= {"texts_state": workspace.texts.state()} if workspace.texts else {}
+    if args.part:
+        part, n_parts = part_of(args.part)
+        folder = part_folder(folder, part, n_parts)
     if (folder / "manifest.json").is_file():
         ActivationStore(folder).check_texts(workspace.texts)
     try:
         with stopping(at_once=True):
             train, validation = workspace.documents("train"), workspace.documents("validation")
             if args.part:
-                part, n_parts = part_of(args.part)
                 group = documents_per_group(llm)
                 n = documents_for(llm, train, args.activations, args.tokens_per_document, group)
                 options["span"] = span_of(part, n_parts, n, group)
-                folder = part_folder(folder, part, n_parts)
             store = collect(llm, workspace.layer, train, validation, folder, **options, progress=reporter("collect"))
     except KeyboardInterrupt:
         have = (folder / "manifest.json").is_file() and ActivationStore(folder).n_activations
