@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.neuron_index.format import INTERVAL_EDGES, INTERVAL_REACH, INTERVAL_TEXTS, NEIGHBOURS, REPEATED
 from glp_core.neuron_index.neuron_data import PAPER, Reading
 from glp_core.neuron_index.reading import read_neurons
@@ -16,7 +17,10 @@ CORRELATED_TOKENS = 8192
 NOISE_TOKENS = 2048
 ROWS_AT_ONCE = 4096
 INTERVAL_DOCUMENTS = 256
-"""Sampled documents that random texts are taken from."""
+"""Sampled documents that random texts are taken from, where there are not so many neurons that fewer fill VALUES."""
+VALUES = 2**30
+"""Numbers of four bytes that are held at once of all neurons over these documents."""
+NEURONS_AT_ONCE = 1024
 TRIED_TOKENS = 8192
 """Random tokens of these that a neuron's intervals are looked for in."""
 SPREAD = 8
@@ -35,7 +39,7 @@ class FiringTokens:
 
 def read_sample(glp: GLP, reading: Reading, sample: Sample, tables: dict[str, np.ndarray]) -> dict[str, np.ndarray | Tensor]:
     """Return the tables that need the sampled documents' neurons."""
-    few = int(sample.starts[min(INTERVAL_DOCUMENTS, len(sample.documents))])
+    few = _rows_read(sample.starts, len(tables["tail"]))
     neurons = torch.cat([read_neurons(glp, part, reading) for part in sample.acts[:few].split(ROWS_AT_ONCE)])
     some = neurons[_spread_rows(few, CORRELATED_TOKENS)]
     scaled = (some - some.mean(0)) / (some.std(0, correction=0).clamp_min(1e-8) * len(some) ** 0.5)
@@ -50,6 +54,17 @@ def read_sample(glp: GLP, reading: Reading, sample: Sample, tables: dict[str, np
         "firing_starts": firing.starts,
         **_intervals(neurons.cpu().numpy(), sample, tables),
     }
+
+
+def sample_bytes(n_neurons: int) -> int:
+    """Return what the neurons that are held at once take at most."""
+    return 4 * min(VALUES, n_neurons * INTERVAL_DOCUMENTS * TOKENS_PER_DOCUMENT)
+
+
+def _rows_read(starts: np.ndarray, n_neurons: int) -> int:
+    """Return how many of the sample's rows are read for all neurons at once: those of whole documents, one at least."""
+    documents = int(np.searchsorted(starts, VALUES // n_neurons, side="right")) - 1
+    return int(starts[min(max(1, documents), INTERVAL_DOCUMENTS, len(starts) - 1)])
 
 
 def _spread_rows(n: int, most: int) -> Tensor:
@@ -102,13 +117,13 @@ def _intervals(neurons: np.ndarray, sample: Sample, tables: dict[str, np.ndarray
     """
     owner = np.repeat(np.arange(len(sample.documents)), np.diff(sample.starts))
     order = np.random.default_rng(0).permutation(len(neurons))[:TRIED_TOKENS]
-    values = torch.from_numpy(neurons[order]).bfloat16().float().numpy().T
-    row = np.stack(
-        [
-            _chosen(order, own, edges, repeated, owner)
-            for own, edges, repeated in zip(values, tables["edges"], tables["repeated"], strict=True)
-        ]
-    )
+    chosen = []
+    for first in range(0, neurons.shape[1], NEURONS_AT_ONCE):
+        some = slice(first, first + NEURONS_AT_ONCE)
+        values = torch.from_numpy(neurons[order, some]).bfloat16().float().numpy().T
+        bounds = zip(values, tables["edges"][some], tables["repeated"][some], strict=True)
+        chosen += [_chosen(order, own, edges, repeated, owner) for own, edges, repeated in bounds]
+    row = np.stack(chosen)
     there = row >= 0
     at = np.where(there, row, 0)
     return {

@@ -66,6 +66,11 @@ class Sample(NamedTuple):
     acts: Tensor
 
 
+def table_bytes(n_neurons: int) -> int:
+    """Return what the statistics of so many neurons take at most, the sampled activations left out."""
+    return n_neurons * (4 * BINS + 2 * KEPT * (4 + 8 + 2 + 2 * WINDOW))
+
+
 class NeuronStatistics:
     """Statistics of all neurons over the chunks added so far."""
 

@@ -71,7 +71,10 @@ def test_texts_that_are_others_now_are_not_taken_for_those_that_were_collected(h
     before = (here.texts / "0.jsonl").read_bytes()
     changes = (
         lambda: (here.texts / "another.jsonl").write_text('{"text": "More of the same."}\n'),
-        lambda: (here.texts / "another.jsonl").unlink() or (here.texts / "0.jsonl").write_bytes(before[: before[:-1].rindex(b"\n") + 1]),
+        lambda: (
+            (here.texts / "another.jsonl").unlink()
+            or (here.texts / "0.jsonl").write_bytes(before[: before[:-1].rindex(b"\n") + 1])
+        ),
     )
     for change in changes:
         change()
@@ -146,6 +149,10 @@ def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):
     assert here.run("collect", *here.new, "--activations", 700) == 0
     assert here.run("train", "--stream", "--activations", 3200, "--buffer", 640, *SMALL_RUN, "--install") == 0
     assert "The texts ended and were read again: they hold" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("glp_core.cli.neurons.index.table_bytes", lambda n_neurons: 10**15)
+        assert here.run("index", "--sigma", 0.3, "--draws", 0) == 1
+    assert re.search(r"The index of [\d,]+ neurons takes 1000000.\d GB of memory; .* Make it smaller", capsys.readouterr().err)
     assert here.run("index", "--sigma", 0.3, "--draws", 0) == 0
     index = NeuronIndex.open(Workspace.open("ws").neurons)
     assert index.facts["corpus"] == f"{here.texts} [text]"

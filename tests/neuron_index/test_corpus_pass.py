@@ -18,6 +18,7 @@ from glp_core.data.corpus import Document
 from glp_core.errors import GlpError
 from glp_core.files import write_json, write_tensors
 from glp_core.llm.site import Site
+from glp_core.neuron_index import samples
 from glp_core.neuron_index.corpus_pass import StoreSource, TextSource, first_of_text, index_part, merge_parts, read_state
 from glp_core.neuron_index.counting import PRECISION, Counter, bin_values, count_on_device
 from glp_core.neuron_index.distributions import distributions
@@ -34,7 +35,7 @@ from glp_core.neuron_index.format import (
 from glp_core.neuron_index.neuron_data import Reading, SideEvidence
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import noise_axis, read_neurons
-from glp_core.neuron_index.statistics import NeuronStatistics
+from glp_core.neuron_index.statistics import NeuronStatistics, table_bytes
 from glp_core.neuron_index.write_directions import token_effects, write_direction, write_directions
 from glp_core.neuron_index.writer import finish
 from tests.support import tiny
@@ -179,6 +180,24 @@ def test_interval_texts_lie_in_their_intervals(opened, brute):
                 assert s.values[s.start : s.stop] == pytest.approx(
                     brute[s.document][s.start : s.stop, index], rel=PACKED_PRECISION + 0.01, abs=2e-4 * page.scale
                 )
+
+
+def test_of_many_neurons_fewer_documents_are_held_at_once(whole, documents, tiny_llm, tiny_glp, opened, tmp_path, monkeypatch):
+    statistics, facts = merge_parts([whole])
+    n, sample = statistics.n_neurons, statistics.sample()
+    assert table_bytes(n) >= sum(
+        getattr(statistics, name).nbytes for name in ("counts", "values", "documents", "peaks", "windows")
+    )
+    monkeypatch.setattr(samples, "NEURONS_AT_ONCE", 7)
+    finish(statistics, tiny_glp, tiny_llm, READING, documents, tmp_path / "blocks", facts=facts)
+    for name in ("units", "texts"):
+        file = f"{name}.safetensors"
+        assert (tmp_path / "blocks" / file).read_bytes() == (opened.folder / file).read_bytes()
+    monkeypatch.setattr(samples, "VALUES", n * int(sample.starts[4] + 1))
+    finish(statistics, tiny_glp, tiny_llm, READING, documents, tmp_path / "few", facts=facts)
+    index = NeuronIndex.open(tmp_path / "few")
+    shown = {s.document for i in range(n) for one in index.neuron(*divmod(i, 64)).intervals for s in one.texts}
+    assert shown == set(sample.documents[:4].tolist())
 
 
 def same(one, two):

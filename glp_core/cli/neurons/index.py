@@ -13,6 +13,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, file_digest
 from glp_core.llm.model import Llm
 from glp_core.llm.sources import cache_folder
+from glp_core.memory import check_room
 from glp_core.neuron_index.corpus_pass import (
     StoreSource,
     TextSource,
@@ -24,7 +25,8 @@ from glp_core.neuron_index.corpus_pass import (
 )
 from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reader import NeuronIndex
-from glp_core.neuron_index.statistics import NeuronStatistics
+from glp_core.neuron_index.samples import sample_bytes
+from glp_core.neuron_index.statistics import NeuronStatistics, table_bytes
 from glp_core.neuron_index.writer import finish
 from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace
@@ -88,9 +90,10 @@ def run(args: argparse.Namespace) -> int:
         "glp": file_digest(workspace.folder / "glp" / "final.safetensors"),
         "corpus": workspace.texts.label if workspace.texts else DEMO_CORPUS,
     }
-    say(
-        f"Reading {glp.n_layers * glp.d_mlp:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}."
-    )
+    n = glp.n_layers * glp.d_mlp
+    device = glp.device if glp.device.type == "cuda" else "cpu"
+    say(check_room(f"The index of {n:,} neurons", table_bytes(n) + sample_bytes(n), device))
+    say(f"Reading {n:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}.")
     share = range(edges[part - 1], edges[part])
     with stopping(at_once=False) as stop:
         statistics = index_part(
