@@ -9,9 +9,9 @@ from typing import NoReturn
 
 SPINS = "4000"
 """Looks at a lock before a thread sleeps (GCC's OpenMP, which torch brings for Linux; by itself 300,000). What it costs depends on the
-processor. Three columns with a walk on two cores, quiet against no limit, and beside another torch process against quiet: on an AMD with
+processor. Three columns with a walk on two threads, quiet against no limit, and beside another torch process against quiet: on an AMD with
 AVX512 with 2,000 1.21 and 1.7 times, with 4,000 1.09 and 2.2, with 8,000 .98 and 3.3; on an Intel with 300 1.07 and 2.5 (10 without a
-limit), where a look takes several times as long."""
+limit), where a look takes several times as long. Servers take one thread beside others then (`speed.cores`): 1.9 on that AMD."""
 OWN_SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """What a person may have set instead."""
 

@@ -29,6 +29,7 @@ from glp_core.errors import GlpError
 from glp_core.jobs.job import Cancelled, Job, Work
 from glp_core.jobs.runner import GRACE, JobRunner
 from glp_core.prior.facts import bytes_needed
+from glp_core.speed.cores import Cores
 
 if TYPE_CHECKING:
     from glp_core.llm.model import Llm
@@ -197,7 +198,7 @@ def warm_up() -> Job:
 @st.cache_resource(show_spinner=False)
 def runner() -> JobRunner:
     """Return the device's job queue."""
-    return JobRunner(context=_inference)
+    return JobRunner(context=_inference, before=Cores().settle)
 
 
 def _inference() -> AbstractContextManager[object]:

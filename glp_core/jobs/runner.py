@@ -33,6 +33,7 @@ class JobRunner:
 
     Args:
         context: entered in the worker thread around all its work (torch.inference_mode does not carry over to threads).
+        before: called in the worker thread before every step of a job.
         max_waiting: jobs that may wait, over all sessions.
         max_per_session: jobs of one session that may wait beside its running ones.
         most_rows: of a shared batch, that are written at the same time.
@@ -42,11 +43,12 @@ class JobRunner:
         self,
         *,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        before: Callable[[], object] = lambda: None,
         max_waiting: int = MAX_WAITING,
         max_per_session: int = 1,
         most_rows: int = MOST_ROWS,
     ) -> None:
-        self._context, self._most_rows = context, most_rows
+        self._context, self._before, self._most_rows = context, before, most_rows
         self._max_waiting, self._max_per_session = max_waiting, max_per_session
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
@@ -183,6 +185,7 @@ class JobRunner:
 
     def _take(self, job: Job) -> bool:
         """Do a job's next step; return whether it goes on."""
+        self._before()
         state = job.advance(job.cancelled if job.rows else lambda: self._asked(job))
         if state is not None:
             with self._changed:

@@ -36,10 +36,12 @@ def run(args: argparse.Namespace) -> None:
     from glp_core.jobs.runner import JobRunner
     from glp_core.serving.app import make_app
     from glp_core.serving.writing import Host
+    from glp_core.speed.cores import Cores
 
     say(f"Loading {workspace.llm.label} …")
     host = Host(workspace)
-    app = make_app(host, JobRunner(context=torch.inference_mode), [*LOCAL_NAMES, *(name.lower() for name in args.allow_host)])
+    runner = JobRunner(context=torch.inference_mode, before=Cores().settle)
+    app = make_app(host, runner, [*LOCAL_NAMES, *(name.lower() for name in args.allow_host)])
     directions = ", ".join(workspace.direction_names()) or "none"
     for name in args.allow_host or [args.host]:
         say(f"{host.name} answers at http://{name}:{listening.getsockname()[1]}/v1 (Ctrl-C stops it). Directions: {directions}")
