@@ -56,8 +56,13 @@ class Visitor:
     """
 
     def __init__(self, address: str, page: str = "", **values: object) -> None:
+        # without a limit of messages: those that nobody reads any more would hold up the end of the connection for ten seconds
         self._socket = connect(
-            address.replace("http", "ws", 1) + "/_stcore/stream", subprotocols=["streamlit"], max_size=BIGGEST, open_timeout=60
+            address.replace("http", "ws", 1) + "/_stcore/stream",
+            subprotocols=["streamlit"],
+            max_size=BIGGEST,
+            max_queue=None,
+            open_timeout=60,
         )
         self._query, self._page, self._hash = urlencode(values), page, ""
         self._known: dict[str, ForwardMsg] = {}
