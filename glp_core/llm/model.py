@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from glp_core.llm.fixed_step import FixedSteps
 
+FEWEST_TOKENS = 8
+"""Of a text that a loss is measured on."""
 OTHERS_CONTEXT = 2048
 """Longest text of models that name no limit, such as recurrent ones."""
 
@@ -132,17 +134,25 @@ class Llm:
         return ids.to(self.device), real.long().to(self.device)
 
     def long_rows(self, texts: Sequence[str], documents: int, tokens: int) -> Tensor:
-        """Return ids (documents, tokens) of the first texts that are long enough; GlpError when none is."""
-        rows: list[list[int]] = []
+        """Return ids (documents, tokens) of the first texts that are long enough; where none is, of as many tokens as half of them have.
+
+        Raises:
+            GlpError: that is fewer than a few.
+        """
+        read: list[list[int]] = []
+        long: list[list[int]] = []
         for text in texts:
-            ids = self.encode(text, max_tokens=tokens)
-            if len(ids) == tokens:
-                rows.append(ids)
-            if len(rows) == documents:
+            read.append(self.encode(text, max_tokens=tokens))
+            if len(read[-1]) == tokens:
+                long.append(read[-1])
+            if len(long) == documents:
                 break
-        if not rows:
-            raise GlpError(f"None of {len(texts)} texts has {tokens} tokens: give longer ones or ask for fewer tokens.")
-        return torch.tensor(rows, device=self.device)
+        if not long:
+            half = sorted(map(len, read))[len(read) // 2] if read else 0
+            if half < min(tokens, FEWEST_TOKENS):
+                raise GlpError(f"Half of {len(texts)} texts have fewer than {FEWEST_TOKENS} tokens: give longer ones.")
+            long = [row[:half] for row in read if len(row) >= half][:documents]
+        return torch.tensor(long, device=self.device)
 
     @torch.inference_mode()
     def activations(self, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:

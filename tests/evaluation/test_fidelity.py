@@ -251,8 +251,17 @@ def test_held_out_errors_average_to_the_loss_whatever_the_draws():
 def test_texts_that_are_too_short_are_skipped(tiny_llm):
     rows = tiny_llm.long_rows(["a", "a long enough text " * 5, "b"], 2, 16)
     assert rows.shape == (1, 16) and rows[0, 0] == tiny_llm.first_id
-    with pytest.raises(GlpError, match="16 tokens"):
-        tiny_llm.long_rows(["a"], 2, 16)
+
+
+def test_where_no_text_is_long_enough_as_many_tokens_are_read_as_half_of_them_have(tiny_llm):
+    texts = ["a", *(f"{'the cat sat on a mat ' * n}" for n in (2, 3, 4))]
+    lengths = [len(tiny_llm.encode(text)) for text in texts]
+    rows = tiny_llm.long_rows(texts, 8, 1000)
+    assert rows.shape == (2, lengths[2]) and rows.tolist() == [tiny_llm.encode(text)[: lengths[2]] for text in texts[2:]]
+    assert tiny_llm.long_rows(texts, 1, 1000).shape == (1, lengths[2])
+    for short in (["a"], ["a", "b", texts[3]], []):
+        with pytest.raises(GlpError, match=f"Half of {len(short)} texts have fewer than 8 tokens"):
+            tiny_llm.long_rows(short, 2, 1000)
 
 
 def test_the_fitted_two_call_step_beats_every_other_with_two_calls():

@@ -1,6 +1,7 @@
 """What `evaluate` says of where a prior comes from: the LLM that it was trained on, and what was measured before it went on."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -60,14 +61,23 @@ def test_a_transfer_is_said_and_after_training_goes_on_both_delta_lm_losses_stan
     assert workspace.report("evaluate")["before"] == second["before"]  # measured again, it stays
 
 
-def test_texts_that_are_too_short_are_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+def test_texts_that_are_short_are_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
     workspace, llm, store, texts = make_store(tmp_path, train=30, held_out=10, activations=300)
     workspace.report_path("reference").unlink()
     monkeypatch.setattr(Workspace, "load_llm", lambda *_: llm)
-    monkeypatch.setattr(Workspace, "documents", lambda _self, _name: texts[30:])
+    held_out = texts[30:]
+    monkeypatch.setattr(Workspace, "documents", lambda _self, _name: held_out)
+    half = sorted(len(llm.encode(document.text)) for document in held_out)[len(held_out) // 2]
     at = ("--workspace", workspace.folder, "--device", "cpu", "--store", store.folder)
-    assert main(["evaluate", *map(str, (*at, *SIZES, "--tokens", 4000))]) == 1
-    assert "None of 10 texts has 4000 tokens" in capsys.readouterr().err and workspace.report("reference") is None
+    assert main(["evaluate", *map(str, (*at, *SIZES, "--tokens", 4000))]) == 0
+    told = f"No held-out text has 4,000 tokens: {half} of each are read"
+    said = capsys.readouterr().err
+    assert told in said and said.index(told) < said.index("Held-out loss")
+    assert workspace.report("evaluate")["delta_lm"]["tokens"] == half
+    workspace.report_path("reference").unlink()
+    held_out = [replace(document, text="A") for document in held_out]
+    assert main(["evaluate", *map(str, (*at, *SIZES))]) == 1
+    assert "fewer than 8 tokens: give longer ones" in capsys.readouterr().err and workspace.report("reference") is None
 
 
 @pytest.mark.parametrize(

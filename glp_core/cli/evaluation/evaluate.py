@@ -6,6 +6,7 @@ Of an LLM that can chat, reports/conversations.json too: the GLP's error on conv
 import argparse
 
 import torch
+from torch import Tensor
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.data.store import ActivationStore
@@ -46,8 +47,7 @@ def run(args: argparse.Namespace) -> None:
         return
     store = workspace.open_store(args.store)
     llm = workspace.load_llm()  # first: one that does not fit is told before work, as are texts that are too short
-    texts = [document.text for document in workspace.documents("validation")]
-    ids = llm.long_rows(texts, args.documents, args.tokens)
+    ids = held_out_rows(workspace, llm, args)
     whole, facts = workspace.load_glp(whole=True), GlpFacts.read(workspace.folder / "glp")
     glp = whole.at(workspace.layer)
     if "covariance" not in read_statistics(workspace.folder / "glp"):
@@ -78,6 +78,14 @@ def run(args: argparse.Namespace) -> None:
         except GlpError as error:
             say(f"Conversations are left out: {error}")
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
+
+
+def held_out_rows(workspace: Workspace, llm: Llm, args: argparse.Namespace) -> Tensor:
+    """Return ids (--documents, --tokens) of held-out texts; of fewer tokens, which is said, where the texts are short."""
+    ids = llm.long_rows([document.text for document in workspace.documents("validation")], args.documents, args.tokens)
+    if ids.shape[1] < args.tokens:
+        say(f"No held-out text has {args.tokens:,} tokens: {ids.shape[1]:,} of each are read, which half of them have.")
+    return ids
 
 
 def measure_conversations(workspace: Workspace, llm: Llm, glp: GLP, n: int) -> None:

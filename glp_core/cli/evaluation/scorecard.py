@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
+from glp_core.cli.evaluation.evaluate import held_out_rows
 from glp_core.evaluation.scorecard import Contest, halves, scorecard
 from glp_core.prior.facts import GlpFacts
 from glp_core.prior.gaussian import gaussian_prior
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         workspace.site(llm),
         glp,
         gaussian_prior(glp.normalizer.mean[0], workspace.covariance()),
-        llm.long_rows([d.text for d in workspace.documents("validation")], args.documents, args.tokens),
+        held_out_rows(workspace, llm, args),
         halves(rows["acts"], rows["documents"], args.samples),
         args.tested,
     )

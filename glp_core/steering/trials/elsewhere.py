@@ -39,7 +39,7 @@ def loss_rises(
     Returns:
         Rows of arm, strength, loss_rise, loss_rise_ci (95%, bootstrap over documents), n.
     Raises:
-        GlpError: no text has so many tokens.
+        GlpError: the texts are too short (`Llm.long_rows`).
     """
     ids = site.llm.long_rows(texts, documents, tokens)
     plain = _losses(site, ids, None)

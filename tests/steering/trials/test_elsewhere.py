@@ -61,5 +61,5 @@ def test_conditions_side_by_side_cost_what_they_cost_alone(tiny_llm, tiny_glp, d
 
 
 def test_texts_that_are_too_short_are_refused(tiny_llm, direction):
-    with pytest.raises(GlpError, match="ask for fewer"):
+    with pytest.raises(GlpError, match="fewer than 8 tokens"):
         elsewhere.loss_rises(Site(tiny_llm, LAYER, NORM), [Condition(direction, "raw", 1.0)], ["A"], tokens=90)
