@@ -2,9 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from glp_core.errors import GlpError
 from glp_core.prior.checkpoint import save_glp
 from glp_core.steering.directions import Direction
 from glp_core.steering.sweeps import engine
-from glp_core.steering.sweeps.cells import cells, count, key
+from glp_core.steering.sweeps.cells import Text, cells, count, key
 from glp_core.steering.sweeps.config import Along, Scorer, SweepConfig
 from glp_core.steering.sweeps.runs import Runs
 from glp_core.steering.sweeps.store import SweepStore
@@ -341,3 +343,11 @@ def test_a_workspace_without_directions_says_how_to_make_one(workspace):
         path.unlink()
     at = pages.open_page("lab", lab_view="Sweep")
     assert not at.exception and workspace_facts.folder() == workspace.folder.resolve()
+
+
+def test_a_text_that_nobody_judged_says_so(monkeypatch):
+    monkeypatch.setattr(results, "concept_of", lambda *_: lambda *_: math.nan)
+    monkeypatch.setattr(results, "question_name", lambda *_: "")
+    entry = SimpleNamespace(text=" sat", log_probability=-1.5, repetition=0.1)
+    shown = results.box(SimpleNamespace(config=None, judged={}), Text("The cat", 0), {Text("The cat", 0): entry}, "Raw")
+    assert "not judged · log-probability -1.50 · 10% repeated" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -132,7 +133,8 @@ def box(shown: Shown, text: Text, entries: Mapping[Text, Entry], title: str) -> 
     if entry is None:
         return "<div></div>"
     concept = concept_of(shown.config, shown.judged)(text, entry)
-    facts = [f"concept {concept:.2f}", f"log-probability {entry.log_probability:.2f}", f"{entry.repetition:.0%} repeated"]
+    said = "not judged" if math.isnan(concept) else f"concept {concept:.2f}"
+    facts = [said, f"log-probability {entry.log_probability:.2f}", f"{entry.repetition:.0%} repeated"]
     marks = shown.judged.get(question_name(text, entry))
     if marks:
         facts.append(f"marks {marks.concept:g} and {marks.fluency:g} of 2, both {marks.both:.2f}")
