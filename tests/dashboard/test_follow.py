@@ -71,8 +71,9 @@ def test_work_that_only_pauses_ends_once_nobody_waits_for_it(monkeypatch):
 
 
 def test_many_pages_look_less_often_than_one():
-    assert follow.looks_a_second(1) == 9 and follow.looks_a_second(12) == follow.LOOKS_OF_ALL / 12 > 1
-    assert [n * follow.looks_a_second(n) for n in (4, 8, 12)] == [24] * 3
+    assert follow.looks_a_second(1) == follow.LOOKS_A_SECOND > 5
+    assert [n * follow.looks_a_second(n) for n in (4, 8, 12)] == [follow.LOOKS_OF_ALL] * 3
+    assert follow.looks_a_second(12) >= 1, "a crowd's texts still grow before one's eyes"
 
 
 def test_what_a_person_has_stopped_begins_again_only_when_asked(monkeypatch):
