@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from glp_core.errors import GlpError
 from glp_core.llm.fixed_step import FixedStep
 from glp_core.llm.hooks import active_edits, edit
-from glp_core.llm.joining import Read, choose_rows, join, keeps_all
+from glp_core.llm.joining import Read, choose_rows, first_row, join, keeps_all
 from glp_core.llm.model import Llm
 from glp_core.speed.replay import RECORDERS
 
@@ -143,11 +143,12 @@ class Context:
         may = self._room > 0 and self.lengths.device.type in RECORDERS and not self.llm.fixed_steps.failures
         return self._fixed is not None or may
 
-    def fork(self) -> "Context":
-        """Return another that has read the same and goes its own way; for one whose rows can come and go, on no fixed buffers."""
-        other = copy.copy(self)
-        other.cache, other._room, other._parts = copy.deepcopy(self.cache), 0, iter(())
-        return other
+    def first_row(self) -> "Context":
+        """Return another context of one row, which has read what the first has; for one whose rows can come and go."""
+        one = copy.copy(self)
+        one.cache, one._room, one._parts = first_row(self.cache), 0, iter(())
+        one.lengths, one.mask = self.lengths[:1], None if self.mask is None else self.mask[:1]
+        return one
 
     def join(self, other: "Context") -> None:
         """Take over another context's rows, which it must not go on with, behind one's own."""

@@ -3,6 +3,7 @@
 Rows end at the last column; a row with fewer tokens begins further right, and a mask says where. Knows caches; knows no tokens.
 """
 
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,16 @@ def choose_rows(cache: DynamicCache, rows: Tensor, columns: int) -> None:
             first = layer.keys.shape[2] - width
             layer.keys, layer.values = (kept[where, :, first:] for kept in (layer.keys, layer.values))
             _count(layer, columns)
+
+
+def first_row(cache: DynamicCache) -> DynamicCache:
+    """Return a cache of its own with the first row of another."""
+    one = copy(cache)
+    one.layers = [copy(layer) for layer in cache.layers]
+    for layer in one.layers:
+        if layer.is_initialized:
+            layer.keys, layer.values = layer.keys[:1].clone(), layer.values[:1].clone()
+    return one
 
 
 def _widened(kept: Tensor | None, read: Read, width: int, like: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def clean_reading(
     """Read continuations of one prompt with the unsteered model.
 
     Args:
-        read: a context whose first row has read the prompt, which is not read again then; it cannot be gone on with.
+        read: a context of one row that has read the prompt, which is not read again then; it cannot be gone on with.
     Returns:
         Every token's log-probability, a list for each continuation, and the mean activation at the site over its tokens (n, d),
         massive ones left out; nan for an empty continuation.

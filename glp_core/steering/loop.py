@@ -103,14 +103,15 @@ class Loop:
             return Context(llm, prompts, keys, room=room)
 
     def unedited(self) -> Context | None:
-        """Return a context that has read the rows' prompts, none of which is edited; None where reading them again is as well.
+        """Return a context of one row that has read the prompt, where all rows have the same and none edits it.
 
-        That is for long ones, whose copy takes memory, and on an accelerator, which reads them in no time.
+        None too where reading it again is as well: a long one takes memory, and an accelerator reads it in no time.
         """
-        context, edited = self.context, any(line.edited.edits_prompt for line in self.lines)
-        if edited or context.reading or not context.joins or context.columns > KEPT_PROMPT or self.last.device.type != "cpu":
+        context, lines = self.context, self.lines
+        if context.reading or not context.joins or context.columns > KEPT_PROMPT or self.last.device.type != "cpu":
             return None
-        return context.fork()
+        alike = all(tuple(line.row.prompt) == tuple(lines[0].row.prompt) for line in lines)
+        return context.first_row() if alike and not any(line.edited.edits_prompt for line in lines) else None
 
     def join(self, other: "Loop") -> None:
         """Take over the lines of another loop of the same site, behind one's own; both must be able to (`Context.joins`)."""

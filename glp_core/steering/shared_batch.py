@@ -83,7 +83,7 @@ class Writer:
         self.open = set(range(len(self.lines)))
         """Rows whose texts have not ended, or whose last tokens have not been taken."""
         self.read = loop.unedited()
-        """Its prompts as the unsteered model reads them, to go on from later, where that is kept."""
+        """Its rows' one prompt as the unsteered model reads it, to go on from later, where that is kept."""
         self._batch = batch
         tokenizer = loop.site.llm.tokenizer
         self._streams = [TextStream(tokenizer, line.row.prompt) for line in self.lines]

@@ -283,7 +283,9 @@ def test_what_was_read_of_a_prompt_is_kept_where_that_helps(tiny_llm, arms, monk
     site, ids = Site(tiny_llm, LAYER, NORM), tiny_llm.encode(PROMPT)
     pushed = replace(next(arm for arm in arms if arm.edits), where=Where(span=(0, len(ids))))
     assert Loop(site, [Row(ids, arms[0])], GREEDY).unedited() is not None
+    assert len(Loop(site, [Row(ids, arm) for arm in arms], GREEDY).unedited().lengths) == 1
     assert Loop(site, [Row(ids, pushed)], GREEDY).unedited() is None, "its prompt is edited"
+    assert Loop(site, [Row(ids, arms[0]), Row(ids[:-1], arms[0])], GREEDY).unedited() is None, "there are two prompts"
     monkeypatch.setattr(loop_module, "KEPT_PROMPT", len(ids) - 2)
     assert Loop(site, [Row(ids, arms[0])], GREEDY).unedited() is None, "it is long"
 
