@@ -9,7 +9,7 @@ from glp_core.llm.decoding import Context, Sampling, check_decoding
 from glp_core.llm.hooks import layers_of
 from glp_core.llm.site import Site
 from glp_core.steering.edit import Arm
-from glp_core.steering.generation import Row, decode, read_texts
+from glp_core.steering.generation import Row, SharedBatch, clean_reading, decode, read_texts
 from tests.support.tiny import WIDTH, make_tiny_llm
 
 RECURRENT = ["mamba", "mamba2", "falcon_mamba", "falcon_h1", "qwen3_next", "granitemoehybrid", "lfm2"]
@@ -53,6 +53,11 @@ def test_a_steered_row_of_a_batch_is_the_row_alone_and_reads_as_its_text_whole(k
         of_answer = whole.logits[0, len(prompt) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
         torch.testing.assert_close(torch.tensor(chance), of_answer, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(mean, hidden[0, len(prompt) :].mean(0), rtol=1e-3, atol=1e-3)
+    with SharedBatch().writing(site, rows[:2], Sampling(5), None) as writer:
+        kept = writer.read  # the prompt as it was read, where rows can be handed out
+    assert (kept is None) == (kind in RECURRENT)
+    one, other = clean_reading(site, prompts[0], answers[:2], kept), clean_reading(site, prompts[0], answers[:2])
+    assert one[0] == other[0] and torch.equal(one[1], other[1])
 
 
 def written(site, rows):
