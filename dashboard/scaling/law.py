@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import FitPoints, Run, fit_points
+from glp_core.evaluation.runs import FitPoints, Run, alike, fit_points
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.stats import Interval, grouped_spearman, spearman
 
@@ -169,8 +169,7 @@ def within_runs_in_words(table: pd.DataFrame, score: str) -> str:
 
 def measured_alike(runs: Sequence[Run], score: str) -> bool:
     """Say whether all runs that tell how a score was measured say the same."""
-    words = [run.measured[score] for run in runs if score in run.measured]
-    return all(one == words[0] for one in words)
+    return len(alike(runs, score)) == len(runs)
 
 
 def how_measured(runs: Sequence[Run], score: str) -> str:

@@ -177,6 +177,13 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
     )
 
 
+def alike(runs: Sequence[Run], score: str) -> list[Run]:
+    """Return the runs whose score was measured as most of those that tell it were; those that do not tell it count with them."""
+    told = [run.measured[score] for run in runs if score in run.measured]
+    most = max(told, key=told.count, default=None)
+    return [run for run in runs if run.measured.get(score, most) == most]
+
+
 def fit_points(runs: Sequence[Run], which: FitPoints) -> pd.DataFrame:
     """Return the checkpoints that a law is fitted to, by compute: past warm-up, all or only those that no other beats."""
     table = points(runs)

@@ -167,7 +167,12 @@ def test_the_law_is_fitted_reported_and_refused_when_points_are_few(tmp_path, ca
     assert report["n_runs"] == 3 and report["n_checkpoints"] == 19
     assert report["flops_per_second"] == pytest.approx(1e9, rel=1e-3)
     assert report["correlations"]["frechet"]["value"] > 0.9
-    assert report["correlations"]["probing"] is None
+    assert report["correlations"]["frechet"]["n"] == 16 and report["correlations"]["probing"] is None
+    (workspace.folder / "runs" / "run16000000" / "evals.json").write_text(json.dumps({"frechet": {"samples": 2000, "steps": 50}}))
+    (workspace.folder / "runs" / "run4000000" / "evals.json").write_text(json.dumps({"frechet": {"samples": 500, "steps": 50}}))
+    assert main(command) == 0
+    alone = workspace.report("scaling")["correlations"]["frechet"]
+    assert alone["n"] == 9 and "of 2 runs" in alone["measure"], "of scores that were measured otherwise, no numbers are pooled"
     std = workspace.load_glp().normalizer.std[0]
     assert report["gaussian_loss"] == pytest.approx(
         math.pi / 2 * float((1 / std).mean()), rel=1e-4

@@ -6,7 +6,7 @@ import pandas as pd
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import SCORES, Run, fit_points, points, read_runs, speed
+from glp_core.evaluation.runs import SCORES, Run, alike, fit_points, points, read_runs, speed
 from glp_core.evaluation.scaling_law import ScalingFit, fit_law
 from glp_core.files import Json
 from glp_core.prior.gaussian import gaussian_loss, latent_covariance
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     report["n_runs"] = on_frontier["run"].nunique()
     everything = fit_points(runs, "all")
     report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
-    report["correlations"] = {name: correlation(table, name) for name in SCORES if name != "real_real"}
+    report["correlations"] = {name: correlation(points(alike(runs, name)), name) for name in SCORES if name != "real_real"}
     statistics = {"var": workspace.load_glp().normalizer.var[0].cpu(), "covariance": workspace.covariance()}
     report["gaussian_loss"] = gaussian_loss(latent_covariance(statistics))
     report["runs"] = [facts(run) for run in runs]
