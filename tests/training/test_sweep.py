@@ -168,7 +168,9 @@ def test_the_law_is_fitted_reported_and_refused_when_points_are_few(tmp_path, ca
     assert report["flops_per_second"] == pytest.approx(1e9, rel=1e-3)
     assert report["correlations"]["frechet"]["value"] > 0.9
     assert report["correlations"]["frechet"]["n"] == 16 and report["correlations"]["probing"] is None
-    (workspace.folder / "runs" / "run16000000" / "evals.json").write_text(json.dumps({"frechet": {"samples": 2000, "steps": 50}}))
+    (workspace.folder / "runs" / "run16000000" / "evals.json").write_text(
+        json.dumps({"frechet": {"samples": 2000, "steps": 50}})
+    )
     (workspace.folder / "runs" / "run4000000" / "evals.json").write_text(json.dumps({"frechet": {"samples": 500, "steps": 50}}))
     assert main(command) == 0
     alone = workspace.report("scaling")["correlations"]["frechet"]
