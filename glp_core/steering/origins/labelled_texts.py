@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from glp_core.errors import GlpError
 
@@ -23,6 +24,10 @@ PAIRS = (
 
 Row = tuple[int, Mapping[str, object]]
 """A row's line in the file, and its cells by column in small letters."""
+
+
+class MissingColumn(GlpError):
+    """A table has not the column that is looked for."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def _csv_rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
             break
     else:
         found = ", ".join(repr(name[:40]) for name in next(csv.reader([header]), [])[:6]) or "nothing"
-        raise GlpError(
+        raise MissingColumn(
             f"The first line names the columns {found}; wanted {' and '.join(map(repr, columns))}, separated by commas, semicolons or tabs."
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -147,7 +152,7 @@ def _json_rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
         row = {str(name).strip().lower(): cell for name, cell in value.items()}
         missing = [column for column in columns if column not in row]
         if missing:
-            raise GlpError(f"Line {line} lacks {missing[0]!r}: it has {', '.join(map(repr, list(row)[:6])) or 'nothing'}.")
+            raise MissingColumn(f"Line {line} lacks {missing[0]!r}: it has {', '.join(map(repr, list(row)[:6])) or 'nothing'}.")
         yield line, row
 
 
@@ -206,11 +211,13 @@ def read_column(data: bytes, names: Sequence[str]) -> list[str]:
     """Return the texts of the first of these columns that a table has, each once; GlpError when it has none of them."""
     text = _decoded(data)
     for name in names:
+        rows = _rows(text, (name,))
         try:
-            cells = [_cell(row, name, line) for line, row in _rows(text, (name,))]
-        except GlpError:
+            first = [_cell(row, name, line) for line, row in islice(rows, 1)]
+        except MissingColumn:
             if name == names[-1]:
                 raise
             continue
+        cells = [*first, *(_cell(row, name, line) for line, row in rows)]
         return list(dict.fromkeys(cell for cell in cells if cell))
     return []

@@ -9,7 +9,7 @@ import pytest
 
 from glp_core.cli.steering.direction import read_table
 from glp_core.errors import GlpError
-from glp_core.steering.origins.labelled_texts import read_labelled_texts
+from glp_core.steering.origins.labelled_texts import read_column, read_labelled_texts
 
 FRAME = pd.DataFrame({"Text ": ['good, "very"', "bad; sad", "line\nbreak", "tab\tbed"], " LABEL": [1, 0, 1, 0]})
 GOOD, BAD = ['good, "very"', "line\nbreak"], ["bad; sad", "tab\tbed"]
@@ -106,3 +106,23 @@ def test_the_command_asks_which_label_has_the_concept_where_the_labels_do_not_sa
         read(path, "x")
     with pytest.raises(GlpError, match="x.csv cannot be read: No such file"):
         read(tmp_path / "x.csv", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"prompt,n\nThe cat,1\nA dog, or two,2\n", "Line 3 has another number of cells"),
+        (b'{"prompt": "The cat"}\n{"prompt": ["A dog"]}\n', "Line 2: 'prompt' holds list"),
+        (b'{"prompt": "The cat"}\n{"text": "A dog"}\n', "Line 2 lacks 'prompt'"),
+        (b"body\nThe cat\n", "wanted 'text'"),
+    ],
+)
+def test_of_a_column_that_is_there_the_row_that_is_wrong_is_named(data, words):
+    with pytest.raises(GlpError, match=words):
+        read_column(data, ("prompt", "text"))
+
+
+def test_the_first_of_two_columns_that_a_table_has_is_read():
+    assert read_column(b"text,prompt\nno,The cat\nno,A dog\nno,The cat\n", ("prompt", "text")) == ["The cat", "A dog"]
+    assert read_column(b'[{"text": "The cat"}, {"text": ""}]', ("prompt", "text")) == ["The cat"]
+    assert read_column(b"[]", ("prompt", "text")) == []
