@@ -338,6 +338,31 @@ def test_files_that_are_none_are_named(data, words):
         form.read_upload("a.csv", data)
 
 
+def test_what_the_form_does_not_hold_of_an_uploaded_sweep_is_told(workspace, monkeypatch):
+    along = (Along("up", "upwards", (0.5, 1.0)), Along("gone", "Gone", (0.5,)))
+    config = small(directions=along, tokens=400, seeds=(3, 4), walk_levels=(0.1,), walk_pushes=4, prompts=("The  cat", "She"))
+    wanted = [
+        "no direction Gone here",
+        "each direction's own strengths",
+        "400 tokens, 256 at most",
+        "seeds other than 0, 1 and so on",
+    ]
+    wanted += ["walks of 4 parts", "line breaks and double spaces in prompts"]
+    assert form.not_held(config, {"up"}) == wanted and form.not_held(small(walk_pushes=4), {"up"}) == []
+    data = json.dumps(config.to_json()).encode()
+    state = {form.UPLOAD: SimpleNamespace(name="config.json", size=len(data), getvalue=lambda: data)}
+    monkeypatch.setattr(form.st, "session_state", state)
+    form._uploaded()
+    assert state["lab_sweep_tokens"] == 256 and state[f"{form.UPLOAD}_left_out"][:2] == wanted[:2]
+    monkeypatch.undo()
+    pages.use_workspace(monkeypatch, workspace.folder)
+    at = pages.open_page("lab", lab_view="Sweep")
+    at.session_state[f"{form.UPLOAD}_left_out"] = wanted[:1]
+    at.run()
+    told = " ".join(one.value for one in at.warning)
+    assert "no direction Gone here" in told and "sweep-steering config.json" in told.replace("\\", "")
+
+
 def test_a_workspace_without_directions_says_how_to_make_one(workspace):
     for path in (workspace.folder / "directions").iterdir():
         path.unlink()

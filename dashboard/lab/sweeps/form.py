@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 
 import streamlit as st
 
@@ -22,6 +23,8 @@ from glp_core.steering.sweeps.scores import ENDPOINT_VARIABLE, KEY_VARIABLE, MOD
 from glp_core.steering.sweeps.store import SweepStore, written
 
 KEY = "lab_sweep_"
+MOST_TOKENS = 256
+"""Of a text, that the form asks for."""
 FILLED, UPLOAD = "lab_sweep_filled", "lab_sweep_upload"
 STRENGTHS = (0.15, 0.3, 0.5, 0.8, 1.2)
 PROMPTS = 8
@@ -48,7 +51,7 @@ def draw(run: SweepConfig | None) -> SweepConfig | None:
         )
         words = "In median norms. 0 is always written."
         st.text_input("Strengths", key=f"{KEY}strengths", help=words, width=230)
-        st.number_input("Tokens", 1, 256, key=f"{KEY}tokens", step=8, width=100)
+        st.number_input("Tokens", 1, MOST_TOKENS, key=f"{KEY}tokens", step=8, width=100)
         st.number_input("Seeds", 1, 16, key=f"{KEY}seeds", width=90, help="Each gives every prompt noise of its own.")
         st.number_input("Temperature", 0.0, 2.0, key=f"{KEY}temperature", step=0.1, width=110)
     st.pills(
@@ -111,15 +114,21 @@ def _prompts() -> None:
             type=["csv", "tsv", "json", "jsonl", "txt"], key=UPLOAD, on_change=_uploaded,
             max_upload_size=LARGEST_UPLOAD,
         )  # fmt: skip
-        if problem := st.session_state.get(f"{UPLOAD}_problem"):
-            with right:
+        with right:
+            if problem := st.session_state.get(f"{UPLOAD}_problem"):
                 frame.error_box(problem)
+            if left_out := st.session_state.get(f"{UPLOAD}_left_out"):
+                whole = workspace_facts.command("sweep-steering config.json")
+                frame.notice_box(
+                    f"The form does not hold all of that sweep: {'; '.join(left_out)}. Run it whole with `{whole}`."
+                )
 
 
 def _uploaded() -> None:
     """Take over what was uploaded (in a callback)."""
     file = st.session_state[UPLOAD]
-    st.session_state.pop(f"{UPLOAD}_problem", None)
+    for kept in ("problem", "left_out"):
+        st.session_state.pop(f"{UPLOAD}_{kept}", None)
     if file is None:
         return
     try:
@@ -127,10 +136,25 @@ def _uploaded() -> None:
         read = read_upload(file.name, file.getvalue())
         if isinstance(read, SweepConfig):
             refill(read)
+            st.session_state[f"{UPLOAD}_left_out"] = not_held(read, {one.name for one in workspace_facts.directions()})
         else:
             st.session_state[f"{KEY}prompts"] = "\n".join(read)
     except GlpError as error:
         st.session_state[f"{UPLOAD}_problem"] = str(error)
+
+
+def not_held(config: SweepConfig, directions: Collection[str]) -> list[str]:
+    """Return what of a sweep the form does not hold, in words; `directions`: names of those that there are."""
+    missing = [one.title for one in config.directions if one.name not in directions]
+    differ = {
+        f"no direction {', '.join(missing)} here": bool(missing),
+        "each direction's own strengths": len({one.strengths for one in config.directions}) > 1,
+        f"{config.tokens} tokens, {MOST_TOKENS} at most": config.tokens > MOST_TOKENS,
+        "seeds other than 0, 1 and so on": config.seeds != tuple(range(len(config.seeds))),
+        f"walks of {config.walk_pushes} parts": bool(config.walk_levels) and config.walk_pushes != SweepConfig.walk_pushes,
+        "line breaks and double spaces in prompts": any(" ".join(prompt.split()) != prompt for prompt in config.prompts),
+    }
+    return [words for words, is_so in differ.items() if is_so]
 
 
 def read_upload(name: str, data: bytes) -> SweepConfig | list[str]:
@@ -171,7 +195,7 @@ def _values(config: SweepConfig) -> dict[str, object]:
         "along": [one.name for one in config.directions if one.name in known],
         "strengths": _joined(config.directions[0].strengths),
         "title": config.title,
-        "tokens": min(256, config.tokens),
+        "tokens": min(MOST_TOKENS, config.tokens),
         "seeds": len(config.seeds),
         "temperature": float(config.temperature),
         "arms": list(config.arms),
