@@ -26,6 +26,8 @@ Json = dict[str, Any]
 """A JSON object: a report, a configuration, a header. Its values are checked where they are read."""
 
 
+MOST_DIGITS = 300
+"""Of a whole number in JSON."""
 LARGEST_JSON = 50_000_000
 LONGEST_HEADER = 4_000_000
 """Bytes; larger files of their kind are damaged or hostile."""
@@ -137,7 +139,7 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
     try:
         if path.stat().st_size > largest:
             raise GlpError(f"{path} is larger than {largest:,} bytes, wanted a smaller JSON file.")
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return parse_json(path.read_text(encoding="utf-8"), constants=False)
     except FileNotFoundError as error:
         raise GlpError(f"{path} does not exist.") from error
     except OSError as error:
@@ -146,6 +148,23 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise GlpError(f"{path} is not readable JSON: {error}.") from error
+
+
+def parse_json(text: str | bytes, *, constants: bool = True) -> Any:
+    """Do what `json.loads` does, and refuse whole numbers that no float can hold: whatever calculates with one would fail.
+
+    Args:
+        constants: take NaN and Infinity, which are no JSON.
+    Raises:
+        ValueError: no JSON, or such a number.
+    """
+    return json.loads(text, parse_int=_whole, parse_constant=None if constants else _refuse)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(digits):,} digits, wanted at most {MOST_DIGITS}")
+    return int(digits)
 
 
 def _refuse(constant: str) -> None:
@@ -192,7 +211,7 @@ def _header_of(path: Path, file: BinaryIO) -> TensorHeader:
             raise GlpError(f"{path.name} is a pickle, not a safetensors file; pickles can run code and are never read.")
         raise GlpError(f"{path.name} claims a header of {length:,} bytes; wanted at most {min(LONGEST_HEADER, size):,}.")
     try:
-        tensors = json.loads(file.read(length), parse_constant=_refuse)
+        tensors = parse_json(file.read(length), constants=False)
         metadata = tensors.pop("__metadata__", None) or {}
         if len(tensors) > MOST_TENSORS:
             raise ValueError(f"{len(tensors):,} tensors, wanted at most {MOST_TENSORS:,}")

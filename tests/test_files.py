@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from glp_core.errors import GlpError
 from glp_core.files import (
     LARGEST_JSON,
+    parse_json,
     read_json,
     read_object,
     replacing,
@@ -148,3 +149,13 @@ def test_facts_that_a_folder_does_not_say_are_left_out(tmp_path, config):
     facts = GlpFacts.read(tmp_path)
     assert facts == GlpFacts() and facts.parameters == 0 and facts.shape == "unknown shape"
     assert facts.activations_seen is None and facts.validation_loss is None
+
+
+def test_whole_numbers_that_no_float_holds_are_refused(tmp_path):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"a": 10**299}))
+    assert read_json(path) == {"a": 10**299}
+    path.write_text('{"a": -1' + "0" * 400 + "}")
+    with pytest.raises(GlpError, match="a whole number has 402 digits, wanted at most 300"):
+        read_json(path)
+    assert parse_json(b'[1, 2.5, "x", null]') == [1, 2.5, "x", None]

@@ -43,8 +43,6 @@ STYLE = """
 .glp-facts dd{margin:0!important;padding:0;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 """
 """Styles of this module's HTML; `style()` puts them on the page, an exported file carries them itself."""
-LONG_LINK, LINK_HEIGHT = 600, 220
-"""Characters from which on a link is scrolled in the Share menu, and its height there in pixels."""
 LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
 KEPT_SPANS = 4096
@@ -102,8 +100,8 @@ def share(page: str, values: Mapping[str, object], *, leaves_out: str = "") -> N
     link = url.page_link(page, values)
     with st.popover("Share", icon=":material/share:"):
         st.caption(f"This address opens the page as it is now. {leaves_out}")
-        st.code(link, language=None, wrap_lines=True, height=LINK_HEIGHT if len(link) > LONG_LINK else "content")
-        copy_button(link, key=f"share_{page}")
+        copy_button(link, key=f"share_{page}")  # above the link, which may be long: the menu scrolls
+        st.code(link, language=None, wrap_lines=True)
 
 
 def download(files: Sequence[File], *, key: str) -> None:

@@ -1,12 +1,11 @@
 """Read safetensors through one checked reader: names, number formats and shapes before anything is allocated, then finite values."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from glp_core.errors import GlpError
-from glp_core.files import Json, TensorHeader, tensor_header
+from glp_core.files import Json, TensorHeader, parse_json, tensor_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +124,6 @@ def _check_entry(what: str, entry: Json, words: list[str], known: dict[str, int]
 def metadata_json(header: TensorHeader, key: str, path: Path, *, again: str = "Copy it again.") -> object:
     """Return the JSON under a key of a file's metadata; raise GlpError when there is none."""
     try:
-        return json.loads(header.metadata[key])
+        return parse_json(header.metadata[key])
     except (KeyError, ValueError, RecursionError) as error:
         raise GlpError(f"{path.name} does not say its {key} ({type(error).__name__}). {again}") from error

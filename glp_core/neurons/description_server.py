@@ -13,7 +13,7 @@ from pathlib import Path
 from glp_core.chat_server import Server, Unanswered, ask_patiently, clean, object_in
 from glp_core.checked.shapes import Limits, check
 from glp_core.errors import GlpError
-from glp_core.files import Json, writing
+from glp_core.files import Json, parse_json, writing
 from glp_core.neuron_index.neuron_data import Neuron, Snippet
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.progress import Progress, quiet
@@ -103,7 +103,7 @@ def read_answers(path: Path, index: NeuronIndex) -> dict[int, Json]:
     subject = subject_of(index)
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         try:
-            entry = check(json.loads(line), ANSWER, "a line")
+            entry = check(parse_json(line), ANSWER, "a line")
         except (ValueError, RecursionError):
             continue
         number = entry.pop("unit")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from glp_core.checked.shapes import Limits, check
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, write_tensors
+from glp_core.files import Json, parse_json, write_tensors
 
 AGAIN = "Make it with `python -m glp_core sae`."
 
@@ -128,7 +128,7 @@ def load_sae(path: Path, *, layer: int | None = None, width: int = 0) -> tuple[S
     stored, metadata = read_tensors(path, {"encoder": "float m d", "mean": "float d", "scale": "float"}, again=AGAIN)
     try:
         facts = check(
-            json.loads(metadata["sae"]),
+            parse_json(metadata["sae"]),
             {"k": Limits(int, 1, len(stored["encoder"])), "layer?": Limits(int, 0, 10_000)},
             f"{path.name} is no autoencoder",
         )

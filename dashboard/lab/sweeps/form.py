@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.widgets import charts, frame
 from dashboard.widgets.texts.two_classes import LARGEST_UPLOAD
 from glp_core.errors import GlpError
+from glp_core.files import parse_json
 from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.origins.labelled_texts import read_column
 from glp_core.steering.sweeps.cells import count
@@ -161,7 +161,7 @@ def read_upload(name: str, data: bytes) -> SweepConfig | list[str]:
     """Return the sweep that a file describes, or the prompts that it holds, each on one line; GlpError when it is neither."""
     if FORMAT.encode() in data[:2000]:
         try:
-            value = json.loads(data)
+            value = parse_json(data)
         except (ValueError, RecursionError) as error:
             raise GlpError(f"The sweep's configuration is no JSON: {error}.") from error
         return SweepConfig.from_json(value)

@@ -5,13 +5,13 @@ Reads CSV with commas, semicolons or tabs, JSON (a list of objects) and JSON lin
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from glp_core.errors import GlpError
+from glp_core.files import parse_json
 
 DELIMITERS = (",", ";", "\t")
 LONGEST_CELL = 1_000_000
@@ -160,14 +160,14 @@ def _json_values(text: str) -> Iterator[tuple[int, object]]:
     """Yield the objects of a JSON list, all told as line 1 on, or those of JSON lines with their lines."""
     try:
         if text.lstrip().startswith("["):
-            yield from enumerate(json.loads(text), 1)
+            yield from enumerate(parse_json(text), 1)
             return
     except (ValueError, RecursionError) as error:
         raise GlpError(f"The file is no readable JSON: {error}.") from error
     for line, words in enumerate(text.split("\n"), 1):
         if words.strip():
             try:
-                value = json.loads(words)
+                value = parse_json(words)
             except (ValueError, RecursionError) as error:
                 raise GlpError(f"Line {line} is no readable JSON: {error}.") from error
             yield line, value

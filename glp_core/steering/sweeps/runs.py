@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from glp_core.checked.shapes import Limits, Maybe, check
 from glp_core.errors import GlpError
-from glp_core.files import Json, read_object, replacing, write_json
+from glp_core.files import Json, parse_json, read_object, replacing, write_json
 from glp_core.steering.sweeps.cells import Cell, Text, digest
 from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.scores import Found, Marks, concept_of, question_name
@@ -175,7 +175,7 @@ def read_texts(path: Path) -> list[Json]:
     listed = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            value = check(json.loads(line), LINE, "a line")
+            value = check(parse_json(line), LINE, "a line")
             Entry.from_json(value), Cell(*(value[name] for name in Cell._fields)), Text(value["prompt"], value["seed"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
