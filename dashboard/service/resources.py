@@ -126,11 +126,17 @@ class _Whereabouts:
     """The page that a session is on."""
 
     page = ""
+    jobs: tuple[Job, ...] = ()
+    """That were asked for there, and end with a look at another."""
 
 
 def on_page(name: str) -> None:
-    """Say that the session's browser shows this page now."""
-    st.session_state.setdefault(WHEREABOUTS, _Whereabouts()).page = name
+    """Say that the session's browser shows this page now: what another was asked for and does not stay is given up."""
+    where = st.session_state.setdefault(WHEREABOUTS, _Whereabouts())
+    if where.page != name:
+        for job in where.jobs:
+            job.give_up()
+        where.page, where.jobs = name, ()
 
 
 def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens: int = 0) -> Job:
@@ -145,18 +151,17 @@ def submit(work: Work, *, title: str, rows: int = 0, stays: bool = False, tokens
     """
     session, folder = session_id(), workspace_facts.folder()
     where = st.session_state.setdefault(WHEREABOUTS, _Whereabouts())
-    page = where.page
 
     def there(cancelled: Cancelled) -> Generator[Any]:
         with workspace_facts.in_job(folder), models().holding(folder):
             yield from work(cancelled)
 
-    def alive() -> bool:
-        return connected(session) and (stays or where.page == page)
-
     with limits.limits().taking(limits.visitor() or session, tokens) if tokens else nullcontext():
         grace = away() if stays else GRACE
-        return runner().submit(session, there, title=title, grace=grace, alive=alive, rows=rows)
+        job = runner().submit(session, there, title=title, grace=grace, alive=lambda: connected(session), rows=rows)
+    if not stays:
+        where.jobs = (*(one for one in where.jobs if one.live), job)
+    return job
 
 
 def session_id() -> str:

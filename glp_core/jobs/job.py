@@ -77,11 +77,15 @@ class Job:
         """Ask it to end; a running one does so at its next step, its results so far stay."""
         self._stop.set()
 
+    def give_up(self) -> None:
+        """Ask it to end since nobody looks any more."""
+        self.given_up = self.given_up or (self.live and not self._stop.is_set())
+        self._stop.set()
+
     def cancelled(self) -> bool:
         """Say whether it should end: stopped, or nobody looks any more."""
         if self._grace is not None and self.unseen > self._grace and not self._watched():
-            self.given_up = self.given_up or not self._stop.is_set()
-            self._stop.set()
+            self.give_up()
         return self._stop.is_set()
 
     def _watched(self) -> bool:

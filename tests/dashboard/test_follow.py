@@ -42,10 +42,20 @@ def test_a_run_goes_on_when_its_person_goes_to_another_page_only_where_that_was_
     time.sleep(1.2)  # nobody has looked for longer than a job is kept without anybody there
     assert [job.state for job in jobs] == ["running"] * 2
     resources.on_page("neurons")
-    time.sleep(0.2)  # without a look: it would count as one
+    time.sleep(0.1)  # without a look: it would count as one
     assert [job.state for job in jobs] == ["running", "stopped"] and [job.given_up for job in jobs] == [False, True]
     jobs[0].stop()
     assert finished(jobs[0]) == "stopped" and not jobs[0].given_up
+    resources.on_page("steering")
+    names = iter(["again"])
+    job = resources.submit(Gate(), title="steering", rows=3)
+    job.beat()
+    resources.on_page("steering")
+    time.sleep(0.1)
+    assert job.state == "running", "the same page is drawn again"
+    job.beat()
+    resources.on_page("neurons")
+    assert finished(job) == "stopped" and job.given_up, "at once, however lately it was looked at"
 
 
 def test_work_that_only_pauses_ends_once_nobody_waits_for_it(monkeypatch):
