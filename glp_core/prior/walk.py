@@ -227,11 +227,11 @@ def _that_go_on(going: Tensor) -> Tensor | None:
 
     An accelerator would wait for the answer, and of many rows the kernels may change with their number.
     """
-    if going.device.type != "cpu" or len(going) > FEW:
+    if going.device.type != "cpu":
         return None
     rows = going[:, 0].nonzero()[:, 0]
     size = -(-len(rows) // EIGHT_BITS_BELOW) * EIGHT_BITS_BELOW
-    if 0 < len(going) <= size:
+    if len(rows) and (len(going) > FEW or len(going) <= size):
         return None
     return rows.repeat(EIGHT_BITS_BELOW)[:size]
 

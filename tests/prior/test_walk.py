@@ -175,6 +175,8 @@ def test_a_walk_with_a_bound_ends_before_the_part_that_would_leave_it(prior):
         torch.testing.assert_close(few, ended[part], atol=1e-5, rtol=1e-5)
         assert asked[0] > asked[-1] == 4, "those that have ended are not computed on"
         asked.clear()
+    walk(counted, z[1:], 1e4 * push[1:], noise[:, 1:], WalkSettings(0.05, 8, bound=bound), fixed)
+    assert len(asked) == 2, "where all have ended, however many they are, nothing more is asked"
     with pytest.raises(GlpError, match="fixed noise"):
         walk(asked_one_by_one(prior.velocity), z, push, noise, WalkSettings(0.05, 8, bound=bound))
 
