@@ -27,6 +27,8 @@ LONGEST_REFUSAL = 4_000
 THINKING = 4_000
 """Tokens more for models that want `max_completion_tokens`: they count what they think before they answer."""
 NAMES_A_PARAMETER = re.compile(r"max_(?:completion_)?tokens|temperature")
+OF_ONE_QUESTION = (400, 413, 422)
+"""Statuses that may be about one message alone."""
 
 
 class _Learned:
@@ -79,6 +81,8 @@ class Unanswered:
 
     reason: str
     """Of the last attempt, on one line."""
+    refused: bool = False
+    """Whether the server did not take the question: another one may go well."""
 
 
 class _TryAgain(Exception):
@@ -87,6 +91,10 @@ class _TryAgain(Exception):
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class _RefusesQuestion(Exception):
+    """The server does not take this one message: it is too long, or a filter stops it."""
 
 
 class _RefusesParameters(Exception):
@@ -103,8 +111,8 @@ def ask_patiently(
 ) -> Answer | Unanswered:
     """Return what `read` makes of the server's answer, or why there is no usable one.
 
-    Failures of server and connection are tried again. After an answer that `read` refuses the question is left for the next run: at
-    temperature 0 it would get the same one.
+    Failures of server and connection are tried again. A question that the server does not take, or whose answer `read` refuses, is
+    left for the next run: at temperature 0 it would get the same one.
 
     Args:
         read: raises ValueError for an answer that is none.
@@ -121,6 +129,8 @@ def ask_patiently(
             if attempt + 1 < server.attempts:
                 sleep(min(120.0, max(again.wait, 2.0**attempt)))
             continue
+        except _RefusesQuestion as refusal:
+            return Unanswered(clean(str(refusal)), refused=True)
         try:
             return read(content)
         except (ValueError, OverflowError, RecursionError) as error:
@@ -176,6 +186,8 @@ def _ask(server: Server, message: str, tokens: int, sleep: Callable[[float], Non
             raise _TryAgain(f"status {error.code}: {words}", _seconds(error.headers.get("Retry-After"))) from error
         if error.code == 400 and not new and NAMES_A_PARAMETER.search(words):
             raise _RefusesParameters from error
+        if error.code in OF_ONE_QUESTION:
+            raise _RefusesQuestion(f"status {error.code}: {words}") from error
         raise GlpError(
             f"{server.endpoint} refused with status {error.code}: {clean(words)}. Check endpoint, model and key."
         ) from error

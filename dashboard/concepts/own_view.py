@@ -88,7 +88,7 @@ def _find(index: NeuronIndex, positive: list[str], negative: list[str], run: boo
         from glp_core.neurons.search import find_neurons
 
         return find_neurons(
-            resources.site(), resources.glp(), positive, negative, index.reading,
+            resources.site(), neurons.prior_of(index), positive, negative, index.reading,
             progress=report, cancelled=cancelled,
         )  # fmt: skip
 

@@ -66,7 +66,8 @@ def histogram(neuron: "Neuron", *, log: bool, markers: Mapping[str, float]) -> g
         figure.add_vline(
             x=place, line={"color": charts.GREEN, "width": 2, "dash": "solid" if i == 0 else "dot"}, annotation=note
         )
-    charts.layout(figure, x=f"value in tails (1 = {signed(tail)[1:]})", y="tokens", height=230, log_y=log, legend=False)
+    unit = f"value in tails (1 = {signed(tail)[1:]})" if neuron.tail else "value: this neuron has no tail"
+    charts.layout(figure, x=unit, y="tokens", height=230, log_y=log, legend=False)
     figure.update_layout(bargap=0, margin={"t": 8 + MARK_HEIGHT * len(markers)})
     ticks = axis_ticks(edges)
     figure.update_xaxes(

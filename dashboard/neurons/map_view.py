@@ -82,10 +82,11 @@ def draw(index: NeuronIndex) -> list[components.File]:
 def _settings() -> Json | None:
     """Draw the settings of a new map; return them when one is wanted."""
     st.caption("Lays out the map with other settings. The stored map stays as it is.")
-    neighbours = st.number_input("Neighbours", 2, 200, 15, key="map_neighbours", bind="query-params")
-    min_dist = st.number_input("Minimum distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
-    seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
-    run = st.button("Compute", type="primary", key="map_compute")
+    with st.form("map_settings", border=False):  # the address holds what was computed, not what is being typed
+        neighbours = st.number_input("Neighbours", 2, 200, 15, key="map_neighbours", bind="query-params")
+        min_dist = st.number_input("Minimum distance", 0.0, 0.99, 0.1, 0.05, key="map_min_dist", bind="query-params")
+        seed = st.number_input("Seed", 0, 10_000, 0, key="map_seed", bind="query-params")
+        run = st.form_submit_button("Compute", type="primary", key="map_compute")
     settings = {"neighbours": int(neighbours), "min_dist": float(min_dist), "seed": int(seed)}
     if run or (url.value(shared.MAP_ANEW) and not st.session_state.get(WANTED)):
         st.session_state[WANTED] = settings
@@ -105,6 +106,7 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
     if anew is None:
         stored = index.map(kind)
         facts = index.map_facts(kind)
+        workspace_facts.note_prior("the map of the meta-neurons", facts.get("glp_digest"))
         made = "stored UMAP: " + ", ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if isinstance(value, int | float)
         )
@@ -120,7 +122,8 @@ def _points(index: NeuronIndex, kind: str, anew: Json | None) -> tuple[pd.DataFr
             from glp_core.neurons.umap import UmapConfig
 
             config = UmapConfig(**anew)
-            return compute_map(resources.glp(), kind, workspace.neurons, config, progress=report, cancelled=cancelled)
+            glp, digest = neurons.prior_of(index), workspace.glp_digest()
+            return compute_map(glp, kind, workspace.neurons, config, glp_digest=digest, progress=report, cancelled=cancelled)
 
         _want(None)  # stopping it must not start it again
         points = follow.compute("computing the map", work, stop=True)

@@ -78,7 +78,7 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         f"standard deviation {neuron.std:.3g}",
         f"noise share {neuron.noise_share:.0%}",
         f"fires on {row['active_share']:.1%} of tokens",
-        f"tail {signed(neuron.tail)[1:]}",
+        f"tail {signed(neuron.tail).lstrip('+')}",
     ]
     st.caption(
         " · ".join(facts),

@@ -77,12 +77,16 @@ def noise_axis(neuron: Neuron, reading: TextNeurons | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         words = f"**Noise axis** · the text's first {neurons.NOISE_TOKENS} tokens at four noise levels, 8 seeds each"
         st.markdown(words, width="content")
-        why = "Reads the text 36 times, which takes some seconds."
+        why = "Reads the text 36 times, which takes some seconds. Massive tokens are left out."
         measured = st.toggle("Measure", key="unit_noise", bind="query-params", help=why)
     if not measured:
         return
+    chosen = neurons.noise_tokens(reading)
+    if not chosen:
+        st.caption("The text's first tokens are massive ones, which the prior never saw.")
+        return
     axis = neurons.measure_noise(reading, neuron.layer, neuron.neuron)
-    pieces = reading.pieces[: axis.noise_free.shape[1]]
+    pieces = [reading.pieces[token] for token in chosen]
     chart = figures.noise_figure(axis, pieces)
     frame.figure(chart, key="neuron_noise_figure", alt="Value against noise level: mean, spread over seeds, and noise-free")
     for sigma, values in zip(axis.sigmas, axis.values, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from dashboard.service import follow, resources, workspace_facts
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from glp_core.neuron_index.reader import NeuronIndex
     from glp_core.neuron_index.reading import NoiseAxis
     from glp_core.neurons.over_text import TextNeurons
+    from glp_core.prior.glp import GLP
 
 LONGEST_TEXT = 2_000
 """Characters: what still fits into a URL."""
@@ -40,6 +42,22 @@ def index() -> NeuronIndex:
     return opened
 
 
+def prior_of(index: NeuronIndex) -> GLP:
+    """Return the workspace's prior; for jobs only.
+
+    Raises:
+        GlpError: it has other neurons than the index.
+    """
+    glp = resources.glp()
+    index.check_shape(glp.n_layers, glp.d_mlp)
+    return glp
+
+
+def noise_tokens(reading: TextNeurons) -> list[int]:
+    """Return which of a text's tokens the noise axis is measured on: its first ones, massive ones left out."""
+    return np.flatnonzero(~reading.massive[:NOISE_TOKENS]).tolist()
+
+
 def read(text: str) -> TextNeurons:
     """Return every neuron on every token of a text, from the kept results or by the model."""
     text = TEXT.check(text)
@@ -55,18 +73,18 @@ def read(text: str) -> TextNeurons:
 
 
 def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
-    """Return one neuron on the text's first tokens at several noise levels and seeds."""
-    ids = reading.ids[:NOISE_TOKENS]
-    workspace = workspace_facts.read()
+    """Return one neuron on `noise_tokens` at several noise levels and seeds."""
+    ids, chosen = reading.ids[:NOISE_TOKENS], noise_tokens(reading)
+    workspace, ours = workspace_facts.read(), index()
 
     def work(_cancelled: object, _report: object) -> NoiseAxis:
         from glp_core.neuron_index.reading import noise_axis
 
         llm = resources.llm()
         acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
-        return noise_axis(resources.glp(), acts, layer, neuron)
+        return noise_axis(prior_of(ours), acts[chosen], layer, neuron)
 
-    made_from = ("noise", str(workspace.folder), index().facts.get("glp"), tuple(ids), layer, neuron)
+    made_from = ("noise", str(workspace.folder), ours.facts.get("glp"), tuple(ids), layer, neuron)
     return follow.computed("measuring the noise axis", work, *made_from)
 
 

@@ -254,7 +254,8 @@ def _where(request: Request, llm: Llm, ids: Sequence[int]) -> Where:
 def _neuron(request: Request) -> NeuronFires:
     from glp_core.neuron_index.reading import NeuronFires
 
-    glp, index = resources.glp(), neurons.index()
+    index = neurons.index()
+    glp = neurons.prior_of(index)
     layer, neuron = starred.parse_neuron(request.neuron)
     if layer >= glp.n_layers or neuron >= glp.d_mlp:
         raise GlpError(f"There is no neuron {layer}/{neuron}: layers go to {glp.n_layers - 1}, neurons to {glp.d_mlp - 1}.")

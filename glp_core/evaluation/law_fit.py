@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from glp_core.errors import GlpError
+
 Floats = NDArray[np.float64]
 
 STEEPEST, SHALLOWEST = 3.0, 0.005
@@ -43,9 +45,16 @@ def _starts(x: Floats, y: Floats) -> Floats:
 
 
 def best_fit(x: Floats, y: Floats) -> Floats:
-    """Run scipy's robust least squares from the most promising starts and keep the best end."""
+    """Run scipy's robust least squares from the most promising starts and keep the best end.
+
+    Raises:
+        GlpError: no start falls with compute.
+    """
     bounds = ([0, -np.inf, SHALLOWEST], [math.exp(y.min()), np.inf, STEEPEST])
+    edge = 1e-9 * np.array([math.exp(y.min()), 1, 1])
     starts = _starts(x, y)
+    if not len(starts):
+        raise GlpError("No law is fitted: the losses do not fall with compute. Leave out runs that diverged.")
     costs = np.square(log_loss(starts, x) - y).sum(1)
     ends = [
         optimize.least_squares(
@@ -57,7 +66,7 @@ def best_fit(x: Floats, y: Floats) -> Floats:
             f_scale=SCALE,
             x_scale="jac",
         )
-        for start in np.clip(starts[np.argsort(costs)[:5]], np.array(bounds[0]) + 1e-9, np.array(bounds[1]) - 1e-9)
+        for start in np.clip(starts[np.argsort(costs)[:5]], np.array(bounds[0]) + edge, np.array(bounds[1]) - edge)
     ]
     return min(ends, key=lambda end: end.cost).x
 

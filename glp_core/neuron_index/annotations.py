@@ -28,14 +28,16 @@ DESCRIPTIONS = {"units?": Many((str, str)), "sides?": Maybe(Many((_SIDE, _SIDE))
 class NeuronTasks:
     """The scores in an index folder; empty when `probe` was not run."""
 
-    def __init__(self, folder: Path | None, n_neurons: int) -> None:
-        """Open those of a folder, none where it has none; raise GlpError where they are damaged."""
+    def __init__(self, folder: Path | None, n_neurons: int, glp: str = "") -> None:
+        """Open those of a folder, none where it has none; raise GlpError where they are damaged, or not of the GLP of that digest."""
         self.names: list[str] = []
         """The tasks."""
         path = folder and folder / "concepts.safetensors"
         if not path or not path.is_file():
             return
         header = check_tensors(path, TASKS, sizes={"n": n_neurons}, again=AGAIN)
+        if glp and header.metadata.get("glp_digest", glp) != glp:
+            raise GlpError(f"{path.name} holds scores of another prior's neurons than the index's. {AGAIN}")
         self._file: Any = safe_open(path, "np")
         self.names = check(metadata_json(header, "tasks", path, again=AGAIN), Many(str, 1), f"{path.name}: tasks")
         chosen = self._file.get_tensor("best_task")

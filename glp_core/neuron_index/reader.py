@@ -5,7 +5,7 @@ Arrays stay on disk and are read by slices. Knows files and numbers; needs neith
 
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,7 +73,7 @@ class NeuronIndex:
         self._check_places(len(head["pieces"]))
         self.problems: list[str] = []
         """What is wrong with files that were left out."""
-        self._tasks = self._unless_damaged(NeuronTasks)
+        self._tasks = self._unless_damaged(partial(NeuronTasks, glp=self.facts.get("glp", "")))
         self._descriptions = self._unless_damaged(Descriptions)
 
     @staticmethod
@@ -171,6 +171,14 @@ class NeuronIndex:
             best_sign=self._tasks.best_sign(index),
             best_tells=self._tasks.telling(index),
         )  # fmt: skip
+
+    def check_shape(self, n_layers: int, d_mlp: int) -> None:
+        """Raise GlpError unless a prior has these blocks of so many neurons."""
+        if (self.n_layers, self.d_mlp) != (n_layers, d_mlp):
+            raise GlpError(
+                f"The index is of {self.n_layers} x {self.d_mlp:,} neurons, the prior has {n_layers} x {d_mlp:,}: it was made with "
+                f"another one. {AGAIN}"
+            )
 
     def table(self) -> pd.DataFrame:
         """Return one row for every neuron, in flat order; treat it as read-only, it is kept."""

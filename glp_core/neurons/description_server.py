@@ -66,9 +66,11 @@ def describe_by_server(
         answer = ask_patiently(server, prompt(index.neuron(layer, neuron)), parse_answer, sleep=sleep)
         if isinstance(answer, Unanswered):
             failures += 1
-            if failures == MOST_FAILURES:
+            nobody = answer.refused and failures == len(todo)
+            if nobody or failures == MOST_FAILURES:
+                neurons_in_a_row = f"{failures} neurons in a row" if failures > 1 else "the neuron"
                 raise GlpError(
-                    f"{server.endpoint} gave no usable answer for {failures} neurons in a row, at last: {answer.reason}. "
+                    f"{server.endpoint} gave no usable answer for {neurons_in_a_row}, at last: {answer.reason}. "
                     "Start again later: it goes on here."
                 )
             progress(done + 1, len(todo), f"no usable answer: {answer.reason}")

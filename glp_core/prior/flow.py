@@ -167,6 +167,8 @@ SOLVERS: dict[str, Callable[[Velocity, Tensor, list[float]], Tensor]] = {
     "radau": radau,
 }
 """Those that work for any velocity; `fitted` needs numbers that are stored with a GLP."""
+MOST_STEPS = 1000
+"""Of Euler that a person is advised to take."""
 CALLS_PER_INTERVAL = {"euler": 1, "midpoint": 2, "ab2": 1, "radau": 3, "fitted": 2}
 
 
@@ -198,10 +200,10 @@ def check_start(solver: str, noise_level: float, steps: int) -> None:
         return noise_level in (0, 1) or (noise_level / 2 <= start <= 2 * noise_level and start < 1)
 
     if not near(steps):
-        enough = next(n for n in range(steps, 10**6) if near(n))
+        enough = next((n for n in range(steps, MOST_STEPS) if near(n)), None)
         raise GlpError(
             f"{steps} steps of Euler begin at noise level {solver_plan(solver, noise_level, steps)[0]:.3g}, wanted {noise_level:g}: "
-            f"take {enough} steps, or another solver."
+            f"take {f'{enough} steps, or ' if enough else ''}another solver."
         )
 
 

@@ -125,12 +125,13 @@ class _Following:
         """Yield what a job yields; stop it when the client has gone, raise what it raised."""
         taken = 0
         try:
-            while job.live or taken < len(job.events):
+            while True:
                 self._news.clear()
+                over = not job.live  # asked first: what a job adds before it ends is taken below
                 while taken < len(job.events):
                     yield job.events[taken]
                     taken += 1
-                if not job.live:
+                if over:
                     break
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS)

@@ -230,6 +230,9 @@ def _steering(values: _Values) -> Steering:
     projection = values.text("projection", "walk")
     if projection not in KINDS:
         raise BadParameter(f"projection is {projection!r}, wanted {', '.join(KINDS)}.", "projection")
+    for name in ("noise_level", "steps"):
+        if name in values and projection in ("none", "norm"):
+            raise BadParameter(f"{name} changes nothing with the projection {projection!r}: leave it out.", name)
     return Steering(
         direction,
         values.number("strength", 1.0, -10.0, 10.0),
@@ -249,7 +252,9 @@ def _usage(values: _Values) -> bool:
 def _log_probabilities(values: _Values, form: str) -> bool:
     if form == "chat":
         return values.switch("logprobs")
-    return values.whole("logprobs", 0, 0, 1) == 1 if "logprobs" in values else False
+    asked = "logprobs" in values  # how many alternatives are wanted too: of none and of one, the token itself is told
+    values.whole("logprobs", 0, 0, 1)
+    return asked
 
 
 def error(words: str, *, kind: str = "invalid_request_error", parameter: str | None = None, code: str | None = None) -> Json:

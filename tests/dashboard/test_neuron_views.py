@@ -4,6 +4,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 
 from dashboard.concepts import own_view, tables
 from dashboard.neurons import figures, map_figure
+from dashboard.service import neurons
 from dashboard.service.directions import neuron_directions
 from dashboard.service.results import KEPT_RESULTS, Results
 from dashboard.widgets import neuron_texts, starred
@@ -288,3 +290,14 @@ def test_only_the_last_results_are_kept():
         kept.put(i, "text", i)
     assert kept.get("text", 0) is None
     assert kept.get("text", KEPT_RESULTS) == KEPT_RESULTS
+
+
+def test_the_noise_axis_leaves_out_massive_tokens():
+    reading = neuron_fakes.read_text("one two three")
+    reading.massive[1] = True
+    assert neurons.noise_tokens(reading) == [0, 2]
+
+
+def test_a_neuron_without_a_tail_says_so_on_its_axis():
+    figure = figures.histogram(replace(NEURON, tail=0.0), log=False, markers={})
+    assert figure.layout.xaxis.title.text == "value: this neuron has no tail"

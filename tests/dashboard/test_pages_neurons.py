@@ -29,13 +29,16 @@ def fakes(monkeypatch, tmp_path):
     monkeypatch.setattr(neurons, "index", lambda: index)
     monkeypatch.setattr(neurons, "read", lambda text: neuron_fakes.read_text(neurons.TEXT.check(text)))
     monkeypatch.setattr(neurons, "measure_noise", neuron_fakes.noise_axis)
+    monkeypatch.setattr(neurons, "prior_of", lambda _index: None)
     monkeypatch.setattr(workspace_facts, "report", lambda name: neuron_fakes.probing_report() if name == "probing" else None)
     runner = JobRunner()
     monkeypatch.setattr(resources, "runner", lambda: runner)
     idle = SimpleNamespace(live=False, state="failed", error=GlpError("no models in this test"), events=[])
     monkeypatch.setattr(resources, "warm_up", lambda: idle)
     monkeypatch.setattr(
-        resources, "workspace", lambda: SimpleNamespace(folder=tmp_path, neurons=tmp_path, layer=1, median_norm=1.0)
+        resources,
+        "workspace",
+        lambda: SimpleNamespace(folder=tmp_path, neurons=tmp_path, layer=1, median_norm=1.0, glp_digest=lambda: ""),
     )
     monkeypatch.setattr(machine, "number_type", lambda: "float32")
     monkeypatch.setattr(machine, "device_title", lambda: "CPU")

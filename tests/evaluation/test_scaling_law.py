@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from glp_core.cli.evaluation import scaling
 from glp_core.errors import GlpError
 from glp_core.evaluation.scaling_law import fit_law, frontier
 
@@ -58,6 +59,11 @@ def test_the_order_of_points_does_not_matter():
         (COMPUTE, LAW[::-1], "does not fall"),
         (COMPUTE, [np.nan] * 11 + [2, 1.5, 1.2], "at least 4 points"),
         (COMPUTE, LAW[:5], "one of each"),
+        (
+            [4.1e9, 4.9e9, 1.2e10, 3.4e10, 7.2e10, 8.9e10, 1.7e11],
+            [2.155, 2.140, 2.079, 2.043, 4.05, 2.026, 2.015],
+            "Leave out runs that diverged",
+        ),
     ],
 )
 def test_degenerate_points_are_refused_in_words(compute, loss, words):
@@ -102,3 +108,10 @@ def test_frontier_keeps_what_nothing_beats():
     compute = [1, 2, 3, 3, 4, 5]
     loss = [5, 4, 4.5, 3, 3, 2]
     assert frontier(compute, loss).tolist() == [True, True, False, True, False, True]
+
+
+def test_a_run_that_diverged_leaves_the_law_of_all_checkpoints_out(monkeypatch, capsys):
+    flops = [4.1e9, 4.9e9, 1.2e10, 3.4e10, 7.2e10, 8.9e10, 1.7e11]
+    losses = [2.155, 2.140, 2.079, 2.043, 4.05, 2.026, 2.015]
+    monkeypatch.setattr(scaling, "fit_points", lambda _runs, _which: {"flops": flops, "validation_loss": losses})
+    assert scaling.law_of_all([]) is None and "All checkpoints together carry no law" in capsys.readouterr().out

@@ -37,6 +37,18 @@ def test_scores_are_those_that_were_written(tmp_path):
     assert [tasks.telling(i) for i in range(3)] == [True, True, False]
 
 
+def test_scores_of_another_prior_s_neurons_are_refused(tmp_path):
+    tensors = {
+        "test": torch.from_numpy(TEST).half(),
+        "best_task": torch.tensor([1, 0, 0], dtype=torch.int16),
+        "best_auc": torch.tensor([0.6, 0.9, 0.8]),
+    }
+    write_tensors(tmp_path / "concepts.safetensors", tensors, {"tasks": json.dumps(["1_a", "2_b"]), "glp_digest": "old"})
+    assert NeuronTasks(tmp_path, 3, "old").names == NeuronTasks(tmp_path, 3).names == ["1_a", "2_b"]
+    with pytest.raises(GlpError, match="another prior's neurons.*glp_core probe"):
+        NeuronTasks(tmp_path, 3, "new")
+
+
 def test_without_scores_there_is_nothing(tmp_path):
     tasks = NeuronTasks(tmp_path, 3)
     assert tasks.names == [] and tasks.best(0) == (None, None) and tasks.most_extreme(0) == []

@@ -196,6 +196,9 @@ def test_of_many_neurons_fewer_documents_are_held_at_once(whole, documents, tiny
     monkeypatch.setattr(samples, "VALUES", n * int(sample.starts[4] + 1))
     finish(statistics, tiny_glp, tiny_llm, READING, documents, tmp_path / "few", facts=facts)
     index = NeuronIndex.open(tmp_path / "few")
+    index.check_shape(index.n_layers, index.d_mlp)
+    with pytest.raises(GlpError, match=f"the prior has {index.n_layers} x {index.d_mlp + 1}: it was made with another one"):
+        index.check_shape(index.n_layers, index.d_mlp + 1)
     shown = {s.document for i in range(n) for one in index.neuron(*divmod(i, 64)).intervals for s in one.texts}
     assert shown == set(sample.documents[:4].tolist())
 

@@ -130,6 +130,12 @@ def test_a_server_that_refuses_either_way_is_asked_twice_and_quoted(serve, tmp_p
     assert len(seen) == 1
 
 
+def test_a_question_that_the_server_does_not_take_is_left_out_and_the_next_is_asked(serve, tmp_path):
+    endpoint, seen = serve((400, {}, b"filtered"), GOOD, (413, {}, b"too long"), GOOD)
+    found, slept = ask(endpoint, tmp_path / "a.jsonl", [(0, 0), (0, 1), (0, 2), (1, 0)])
+    assert sorted(found) == [1, FakeIndex.d_mlp] and len(seen) == 4 and slept == []
+
+
 def test_it_waits_as_long_as_a_busy_server_asks(serve, tmp_path):
     endpoint, _ = serve((429, {"Retry-After": "7"}, "slow down"), (429, {"Retry-After": "soon"}, "x"), GOOD)
     found, slept = ask(endpoint, tmp_path / "a.jsonl")

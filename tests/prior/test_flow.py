@@ -177,6 +177,12 @@ def test_without_fitted_steps_the_message_says_how_to_make_them(field):
         flow.integrate("fitted", field, start(), flow.solver_plan("fitted", 0.5, 2))
 
 
+@pytest.mark.parametrize("level", [0.0004, 0.99999])
+def test_a_level_that_no_number_of_steps_comes_near_is_refused_at_once(level):
+    with pytest.raises(GlpError, match=f"wanted {level:g}: take another solver"):
+        flow.check_start("euler", level, 20)
+
+
 @pytest.mark.parametrize(("level", "steps", "enough"), [(0.5, 1, 3), (0.01, 1, 150), (0.1, 5, 16), (0.9, 3, 10)])
 def test_steps_that_have_no_level_near_are_refused_with_how_many_have(level, steps, enough):
     with pytest.raises(GlpError, match=f"{steps} steps of Euler begin at noise level .*, wanted {level:g}") as refused:

@@ -1,5 +1,6 @@
 """`serve` as a client of OpenAI's package sees it: texts are the core's, streamed or whole, alone or three at once; errors in its shape."""
 
+import asyncio
 import json
 import re
 import socket
@@ -19,7 +20,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from glp_core.__main__ import main
 from glp_core.jobs.runner import JobRunner
 from glp_core.prior.projection import make_projector
-from glp_core.serving.app import make_app
+from glp_core.serving.app import _Following, make_app
 from glp_core.serving.writing import Host
 from glp_core.steering.generation import Arm, Sampling, generate
 from tests.support import pages
@@ -132,6 +133,8 @@ def test_texts_are_gone_on_with_each_prompt_and_choice_in_turn(client, host):
     ]
     assert [choice.text for choice in answer.choices] == wanted
     assert all(number <= 0 for number in answer.choices[0].logprobs.token_logprobs)
+    bare = client.completions.create(model=NAME, prompt="The cat", max_tokens=2, temperature=0, logprobs=0)
+    assert len(bare.choices[0].logprobs.token_logprobs) == 2
 
 
 def test_a_stop_text_ends_the_answer_and_is_not_in_it(client, host, monkeypatch):
@@ -181,6 +184,12 @@ def test_the_model_and_its_directions_are_listed(client):
         ),
         ({"extra_body": STEERED | {"projection": "up"}}, openai.BadRequestError, "wanted none, walk, glp", "projection"),
         ({"extra_body": {"strength": 1}}, openai.BadRequestError, "strength without a direction", "strength"),
+        (
+            {"extra_body": STEERED | {"projection": "norm", "noise_level": 0.5}},
+            openai.BadRequestError,
+            "noise_level changes nothing with the projection 'norm'",
+            "noise_level",
+        ),
         (
             {"extra_body": {"direction": "", "strength": 1}},
             openai.BadRequestError,
@@ -238,6 +247,36 @@ def test_steering_that_breaks_the_model_ends_the_stream_with_an_error(client, mo
     monkeypatch.setattr(last, "data", torch.full_like(last, torch.nan))
     with pytest.raises(openai.APIError, match="steering that is too strong"):
         list(client.chat.completions.create(**ASK, stream=True))
+
+
+def test_what_a_job_adds_as_it_ends_is_told():
+    class Ending:
+        """A job that adds its last events and ends between two looks at it."""
+
+        events, looks = ["begun"], 0
+
+        @property
+        def live(self):
+            self.looks += 1
+            if self.looks == 2:
+                self.events += ["the end"]
+            return self.looks < 2
+
+        def result(self):
+            pass
+
+        stop = result
+
+    class Staying:
+        async def is_disconnected(self):
+            return False
+
+    async def told():
+        following = _Following()
+        following.news()
+        return [event async for event in following.events(Ending(), Staying())]
+
+    assert asyncio.run(told()) == ["begun", "the end"]
 
 
 def test_who_goes_away_frees_the_rows(client, host, monkeypatch):

@@ -1,6 +1,7 @@
 """Fit the scaling law to the workspace's runs and relate the loss to the other scores; write reports/scaling.json."""
 
 import argparse
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -29,8 +30,7 @@ def run(args: argparse.Namespace) -> None:
     on_frontier = fit_points(runs, "frontier")
     report |= law(fit_law(on_frontier["flops"], on_frontier["validation_loss"])) | {"points": "frontier"}
     report["n_runs"] = on_frontier["run"].nunique()
-    everything = fit_points(runs, "all")
-    report["all_checkpoints"] = law(fit_law(everything["flops"], everything["validation_loss"]))
+    report["all_checkpoints"] = law_of_all(runs)
     report["correlations"] = {name: correlation(points(alike(runs, name)), name) for name in SCORES if name != "real_real"}
     statistics = {"var": workspace.load_glp().normalizer.var[0].cpu(), "covariance": workspace.covariance()}
     report["gaussian_loss"] = gaussian_loss(latent_covariance(statistics))
@@ -41,6 +41,16 @@ def run(args: argparse.Namespace) -> None:
     say(
         f"L(C) = {e['value']:.3f} + {a['value']:.3g} C^-{alpha['value']:.3f}, alpha 95% {alpha['ci'][0]:.3f} to {alpha['ci'][1]:.3f}"
     )
+
+
+def law_of_all(runs: Sequence[Run]) -> Json | None:
+    """Return the law of all checkpoints; None, which is said, where they carry none: a run that diverged spoils it."""
+    everything = fit_points(runs, "all")
+    try:
+        return law(fit_law(everything["flops"], everything["validation_loss"]))
+    except GlpError as error:
+        say(f"All checkpoints together carry no law: {error}")
+        return None
 
 
 def law(fit: ScalingFit) -> Json:

@@ -11,6 +11,7 @@ from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neurons.description_server import describe_by_server, read_answers
 from glp_core.neurons.descriptions import Description, describe_automatically, save_descriptions
+from glp_core.workspace import Workspace
 
 KEY = "GLP_DESCRIBE_KEY"
 ANSWERS = "answers.jsonl"
@@ -42,6 +43,14 @@ def run(args: argparse.Namespace) -> None:
     finally:  # whatever the server does, what there is is kept
         save_descriptions(workspace.neurons, with_answers(described, index) if server else described)
     say(f"{index.n_neurons:,} descriptions are in {workspace.neurons / 'descriptions.json'}.")
+
+
+def describe_all(workspace: Workspace) -> NeuronIndex:
+    """Describe every neuron of the index automatically, by a server's words where it answered; return the index."""
+    index = NeuronIndex.open(workspace.neurons)
+    described = describe_automatically(index, progress=reporter("describe"))
+    save_descriptions(workspace.neurons, with_answers(described, index))
+    return index
 
 
 def server_of(args: argparse.Namespace) -> Server | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
+from glp_core.cli.neurons.describe import describe_all
 from glp_core.data.corpus import Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
 from glp_core.errors import GlpError
@@ -24,11 +25,9 @@ from glp_core.neuron_index.corpus_pass import (
     merge_parts,
 )
 from glp_core.neuron_index.neuron_data import Reading
-from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.samples import sample_bytes
 from glp_core.neuron_index.statistics import NeuronStatistics, table_bytes
 from glp_core.neuron_index.writer import finish
-from glp_core.neurons.descriptions import describe_automatically, save_descriptions
 from glp_core.workspace import Workspace
 
 DEMO_CORPUS = "glp_core.data.corpus.documents('train')"
@@ -115,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
     }
     finish(whole, glp, llm, reading, corpus, workspace.neurons, facts=facts, progress=reporter("finish"))
     (workspace.neurons / "descriptions.json").unlink(missing_ok=True)  # of an earlier index, should this end before its own
-    index = NeuronIndex.open(workspace.neurons)
-    save_descriptions(workspace.neurons, describe_automatically(index, progress=reporter("describe")))
+    index = describe_all(workspace)
     for one in paths:
         one.unlink(missing_ok=True)
     size = sum(p.stat().st_size for p in workspace.neurons.iterdir()) / 1e6

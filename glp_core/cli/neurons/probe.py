@@ -21,11 +21,14 @@ from glp_core.cli.console import (
     say,
     stopping,
 )
+from glp_core.cli.neurons.describe import describe_all
 from glp_core.data.corpus import Task, tasks
 from glp_core.data.probe_activations import Caps, ProbeActivations, collect_probe_activations, collect_probe_share, sampled_rows
+from glp_core.errors import GlpError
 from glp_core.files import replacing, together, write_tensors
 from glp_core.llm.sources import cache_folder
 from glp_core.neuron_index.neuron_data import PAPER, Reading
+from glp_core.neuron_index.reader import NeuronIndex
 from glp_core.neuron_index.reading import read_many
 from glp_core.neurons.probing import (
     PRESELECTED,
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         _save_scores(workspace, every, rows, results["glp"])
         _save_concepts(workspace, sets["glp"], every, rows)
         workspace.save_report("probing", report)
+    _name_tasks(workspace)
     means = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in report["mean_auc"].items())
     low, high = report["paired_difference_ci"]
     say(f"Mean test AUC over {len(every)} tasks: {means}.")
@@ -143,6 +147,17 @@ def _held(values: Tensor, place: np.ndarray | None = None) -> Features:
 
 def _sae_features(sae: Sae, acts: Tensor) -> Features:
     return lambda rows: sae.latents(acts[torch.from_numpy(rows)]).cpu().numpy()
+
+
+def _name_tasks(workspace: Workspace) -> None:
+    """Describe the neurons again, for their descriptions name tasks, where this prior's are indexed."""
+    if not (workspace.neurons / "index.json").is_file():
+        return
+    try:
+        if NeuronIndex.open(workspace.neurons).facts.get("glp") == workspace.glp_digest():
+            describe_all(workspace)
+    except GlpError as error:
+        say(f"Descriptions are not made again: {error}")
 
 
 def _compare_readings(glp: GLP, acts: Tensor, rows: Sequence[TaskRows]) -> dict[Reading, float]:
