@@ -6,12 +6,11 @@ output is replaced. Reconstructions of one half of the documents are compared wi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from glp_core.evaluation.fidelity import Replace, document_losses, frechet_distance, mean_ablation, replacements
+from glp_core.evaluation.fidelity import Halves, Replace, Rows, document_losses, frechet_distance, mean_ablation, replacements
 from glp_core.evaluation.two_sample import Accuracy, logistic_test, neighbour_test
 from glp_core.files import Json
 from glp_core.llm.site import Site
@@ -27,15 +26,6 @@ GROUPS = 10
 """Of the jackknife."""
 
 
-class Rows(NamedTuple):
-    """Activations with what groups them."""
-
-    acts: Tensor
-    """(n, d)."""
-    groups: Tensor
-    """(n,): their document; for drawn ones their number."""
-
-
 @dataclass(frozen=True, eq=False)
 class Contest:
     """What the methods are compared on."""
@@ -45,30 +35,10 @@ class Contest:
     prior: GaussianPrior
     ids: Tensor
     """(documents, tokens), of the LLM's loss."""
-    halves: "Halves"
+    halves: Halves
     """Real held-out activations of different documents, equally many."""
     tested: int
     """Activations of each sample that the classifiers see."""
-
-
-class Halves(NamedTuple):
-    """Real activations of different documents, equally many."""
-
-    rebuilt: Rows
-    """What methods give back."""
-    real: Rows
-    """What everything is compared with."""
-
-
-def halves(acts: Tensor, documents: Tensor, n: int, *, seed: int = 0) -> Halves:
-    """Return two sets of at most n real activations (m, d) from different documents (m,), equally many."""
-    generator = torch.Generator().manual_seed(seed)
-    numbers = documents.unique()
-    first = torch.isin(documents, numbers[torch.randperm(len(numbers), generator=generator)[: len(numbers) // 2]])
-    order = torch.randperm(len(acts), generator=generator)
-    sides = [order[first[order] == side] for side in (True, False)]
-    count = min(n, *(len(side) for side in sides))
-    return Halves(*(Rows(acts[side[:count]].float(), documents[side[:count]]) for side in sides))
 
 
 def frechet(one: Rows, other: Rows) -> Json:

@@ -9,7 +9,7 @@ import torch
 
 from glp_core import GlpError, load_glp
 from glp_core.evaluation import fidelity, solver_error
-from glp_core.evaluation.fidelity import document_losses, frechet_distance, mean_by
+from glp_core.evaluation.fidelity import Rows, document_losses, frechet_distance, mean_by
 from glp_core.llm.hooks import layer_at
 from glp_core.llm.site import Site
 from glp_core.prior.gaussian import GaussianPrior, gaussian_loss, latent_covariance
@@ -210,24 +210,27 @@ def test_the_frechet_report_says_its_size_and_leaves_massive_samples_out():
     glp = tiny_glp(8)
     held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * glp.normalizer.std + glp.normalizer.mean
     prior = GaussianPrior(glp.normalizer.mean[0], torch.diag(glp.normalizer.var[0]))
-    report = fidelity.frechet_report(glp, prior, held_out, 1e9, n=10_000)
-    assert report["n"] == 150 and report["generated_real"] == report["generated_real_50_steps"]
+    report = fidelity.frechet_report(glp, prior, Rows(held_out, torch.arange(300) // 2), 1e9, n=10_000)
+    assert report["n"] == 150 and report["splits"] == 3
     assert report["gaussian_real"] < 1 and report["real_real"] < 1
     assert len(fidelity.generated_latents(glp, 50, 2, 1e-9)) == 0
 
 
-def test_the_frechet_reports_distances_are_scipys_of_samples_drawn_here(tmp_path):
+def test_the_frechet_reports_distances_are_scipys_of_samples_drawn_here(tmp_path, monkeypatch):
     from scipy.linalg import sqrtm
 
     glp, n = load_glp(write_released_folder(tmp_path, d_input=8, seed=2)), 150
     mean, std = glp.normalizer.mean[0], glp.normalizer.var[0].sqrt()
     held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * std + mean
     prior = GaussianPrior(mean, torch.diag(std.square()))
-    report = fidelity.frechet_report(glp, prior, held_out, 1e9)
-    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    documents = torch.arange(300) // 3
+    monkeypatch.setattr(fidelity, "SPLITS", 1)
+    report = fidelity.frechet_report(glp, prior, Rows(held_out, documents), 1e9)
+    rebuilt, real = fidelity.halves(held_out, documents, n)
+    assert not torch.isin(rebuilt.groups, real.groups).any() and len(rebuilt.groups.unique()) == len(real.groups.unique()) == 50
 
-    def distance_to_real(acts, of=order[:n]):
-        one, other = (((x - mean) / std).double().numpy() for x in (acts, held_out[of]))
+    def distance_to_real(acts, of=real.acts):
+        one, other = (((x - mean) / std).double().numpy() for x in (acts, of))
         covariances = np.cov(one.T), np.cov(other.T)
         root = sqrtm(covariances[0] @ covariances[1]).real
         return ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
@@ -236,8 +239,21 @@ def test_the_frechet_reports_distances_are_scipys_of_samples_drawn_here(tmp_path
     wanted = {steps: distance_to_real(glp.sample(noise, steps)) for steps in (1, 20, 50)}
     assert [report[f"generated_real_{steps}_steps"] for steps in wanted] == pytest.approx(list(wanted.values()), rel=1e-3)
     assert min(abs(a / b - 1) for a, b in combinations(wanted.values(), 2)) > 0.01
-    assert report["generated_real"] == report["generated_real_50_steps"] and report["steps"] == 50
-    assert report["real_real"] == pytest.approx(distance_to_real(held_out[order[n:]]), rel=1e-4)
+    second_order = distance_to_real(glp.sample(noise, 50, solver="ab2"))
+    assert report["generated_real"] == pytest.approx(second_order, rel=1e-3) and (report["steps"], report["solver"]) == (
+        50,
+        "ab2",
+    )
+    assert report["real_real"] == pytest.approx(distance_to_real(rebuilt.acts), rel=1e-4)
+
+
+def test_halves_of_documents_that_differ_are_farther_apart_than_random_halves():
+    centres = torch.randn(40, 1, 4, generator=torch.Generator().manual_seed(0))
+    acts = (centres + 0.1 * torch.randn(40, 20, 4, generator=torch.Generator().manual_seed(1))).flatten(0, 1)
+    glp, prior = tiny_glp(4), GaussianPrior(torch.zeros(4), torch.eye(4))
+    by_document = fidelity.frechet_report(glp, prior, Rows(acts, torch.arange(800) // 20), 1e9)
+    at_random = fidelity.frechet_report(glp, prior, Rows(acts, torch.arange(800)), 1e9)
+    assert by_document["real_real"] > 3 * at_random["real_real"]
 
 
 def test_held_out_errors_average_to_the_loss_whatever_the_draws():

@@ -114,4 +114,4 @@ def test_a_run_that_diverged_leaves_the_law_of_all_checkpoints_out(monkeypatch, 
     flops = [4.1e9, 4.9e9, 1.2e10, 3.4e10, 7.2e10, 8.9e10, 1.7e11]
     losses = [2.155, 2.140, 2.079, 2.043, 4.05, 2.026, 2.015]
     monkeypatch.setattr(scaling, "fit_points", lambda _runs, _which: {"flops": flops, "validation_loss": losses})
-    assert scaling.law_of_all([]) is None and "All checkpoints together carry no law" in capsys.readouterr().out
+    assert scaling.law_of_all([]) is None and "All checkpoints together carry no law" in capsys.readouterr().err

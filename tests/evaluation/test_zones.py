@@ -6,9 +6,8 @@ import torch
 from scipy import stats
 
 from glp_core.errors import GlpError
-from glp_core.evaluation import scorecard, zones
-from glp_core.evaluation.fidelity import frechet_distance
-from glp_core.evaluation.scorecard import Rows
+from glp_core.evaluation import fidelity, scorecard, zones
+from glp_core.evaluation.fidelity import Rows, frechet_distance
 from glp_core.evaluation.zones import Text, TextLimits
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.gaussian import GaussianPrior, gaussian_prior
@@ -84,7 +83,7 @@ def test_the_jackknife_interval_is_as_wide_as_new_samples_spread():
 
 
 def test_halves_share_no_document():
-    one, other = scorecard.halves(torch.randn(1000, 3), torch.arange(1000) // 10, 300)
+    one, other = fidelity.halves(torch.randn(1000, 3), torch.arange(1000) // 10, 300)
     assert len(one.acts) == len(other.acts) == 300
     assert not set(one.groups.tolist()) & set(other.groups.tolist())
 

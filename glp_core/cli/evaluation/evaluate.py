@@ -34,16 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each document (default: 128)")
     about = f"held-out conversations, 0 for none (default: {CONVERSATIONS})"
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS, metavar="N", help=about)
-    parser.add_argument("--only", choices=("conversations",), help="measure these alone, which needs no activations")
+    about = (
+        "measure this alone: conversations, which needs no activations, or the Frechet distance in an evaluation that is there"
+    )
+    parser.add_argument("--only", choices=("conversations", "frechet"), help=about)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_counts(args, ("activations", "samples", "documents", "tokens"), 2)
-    check_counts(args, ("conversations",), 1 if args.only else 0)
+    check_counts(args, ("conversations",), 1 if args.only == "conversations" else 0)
     workspace = open_workspace(args)
-    if args.only:
+    if args.only == "conversations":
         measure_conversations(workspace, workspace.load_llm(), workspace.load_glp(), args.conversations)
+        return
+    if args.only == "frechet":
+        measure_frechet_again(workspace, args)
         return
     store = workspace.open_store(args.store)
     llm = workspace.load_llm()  # first: one that does not fit is told before work, as are texts that are too short
@@ -58,11 +64,8 @@ def run(args: argparse.Namespace) -> None:
         say(f"The GLP was trained on {report['transfer_from']}: what follows is a transfer to {workspace.llm.label}.")
     say("Held-out loss and the reference of manifold distance ...")
     report |= loss_report(workspace, store, glp, args.activations)
-    held_out = store.validation()
-    workspace.save_report("reference", make_reference(glp, held_out))
-    report["frechet"] = fidelity.frechet_report(
-        glp, prior, held_out, workspace.median_norm, n=args.samples, progress=reporter("frechet")
-    )
+    workspace.save_report("reference", make_reference(glp, store.validation()))
+    report["frechet"] = frechet(workspace, store, glp, prior, args.samples)
     report["delta_lm"] = fidelity.delta_lm_report(workspace.site(llm), glp, prior, ids, progress=reporter("delta LM"))
     workspace.save_report("evaluate", report)
     others = [layer for layer in whole.layers if layer != workspace.layer and layer < llm.n_layers]
@@ -78,6 +81,27 @@ def run(args: argparse.Namespace) -> None:
         except GlpError as error:
             say(f"Conversations are left out: {error}")
     say(f"{workspace.folder / 'reports' / 'evaluate.json'}: {summary(report)}")
+
+
+def frechet(workspace: Workspace, store: ActivationStore, glp: GLP, prior: GaussianPrior, n: int) -> Json:
+    """Return Frechet distances of so many samples to held-out activations."""
+    rows = store.validation_rows()
+    held_out = fidelity.Rows(rows["acts"], rows["documents"])
+    return fidelity.frechet_report(glp, prior, held_out, workspace.median_norm, n=n, progress=reporter("frechet"))
+
+
+def measure_frechet_again(workspace: Workspace, args: argparse.Namespace) -> None:
+    """Measure the Frechet distance anew, and keep the rest of this prior's evaluation, which must be there."""
+    report = workspace.report("evaluate") or {}
+    if report.get("glp_digest") != workspace.glp_digest():
+        raise GlpError(
+            f"{workspace.report_path('evaluate')} is no evaluation of this prior. Leave --only out: all is measured."
+        )
+    store, glp = workspace.open_store(args.store), workspace.load_glp()
+    prior = GaussianPrior(glp.normalizer.mean[0], workspace.covariance())
+    measured = frechet(workspace, store, glp, prior, args.samples) | {"made_by": workspace.stamp()}
+    workspace.save_report("evaluate", report | {"frechet": measured})
+    say(f"{workspace.report_path('evaluate')}: {summary(workspace.report('evaluate') or {})}")
 
 
 def held_out_rows(workspace: Workspace, llm: Llm, args: argparse.Namespace) -> Tensor:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.cli.evaluation.evaluate import held_out_rows
-from glp_core.evaluation.scorecard import Contest, halves, scorecard
+from glp_core.evaluation.fidelity import halves
+from glp_core.evaluation.scorecard import Contest, scorecard
 from glp_core.prior.facts import GlpFacts
 from glp_core.prior.gaussian import gaussian_prior
 from glp_core.training.sae import Sae, load_sae
