@@ -86,11 +86,11 @@ def _search(table: pd.DataFrame) -> pd.DataFrame:
     if matches.empty:
         frame.notice_box(f"No task matches {words}: try one word, for example code, review or news.")
         return matches
-    st.caption(f"{len(matches)} of {len(table)} tasks, best GLP neuron first · click one")
+    st.caption(f"{len(matches)} of {len(table)} tasks, best GLP neuron first · click a {'row' if show == 'table' else 'dot'}")
     if show == "table":
         _table(matches)
         return matches
-    with st.container(height=min(DOTS_HEIGHT, 130 + 20 * len(matches)), border=False):
+    with st.container(height=min(DOTS_HEIGHT, 168 + 20 * len(matches)), border=False):
         frame.figure(
             tables.dots_figure(matches), key="concepts_dots", alt="Test AUC of the best neuron of each kind, a line a task",
             on_select=_clicked_dot, selection_mode="points",

@@ -1,8 +1,10 @@
 """Where steered text breaks, and how often projection brings a pushed activation nearer: from the report of `zones`."""
 
 import json
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -23,8 +25,8 @@ def draw() -> list[File]:
         return []
     frame.heading("At what distance does text break?")
     frame.figure(broken(report), key="manifold_broken", alt="Share of broken texts by manifold distance")
-    frame.heading("How often does projection bring a pushed activation nearer?")
-    frame.figure(lowered(report["projection"]), key="manifold_lowered", alt="Share of prompts that projection brings nearer")
+    frame.heading("Does projection bring a pushed activation back among real ones?")
+    frame.figure(lowered(report["projection"]), key="manifold_lowered", alt="Share of prompts with a lower percentile")
     st.markdown(lowered_words(report["projection"]))
     return [File("JSON: zones", "zones.json", json.dumps(report, indent=1), "application/json")]
 
@@ -41,11 +43,26 @@ def broken(report: Json) -> go.Figure:
         text=[f"{row['n']} texts" for row in bins],
         hovertemplate="distance %{x:.2f}: %{y:.0f}% broken, %{text}",
     )
-    for name in ("drifting", "broken"):
-        value = report["borders"][name]["value"]
+    borders = {name: report["borders"][name]["value"] for name in ("drifting", "broken")}
+    for name, value in borders.items():
         if value is not None:
             figure.add_vline(x=value, line={"dash": "dash", "color": charts.GREY}, annotation_text=f"{name} from {value:.2f}")
+    if len(bins) > 1 and all(borders.values()) and borders["drifting"] < borders["broken"]:
+        x = np.linspace(bins[0]["distance"], bins[-1]["distance"], 100)
+        figure.add_scatter(
+            x=x,
+            y=100 * fitted(x, borders["drifting"], borders["broken"]),
+            mode="lines",
+            line={"color": charts.GREY, "width": 2},
+            hovertemplate="distance %{x:.2f}: %{y:.0f}% by the fit",
+        )
     return charts.layout(figure, x="Mean manifold distance of a text", y="Broken texts (%)", height=300, legend=False)
+
+
+def fitted(distance: np.ndarray, drifting: float, broken: float) -> np.ndarray:
+    """Return the logistic curve of log distance that is a quarter at the one border and three quarters at the other."""
+    low, high = math.log(drifting), math.log(broken)
+    return 1 / (1 + np.exp(-2 * math.log(3) / (high - low) * (np.log(distance) - (low + high) / 2)))
 
 
 def lowered(rows: Sequence[Json]) -> go.Figure:

@@ -91,30 +91,29 @@ def _header(index: NeuronIndex, neuron: Neuron) -> None:
         for sign, side in ((1, "high"), (-1, "low")):
             push = partial(pushes.of_neuron, neuron.layer, neuron.neuron, sign)
             neuron_links.steer_link(neuron.layer, neuron.neuron, push, label=f"Steer to its {side} side")
-        if (found := _task(neuron)) is not None:
-            words, task = found
+        for words, task in _tasks(neuron):
             st.page_link(
                 "../pages/concepts.py", label=words, icon=":material/lightbulb:", query_params=url.kept({"task": task})
             )
         shared.star_button(neuron.layer, neuron.neuron, key="neuron_star")
 
 
-def _task(neuron: Neuron) -> tuple[str, str] | None:
-    """Return the task that says most of a neuron, in words and by name: one that it was chosen for of all neurons, else its best.
+def _tasks(neuron: Neuron) -> list[tuple[str, str]]:
+    """Return the tasks that say most of a neuron, in words and by name: one that it was chosen for of all neurons, and its best.
 
-    Both are chosen on validation texts; of a task for which it was chosen, but that it tells apart worse on test texts, nothing is said.
+    Both are chosen on validation texts.
     """
     rows = (workspace_facts.report("probing") or {}).get("rows", [])
     won = [row for row in rows if (row["glp"]["layer"], row["glp"]["unit"]) == (neuron.layer, neuron.neuron)]
-    won = [row for row in won if float(row["glp"]["auc"]) >= (neuron.best_auc or 0)]
+    said = []
     if won:
         row = max(won, key=lambda one: float(one["glp"]["auc"]))
         words = neurons.task_title(row["task"], row["glp"]["sign"])
-        return f"Chosen of all neurons on validation texts for: {words}, test AUC {row['glp']['auc']:.2f}", row["task"]
-    if neuron.best_task is None or neuron.best_auc is None:
-        return None
-    words = neurons.task_title(neuron.best_task, neuron.best_sign)
-    return f"Best task: {words}, test AUC {neuron.best_auc:.2f}", neuron.best_task
+        said.append((f"Chosen of all neurons for: {words}, test AUC {row['glp']['auc']:.2f}", row["task"]))
+    if neuron.best_task and neuron.best_auc is not None and neuron.best_task not in [task for _, task in said]:
+        words = neurons.task_title(neuron.best_task, neuron.best_sign)
+        said.append((f"Its own best task: {words}, test AUC {neuron.best_auc:.2f}", neuron.best_task))
+    return said
 
 
 def _ways(index: NeuronIndex, neuron: Neuron) -> None:
@@ -163,10 +162,11 @@ def _histogram(neuron: Neuron, reading: TextNeurons | None, position: int | None
     if neuron.tasks:
         with st.expander("Tasks that it tells apart best"):
             st.caption(
-                "Test AUC of this neuron alone; below 0.5, it is high on the negative class. These are the most extreme of all tasks, "
-                "picked on the same texts, so the choice flatters them."
+                "What it is high on, with the test AUC of this neuron alone. These are the most extreme of all tasks, picked on the same "
+                "texts, so the choice flatters them; the tasks named above were chosen on others."
             )
-            st.html(frame.facts([(neurons.task_title(name), f"{auc:.3f}") for name, auc in neuron.tasks]))
+            sides = [(name, auc, 1 if auc >= 0.5 else -1) for name, auc in neuron.tasks]
+            st.html(frame.facts([(neurons.task_title(name, sign), f"{max(auc, 1 - auc):.2f}") for name, auc, sign in sides]))
 
 
 def _list_controls(neuron: Neuron) -> tuple[neuron_texts.Context, bool]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from dashboard.service import workspace_facts
+from dashboard.service import neurons, workspace_facts
 from dashboard.service.neurons import task_title
 from dashboard.widgets import frame, url
 from dashboard.widgets.starred import neuron_name
@@ -130,8 +130,10 @@ def _neuron() -> Card:
         return Card("neurons", title, "Hidden neurons of the prior, each with the texts it fires on.", icon, {})
     best = chosen["glp"]
     name = f"L{neuron_name(best['layer'], best['unit'])}"
-    words = f"{name} alone tells “{task_title(chosen['task'])}” from other texts, AUC {best['auc']:.2f}. Which texts does it fire on?"
+    words = f"{name} alone tells “{task_title(chosen['task'])}” from other texts, AUC {best['auc']:.2f}. Where in such texts does it fire?"
     query = {"view": "unit", "layer": str(best["layer"]), "unit": str(best["unit"])}
+    examples = [texts[0] for texts in chosen.get("examples", {}).values() if texts]
+    query |= {neurons.TEXT.key: " ".join(examples)[: neurons.LONGEST_TEXT]} if examples else {}
     return Card("neurons", title, words, icon, query)
 
 

@@ -92,8 +92,22 @@ def law_in_words(fit: ScalingFit, runs: int, which: str, *, own: bool = False) -
     return (
         f"**L(C) = E + A · C⁻ᵅ** with E = {interval(fit.e)}, A = {interval(fit.a)}, α = {interval(fit.alpha)} (95% intervals), "
         f"over {len(fit.compute)} checkpoints of {runs} run{'s' * (runs != 1)} ({POINTS[which]}, warm-up left out). From the end of "
-        f"the measured range, **ten times the compute lowers the loss by {fall.low:.3f} to {fall.high:.3f}** "
+        f"the fitted range, **ten times the compute lowers the loss by {fall.low:.3f} to {fall.high:.3f}** "
         f"(from {fit.loss_at(last).value:.3f} to {fit.loss_at(10 * last).value:.3f}).{floor}{among}"
+    )
+
+
+def beyond_in_words(fit: ScalingFit, runs: Sequence[Run]) -> str:
+    """Say which runs with more compute than the fitted range end above the law, and why they may; empty where none does."""
+    ends = {run.name: run.checkpoints.iloc[-1] for run in runs if len(run.checkpoints)}
+    beyond = {name: end for name, end in ends.items() if float(end["flops"]) > float(fit.compute[-1])}
+    above = [name for name, end in beyond.items() if float(end["validation_loss"]) > fit.loss_at(float(end["flops"])).high]
+    if not above:
+        return ""
+    listed = " and ".join([", ".join(above[:-1]), above[-1]] if len(above) > 1 else above)
+    return (
+        f"{listed} had more compute than the fitted range and {'end' if len(above) > 1 else 'ends'} above the line: it is the law of the "
+        "best run at every compute, and more steps of one network, or over texts that it has seen already, buy less."
     )
 
 

@@ -159,6 +159,8 @@ def _picture(shown: Shown, values: url.Values, fit: ScalingFit | None, why: str)
             used = fit_points(shown.runs, values["fit"])["run"]
             own = any(run.name in set(used) for run in shown.own)
             st.markdown(law.law_in_words(fit, used.nunique(), values["fit"], own=own))
+            if beyond := law.beyond_in_words(fit, shown.runs):
+                st.markdown(frame.plain_markdown(beyond))
     where = clicked(event)
     if where:
         _checkpoint(shown, *where)

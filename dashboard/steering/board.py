@@ -74,7 +74,7 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
     push, noise = request.push_words, f"noise {request.noise_level:g}"
     if arm == "walk":
         walk = request.walk_numbers
-        return f"{push}, in {walk.pushes} parts" if walk else f"{push}, in parts"
+        return f"{push}, in {walk.pushes} parts" if walk else push
     subtitles = {
         "unsteered": "no push",
         "raw": push,

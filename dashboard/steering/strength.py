@@ -29,7 +29,8 @@ def meaning(direction: str, strength: float) -> str:
         0: f"below all {n:,}",
         n: f"beyond all {n:,}",
     }
-    share = ends.get(round(percentile * n), f"beyond {percentile:.1%} of {n:,}")
+    shares = f"beyond {percentile:.1%} of {n:,}" if strength >= 0 else f"below {1 - percentile:.1%} of {n:,}"
+    share = ends.get(round(percentile * n), shares)
     return f"This push: {scale.deviations(strength):+.1f} standard deviations, {share} real tokens."
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dashboard.service.directions import zones
 from dashboard.steering.comparison import Column, Comparison
 from glp_core.steering import holding
 from glp_core.steering.holding import UNLIKELY
@@ -61,6 +62,12 @@ def _judgement(comparison: Comparison, plain: Column, raw: Column, projected: Co
     if not holds(projected):
         if not holds(plain):
             return "Every text breaks, the unsteered one too: try another prompt, or a temperature above 0."
+        usual = [arm for arm in (raw.arm, projected.arm) if _usually_holds(comparison, arm)]
+        if usual:
+            return (
+                f"Raw and {name} both break on this prompt. On most prompts {NAMES[usual[-1]]} holds at this strength: try another, or a "
+                "lower strength."
+            )
         return f"Too strong: raw and {name} both break. Reduce the strength."
     if loops(plain):
         return f"{_capital(name)} holds where raw breaks, and where the unsteered text loops."
@@ -89,6 +96,13 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
     if repeats_more >= SHOWS:
         return f"Projection lost here: both move {way} the concept, and {name} repeats itself more than raw."
     return f"Raw and {name} both hold and move about equally far {way} the concept: projection makes little difference here."
+
+
+def _usually_holds(comparison: Comparison, arm: str) -> bool:
+    request = comparison.request
+    if request.others or request.depends or request.prior or request.layer is not None:
+        return False  # measured of one direction, pushed along everywhere, with the workspace's own prior
+    return zones.usually_holds(request.direction, arm, request.strength)
 
 
 def _way(comparison: Comparison) -> str:
@@ -122,7 +136,7 @@ def _numbers(comparison: Comparison) -> str:
     sentences = [f"Raw repeats {steered[0].repeated_tokens:.0%} of its tokens, {repeated}, {plainly}."]
     if not math.isnan(plain.concept):
         concepts = [_concept(column) for column in steered if column.tokens]
-        sentences.append(f"Concept “{comparison.request.title}”: {', '.join(concepts)}, unsteered {plain.concept:.2f}.")
+        sentences.append(f"Concept “{comparison.request.title}”: {', '.join([*concepts, _concept(plain)])}.")
     odd = [column for column in steered if column.log_probability <= UNLIKELY]
     if odd:
         unlikely = ", ".join(f"{NAMES[column.arm]} {column.log_probability:.1f}" for column in odd)

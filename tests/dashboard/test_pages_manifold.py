@@ -12,7 +12,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from dashboard.manifold import controls, frontier, map_plane, measure, strength_view
+from dashboard.manifold import controls, frontier, map_plane, measure, strength_view, zones
 from dashboard.manifold import figures as manifold_figures
 from dashboard.service import resources, results
 from dashboard.widgets.numbers import share_words
@@ -278,6 +278,12 @@ def test_zones_are_drawn_and_said_from_their_report(workspace):
     assert [(shape["y0"], shape["y1"]) for shape in shapes[:2]] == [(0.0, 1.5), (1.5, 2.5)]
     assert shapes[2]["y0"] == 2.5
     assert "drifting from 1.50 [1.00, no bound]" in said(at)
+
+
+def test_the_curve_that_the_zones_come_from_is_a_quarter_and_three_quarters_at_their_borders():
+    assert zones.fitted(np.array([1.5, 2.5]), 1.5, 2.5) == pytest.approx([0.25, 0.75])
+    drawn = {len(trace.x) for trace in zones.broken(zones_report()).data}
+    assert 100 in drawn and 100 not in {len(trace.x) for trace in zones.broken(zones_report(broken=None)).data}
 
 
 def test_a_zone_that_was_not_found_is_not_drawn():

@@ -14,7 +14,7 @@ import pytest
 from dashboard.scaling import law, run_files, view
 from dashboard.service import resources, workspace_facts
 from glp_core.errors import GlpError
-from glp_core.evaluation.runs import points, read_run, read_runs
+from glp_core.evaluation.runs import fit_points, points, read_run, read_runs
 from glp_core.evaluation.scaling_law import fit_law
 from glp_core.jobs.runner import JobRunner
 from tests.support import pages
@@ -67,6 +67,22 @@ def test_runs_are_drawn_with_law_gaussian_prior_and_words(workspace):
     look, *others = map(looks, figures(at)[:-1])  # the last one is the paper's
     assert others and all(other.items() <= look.items() for other in others)
     assert min(map(len, others)) < len(look), "one that was warming up is in no fit"
+
+
+def test_a_run_beyond_the_fitted_range_that_ends_above_the_law_is_named(workspace):
+    for parameters in (1_000_000, 4_000_000, 16_000_000):
+        write_run(workspace / "runs", parameters=parameters)
+    runs = read_runs(workspace / "runs")
+    used = fit_points(runs, "frontier")
+    fit = fit_law(used["flops"], used["validation_loss"])
+    assert law.beyond_in_words(fit, runs) == ""
+    late = write_run(workspace / "runs", parameters=2_000_000, name="late")
+    table = pd.read_csv(late / "train.csv")
+    table["flops"] *= 1000
+    table.to_csv(late / "train.csv", index=False)
+    assert law.beyond_in_words(fit, read_runs(workspace / "runs")).startswith(
+        "late had more compute than the fitted range and ends above"
+    )
 
 
 def looks(figure):

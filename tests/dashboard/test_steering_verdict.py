@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from dashboard.service.directions import zones
 from dashboard.steering.comparison import CleanReading, Column, Comparison, collect
 from dashboard.steering.request import Request
 from dashboard.steering.verdict import verdict
@@ -61,6 +62,25 @@ CASES = [
 def test_the_judgement_follows_the_columns(plain, raw, walk, expected):
     line = words(column("unsteered", *plain), column("raw", *raw), column("walk", *walk, kept=0.17))
     assert expected in line.judgement
+
+
+def test_where_most_texts_hold_both_that_break_are_not_called_too_strong(monkeypatch):
+    measured = {"drifting": 1.0, "broken": 1.4, "rows": [{"strength": 2.0}]}
+    held = measured | {"drifting": None, "broken": None}
+    entry = {"arms": {"raw": measured, "walk": held}, "recommended": 0.6, "n": 64}
+    monkeypatch.setattr(
+        zones.workspace_facts, "report", lambda name: {"directions": {"sports": entry}} if name == "strengths" else None
+    )
+    columns = column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", LOOPING, 0.95)
+    assert "On most prompts the walk holds at this strength" in words(*columns, direction="sports", strength=1.2).judgement
+    glp = column("glp", LOOPING, 0.95)
+    assert (
+        "On most prompts raw holds"
+        in words(*columns[:2], glp, direction="sports", strength=0.6, projection="paper's projection").judgement
+    )
+    assert "Too strong" in words(*columns[:2], glp, direction="sports", strength=1.2, projection="paper's projection").judgement
+    for changes in ({"strength": 2.2}, {"strength": -1.2}, {"strength": 1.2, "prior": "another"}):
+        assert "Too strong" in words(*columns, direction="sports", **changes).judgement
 
 
 def test_a_push_away_is_judged_by_how_far_away_it_goes():

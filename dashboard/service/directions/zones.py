@@ -41,6 +41,15 @@ def of(direction: str) -> Zones | None:
         return None
 
 
+def usually_holds(direction: str, arm: str, strength: float) -> bool:
+    """Say whether most texts of an arm held where a direction (its file name) was pushed along so far."""
+    measured = of(direction)
+    if measured is None or arm not in measured.arms:
+        return False
+    zone = measured.arms[arm]
+    return 0 < strength <= zone.end and (zone.drifting is None or strength < zone.drifting)
+
+
 def _zone(entry: Json) -> Zone:
     return Zone(_number(entry["drifting"]), _number(entry["broken"]), max(float(row["strength"]) for row in entry["rows"]))
 

@@ -154,7 +154,7 @@ def _name_tasks(workspace: Workspace) -> None:
     if not (workspace.neurons / "index.json").is_file():
         return
     try:
-        if NeuronIndex.open(workspace.neurons).facts.get("glp") == workspace.glp_digest():
+        if str(NeuronIndex.open(workspace.neurons).facts.get("glp")).startswith(workspace.glp_digest()):
             describe_all(workspace)
     except GlpError as error:
         say(f"Descriptions are not made again: {error}")

@@ -117,7 +117,7 @@ def _controls(entry: Json) -> Iterator[str]:
 def _best(entry: Json) -> Iterator[str]:
     best = entry["best"]
     if best is None:
-        yield "No setting gains any of the concept."
+        yield "No setting gains any of the concept." if entry["series"] else "No steered text is written yet."
         return
     title, (low, high) = series_title(best), best["worth_ci"]
     yield (

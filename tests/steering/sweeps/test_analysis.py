@@ -155,6 +155,12 @@ def test_controls_are_walked_at_the_levels_of_the_walk_and_told_by_level(config)
     assert "a random direction gains at most 88%, so part of the gain at noise level 0.5 is not the direction's own" in said
 
 
+def test_before_any_steered_text_is_written_no_setting_is_said_to_gain_nothing(config):
+    table = {cell: of for cell, of in made(config).items() if cell.arm in ("unsteered", "drawn", "prompted")}
+    said = words.found(analyse(config, table)["up"])
+    assert "No steered text is written yet." in said and not any("No setting gains" in one for one in said)
+
+
 def test_a_lexicon_and_a_server_score_in_place_of_the_probe(small, config):
     table = made(config)
     lexicon = small(**{name: getattr(config, name) for name in ("prompts", "arms", "directions", "noise_levels", "seeds")},
