@@ -228,7 +228,7 @@ class Workspace:
         from glp_core.data.store import ActivationStore
 
         store = ActivationStore(folder or self.store_folder)
-        store.check_of(self.layer, "" if folder else self.llm.identity)
+        store.check_of(self.layer, self.llm.identity, tell=self.tell if folder else None)
         return store
 
     def prefixes(self, name: str = "prefixes", path: Path | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 What is asked for is what is stored; fewer where the corpus ends early.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +115,13 @@ class _Collector:
     def collect(self, train: Documents, n_activations: int, chat: float) -> None:
         """Collect text, then conversations, until `n_activations` are stored."""
         n_chat = round(chat * n_activations)
+        there = sum(shard["activations"] for shard in self.writer.manifest["shards"])
+        if n_chat and there > n_activations - n_chat:
+            raise GlpError(
+                f"{self.writer.folder} holds {there:,} activations of text already, more than the {n_activations - n_chat:,} that a share "
+                f"of {chat:g} of conversations leaves of {n_activations:,}. Ask for at least {math.ceil(there / (1 - chat)):,}, or choose "
+                "another folder."
+            )
         n_text = self.writer.fill(
             self._text("shards", "train", train, self.tokens),
             n_activations - n_chat,
@@ -199,7 +207,13 @@ def _open_manifest(
             made_by.pop("source", None)
         got = {key: manifest[key] for key in (*made_by, "texts") if key in manifest}
         if got != made_by:
-            raise GlpError(f"{folder} holds activations of {got}, wanted {made_by}. Choose another folder.")
+            other = [name for name in made_by if got.get(name) != made_by[name]] + [name for name in got if name not in made_by]
+            own, wanted = ({name: of.get(name) for name in other} for of in (got, made_by))
+            raise GlpError(
+                f"{folder} holds activations of {own}, wanted {wanted}. Ask for the same"
+                + (" --activations as the other parts" if "span" in other else "")
+                + ", or choose another folder."
+            )
         return manifest
     norms = read(llm, layer, text_rows(llm, documents[:MEDIAN_OF], 0, TOKENS_PER_DOCUMENT)).acts.float().norm(dim=-1)
     manifest = made_by | {"median_norm": norms.median().item(), "massive_over_median": MASSIVE, "shards": []}

@@ -43,7 +43,8 @@ def span_of(part: int, n_parts: int, n_documents: int, group: int) -> range:
     groups = -(-n_documents // group)
     if groups < n_parts:
         raise GlpError(
-            f"{n_documents:,} documents are too few for {n_parts} parts: at most {groups}, of {group:,} documents each."
+            f"{n_documents:,} documents are too few for {n_parts} parts: at most {groups}, of {group:,} documents each. "
+            "Collect them in one call, or ask for more activations."
         )
     edges = [min(n_documents, groups * i // n_parts * group) for i in range(n_parts + 1)]
     return range(edges[part - 1], edges[part])
@@ -55,6 +56,9 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
     Raises:
         GlpError: a part is missing, is not done, or does not follow the one before it.
     """
+    missing = next((place for place, part in enumerate(parts, 1) if not (part / "manifest.json").is_file()), None)
+    if missing is not None:
+        raise GlpError(f"Part {missing} of {len(parts)} is not in {folder}: collect it with --part {missing}/{len(parts)}.")
     stores = [ActivationStore(part) for part in parts]
     manifest = {key: value for key, value in stores[0].manifest.items() if key not in ("span", "statistics_of")}
     end, shards = 0, []

@@ -19,6 +19,7 @@ from glp_core.checked.tensors import read_tensors
 from glp_core.data.readings import PARTS, Part
 from glp_core.errors import GlpError
 from glp_core.files import Json, read_object
+from glp_core.progress import Tell
 
 if TYPE_CHECKING:
     from glp_core.data.texts.source import OwnTexts
@@ -49,19 +50,27 @@ class ActivationStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
-            raise GlpError(f"No activations in {self.folder}. Make them with `python -m glp_core collect`.")
+            raise GlpError(
+                f"No activations in {self.folder}. Make them with `python -m glp_core collect`, or name a folder of them with --store."
+            )
         path = self.folder / "manifest.json"
         self.manifest: Json = check(read_object(path), MANIFEST, f"{path} is damaged")
         outside = [shard["file"] for shard in self._shards if not re.fullmatch(r"[a-z]+-[0-9]+\.safetensors", shard["file"])]
         if outside:
             raise GlpError(f"{path} is damaged: {outside[0][:60]!r} is no shard's name.")
 
-    def check_of(self, layer: int, source: str = "") -> None:
-        """Raise GlpError when the activations are another layer's or, where both say which it is, another model's."""
+    def check_of(self, layer: int, source: str = "", *, tell: Tell | None = None) -> None:
+        """Raise GlpError when the activations are another layer's or, where both say which it is, another model's.
+
+        Args:
+            tell: hears of another model, in the place of the error: it may be the same one in another place.
+        """
         if self.manifest["layer"] != layer:
             raise GlpError(f"{self.folder} holds layer {self.manifest['layer']}, the workspace models layer {layer}.")
         own = self.manifest.get("source", source)
-        if source and own != source:
+        if source and own != source and tell:
+            tell(f"Note: {self.folder} holds activations of {own}, the workspace is about {source}.")
+        elif source and own != source:
             raise GlpError(
                 f"{self.folder} holds activations of {own}, the workspace is about {source}. "
                 "Collect again with --out, or name the right ones with --store. If it is that model in another place, correct "

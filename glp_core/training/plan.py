@@ -20,6 +20,19 @@ def peak_rate(width: int) -> float:
     return round(RATE * (WIDTH / width) ** 0.5, 6)
 
 
+RANGES = {
+    "learning_rate": (1e-12, 10.0),
+    "final_factor": (0.0, 1.0),
+    "warmup": (0, 10**18),
+    "decay": (0.0, 1.0),
+    "beta2": (0.0, 0.9999999),
+    "weight_decay": (0.0, 10.0),
+    "clip": (1e-12, 1e12),
+    "ema": (0.0, 0.9999999),
+}
+"""What a configuration's numbers lie between; beyond, a run diverges, learns nothing, or ends in torch."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a GLP is trained."""
@@ -65,6 +78,9 @@ class TrainConfig:
         for name in ("batch", "sigma_groups", "first_checkpoint", "log_every", "validation"):
             if getattr(self, name) < 1:
                 raise GlpError(f"{name} is {getattr(self, name)}, wanted at least 1.")
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:  # nan is nowhere
+                raise GlpError(f"{name} is {getattr(self, name):g}, wanted a number from {low:g} to {high:g}.")
         if not 0 <= self.seed < 2**31:
             raise GlpError(f"seed is {self.seed}, wanted a number from 0 to {2**31 - 1:,}.")
         if self.batch % self.sigma_groups:

@@ -330,7 +330,7 @@ def test_collect_in_parts_and_join(collected, tmp_path, capsys):
     parts = [*common, "--out", str(tmp_path / "parts")]
     assert main([*parts, "--part", "2/2"]) == 0
     assert main([*parts, "--join", "2"]) == 1
-    assert "No activations in" in capsys.readouterr().err
+    assert "Part 1 of 2 is not in" in capsys.readouterr().err
     assert main([*parts, "--part", "1/2"]) == 0 and main([*parts, "--join", "2"]) == 0
     assert contents_of(tmp_path / "parts") == contents_of(tmp_path / "whole")
     capsys.readouterr()
@@ -341,6 +341,8 @@ def test_collect_in_parts_and_join(collected, tmp_path, capsys):
         (["--join", "2", "--chat", "0.5"], "not collected in parts"),
         (["--chat", "1"], "less than 1"),
         (["--join", "-1"], "--join is -1, wanted at least 1"),
+        (["--join", "0"], "--join is 0, wanted at least 1"),
+        (["--part", "1/2", "--join", "2"], "leave one of the two out"),
     ):
         assert main([*parts, *words]) == 1
         said = capsys.readouterr().err

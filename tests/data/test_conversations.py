@@ -107,6 +107,8 @@ def test_the_asked_share_is_stored_and_each_row_is_the_models_activation(tiny_ll
 
 
 def test_plain_text_is_the_same_with_and_without_chat(tiny_llm, tmp_path):
+    with pytest.raises(GlpError, match="activations of text already, more than the 200 .* Ask for at least"):
+        gather(tiny_llm, gather(tiny_llm, tmp_path / "c", n=400, chat=0).folder, n=400, chat=0.5)
     with_chat = contents(gather(tiny_llm, tmp_path / "a", n=800, chat=0.5).folder)
     without = contents(gather(tiny_llm, tmp_path / "b", n=400, chat=0).folder)
     assert {name for name in without if name.startswith(("train", "validation"))} <= set(with_chat)

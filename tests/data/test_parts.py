@@ -72,7 +72,7 @@ def test_a_part_that_is_not_done_or_not_alike_is_refused(tiny_llm, tmp_path):
     gather(tiny_llm, tmp_path / "cut", 700, span=range(8, 16), tokens_per_document=9)
     with pytest.raises(GlpError, match="collected otherwise"):
         join(tmp_path / "joined", [paths[0], tmp_path / "cut"], 700)
-    with pytest.raises(GlpError, match="No activations in"):
+    with pytest.raises(GlpError, match="Part [12] of 2 is not in .*collect it with --part"):
         join(tmp_path / "joined", [paths[0], tmp_path / "nowhere"], 700)
     with pytest.raises(GlpError, match="not collected in parts"):
         gather(tiny_llm, tmp_path / "chat", span=range(8), chat=0.5)

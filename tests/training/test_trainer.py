@@ -328,6 +328,13 @@ def test_divergence_is_reported(store, tmp_path):
         ({"log_every": 0}, "log_every is 0"),
         ({"validation": 0}, "validation is 0"),
         ({"seed": 2**40}, "seed is 1099511627776"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, wanted a number from 1e-12 to 10"),
+        ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"beta2": 2.0}, "beta2 is 2"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"ema": 2.0}, "ema is 2"),
+        ({"decay": 3.0}, "decay is 3"),
+        ({"clip": -1.0}, "clip is -1"),
         ({"batch": 1024, "activations": 4096}, "fewer activations"),
     ],
 )

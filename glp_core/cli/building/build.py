@@ -26,6 +26,7 @@ from glp_core.cli.console import (
     write_line,
 )
 from glp_core.cli.data.collect import add_layers_argument, add_texts_arguments, llm_source, texts_of
+from glp_core.errors import GlpError
 from glp_core.workspace import Workspace
 from glp_core.workspace_list import remember
 
@@ -43,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--glp", metavar="WHERE", help=words)
     words = "quick: few samples, soon to look at; full: the demo's sizes and, in one training, its recipe (default: as before, else quick)"
     parser.add_argument("--effort", choices=tuple(EFFORTS), help=words)
-    words = f"only these stages, and what they need: {', '.join(ABOUT)}"
-    parser.add_argument("--only", default="", metavar="STAGE[,STAGE]", help=words)
+    words = f"only these stages, and what they need: {', '.join(ABOUT)} (tuning: of --effort full)"
+    parser.add_argument("--only", metavar="STAGE[,STAGE]", help=words)
     parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
 
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.workspace.expanduser()
     with building(folder), stopping(at_once=True):
         asked = asked_of(args)
-        only = [name for name in args.only.split(",") if name]
+        only = only_of(args)
         prepared = prepare(folder, asked, device_of(args), effort=args.effort or "", only=only, tell=write_line)
         if not prepared.todo:
             write_line(f"Nothing to do: all that was asked for is in {folder}.")
@@ -63,6 +64,17 @@ def run(args: argparse.Namespace) -> int:
             return 0
         remember(folder)
         return carry_out(prepared, args.device)
+
+
+def only_of(args: argparse.Namespace) -> list[str]:
+    """Return the stages that --only names, none for all; raise GlpError, before a model is loaded, when there is none of a name."""
+    if args.only is None:
+        return []
+    names: list[str] = args.only.split(",")
+    unknown = next((name for name in names if name not in ABOUT), None)
+    if unknown is not None:
+        raise GlpError(f"There is no stage {unknown!r}: --only takes {', '.join(ABOUT)}.")
+    return names
 
 
 def asked_of(args: argparse.Namespace) -> Asked:

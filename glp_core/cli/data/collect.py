@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "collect the Ith of N ranges of documents, in a folder of its own"
     parts.add_argument("--part", default="", metavar="I/N", help=words)
     words = "make the store of N parts that are done, as one call would have"
-    parts.add_argument("--join", type=int, default=0, metavar="N", help=words)
+    parts.add_argument("--join", type=int, metavar="N", help=words)
     new = parser.add_argument_group("to make a new workspace")
     new.add_argument("--llm", metavar="WHERE", help="'demo', a folder of transformers' save_pretrained, or hub-id@commit")
     new.add_argument("--layer", type=int, metavar="N", help="the block whose output is modelled, counted from 0")
@@ -89,8 +89,10 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError("Conversations are not collected in parts. Leave --chat out, or --part and --join.")
     if args.part:
         part_of(args.part)
-    if args.join < 0:
+    if args.join is not None and args.join < 1:
         raise GlpError(f"--join is {args.join}, wanted at least 1.")
+    if args.part and args.join:
+        raise GlpError("--part collects one part, --join makes the store of all: leave one of the two out.")
     new, texts = args.llm is not None, texts_of(args)
     if new and (args.part or args.join):
         raise GlpError("Make the workspace first, with `collect --llm … --layer N --activations 1000`; parts then add to it.")
@@ -121,17 +123,19 @@ def run(args: argparse.Namespace) -> int:
         store = _collect(llm if new else workspace.load_llm(), workspace, folder, args)
     if store is None:
         return 130
+    ending = ""
     if store.n_activations < args.activations and args.join:
         say(f"The parts hold fewer than {args.activations:,} activations: `collect` without --join goes on from them.")
     elif store.n_activations < args.activations and not args.part:
-        say(f"The texts end before the {args.activations:,} activations asked for: what there is is kept.")
+        ending = f" The texts end before the {args.activations:,} activations asked for: what there is is kept."
     if new:
         workspace = replace(workspace, median_norm=store.median_norm)
         workspace.save()
         say(f"Made the workspace {workspace.folder}.")
     words = f" ({store.n_chat:,} of conversations)" if store.n_chat else ""
     say(
-        f"{store.n_activations:,} activations of layer {workspace.layer}{words}, median norm {store.median_norm:.1f}, are in {folder}."
+        f"{store.n_activations:,} activations of layer {workspace.layer}{words}, median norm {store.median_norm:.1f}, are in "
+        f"{store.folder}.{ending}"
     )
     return 0
 
@@ -210,7 +214,7 @@ def _room(llm: Llm, folder: Path, n_activations: int) -> str:
     have = ActivationStore(folder).n_activations if (folder / "manifest.json").is_file() else 0
     needed, free = bytes_stored(llm, max(0, n_activations - have)), shutil.disk_usage(there).free
     if not needed:
-        return f"All {have:,} of them are there."
+        return f"All {n_activations:,} of them are there."
     words = f"{n_activations - have:,} activations take at most {gigabytes(needed)}; {gigabytes(free)} are free there."
     return words + (" When the disk is full, what there is is kept and a later call goes on." if needed > free else "")
 

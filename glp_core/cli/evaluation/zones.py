@@ -41,8 +41,15 @@ def run(args: argparse.Namespace) -> None:
     report |= calibrated(workspace, llm, meter, directions, prefixes, args)
     workspace.save_report("zones", report)
     for name in zones.SHARES:
-        border = report["borders"][name]
-        say(f"{name} from a distance of {border['value'] or float('nan'):.2f}, 95% interval {border['ci']}")
+        say(f"{name} {_from(report['borders'][name])}")
+
+
+def _from(border: Json) -> str:
+    """Return where a zone begins, in words."""
+    if border["value"] is None:
+        return "from no distance that was seen"
+    low, high = ("no bound" if end is None else f"{end:.2f}" for end in border["ci"])
+    return f"from a distance of {border['value']:.2f}, 95% interval {low} to {high}"
 
 
 def calibrated(

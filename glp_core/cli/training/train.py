@@ -152,10 +152,17 @@ def finish(workspace: Workspace, args: argparse.Namespace, trainer: Trainer) -> 
     if args.keep_weights:
         keep_final(folder, workspace.folder / "runs" / args.run / "glp")
     if args.install:
+        before = workspace.glp_digest()
         install(folder, workspace.folder / "glp")
+        first = "`python -m glp_core evaluate` and `python -m glp_core solvers` first."
         say(
-            f"{workspace.folder / 'glp'} now holds this run's GLP. The reports, the meta-neuron index and the solver `fitted` were made "
-            "with the one before: make them anew, `python -m glp_core evaluate` and `python -m glp_core solvers` first."
+            f"{workspace.folder / 'glp'} now holds this run's GLP. "
+            + (
+                "The reports, the meta-neuron index and the solver `fitted` were made with the one before: make them anew, "
+                + first
+                if before
+                else "Reports and the meta-neuron index are made from it, " + first
+            )
         )
     say(f"Run {args.run} is done; its log is {workspace.folder / 'runs' / args.run / 'train.csv'}.")
     return 0

@@ -32,7 +32,9 @@ def read_classes(
         GlpError: fewer than four texts in a class, or a text without tokens.
     """
     if min(len(positive), len(negative)) < FOLDS:
-        raise GlpError(f"Got {len(positive)} positive and {len(negative)} negative texts, wanted at least {FOLDS} of each.")
+        raise GlpError(
+            f"Wanted at least {FOLDS} texts of each class, got {len(positive)} positive and {len(negative)} negative."
+        )
     reading = TextReading.of(site, [*positive, *negative], progress=progress)
     return Classes.of(reading.pooled(pooling), reading.mean, np.repeat([1, 0], [len(positive), len(negative)]))
 

@@ -87,7 +87,8 @@ def read_labelled_texts(data: bytes, *, text: str = "text", label: str = "label"
     if len(classes) != 2:
         names = ", ".join(repr(name) for name in list(shown.values())[:5])
         raise GlpError(
-            f"The column {label!r} holds {len(classes)} different labels ({names}), wanted two, for example 1 and 0."
+            f"The column {label!r} holds {len(classes)} different label{'s' * (len(classes) != 1)} ({names}), wanted two, for example 1 "
+            "and 0."
         )
     _check_disjoint(*classes.values())
     positive, sure = _positive(*classes)
@@ -124,9 +125,9 @@ def _csv_rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
         if set(columns) <= set(names):
             break
     else:
-        found = ", ".join(repr(name[:40]) for name in next(csv.reader([header]), [])[:6]) or "nothing"
+        found = ", ".join(repr(name[:40]) for name in next(csv.reader([header]), [])[:6]) or "no column"
         raise MissingColumn(
-            f"The first line names the columns {found}; wanted {' and '.join(map(repr, columns))}, separated by commas, semicolons or tabs."
+            f"The first line names {found}; wanted {' and '.join(map(repr, columns))}, separated by commas, semicolons or tabs."
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
