@@ -159,7 +159,7 @@ def test_later_commands_read_the_same_texts(here, monkeypatch, capsys):
     assert index.facts["documents"] == 120 - len(held_out(Workspace.open("ws").texts))
     described = Workspace.open("ws").neurons / "descriptions.json"
     with monkeypatch.context() as patch:
-        patch.setattr("glp_core.cli.neurons.index.describe_automatically", interrupted)
+        patch.setattr("glp_core.cli.neurons.describe.describe_automatically", interrupted)
         assert described.is_file() and here.run("index", "--sigma", 0.3, "--draws", 0) == 130
     assert not described.exists(), "no descriptions of another index stay beside a new one"
     assert here.run("evaluate", "--activations", 50, "--samples", 20, "--documents", 2, "--tokens", 6) == 0
