@@ -21,10 +21,12 @@ def draw(index: NeuronIndex) -> list[frame.File]:
     name, members = st.columns([1, 2])
     with name:
         st.text_input("Name of the list", key="neurons_list", bind="query-params", max_chars=60, placeholder="my neurons")
+    problem = st.session_state.pop("lists_problem", None)
     with members:
-        st.session_state["lists_neurons"] = ", ".join(neuron_name(*neuron) for neuron in shared.starred())
+        if not problem:  # what was typed stays to be corrected
+            st.session_state["lists_neurons"] = ", ".join(neuron_name(*neuron) for neuron in shared.starred())
         st.text_input("Starred neurons, as layer/neuron", key="lists_neurons", on_change=_edited, placeholder="0/12, 1/1044")
-    if problem := st.session_state.pop("lists_problem", None):
+    if problem:
         frame.error_box(problem)
     rows = starred.list_rows(shared.starred(), index.table())
     if rows.empty:

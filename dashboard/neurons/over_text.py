@@ -158,7 +158,7 @@ def _strip(
         below = None if other is None else float(reading.normalised[i, other])
         tokens.append(PickToken(piece, "\n".join(tip), float(reading.normalised[i, first]), below))
     words = f"Colour: {_named(neuron)}" + (f" above, {_named(second)} below" if second else "") + ", value in tails"
-    legend = frame.legend("−1", "+1", diverging=True, words=words)
+    legend = frame.legend("−1 or less", "+1 or more", diverging=True, words=words)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(legend, width="content")
         if kept:

@@ -42,7 +42,7 @@ def parse_neuron(text: str) -> NeuronId:
 
 def parse_neurons(text: str) -> list[NeuronId]:
     """Return the neurons of a comma-separated list, each once, in order."""
-    neurons = [parse_neuron(part) for part in text.split(",") if part.strip()]
+    neurons = [parse_neuron(part.strip()) for part in text.split(",") if part.strip()]
     unique = list(dict.fromkeys(neurons))
     if len(unique) > LONGEST_LIST:
         raise GlpError(f"The list names {len(unique)} neurons, wanted at most {LONGEST_LIST}: split it into two lists.")

@@ -167,6 +167,7 @@ def test_starred_neurons_are_in_the_url_and_come_back_from_it(fakes):
     assert "2 starred, each" in words(fresh)
     fresh.text_input(key="lists_neurons").set_value("0/1, nonsense").run()
     assert "is not a neuron" in "".join(error.value for error in fresh.error).replace("\\", "")
+    assert fresh.text_input(key="lists_neurons").value == "0/1, nonsense", "what was typed can be corrected"
 
 
 def test_an_empty_list_offers_the_most_interesting_neurons(fakes):
