@@ -25,7 +25,9 @@ def draw() -> list[File]:
         return []
     frame.heading("At what distance does text break?")
     frame.figure(broken(report), key="manifold_broken", alt="Share of broken texts by manifold distance")
-    st.caption("Points: texts in bins of about equal number. Grey curve: the fit, whose quarter and three quarters are the borders.")
+    st.caption(
+        "Points: texts in bins of about equal number. Grey curve: the fit, whose quarter and three quarters are the borders."
+    )
     frame.heading("Does projection bring a pushed activation back among real ones?")
     frame.figure(lowered(report["projection"]), key="manifold_lowered", alt="Share of prompts with a lower percentile")
     st.markdown(lowered_words(report["projection"]))

@@ -176,7 +176,11 @@ def test_what_the_file_says_of_a_direction_is_read_without_torch_and_a_garbled_i
 
 @pytest.mark.parametrize(
     ("positive", "negative", "words"),
-    [(GOOD[:3], BAD, "at least 4 of each"), ([*GOOD, ""], BAD, "no tokens"), (GOOD, GOOD, "texts of both are the same")],
+    [
+        (GOOD[:3], BAD, "at least 4 texts of each class"),
+        ([*GOOD, ""], BAD, "no tokens"),
+        (GOOD, GOOD, "texts of both are the same"),
+    ],
 )
 def test_texts_that_make_no_direction_are_refused(tiny_llm, positive, negative, words):
     with pytest.raises(GlpError, match=words):

@@ -16,7 +16,7 @@ from glp_core.steering.direction_facts import METHODS, OF_NEURON
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.evidence import Made, measured_on
 from glp_core.steering.origins.fitting import Classes
-from glp_core.steering.origins.from_texts import direction_of_texts, read_classes
+from glp_core.steering.origins.from_texts import check_enough, direction_of_texts, read_classes
 from glp_core.steering.origins.labelled_texts import LabelledTexts, read_labelled_texts
 from glp_core.steering.origins.personas import direction_of_instructions
 from glp_core.steering.origins.questions import ANSWER_TOKENS, QUESTIONS
@@ -59,6 +59,7 @@ def _of_texts(workspace: Workspace, args: argparse.Namespace) -> Made:
         raise GlpError("Say what to make it from: a table of texts, --system and --opposite, or --neuron.")
     table = read_table(args.table, args)
     positive, negative = table.of(args.positive)
+    check_enough(positive, negative)  # before the model is loaded
     return direction_of_texts(
         workspace.site(workspace.load_llm()),
         positive,

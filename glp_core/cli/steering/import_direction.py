@@ -8,7 +8,7 @@ from glp_core.cli.steering.direction import add_name_arguments, add_table_argume
 from glp_core.llm.model import Llm
 from glp_core.steering.directions import Direction
 from glp_core.steering.origins.evidence import measured_on
-from glp_core.steering.origins.foreign import as_direction, own_direction, read_foreign
+from glp_core.steering.origins.foreign import as_direction, check_file, own_direction, read_foreign
 from glp_core.workspace import Workspace
 
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     check_name(args)
+    check_file(args.file)
     workspace = open_workspace(args)
     llm = workspace.load_llm()
     direction = _read(args, workspace, llm)

@@ -31,6 +31,10 @@ HOOKS = (re.compile(r"blocks\.(\d{1,4})\.hook_resid_(pre|post)"), re.compile(r"(
 """Where an SAE reads, as SAELens and sparsify name the residual stream before or after a block; a block's number, and which side."""
 
 
+KINDS = (".gguf", ".pt", ".safetensors")
+"""Endings of files that are read."""
+
+
 class ForeignVector(NamedTuple):
     """One vector out of a file."""
 
@@ -50,21 +54,26 @@ def read_foreign(path: Path, *, layer: int, n_layers: int, latent: int | None = 
     Raises:
         GlpError: the file is missing, damaged, of no known kind, or holds nothing for this layer.
     """
-    if not path.is_file():
-        raise GlpError(f"There is no file {path}.")
-    if path.stat().st_size > LARGEST_FILE:
-        raise GlpError(f"{path.name} has {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}.")
+    check_file(path)
     readers: dict[str, Callable[[], ForeignVector]] = {
         ".gguf": lambda: _control_vector(path, layer),
         ".pt": lambda: _persona_vector(path, layer, n_layers),
         ".safetensors": lambda: _decoder_row(path, latent, layer),
     }
-    if path.suffix not in readers:
-        raise GlpError(f"{path.name} is of no known kind, wanted {', '.join(readers)}.")
     foreign = readers[path.suffix]()
     if foreign.vector.ndim != 1 or not torch.isfinite(foreign.vector).all() or not foreign.vector.norm() > 0:
         raise GlpError(f"{path.name}: {foreign.words} is no finite vector other than zero.")
     return foreign
+
+
+def check_file(path: Path) -> None:
+    """Raise GlpError for a file that is missing, too large, or of no known kind."""
+    if not path.is_file():
+        raise GlpError(f"There is no file {path}.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise GlpError(f"{path.name} has {path.stat().st_size:,} bytes, wanted at most {LARGEST_FILE:,}.")
+    if path.suffix not in KINDS:
+        raise GlpError(f"{path.name} is of no known kind, wanted {', '.join(KINDS)}.")
 
 
 def own_direction(path: Path, *, name: str, title: str, layer: int, width: int) -> Direction | None:

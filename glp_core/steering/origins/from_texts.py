@@ -31,12 +31,17 @@ def read_classes(
     Raises:
         GlpError: fewer than four texts in a class, or a text without tokens.
     """
+    check_enough(positive, negative)
+    reading = TextReading.of(site, [*positive, *negative], progress=progress)
+    return Classes.of(reading.pooled(pooling), reading.mean, np.repeat([1, 0], [len(positive), len(negative)]))
+
+
+def check_enough(positive: Sequence[str], negative: Sequence[str]) -> None:
+    """Raise GlpError when a class has too few texts for its folds."""
     if min(len(positive), len(negative)) < FOLDS:
         raise GlpError(
             f"Wanted at least {FOLDS} texts of each class, got {len(positive)} positive and {len(negative)} negative."
         )
-    reading = TextReading.of(site, [*positive, *negative], progress=progress)
-    return Classes.of(reading.pooled(pooling), reading.mean, np.repeat([1, 0], [len(positive), len(negative)]))
 
 
 def direction_of_texts(

@@ -73,7 +73,7 @@ def test_a_line_of_json_ends_where_json_says():
         (b"text,label\na,1\nb\n", r"Line 3 .* cells \(1\)"),
         (b'text,label\n"open,1\nb,0\n', "cannot be read as CSV"),
         (b"a,b\n1,2\n", "columns 'a', 'b'; wanted 'text' and 'label'"),
-        (b"", "columns nothing; wanted"),
+        (b"", "names no column; wanted"),
         (b"text,label\nx,1\ny,2\nz,3\n", r"3 different labels \('1', '2', '3'\)"),
         (b"text,label\nhi,1\nhi ,0\n", r"Both labels are given to 'hi' \(lines 2 and 3\)\. Take"),
         (b"\xff\xfe\x00", "no text in UTF-8 or UTF-16"),
