@@ -127,7 +127,8 @@ def _csv_rows(text: str, columns: Sequence[str]) -> Iterator[Row]:
     else:
         found = ", ".join(repr(name[:40]) for name in next(csv.reader([header]), [])[:6])
         raise MissingColumn(
-            f"The first line names {'the columns ' + found if found else 'no column'}; wanted {' and '.join(map(repr, columns))}, separated by commas, semicolons or tabs."
+            f"The first line names {'the columns ' + found if found else 'no column'}; wanted {' and '.join(map(repr, columns))}, "
+            "separated by commas, semicolons or tabs."
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
