@@ -219,7 +219,10 @@ def zone_words(report: Json | None) -> tuple[str, str]:
         low, high = ("no bound" if end is None else f"{end:.2f}" for end in border.get("ci", (None, None)))
         borders.append(f"{name} from {border['value']:.2f} [{low}, {high}], where {share:.0%} of texts are broken")
     area, limits = report["auroc"], report["limits"]
-    words = f"Zones by measured fluency: {'; '.join(borders)}. The curves are of last tokens, the zones of whole texts."
+    words = (
+        f"Zones by measured fluency: {'; '.join(borders)}. The curves are of last tokens, the zones of whole texts, so a curve may enter a "
+        "zone before texts do: at which strengths a direction's texts break, its slider on Steering says."
+    )
     how = (
         f"{report['n_texts']:,} texts, {report['n_broken']:,} broken; a logistic fit on a text's mean distance, 95% intervals over "
         f"prefixes and directions; AUROC of distance for broken {area['value']:.2f} [{area['ci'][0]:.2f}, {area['ci'][1]:.2f}]. "
