@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from glp_core.cli.commands import parse
 from glp_core.errors import GlpError
-from glp_core.memory import keep_few_kernels, keep_freed_memory
+from glp_core.memory import keep_few_kernels, keep_freed_memory, told_full
 from glp_core.threads import end_with, give_way
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             write_line("\nStopped.")
             return 130
+        except RuntimeError as error:
+            if not (words := told_full(error)):
+                raise
+            write_line(words)
+            return 1
 
 
 @contextmanager

@@ -122,6 +122,14 @@ def sweep(folder: Path, name: str = "") -> None:
                 Path(one).unlink(missing_ok=True)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path, a home directory's sign spelt out; raise GlpError where nobody has that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise GlpError(f"{path}: {error} Name the folder in full.") from error
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file's bytes."""
     with replacing(target) as scratch:

@@ -99,6 +99,14 @@ def check_room(title: str, needed: int, device: "torch.device | str") -> str:
     return words
 
 
+def told_full(error: BaseException) -> str:
+    """Return what a person can do about a device whose memory is full; empty for any other error."""
+    if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
+        return ""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"The device's memory is full. {first} Ask for smaller batches, fewer or shorter texts, or use --device cpu."
+
+
 def needed_and_free(needed: int, device: "torch.device | str") -> str:
     """Return both in words."""
     return f"{gigabytes(needed)} needed, {_known(free_memory(device))} free"

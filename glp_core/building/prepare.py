@@ -16,7 +16,7 @@ from glp_core.building.subject import Asked, Subject, find_workspace, read_subje
 from glp_core.data.readings import MOST_TOKENS
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.errors import GlpError
-from glp_core.files import read_object
+from glp_core.files import expanded, read_object
 from glp_core.places import free_name
 from glp_core.workspace import Workspace
 
@@ -102,7 +102,7 @@ def _as_collected(sizes: Sizes, workspace: Workspace) -> Sizes:
 
 def _absolute(where: str) -> str:
     """Return a prior's folder as it is found from anywhere; a hub id as it is."""
-    folder = Path(where).expanduser()
+    folder = expanded(where)
     return str(folder.resolve()) if folder.is_dir() else where
 
 

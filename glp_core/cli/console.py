@@ -18,6 +18,7 @@ from typing import Protocol
 
 from glp_core.cli.commands import for_workspace
 from glp_core.errors import GlpError
+from glp_core.files import expanded
 from glp_core.progress import Progress
 from glp_core.workspace import DEMO, Workspace
 
@@ -86,12 +87,20 @@ def add_workspace_arguments(
     """
     words = "the workspace (default: the demo)" if demo else "the workspace to make, or to go on with"
     default = DEMO if demo else None
-    parser.add_argument("--workspace", type=Path, default=default, required=not demo, metavar="FOLDER", help=words)
+    parser.add_argument("--workspace", type=folder, default=default, required=not demo, metavar="FOLDER", help=words)
     if device:
         words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
         parser.add_argument("--device", metavar="DEVICE", help=words)
     if store:
-        parser.add_argument("--store", type=Path, metavar="FOLDER", help="collected activations (default: the workspace's)")
+        parser.add_argument("--store", type=folder, metavar="FOLDER", help="collected activations (default: the workspace's)")
+
+
+def folder(words: str) -> Path:
+    """Return the path that an argument names, a home directory's sign spelt out; for argparse, which tells ValueErrors."""
+    try:
+        return expanded(words)
+    except GlpError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def device_of(args: argparse.Namespace) -> str:

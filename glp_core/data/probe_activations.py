@@ -159,7 +159,10 @@ def _write_part(site: Site, part: pd.DataFrame, folder: Path, number: int, max_t
 
 @torch.inference_mode()
 def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int) -> dict[str, Tensor]:
-    """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden neurons at each text's last token."""
+    """Return `layer` (n, d) and `mlp` (n, m): the layer's output and its MLP's hidden neurons at each text's last token.
+
+    Of a layer without one MLP for all tokens, with experts alone or with a state space, m is 0.
+    """
     llm, layer = site.llm, site.layer
     ids = [llm.encode(text, max_tokens=max_tokens) for text in texts]
     order, outputs, neurons = [], [], []
@@ -170,7 +173,7 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
         with mlp_neurons(llm.model, layer) as mlp, record(llm.model, [layer], stop=True) as acts:
             llm.model(input_ids=tokens, attention_mask=mask, use_cache=False, logits_to_keep=1)
         outputs.append(acts[layer][at].cpu())
-        neurons.append(mlp[0].reshape(*tokens.shape, -1)[at].cpu())
+        neurons.append(mlp[0].reshape(*tokens.shape, -1)[at].cpu() if mlp else torch.zeros(len(batch), 0))
     back = torch.tensor(order).argsort()
     return {"layer": torch.cat(outputs)[back], "mlp": torch.cat(neurons)[back]}
 
@@ -178,20 +181,28 @@ def last_token_activations(site: Site, texts: Sequence[str], *, max_tokens: int)
 DOWN_PROJECTIONS = (
     *("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "mlp.fc_out"),
     *("fc2", "ffn.down_proj", "feed_forward.down_proj", "feed_forward.w2", "mlp.output_linear"),
+    *(
+        "shared_mlp.output_linear",
+        "mlp.shared_expert.down_proj",
+        "mlp.shared_experts.down_proj",
+        "feed_forward.shared_expert.down_proj",
+    ),
 )
-"""Where blocks of known families keep their MLP's second half, which reads its neurons."""
+"""Where blocks of known families keep the second half of their MLP, or of the expert that all tokens share, which reads its neurons."""
 
 
 @contextmanager
 def mlp_neurons(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
-    """Collect the inputs (batch, tokens, m) of the layer's MLP down projection, (batch * tokens, m) in OPT; for one thread at a time."""
+    """Collect the inputs (batch, tokens, m) of the layer's MLP down projection, (batch * tokens, m) in OPT; for one thread at a time.
+
+    Nothing is collected where the layer has none.
+    """
     block = layer_at(model, layer)
     projection = next((m for name, m in block.named_modules() if name in DOWN_PROJECTIONS), None)
-    if projection is None:
-        raise GlpError(
-            f"No MLP down projection found in layer {layer} of {type(model).__name__}: raw MLP neurons cannot be read."
-        )
     seen: list[Tensor] = []
+    if projection is None:
+        yield seen
+        return
     handle = projection.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     try:
         yield seen

@@ -129,11 +129,13 @@ def weights_digest(folder: Path) -> str:
 
 
 def check_shards(folder: Path) -> None:
-    """Refuse an index whose weight files lie outside the folder."""
+    """Refuse an index whose weight files lie outside the folder, or outside the blobs that a snapshot in the hub's cache links to."""
+    home = folder.resolve()
+    allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     for index in folder.glob("*.index.json"):
         names = read_object(index).get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise GlpError(f"{index} has no weight_map from tensor names to file names. Copy the folder again.")
         for name in set(names.values()):
-            if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            if "\0" in name or not any((folder / name).resolve().is_relative_to(one) for one in allowed):
                 raise GlpError(f"{index.name} names {name!r}, which lies outside {folder}. Do not use this folder.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
-from glp_core.files import Json, tensor_header, together, write_json, write_tensors
+from glp_core.files import Json, expanded, tensor_header, together, write_json, write_tensors
 from glp_core.memory import check_room
 from glp_core.prior.facts import bytes_needed, stored_facts
 from glp_core.prior.flow import TwoCalls
@@ -127,7 +127,10 @@ def _read_fitted_steps(folder: Path, checkpoint: str) -> tuple[int | None, tuple
         numbers = [x for s in steps for x in (s.noise_level, s.share, s.grow, s.reach, s.scale, *s.weights)]
         if not all(math.isfinite(x) for x in numbers) or any(len(s.weights) != 2 for s in steps):
             raise ValueError("numbers that are not finite, or not two weights")
-        return stored.get("layer"), steps if stored["checkpoint"] == checkpoint else ()
+        layer = stored.get("layer")
+        if layer is not None and type(layer) is not int:
+            raise ValueError(f"the layer is {layer!r}")
+        return layer, steps if stored["checkpoint"] == checkpoint else ()
     except (KeyError, TypeError, ValueError) as error:
         raise GlpError(
             f"fitted_steps in {folder / 'config.json'} are damaged: {error}. Make them again with `python -m glp_core solvers`."
@@ -190,7 +193,7 @@ def glp_folder(where: str | Path, checkpoint: str = "final", *, revision: str | 
     Raises:
         GlpError: there is no such folder, or the hub cannot be reached.
     """
-    folder = Path(where).expanduser()
+    folder = expanded(where)
     if folder.is_dir():
         return folder
     where = str(where)

@@ -35,14 +35,19 @@ def kept_checkpoints(folder: Path) -> dict[int, str]:
     return dict(sorted(checkpoints.items()))
 
 
+def check_ended(folder: Path) -> None:
+    """Raise GlpError where a training folder has no final weights of its last step."""
+    if "final" not in kept_checkpoints(folder).values():
+        raise GlpError(f"{folder} holds no final weights of its last step: let the run end first.")
+
+
 def keep_final(folder: Path, target: Path) -> None:
     """Copy a training folder's final GLP to `target` in bfloat16, without the covariance that the workspace has once already.
 
     Raises:
         GlpError: the run has not ended, or its weights are damaged.
     """
-    if "final" not in kept_checkpoints(folder).values():
-        raise GlpError(f"{folder} holds no final weights of its last step: let the run end first.")
+    check_ended(folder)
     path = folder / "final.safetensors"
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in read_tensors(path, {}).tensors.items()}
     config = check(stored_facts(folder), {"denoiser": {}, "about": {}}, f"{folder / 'config.json'} is damaged")

@@ -4,11 +4,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from glp_core.data.texts import hub
 from glp_core.errors import GlpError
 from glp_core.files import copy_file, read_object, replacing, together, write_json
 from glp_core.prior.checkpoint import read_glp, read_statistics
 from glp_core.prior.facts import GlpFacts, stored_facts
 from glp_core.prior.released import write_released
+from glp_core.training.kept_weights import check_ended
 
 LOGS = ("train.csv", "checks.csv", "evals.csv", "evals.json")
 """What a run writes beside its weights: its log, checks of its store, scores of its checkpoints and how they were measured."""
@@ -36,7 +38,8 @@ def publish(folder: Path, target: Path) -> None:
 
 
 def install(folder: Path, target: Path) -> None:
-    """Copy a finished run's final GLP into `target`, the workspace's glp folder."""
+    """Copy a finished run's final GLP into `target`, the workspace's glp folder; GlpError where its last step's weights are not there."""
+    check_ended(folder)
     with together():
         for name in GLP_FILES:
             copy_file(folder / name, target / name)
@@ -84,7 +87,6 @@ def push(folder: Path, hub_id: str, *, private: bool = False) -> str:
         GlpError: no such id can be, nobody is logged in, or the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise GlpError(f"{hub_id!r} is no hub id, wanted for example my-name/my-glp.")
@@ -92,7 +94,7 @@ def push(folder: Path, hub_id: str, *, private: bool = False) -> str:
     try:
         api.create_repo(hub_id, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=hub_id, folder_path=folder, commit_message="A generative latent prior")
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except hub.failures(ValueError) as error:
         raise GlpError(
             f"Could not push to {hub_id}: {error}. Log in with `hf auth login`, or set HF_TOKEN; be online, with HF_HUB_OFFLINE=0. "
             f"The folder {folder} is whole."

@@ -23,6 +23,8 @@ from glp_core.training.sae import Sae, SaeConfig
 
 SECONDS_BETWEEN_SAVES = 60.0
 AGAIN = "Remove it and start again."
+MIXED = 16
+"""Batches that are in memory together at least: shards of a large model may hold few activations."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -105,9 +107,9 @@ def train_sae(
     training = _Training(store, config, device)
     if state is not None and state.is_file():
         training.load(state)
-    saved = time.monotonic()
+    saved, window = time.monotonic(), max(8, store.shards_within(MIXED * config.batch))
     while training.step < config.steps:
-        for acts in store.batches(config.batch, epoch=training.epoch, skip=training.in_epoch):
+        for acts in store.batches(config.batch, epoch=training.epoch, window=window, skip=training.in_epoch):
             if cancelled():
                 if state is not None and training.step:
                     training.save(state)

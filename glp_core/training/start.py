@@ -10,7 +10,7 @@ from glp_core.checked.tensors import read_tensors
 from glp_core.errors import GlpError
 from glp_core.files import Json, copy_file, file_digest, together, write_json, write_tensors
 from glp_core.prior.checkpoint import glp_folder, read_glp, read_statistics
-from glp_core.prior.facts import stored_facts
+from glp_core.prior.facts import GlpFacts, stored_facts
 from glp_core.prior.glp import GLP
 from glp_core.training.plan import TrainConfig
 
@@ -33,7 +33,7 @@ class Start:
         """Read what identifies a GLP, of a folder or a hub id; raise GlpError when there is none or it does not serve the layer."""
         folder = glp_folder(where, checkpoint)
         normalizer = read_glp(folder, checkpoint).at(layer).normalizer
-        about = stored_facts(folder).get("about", {})
+        about = GlpFacts.read(folder).about
         facts = {"sha256": file_digest(folder / f"{checkpoint}.safetensors"), "about": about}
         statistics = {"mean": normalizer.mean[0], "var": normalizer.var[0]}
         if about.get("layer") == layer and "covariance" in (stored := read_statistics(folder)):
@@ -80,11 +80,14 @@ def blend(further: Path, where: str | Path, share: float, out: Path) -> None:
     """
     if not 0 <= share <= 1:
         raise GlpError(f"The share is {share}, wanted a number from 0 (all of the start) to 1 (all of the further training).")
-    about = stored_facts(further).get("about", {})
+    about = GlpFacts.read(further).about
     path = further / "final.safetensors"
     start = Start.read(where, layer=about.get("layer", 0))
     statistics = read_statistics(further)
-    if not all(torch.allclose(statistics[name], start.statistics[name], rtol=1e-3, atol=1e-6) for name in ("mean", "var")):
+    alike = all(statistics[name].shape == start.statistics[name].shape for name in ("mean", "var"))
+    if not alike or not all(
+        torch.allclose(statistics[name], start.statistics[name], rtol=1e-3, atol=1e-6) for name in ("mean", "var")
+    ):
         raise GlpError(
             f"{further} and {where} normalise activations otherwise: a blend needs a GLP and one that went on from it."
         )

@@ -21,6 +21,7 @@ from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.progress import Progress, quiet
 from glp_core.training.held_out import HeldOut
+from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.loss import CompiledLoss, Loss, flow_loss, stratified_sigmas
 from glp_core.training.plan import Extension, TrainConfig, learning_rate
 from glp_core.training.ranks import Ranks
@@ -112,6 +113,8 @@ class Trainer:
         since_save, started = time.monotonic(), time.monotonic() - self.seconds
         config = self.config
         batches = self.supply.batches(config.batch, self.step, config.seed, self.ranks)
+        if self.step == config.steps and kept_checkpoints(self.folder.path).get(self.step * config.batch) != "final":
+            self._keep(self._mean_loss() if self.losses else math.nan, held_out)  # made shorter, to where it had stopped
         while self.step < config.steps:
             self.losses.append(self._train_step(next(batches)))
             self.seconds = time.monotonic() - started

@@ -361,6 +361,9 @@ def test_collect_with_chat_says_how_much_of_it_there_is(here, monkeypatch, capsy
     assert max(int(store.rows(i)["positions"].max()) for i in store.shards_of(range(60))) == 19
     assert main(["collect", *here.at, "--activations", "10", "--tokens-per-document", "1"]) == 1
     assert "wanted at least 2" in capsys.readouterr().err
+    for length, words in (("1", "wanted at least 2"), ("30000", "reads at most")):
+        assert main(["train", *here.at, "--stream", "--activations", "2048", "--tokens-per-document", length]) == 1
+        assert words in capsys.readouterr().err
 
 
 # the terminal

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -182,6 +183,19 @@ def test_an_index_through_a_link_to_the_outside_is_refused(folder, tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "in.safetensors"}}))
     with pytest.raises(GlpError, match="outside"):
         check_shards(folder)
+
+
+def test_a_snapshot_in_the_hub_s_cache_links_to_its_blobs_alone(tmp_path):
+    snapshot, blobs = tmp_path / "models--org--name/snapshots/abc", tmp_path / "models--org--name/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "in.safetensors"}}))
+    for place, fits in ((blobs / "0f", True), (tmp_path / "0f", False)):
+        place.write_bytes(b"")
+        (snapshot / "in.safetensors").unlink(missing_ok=True)
+        (snapshot / "in.safetensors").symlink_to(place)
+        with nullcontext() if fits else pytest.raises(GlpError, match="outside"):
+            check_shards(snapshot)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])

@@ -157,6 +157,13 @@ def test_last_token_activations_are_rows_of_neurons_in_every_family(kind):
     assert found["mlp"].shape == (2, seen[0].shape[-1]) and found["layer"].shape == (2, tiny.WIDTH)
 
 
+@pytest.mark.parametrize(("kind", "neurons"), [("mixtral", False), ("mamba", False), ("qwen3_next", True)])
+def test_of_a_layer_without_an_mlp_for_all_tokens_no_neurons_are_read(kind, neurons):
+    llm = tiny.make_tiny_llm(kind)
+    found = last_token_activations(Site(llm, 2, 1e9), ["The cat sat", "a"], max_tokens=12)
+    assert found["layer"].shape == (2, tiny.WIDTH) and len(found["mlp"]) == 2 and bool(found["mlp"].shape[1]) == neurons
+
+
 def test_last_token_activations_may_come_from_another_device_than_the_texts(tiny_llm, monkeypatch):
     texts = ["The cat sat", "on the mat and looked at the rain"]
     whole = last_token_activations(Site(tiny_llm, 2, 1e9), texts, max_tokens=12)

@@ -7,6 +7,7 @@ import torch
 
 from glp_core import GlpError, load_glp, save_glp
 from glp_core.__main__ import main
+from glp_core.training.start import blend
 from tests.support import tiny
 
 
@@ -47,3 +48,9 @@ def test_a_share_outside_and_another_shape_are_refused(pair, capsys):
     assert main(["blend", *words]) == 1 and "normalise activations otherwise" in capsys.readouterr().err
     with pytest.raises(GlpError):
         load_glp(pair / "out")
+
+
+def test_two_of_other_widths_are_refused(pair):
+    save_glp(tiny.tiny_glp(12), pair / "wide", about={"llm": "tiny"})
+    with pytest.raises(GlpError, match="normalise activations otherwise"):
+        blend(pair / "further", pair / "wide", 0.5, pair / "out")

@@ -15,8 +15,10 @@ from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.training import supply
+from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.loss import CompiledLoss, flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
+from glp_core.training.publishing import install
 from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply
@@ -316,6 +318,20 @@ def test_divergence_is_reported(store, tmp_path):
         made.params["ln.weight"].fill_(float("inf"))
     with pytest.raises(GlpError, match="diverged"):
         made.run()
+
+
+def test_a_run_that_is_made_shorter_to_where_it_had_stopped_writes_the_weights_of_that_step(store, tmp_path):
+    trainer(store, tmp_path, activations=64 * 8).run()
+    longer = trainer(store, tmp_path, activations=64 * 30)
+    longer.run(stop=lambda: longer.step >= 21)
+    with pytest.raises(GlpError, match="no final weights of its last step"):
+        install(longer.folder.path, tmp_path / "glp")
+    shorter = trainer(store, tmp_path, activations=64 * 21)
+    weights = shorter.run().network.state_dict()
+    assert kept_checkpoints(shorter.folder.path)[64 * 21] == "final"
+    install(shorter.folder.path, tmp_path / "glp")
+    kept = load_glp(tmp_path / "glp").network.state_dict()
+    assert all(torch.equal(kept[name], tensor.to(kept[name].dtype)) for name, tensor in weights.items())
 
 
 @pytest.mark.parametrize(

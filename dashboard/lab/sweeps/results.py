@@ -71,7 +71,9 @@ def draw(shown: Shown, *, key: str, live: bool = False) -> None:
             mark = "**" if sentence.startswith("Recommended") else ""
             st.markdown(f"{mark}{frame.plain_markdown(sentence)}{mark}")
         if best is not None and abs(best["strength"]) <= LONGEST_PUSH:
-            st.link_button("Open the setting in Steering", steering_link(shown.config, name, best), icon=":material/open_in_new:")
+            st.link_button(
+                "Open the setting in Steering", steering_link(shown.config, name, best), icon=":material/open_in_new:"
+            )
         seeds = f", {entry['seeds']} seeds each" if entry["seeds"] > 1 else ""
         st.caption(
             f"{entry['n']} prompts{seeds}. Bands, and bars of raw and walk, are 95% over prompts. Click a point for its texts."

@@ -27,6 +27,7 @@ from glp_core.cli.console import (
 )
 from glp_core.cli.data.collect import add_layers_argument, add_texts_arguments, llm_source, texts_of
 from glp_core.errors import GlpError
+from glp_core.memory import told_full
 from glp_core.workspace import Workspace
 from glp_core.workspace_list import remember
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    folder = args.workspace.expanduser()
+    folder = args.workspace
     with building(folder), stopping(at_once=True):
         asked = asked_of(args)
         only = only_of(args)
@@ -121,8 +122,13 @@ def _run_command(command: Command, workspace: Workspace, device: str | None, bui
     module, args = parse(line)
     if hasattr(args, "device"):  # of a command that computes
         args.device = device
-    with heard_by(build):
-        return module.run(args) or 0
+    try:
+        with heard_by(build):
+            return module.run(args) or 0
+    except RuntimeError as error:
+        if words := told_full(error):
+            raise GlpError(words) from error
+        raise
 
 
 class Terminal:

@@ -13,6 +13,7 @@ from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.data.texts.source import WANTED, OwnTexts
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
+from glp_core.files import expanded
 from glp_core.llm.decoding import check_decoding
 from glp_core.llm.loading import load_llm
 from glp_core.llm.model import Llm
@@ -74,15 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.activations < 1:
         raise GlpError(f"--activations is {args.activations}, wanted at least 1.")
-    if args.tokens_per_document < 2:
-        raise GlpError(
-            f"--tokens-per-document is {args.tokens_per_document}, wanted at least 2: the first token is never kept."
-        )
-    if args.tokens_per_document > MOST_TOKENS:
-        raise GlpError(
-            f"--tokens-per-document is {args.tokens_per_document:,}, wanted at most {MOST_TOKENS:,}: positions are stored in 16 bits. "
-            "Longer texts are cut there."
-        )
+    check_length(args.tokens_per_document)
     if not 0 <= args.chat < 1:
         raise GlpError(f"--chat is {args.chat:g}, wanted at least 0 and less than 1.")
     if args.chat and (args.part or args.join):
@@ -140,6 +133,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_length(tokens: int, llm: Llm | None = None) -> None:
+    """Raise GlpError unless texts can be cut at so many tokens; with a model, unless it reads as many."""
+    if tokens < 2:
+        raise GlpError(f"--tokens-per-document is {tokens}, wanted at least 2: the first token is never kept.")
+    if tokens > MOST_TOKENS:
+        raise GlpError(
+            f"--tokens-per-document is {tokens:,}, wanted at most {MOST_TOKENS:,}: positions are stored in 16 bits. "
+            "Longer texts are cut there."
+        )
+    if llm is not None and tokens > llm.context_length:
+        raise GlpError(
+            f"--tokens-per-document is {tokens:,}, and {llm.title} reads at most {llm.context_length:,}: give no more."
+        )
+
+
 def _is_of(folder: Path, llm: Llm, source: LlmSource, texts: OwnTexts | None, args: argparse.Namespace) -> bool:
     """Say whether a folder's activations are those of a workspace that is made again, as after a kill before it was written."""
     if not (folder / "manifest.json").is_file():
@@ -177,10 +185,7 @@ def _check_texts(workspace: Workspace, asked: OwnTexts | None) -> None:
 def _collect(llm: Llm, workspace: Workspace, folder: Path, args: argparse.Namespace) -> ActivationStore | None:
     for note in llm.notes:
         say(f"Note: {note}")
-    if args.tokens_per_document > llm.context_length:
-        raise GlpError(
-            f"--tokens-per-document is {args.tokens_per_document:,}, and {llm.title} reads at most {llm.context_length:,}: give no more."
-        )
+    check_length(args.tokens_per_document, llm)
     words = f" over {workspace.texts.label}" if workspace.texts else ""
     say(f"Collecting layer {workspace.layer} of {llm.title}{words} into {folder}.")
     if not args.part:
@@ -232,8 +237,8 @@ def llm_source(where: str) -> LlmSource:
     """Read --llm: 'demo', a local folder, or hub-id@commit."""
     if where == "demo":
         return SMOLLM2
-    if Path(where).expanduser().is_dir():
-        folder = Path(where).expanduser().resolve()
+    if expanded(where).is_dir():
+        folder = expanded(where).resolve()
         return LlmSource("folder", str(folder), title=folder.name, weights=weights_digest(folder))
     name, _, revision = where.partition("@")
     if not revision:

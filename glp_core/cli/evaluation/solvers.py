@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.evaluation import solver_error
 from glp_core.prior.checkpoint import save_fitted_steps
 from glp_core.prior.facts import GlpFacts
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    check_counts(args, ("training", "held_out"), 2)
     workspace = replace(open_workspace(args), dtype="float32")  # errors are of the solvers, not of rounding
     store = workspace.open_store(args.store)
     glp = workspace.load_glp()

@@ -90,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
         "layer": _held(acts.layer),
         "sae": _sae_features(sae, acts.layer),
     }
+    if not acts.mlp.shape[1]:
+        say("The layer has no MLP that all tokens share: its neurons are left out of the comparison.")
+        del sets["mlp"]
     results = {name: _probe_all(name, features, every, rows) for name, features in sets.items()}
     report = summary(every, dict(zip([t.name for t in every], rows, strict=True)), results, d_mlp=glp.d_mlp)
     for row, frame in zip(report["rows"], frames, strict=True):

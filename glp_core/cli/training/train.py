@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
+from glp_core.cli.data.collect import check_length
 from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.devices import named_dtype
 from glp_core.errors import GlpError
@@ -131,11 +132,13 @@ def tell_memory(what: str, needed: int, workspace: Workspace, ranks: Ranks) -> N
 
 def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StreamSupply:
     """Load the LLM and return its activations as they are computed."""
+    check_length(args.tokens_per_document)
     buffer = args.buffer or BATCHES_IN_BUFFER * config.batch
     texts = workspace.texts.label if workspace.texts else ""
     settings = StreamConfig(buffer // ranks.size, args.chat, args.tokens_per_document, texts, workspace.llm.identity)
     settings.check(config.batch // ranks.size)
     site = workspace.site((workspace if ranks.first else replace(workspace, tell=unheard)).load_llm())
+    check_length(args.tokens_per_document, site.llm)
     width = site.llm.d_model
     needed = config.memory(width) + settings.buffer * width * site.llm.dtype.itemsize
     tell_memory(f"The GLP in training, with a buffer of {settings.buffer:,} activations,", needed, workspace, ranks)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from glp_core.data.texts import hub
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class TextFile:
                 yield stream
         except FileNotFoundError as error:
             raise GlpError(f"{self.path} is no longer there. Put it back, or name other texts for a new workspace.") from error
-        except (OSError, EOFError, zlib.error) as error:
+        except GlpError:
+            raise
+        except hub.failures(EOFError, zlib.error) as error:
             raise GlpError(f"{self.path} cannot be read on: {error}. Copy it again if it is damaged or cut off.") from error
 
     def lines(self, stream: BinaryIO) -> Iterator[bytes]:

@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from glp_core.data.texts import hub
 from glp_core.data.texts.files import TextFile, suffixes
 from glp_core.errors import GlpError
-from glp_core.files import Json
+from glp_core.files import Json, expanded
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -44,7 +45,7 @@ class OwnTexts:
         """
         from glp_core.data.texts.formats import columns_of
 
-        source, revision = _pinned(words) if words.startswith("hf://") else (os.path.abspath(Path(words).expanduser()), "")
+        source, revision = _pinned(words) if words.startswith("hf://") else (os.path.abspath(expanded(words)), "")
         first = OwnTexts(source, revision=revision).files()[0]
         return OwnTexts(source, _chosen(columns_of(first), field, first), revision)
 
@@ -90,7 +91,7 @@ class OwnTexts:
             found = _found(system, root)
         except GlpError:
             raise
-        except (OSError, ValueError) as error:
+        except hub.failures(ValueError) as error:
             raise GlpError(f"The texts at {self.label} cannot be reached: {error}") from error
         if not found:
             raise GlpError(
@@ -144,9 +145,9 @@ def _pinned(words: str) -> tuple[str, str]:
 
     try:
         commit = HfApi().dataset_info(f"{org}/{name}", revision=revision or None).sha
-    except (OSError, ValueError) as error:
+    except hub.failures(ValueError) as error:
         raise GlpError(
-            f"{words} cannot be reached: {error} Set HF_HUB_OFFLINE=0 where the hub may be asked, or give a local copy."
+            f"{words} cannot be reached: {error}. Set HF_HUB_OFFLINE=0 where the hub may be asked, or give a local copy."
         ) from error
     return f"{HUB}{org}/{name}" + (f"/{rest.strip('/')}" if rest.strip("/") else ""), str(commit)
 
