@@ -13,6 +13,7 @@ import streamlit as st
 from dashboard.lab.asked import Result
 from dashboard.service import resources, workspace_facts
 from dashboard.widgets import charts, frame
+from glp_core.checked.shapes import Many, check
 from glp_core.errors import GlpError
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def scores_figure(evidence: Evidence, texts: tuple[Sequence[str], Sequence[str]]
 
 def meaning(direction: Direction) -> list[str]:
     """Return what plus and minus mean, with an example of each."""
-    classes = direction.about.get("classes", [])
+    try:
+        classes = check(direction.about.get("classes", []), Many({"label": str, "n": object, "examples": Many(str)}), "classes")
+    except GlpError:
+        return []  # of another program's file
     return [
         f"{sign} means {entry['label']!r}: {entry['n']} texts, such as {entry['examples'][0][:HOVER]!r}."
         for sign, entry in zip(("Plus", "Minus"), classes, strict=False)

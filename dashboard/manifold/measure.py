@@ -193,6 +193,8 @@ def read_text(text: str, measure: str, layer: int | None, cancelled: Cancelled, 
     acts = site.activations([ids])[0].float().cpu()
     massive = site.is_massive(acts)
     ordinary = [i for i in range(1, len(ids)) if not massive[i]]
+    if not ordinary:
+        raise GlpError("Every token of this text is a massive activation, which is not measured. Try a longer text.")
     values, shares, errors = (torch.full((len(ids),), torch.nan) for _ in range(3))
     if measure == "likelihood":
         estimate = measures().likelihood(acts[ordinary], cancelled=cancelled, progress=report)

@@ -23,6 +23,8 @@ LONGEST_TEXT = 2_000
 MOST_TOKENS = 400
 OPENING = "Opening the index of meta-neurons …"
 """What a page says meanwhile."""
+READ_WITH = ("workspace.json", "glp/final.safetensors", "neurons/index.json")
+"""What decides a reading, beside the text."""
 NOISE_TOKENS = 48
 """Tokens of a text that the noise axis is measured on: its first ones."""
 
@@ -68,7 +70,7 @@ def read(text: str) -> TextNeurons:
 
         return read_text(resources.site(), resources.glp(), text, ours.reading, tail=ours.tail, max_tokens=MOST_TOKENS)
 
-    made_from = ("text", str(workspace_facts.folder()), workspace_facts.times("neurons/index.json"), ours.reading, text)
+    made_from = ("text", str(workspace_facts.folder()), workspace_facts.times(*READ_WITH), ours.reading, text)
     return follow.computed("reading the text", work, *made_from)
 
 
@@ -84,7 +86,7 @@ def measure_noise(reading: TextNeurons, layer: int, neuron: int) -> NoiseAxis:
         acts = llm.activations([[llm.first_id, *ids]], workspace.layer)[0][1:]
         return noise_axis(prior_of(ours), acts[chosen], layer, neuron)
 
-    made_from = ("noise", str(workspace.folder), ours.facts.get("glp"), tuple(ids), layer, neuron)
+    made_from = ("noise", str(workspace.folder), workspace_facts.times(*READ_WITH), tuple(ids), layer, neuron)
     return follow.computed("measuring the noise axis", work, *made_from)
 
 

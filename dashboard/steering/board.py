@@ -81,7 +81,7 @@ def _subtitle(comparison: Comparison, arm: str) -> str:
         "glp": f"{push}, {noise}",
         "norm": f"{push}, old norm",
         "gaussian": f"{push}, {noise}",
-        "opposite": f"{-request.strength:+.2g} × median norm, projected",
+        "opposite": f"against {push}, projected" if request.others else f"{-request.strength:+.2g} × median norm, projected",
         "random": f"{push}, projected",
         "prompted": "no push, an instruction",
     }

@@ -184,11 +184,28 @@ def work(request: Request) -> Work:
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
-        log_probabilities, means = _read(home, ids, list(written.values()), writer.read)
+        prompt = writer.read or (yield from _read_again(home, ids))
+        if cancelled():
+            return
+        log_probabilities, means = _read(home, ids, list(written.values()), prompt)
         for arm, numbers, concept in zip(written, log_probabilities, direction.concept(means).tolist(), strict=True):
             yield CleanReading(arm, numbers, concept)
 
     return run
+
+
+def _read_again(home: Site, ids: Sequence[int]) -> Generator[list[Step], None, Context | None]:
+    """Read a long prompt with the unsteered model, in parts, between which others have their turns; None where it takes no time."""
+    from glp_core.llm.decoding import Context, shares_prompts
+    from glp_core.steering.shared_batch import READ_AT_ONCE
+
+    if len(ids) <= READ_AT_ONCE or home.llm.device.type != "cpu" or not shares_prompts(home.llm):
+        return None
+    prompt = Context(home.llm, [ids], at_once=READ_AT_ONCE)
+    while prompt.reading:
+        yield []
+        prompt.read_on()
+    return prompt
 
 
 def _read(

@@ -36,7 +36,7 @@ def meaning(direction: str, strength: float) -> str:
 
 def measured_words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
-    for name in (f"steering_{direction}", "steering_sentiment"):
+    for name in (f"steering_{direction.replace('-', '_')}", "steering_sentiment"):  # as `trials.report.report_name` has it
         try:
             words = _near(workspace_facts.report(name) or {}, direction, strength)
         except (GlpError, KeyError, TypeError, ValueError, AttributeError):

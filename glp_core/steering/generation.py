@@ -98,11 +98,14 @@ def clean_reading(
         Every token's log-probability, a list for each continuation, and the mean activation at the site over its tokens (n, d),
         massive ones left out; nan for an empty continuation.
     """
-    if read is None or _texts_at_once(site, [prompt_ids], continuations) < len(continuations):
+    together = _texts_at_once(site, [prompt_ids], continuations) >= len(continuations)
+    apart = shares_prompts(site.llm) and _texts_at_once(site, [prompt_ids[-1:]], continuations) >= len(continuations)
+    if not apart or (read is None and together):
         return read_texts(site, [prompt_ids] * len(continuations), continuations)
     layer_at(site.llm.model, site.layer)
     check_prompt(site.llm, prompt_ids, max(map(len, continuations), default=0))
     with torch.inference_mode():
+        read = read or Context(site.llm, [prompt_ids])  # a long prompt, once for all
         read.choose([0] * len(continuations))
         return _read_batch(site, [prompt_ids] * len(continuations), continuations, read)
 

@@ -7,7 +7,7 @@ import pytest
 
 from dashboard.service.directions import zones
 from dashboard.steering.comparison import CleanReading, Column, Comparison, collect
-from dashboard.steering.request import Request
+from dashboard.steering.request import OWN_NUMBERS, TUNED, Request
 from dashboard.steering.verdict import verdict
 from glp_core.steering.generation import Step
 
@@ -72,15 +72,23 @@ def test_where_most_texts_hold_both_that_break_are_not_called_too_strong(monkeyp
         zones.workspace_facts, "report", lambda name: {"directions": {"sports": entry}} if name == "strengths" else None
     )
     columns = column("unsteered", FLUENT, 0.2), column("raw", LOOPING, 0.8), column("walk", LOOPING, 0.95)
-    assert "On most prompts the walk holds at this strength" in words(*columns, direction="sports", strength=1.2).judgement
+    assert (
+        "On most prompts the walk holds at this strength"
+        in words(*columns, direction="sports", strength=1.2, walk=TUNED, prior="workspace").judgement
+    )
     glp = column("glp", LOOPING, 0.95)
     assert (
         "On most prompts raw holds"
         in words(*columns[:2], glp, direction="sports", strength=0.6, projection="paper's projection").judgement
     )
     assert "Too strong" in words(*columns[:2], glp, direction="sports", strength=1.2, projection="paper's projection").judgement
-    for changes in ({"strength": 2.2}, {"strength": -1.2}, {"strength": 1.2, "prior": "another"}):
-        assert "Too strong" in words(*columns, direction="sports", **changes).judgement
+    for changes in (
+        {"strength": 2.2},
+        {"strength": -1.2},
+        {"strength": 1.2, "prior": "small"},
+        {"strength": 1.2, "walk": OWN_NUMBERS},
+    ):
+        assert "Too strong" in words(*columns, **{"direction": "sports", "walk": TUNED} | changes).judgement
 
 
 def test_a_push_away_is_judged_by_how_far_away_it_goes():

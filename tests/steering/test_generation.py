@@ -290,6 +290,22 @@ def test_what_was_read_of_a_prompt_is_kept_where_that_helps(tiny_llm, arms, monk
     assert Loop(site, [Row(ids, arms[0])], GREEDY).unedited() is None, "it is long"
 
 
+def test_a_prompt_that_is_too_long_to_be_read_with_every_text_is_read_once(tiny_llm, monkeypatch):
+    site, ids = Site(tiny_llm, LAYER, NORM), tiny_llm.encode("The cat sat on the mat and looked at the rain. " * 3)
+    continuations = [ids[2:9], ids[4:8], ids[1:3]]
+    wanted, means = clean_reading(site, ids, continuations)
+    monkeypatch.setitem(generation.TOKENS_PER_READING, "cpu", len(ids))
+    monkeypatch.setattr(generation, "VOCABULARY", tiny_llm.model.get_input_embeddings().num_embeddings)
+    read_tokens = []
+    handle = tiny_llm.model.model.layers[0].register_forward_hook(lambda _m, inputs, _o: read_tokens.append(inputs[0].shape[:2]))
+    read, again = clean_reading(site, ids, continuations)
+    handle.remove()
+    assert [tuple(shape) for shape in read_tokens] == [(1, len(ids) - 1), (3, 8)], "the prompt once, then the texts after it"
+    for one, other in zip(read, wanted, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    torch.testing.assert_close(again, means, atol=1e-4, rtol=1e-4)
+
+
 def test_an_unsteered_texts_clean_reading_is_its_own_log_probability(tiny_llm):
     ids = tiny_llm.encode(PROMPT)
     steps = run(tiny_llm, [Arm("plain")], SAMPLED)["plain"]

@@ -18,7 +18,7 @@ from glp_core.files import parse_json
 from glp_core.steering.direction_facts import DirectionFacts
 from glp_core.steering.origins.labelled_texts import read_column
 from glp_core.steering.sweeps.cells import count
-from glp_core.steering.sweeps.config import ARMS, FORMAT, MOST_TEXTS, Along, Scorer, SweepConfig
+from glp_core.steering.sweeps.config import ARMS, FORMAT, HOTTEST, MOST_TEXTS, Along, Scorer, SweepConfig
 from glp_core.steering.sweeps.scores import ENDPOINT_VARIABLE, KEY_VARIABLE, MODEL_VARIABLE, WORDING
 from glp_core.steering.sweeps.store import SweepStore, written
 
@@ -53,7 +53,7 @@ def draw(run: SweepConfig | None) -> SweepConfig | None:
         st.text_input("Strengths", key=f"{KEY}strengths", help=words, width=230)
         st.number_input("Tokens", 1, MOST_TOKENS, key=f"{KEY}tokens", step=8, width=100)
         st.number_input("Seeds", 1, 16, key=f"{KEY}seeds", width=90, help="Each gives every prompt noise of its own.")
-        st.number_input("Temperature", 0.0, 2.0, key=f"{KEY}temperature", step=0.1, width=110)
+        st.number_input("Temperature", 0.0, HOTTEST, key=f"{KEY}temperature", step=0.1, width=110)
     st.pills(
         "Arms", ARMS, selection_mode="multi", format_func=charts.ARM_TITLES.__getitem__, key=f"{KEY}arms",
         help="Wrong sign and random direction are walked too: controls that should gain nothing.",
@@ -210,7 +210,7 @@ def _values(config: SweepConfig) -> dict[str, object]:
 
 
 def _joined(numbers: tuple[float, ...]) -> str:
-    return " ".join(f"{number:g}" for number in numbers)
+    return " ".join(f"{number:.10g}" for number in numbers)
 
 
 def _default(directions: list[DirectionFacts]) -> SweepConfig:
@@ -227,7 +227,13 @@ def _default(directions: list[DirectionFacts]) -> SweepConfig:
 
 def _config(titles: dict[str, str]) -> SweepConfig:
     """Return what the widgets ask for; GlpError when it does not fit."""
-    state = {name: st.session_state.get(KEY + name) for name in _values(_default(workspace_facts.directions()))}
+    directions = workspace_facts.directions()
+    if not directions:
+        raise GlpError("The workspace has no direction any more: make one in the Lab.")
+    state = {name: st.session_state.get(KEY + name) for name in _values(_default(directions))}
+    gone = next((name for name in state["along"] or () if name not in titles), None)
+    if gone:
+        raise GlpError(f"There is no direction {gone!r} any more: take it out, or choose another.")
     strengths = _numbers("Strengths", str(state["strengths"]))
     along = tuple(Along(name, titles[name], tuple(s for s in strengths if s)) for name in state["along"] or ())
     if not along:

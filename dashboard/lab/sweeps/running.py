@@ -232,6 +232,7 @@ class Sweepings:
                 return there
             if sum(one.live for one in self._by_run.values()) >= MOST:
                 raise GlpError(f"{MOST} sweeps are being written. Stop one, or wait for its end.")
+            self._by_run = {key: one for key, one in self._by_run.items() if one.live}  # an ended one holds all its texts
             self._by_run[folder, run] = Sweeping(folder, run, Runs(folder / "sweeps").config(run))
             return self._by_run[folder, run]
 

@@ -12,6 +12,7 @@ from itertools import islice
 
 from glp_core.errors import GlpError
 from glp_core.files import parse_json
+from glp_core.llm.text_stream import encodable
 
 DELIMITERS = (",", ";", "\t")
 LONGEST_CELL = 1_000_000
@@ -181,7 +182,7 @@ def _cell(row: Mapping[str, object], column: str, line: int) -> str:
         return str(value).lower()
     if not isinstance(value, str | int | float):
         raise GlpError(f"Line {line}: {column!r} holds {type(value).__name__}, wanted a text or a number.")
-    return str(value).strip()
+    return encodable(str(value)).strip()
 
 
 def _plain(label: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from glp_core.errors import GlpError
+from glp_core.llm.text_stream import encodable
 
 
 def short(value: object) -> str:
@@ -30,6 +31,8 @@ def check_text(what: str, value: object, longest: int, *, empty: bool = False) -
     """Raise GlpError unless this is a text of that length at most, which is not empty, or may be."""
     if not isinstance(value, str) or not (empty or value.strip()):
         refuse(what, value, "a text")
+    if encodable(value) != value:
+        raise GlpError(f"In the sweep, {what} holds half a character, as of an emoji that was cut: write it anew.")
     if len(value) > longest:
         raise GlpError(f"In the sweep, {what} has {len(value):,} characters, wanted at most {longest:,}.")
 

@@ -91,6 +91,10 @@ class Scorer:
             raise GlpError("The scorer's wording lacks {text}, which stands for the text to be scored.")
 
 
+HOTTEST = 5.0
+"""Temperature."""
+
+
 @dataclass(frozen=True)
 class SweepConfig:
     """One sweep."""
@@ -135,7 +139,7 @@ class SweepConfig:
             check_whole("a seed", seed, 0, 2**31 - 1)
         check_different("the seeds", self.seeds)
         check_whole("the tokens of a text", self.tokens, 1, MOST_TOKENS)
-        check_numbers("the temperature", (self.temperature,), 0, 5, most=1)
+        check_numbers("the temperature", (self.temperature,), 0, HOTTEST, most=1)
         check_text("the title", self.title, 200, empty=True)
         if not isinstance(self.made_with, dict):
             refuse("made_with", self.made_with, "a JSON object")
