@@ -65,7 +65,7 @@ else:
     if current.live:
         results.stream(places, current, values["colour"])
         st.rerun()
-    if changed := request.changed(current.request, params, directions):
+    if changed := current.changed(params, directions):
         results.of_other_settings(places, current, changed)
     results.ended(places, current, values["colour"])
 if words := examples.expected(values["prompt"], directions):

@@ -118,10 +118,23 @@ def worths(report, made_by):
         cells = [row["name"], f"{row['hypervolume']:.3f} [{low:.3f}, {high:.3f}]", *(f"{worth:.2f}" for worth in means)]
         lines.append(f"| {' | '.join(cells)} |")
     settings, rule = report["settings"], report["chosen"]
+    scope = f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions."
+    if rule is None:
+        return "\n".join([*lines, "", scope])
     names = {end: next(row["name"] for row in report["forms"] if row["settings"] == rule[end]) for end in ("short", "long")}
     chosen = f"`{names['short']}` for pushes up to {rule['border']:.2f} latent lengths, `{names['long']}` for longer ones"
-    scope = f"{settings['prefixes']} validation prefixes, {len(settings['directions'])} directions."
     return "\n".join([*lines, "", f"{scope} Best of these: {chosen}."])
+
+
+def told_tokens(report, made_by):
+    """Return the tables of a prior that is told the token: its held-out loss by noise level, and what texts are worth with it."""
+    if report is None:
+        return worths(None, made_by)
+    losses = report["losses"]
+    lines = [f"| Held-out loss | {' | '.join(next(iter(losses.values())))} |".replace("all", "all noise levels")]
+    lines.append("|---" * (1 + len(next(iter(losses.values())))) + "|")
+    lines += [f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |" for name, row in losses.items()]
+    return "\n".join([*lines, "", worths(report, made_by)])
 
 
 def documents():
@@ -133,6 +146,7 @@ def documents():
     core = renewed(CORE.read_text(), "walks", tried_walks(workspace))
     core = renewed(core, "bounds", worths(workspace.report("walk_tuning"), "python -m glp_core tune-walk"))
     core = renewed(core, "checks", worths(workspace.report("walk_checked"), "python -m tests.bench.checked_walk"))
+    core = renewed(core, "tokens", told_tokens(workspace.report("token_prior"), "python -m tests.bench.token_prior"))
     core = renewed(core, "targets", table(workspace.report("accelerator")))
     return {README: text, NUMBERS: page, CORE: core}
 

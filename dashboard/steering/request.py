@@ -170,7 +170,14 @@ class Request:
         """How the walk goes; None where only the run tells, by the length of its push."""
         rule = examples.walk_rule() if self.walk == TUNED else None
         own = examples.Walk(self.walk_noise, self.pushes, self.hold, bound=self.bound)
-        return own if rule is None else None if self.others else rule.at(self.direction, self.strength)
+        if rule is None:
+            return own
+        return rule.at(self.direction, self.strength) if self.measured and not self.others else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is the workspace's own prior at its own layer that projects, of which reports speak."""
+        return self.prior in ("", priors.listed()[0].name) and layers.of(self.layer) is None
 
     @property
     def projected(self) -> str:

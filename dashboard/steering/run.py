@@ -13,7 +13,7 @@ from dashboard.service import layers, neurons, priors, resources, workspace_fact
 from dashboard.service.results import small_results
 from dashboard.steering import stack
 from dashboard.steering.comparison import CleanReading, Comparison, Event, RunFacts, collect
-from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, checked, widget_values
+from dashboard.steering.request import TUNED, WITHOUT_EFFECT, Request, changed, checked, widget_values
 from dashboard.widgets import starred
 from dashboard.widgets.url import Param
 from glp_core.errors import GlpError
@@ -45,11 +45,22 @@ class SteeringRun:
 
     request: Request
     job: Job
+    written_with: tuple[object, ...]
+    """What `made_from` said when it began."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a direction, the prior or the workspace was written anew since it began."""
+        return self.written_with != made_from(self.request)
 
     @property
     def live(self) -> bool:
         """Whether it waits or writes."""
         return self.job.live
+
+    def changed(self, params: Params, directions: Sequence[DirectionFacts]) -> list[str]:
+        """Return the names of what is other than when it began: controls, and what its texts were written with."""
+        return [*changed(self.request, params, directions), *(["a direction or the prior, made anew"] if self.outdated else [])]
 
     @property
     def left(self) -> bool:
@@ -143,9 +154,10 @@ def start(params: Params, directions: Sequence[DirectionFacts], *, anew: bool = 
 
 def _begun(request: Request, *, stays: bool) -> SteeringRun:
     columns = len(request.arms)
+    written_with = made_from(request)
     job = resources.submit(work(request), title="steering", rows=columns, stays=stays, tokens=columns * request.max_tokens)
-    run = SteeringRun(request, job)
-    small_results().put(run, *made_from(request))
+    run = SteeringRun(request, job, written_with)
+    small_results().put(run, *written_with)
     return run
 
 

@@ -142,7 +142,11 @@ def _controls(run: SteeringRun) -> Comparison | None:
         return kept
     here = st.empty()
     if not here.button(
-        "Run the controls", icon=":material/science:", key="steering_controls", disabled=run.live, help=WHAT_THEY_ARE
+        "Run the controls",
+        icon=":material/science:",
+        key="steering_controls",
+        disabled=run.live or run.outdated,
+        help=WHAT_THEY_ARE,
     ):
         return None
     here.empty()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from dashboard.service import layers, priors
 from dashboard.service.directions import zones
 from dashboard.steering.comparison import Column, Comparison
 from dashboard.steering.request import TUNED
@@ -103,8 +102,7 @@ def _both_hold(comparison: Comparison, plain: Column, raw: Column, projected: Co
 
 def _usually_holds(comparison: Comparison, arm: str) -> bool:
     request = comparison.request
-    own = request.prior in ("", priors.listed()[0].name) and layers.of(request.layer) is None
-    if request.others or request.where != GENERATED or not own or (arm == "walk" and request.walk != TUNED):
+    if request.others or request.where != GENERATED or not request.measured or (arm == "walk" and request.walk != TUNED):
         return False  # measured of one direction, pushed along in new text, with the workspace's own prior and walk
     return zones.usually_holds(request.direction, arm, request.strength)
 

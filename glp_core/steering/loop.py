@@ -5,6 +5,7 @@ not depend on the rows beside it. Knows token ids; knows nothing of who asked.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class Loop:
             )
             for row in rows
         ]
+        self._prompt_edit: PromptEdit | None = None
         with torch.inference_mode():
             self.context = self._read_prompts(sampling.max_tokens, at_once)
             last = [rows[place].prompt[-1] for place in _places(len(rows))]
@@ -88,8 +90,13 @@ class Loop:
 
     @torch.inference_mode()
     def read_on(self) -> None:
-        """Read the next part of the prompts, while `context.reading`: of long ones `at_once` tokens, those that are edited whole."""
-        self.context.read_on()
+        """Read the next part of the prompts, while `context.reading`: of long ones `at_once` tokens."""
+        with self._editing():
+            self.context.read_on()
+
+    def _editing(self) -> AbstractContextManager[None]:
+        """Edit prompts while they are read, where they are edited."""
+        return edit(self.site.llm.model, {self.site.layer: self._prompt_edit}) if self._prompt_edit else nullcontext()
 
     def _read_prompts(self, room: int, at_once: int | None) -> Context:
         """Read all but the last token of every prompt; those that are edited are not shared."""
@@ -99,8 +106,9 @@ class Loop:
         if not any(key is not None for key in keys):
             return Context(llm, prompts, room=room, at_once=at_once)
         read = [places[row] for row in read_rows(llm, prompts, keys)]
-        with edit(llm.model, {self.site.layer: PromptEdit(self.site, [self.lines[place].edited for place in read])}):
-            return Context(llm, prompts, keys, room=room)
+        self._prompt_edit = PromptEdit(self.site, [self.lines[place].edited for place in read])
+        with self._editing():
+            return Context(llm, prompts, keys, room=room, at_once=at_once)
 
     def unedited(self) -> Context | None:
         """Return a context of one row that has read the prompt, where all rows have the same and none edits it.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glp_core.errors import GlpError
 from glp_core.llm.site import Site
+from glp_core.prior.projection import Projector
 from glp_core.steering.edit import BROKEN_PUSH, EditedRow
 
 NOISE_STREAM = 2_000_003
@@ -19,25 +20,30 @@ AT_ONCE = 512
 
 
 class PromptEdit:
-    """The edit of one reading of prompts, for `hooks.edit`."""
+    """The edit of one reading of prompts, whole or in parts one after another, for `hooks.edit`."""
 
     def __init__(self, site: Site, rows: Sequence[EditedRow]) -> None:
         self.site, self.rows = site, rows
+        self._columns = max(row.length - 1 for row in rows)
+        self._read = 0
+        """Columns of the parts that were read before."""
+        self._noise = [torch.Generator().manual_seed(row.seed + NOISE_STREAM) for row in rows]
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Edit hidden (rows, tokens, d), prompts padded on the left."""
-        edited, end = hidden.clone(), hidden.shape[1]
-        for place, row in enumerate(self.rows):
+        """Edit the next part of hidden (rows, tokens, d), prompts padded on the left."""
+        edited, begin = hidden.clone(), self._read
+        self._read = end = begin + hidden.shape[1]
+        for row, noise, there, then in zip(self.rows, self._noise, hidden, edited, strict=True):
             if not row.edits_prompt:
                 continue
             head = row.length - 1
-            first, last = max(1, row.span[0]), min(row.span[1], head)
-            if first < last:
-                part = slice(end - head + first, end - head + last)
-                edited[place, part] = self._edited(row, hidden[place, part].float()).to(hidden.dtype)
+            first, last = (self._columns - head + place for place in (max(1, row.span[0]), min(row.span[1], head)))
+            part = slice(max(first, begin) - begin, min(last, end) - begin)
+            if part.start < part.stop:
+                then[part] = self._edited(row, noise, there[part].float()).to(hidden.dtype)
         return edited
 
-    def _edited(self, row: EditedRow, clean: Tensor) -> Tensor:
+    def _edited(self, row: EditedRow, noise: torch.Generator, clean: Tensor) -> Tensor:
         arm = row.arm
         free = ~self.site.is_massive(clean)
         if arm.where.only is not None:
@@ -45,17 +51,17 @@ class PromptEdit:
         pushed = clean if arm.vector is None else clean + arm.strength * self.site.median_norm * arm.vector.float().to(clean)
         if not torch.isfinite(pushed[free]).all():
             raise GlpError(BROKEN_PUSH)
-        final = pushed if arm.projector is None or arm.projector.name == "none" else self._projected(row, clean, pushed)
-        return torch.where(free[:, None], final, clean)
+        if arm.projector is not None and arm.projector.name != "none":
+            pushed = _projected(arm.projector, noise, clean, pushed)
+        return torch.where(free[:, None], pushed, clean)
 
-    def _projected(self, row: EditedRow, clean: Tensor, pushed: Tensor) -> Tensor:
-        projector = row.arm.projector
-        assert projector is not None
-        generator, draws = torch.Generator().manual_seed(row.seed + NOISE_STREAM), projector.draws
-        noise = torch.randn(len(clean), draws, clean.shape[1], generator=generator).transpose(0, 1).to(clean)
-        parts = []
-        for first in range(0, len(clean), AT_ONCE):
-            part = slice(first, first + AT_ONCE)
-            drawn = noise[:, part] if draws > 1 else noise[0, part] if draws else None
-            parts.append(projector(pushed[part], clean[part], noise=drawn).float())
-        return torch.cat(parts)
+
+def _projected(projector: Projector, generator: torch.Generator, clean: Tensor, pushed: Tensor) -> Tensor:
+    draws = projector.draws
+    noise = torch.randn(len(clean), draws, clean.shape[1], generator=generator).transpose(0, 1).to(clean)
+    parts = []
+    for first in range(0, len(clean), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        drawn = noise[:, part] if draws > 1 else noise[0, part] if draws else None
+        parts.append(projector(pushed[part], clean[part], noise=drawn).float())
+    return torch.cat(parts)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import pickle
 import re
 import shlex
@@ -114,6 +115,17 @@ def test_results_stay_when_a_control_changes_and_say_which_settings_are_theirs(l
     assert linked[-1]["steering_strength"] == ["1.0"] and linked[-1]["steering_direction"] == ["positive sentiment"]
     at.slider(key="steering_strength").set_value(1.0).run()
     assert not [one for one in at.caption if "last run" in one.value]
+
+
+def test_a_run_whose_direction_was_made_anew_says_so(llm, workspace):
+    at = run(open_page(steering_tokens="6", steering_direction="upwards"))
+    before = board(at)
+    files = list((workspace.folder / "directions").glob("*.safetensors"))
+    for path in files:
+        os.utime(path, (1, 1))
+    at.run()
+    assert files and board(at) == before and not at.exception
+    assert any("Changed since: a direction or the prior, made anew" in one.value for one in at.caption)
 
 
 def test_an_example_fills_in_the_prompt_and_what_goes_with_it(llm):

@@ -297,7 +297,9 @@ def test_a_prompt_that_is_too_long_to_be_read_with_every_text_is_read_once(tiny_
     monkeypatch.setitem(generation.TOKENS_PER_READING, "cpu", len(ids))
     monkeypatch.setattr(generation, "VOCABULARY", tiny_llm.model.get_input_embeddings().num_embeddings)
     read_tokens = []
-    handle = tiny_llm.model.model.layers[0].register_forward_hook(lambda _m, inputs, _o: read_tokens.append(inputs[0].shape[:2]))
+    handle = tiny_llm.model.model.layers[0].register_forward_hook(
+        lambda _m, inputs, _o: read_tokens.append(inputs[0].shape[:2])
+    )
     read, again = clean_reading(site, ids, continuations)
     handle.remove()
     assert [tuple(shape) for shape in read_tokens] == [(1, len(ids) - 1), (3, 8)], "the prompt once, then the texts after it"

@@ -109,6 +109,19 @@ def test_a_prompts_noise_differs_by_token_and_by_seed(tiny_llm, direction):
     torch.testing.assert_close(one, first)
 
 
+@pytest.mark.parametrize("span", [(0, 40), (3, 17), (20, 40), (0, 5)])
+def test_a_prompt_that_is_read_in_parts_is_edited_as_one_that_is_read_whole(tiny_llm, tiny_glp, direction, span):
+    hidden = torch.randn(2, 33, tiny.WIDTH, generator=stream(1))
+    walk = make_projector("walk", glp=tiny_glp, walk=WalkSettings(0.2, 3))
+    arm = Arm("walk", direction, STRENGTH, walk, Where(span=span))
+    rows = [EditedRow(arm, seed, NoiseStreams(), None, length) for seed, length in ((0, 34), (4, 30))]
+    whole = PromptEdit(Site(tiny_llm, LAYER, NORM), rows)(hidden)
+    edit = PromptEdit(Site(tiny_llm, LAYER, NORM), rows)
+    parts = torch.cat([edit(part) for part in hidden.split(8, dim=1)], 1)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(whole, hidden)
+
+
 @pytest.mark.parametrize("kind", ["none", "glp", "walk"])
 def test_massive_activations_of_a_prompt_pass_untouched_and_their_neighbours_do_not(tiny_llm, tiny_glp, direction, kind):
     hidden = torch.randn(7, tiny.WIDTH, generator=stream(1))
