@@ -15,6 +15,7 @@ from glp_core.prior.walk import WalkRule, WalkSettings
 from glp_core.steering import shared_batch
 from glp_core.steering.generation import Arm, Row, Sampling, SharedBatch, decode, generate
 from glp_core.steering.loop import Loop
+from glp_core.steering.where import Where
 from tests.support import tiny
 from tests.support.second_device import NAME, second_device
 
@@ -278,3 +279,19 @@ def test_on_a_device_that_replays_steps_few_loops_stay_apart_and_more_fall_back_
         taken_in_turn = [list(filter(None, column)) for column in zip(*turns, strict=True)]
         assert llm.fixed_steps.failures == []
     assert taken_in_turn == alone
+
+
+@pytest.mark.parametrize("kind", ["raw", "walk"])
+def test_an_edited_prompt_that_is_read_in_parts_goes_on_as_one_that_is_read_whole(
+    tiny_llm, tiny_glp, vector, monkeypatch, kind
+):
+    ids, walk = tiny_llm.encode(" ".join(TEXTS)), make_projector("walk", glp=tiny_glp, walk=WalkSettings(0.2, 3))
+    arms = [Arm("plain"), Arm(kind, vector, 0.7, walk if kind == "walk" else None, Where(span=(0, len(ids))))]
+    alone = [step.token for step in generate(Site(tiny_llm, LAYER, NORM), ids, arms, Sampling(6))]
+    monkeypatch.setattr(shared_batch, "READ_AT_ONCE", 24)
+    with SharedBatch().writing(Site(tiny_llm, LAYER, NORM), [Row(ids, arm) for arm in arms], Sampling(6), None) as writer:
+        parts, written = 0, []
+        while writer.open:
+            parts += writer.reading
+            written += [step.token for _, step in writer.next()]
+    assert written == alone and parts >= len(ids) // 12 - 1
