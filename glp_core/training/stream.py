@@ -18,6 +18,7 @@ from glp_core.data.readings import PARTS, TextRow, read, text_rows, without_mass
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.llm.batching import ACCELERATOR_WIDTH
 from glp_core.llm.site import Site
 from glp_core.training.held_out import HeldOut
 from glp_core.training.ranks import Ranks
@@ -124,7 +125,9 @@ class StreamSupply:
         self.chat: _Reader | None = None
         if config.chat:
             template_lengths(site.llm)
-            self.chat = _Reader(site, train, ranks, CONVERSATIONS_PER_READ[where], self._chat_rows)
+            wider = max(1, site.llm.d_model // ACCELERATOR_WIDTH)  # the answers' cache grows with the width
+            at_once = max(64, CONVERSATIONS_PER_READ[where] // wider)
+            self.chat = _Reader(site, train, ranks, at_once, self._chat_rows)
         self.buffer = torch.empty(0)
         self._statistics: dict[str, Tensor] = {}
 

@@ -18,6 +18,8 @@ from glp_core.training.ranks import Ranks
 
 WINDOW = 4_000_000
 """Activations of a store in memory, mixed with one another: 4.6 GB at width 576 in bfloat16."""
+WINDOW_BYTES = 8_000_000_000
+"""What they take at most: of wider ones there are fewer."""
 
 
 class Supply(Protocol):
@@ -105,7 +107,7 @@ class StoreSupply:
 
     def batches(self, size: int, step: int, seed: int, ranks: Ranks) -> Iterator[Tensor]:
         """Yield batches whose order depends on the epoch alone, not on `seed`."""
-        window, resident = self.store.shards_within(WINDOW), self._resident(ranks)
+        window, resident = self.store.shards_within(self._together), self._resident(ranks)
         epoch, skip = 0, step
         while True:
             n = resident.n_batches(size) if resident else self.store.n_batches(size, epoch=epoch, window=window)
@@ -119,6 +121,16 @@ class StoreSupply:
                 )
                 yield from (ranks.share(batch) for batch in source)
             epoch, skip = epoch + 1, max(0, skip - n)
+
+    @property
+    def _together(self) -> int:
+        """Activations that are in memory together."""
+        return min(WINDOW, WINDOW_BYTES // self.store.acts(0)[:1].nbytes)
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of the activations that are in main memory together, where the store is not on the device whole."""
+        return min(self._together, self.store.n_activations) * self.store.acts(0)[:1].nbytes
 
     def _resident(self, ranks: Ranks) -> ResidentActivations | None:
         """Return the store on the device, in all processes or in none: the two ways have orders of their own."""

@@ -272,8 +272,10 @@ def test_a_refused_plan_leaves_the_folder_as_it_was(store, tmp_path):
     assert read_json(tmp_path / "run.json") == before
 
 
-def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(supply, "WINDOW", 350)  # one shard in memory at a time
+@pytest.mark.parametrize(("limit", "most"), [("WINDOW", 350), ("WINDOW_BYTES", 350 * 12 * 2)])
+def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(store, tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr(supply, limit, most)  # one shard in memory at a time
+    assert StoreSupply(store).window_bytes == 350 * 12 * 2
     whole = trainer(store, tmp_path / "whole").run()
     folder = tmp_path / "parts"
     first = trainer(store, folder)

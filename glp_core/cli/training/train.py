@@ -119,8 +119,10 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
 def from_store(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StoreSupply:
     """Return the store's activations, when there is room to train on them."""
     store = store_of(workspace, args)
-    tell_memory("The GLP in training", config.memory(store.width), workspace, ranks)
-    return StoreSupply(store, workspace.device)
+    supply = StoreSupply(store, workspace.device)
+    window = supply.window_bytes if workspace.device == "cpu" else 0
+    tell_memory("The GLP in training", config.memory(store.width) + window, workspace, ranks)
+    return supply
 
 
 def tell_memory(what: str, needed: int, workspace: Workspace, ranks: Ranks) -> None:
