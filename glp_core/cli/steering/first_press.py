@@ -1,7 +1,8 @@
 """Choose the example that the Steering page opens with, and a second one, by their measured effect; write reports/first_press.json.
 
 Both are typical: they are taken from the direction and strength of reports/strengths.json at which most raw texts break, hardly a
-walked one does, and the walk is worth most more. There every prefix is written at full length, and the texts of greatest effect chosen.
+walked one does, and the walk is worth most more. There every prefix is written at full length, and the texts of greatest effect are
+chosen whose unsteered ones do not show the concept by themselves; where there are too few, at that direction's next strengths too.
 """
 
 import argparse
@@ -19,10 +20,13 @@ from glp_core.progress import Progress, quiet
 from glp_core.steering.trials import advice
 from glp_core.steering.trials.frontier import Curves
 from glp_core.steering.trials.outcomes import Condition, Outcome, conditions, measure, own_texts
+from glp_core.workspace import Workspace
 
 TOKENS = 64
 """As many as the page writes."""
 PREFIXES = 60
+PLACES = 4
+"""Strengths that are tried for two examples."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +44,27 @@ def run(args: argparse.Namespace) -> None:
     if not places:
         read = "reports/strengths.json has no direction whose concept was read in raw and walked texts"
         raise GlpError(f"{read}. Make it with `python -m glp_core strengths`.")
-    llm, glp, place = workspace.load_llm(), workspace.load_glp(), places[0]
-    direction = workspace.direction(place.direction)
-    planned = conditions(direction, arm_projectors(workspace, glp, ["raw", "walk"]), [place.strength])
-    trial = _Trial(llm, planned, prefixes, own_texts(llm, [direction], prefixes, tokens=args.tokens), args.tokens)
-    shown = [*islice(trial.examples(), 2)] or [trial.best()]
-    report = shown[0] | {"broken": trial.broken, "second": shown[1] if len(shown) > 1 else None}
+    shown = _found(workspace, places, prefixes, args.tokens)
+    report = shown[0] | {"second": shown[1] if len(shown) > 1 else None}
     settings = {"tokens": args.tokens, "temperature": 0.0, "walk": asdict(workspace.walk()), "prefixes": len(prefixes)}
     workspace.save_report("first_press", report | {"settings": settings})
     say(f"{report['direction']} at {report['strength']:g} after {report['prompt']!r}: effect {report['effect']:.2f}")
+
+
+def _found(workspace: Workspace, places: Sequence[advice.Telling], prefixes: Sequence[str], tokens: int) -> list[Json]:
+    """Return two examples from the most telling places, fewer where these have none; then the best text of the most telling one."""
+    llm, glp = workspace.load_llm(), workspace.load_glp()
+    projectors, trials = arm_projectors(workspace, glp, ["raw", "walk"]), []
+    shown: list[Json] = []
+    of_best = [one for one in places if one.shows and one.direction == places[0].direction]
+    for place in of_best[:PLACES] or places[:1]:
+        direction = workspace.direction(place.direction)
+        planned = conditions(direction, projectors, [place.strength])
+        trials.append(_Trial(llm, planned, prefixes, own_texts(llm, [direction], prefixes, tokens=tokens), tokens))
+        shown += islice(trials[-1].examples(), 2 - len(shown))
+        if len(shown) == 2:
+            break
+    return shown or [trials[0].best()]
 
 
 class _Trial:
@@ -68,6 +84,7 @@ class _Trial:
         limits = advice.CurveLimits.of(curves)
         self.broken = {arm: round(float(limits.broken(curves.cells[arm, strength]).mean()), 4) for arm in ("raw", "walk")}
         self.effects = advice.effects(curves, strength)
+        self.plain = [prefix for prefix in self.effects if curves.plain.concept[prefix] < advice.PLAIN_CONCEPT]
         if not self.effects:
             raise GlpError(f"No text has tokens at strength {strength:g} along {name}; give more prefixes or --tokens.")
 
@@ -76,7 +93,7 @@ class _Trial:
 
         What was found among many is written again alone, as a page writes it: in another batch a text can turn out otherwise.
         """
-        for prefix in self.effects:
+        for prefix in self.plain:
             if advice.breaks_alone(self._of(prefix)):
                 alone = self._write([self.prefixes[prefix]], seeds=[prefix])
                 if advice.breaks_alone(alone):
@@ -88,7 +105,8 @@ class _Trial:
         return self._shown(prefix, self._of(prefix))
 
     def _shown(self, prefix: int, outcomes: Sequence[Outcome]) -> Json:
-        return advice.example(outcomes, self.prefixes[prefix], prefix) | {"effect": round(self.effects[prefix], 4)}
+        measured = {"effect": round(self.effects[prefix], 4), "broken": self.broken}
+        return advice.example(outcomes, self.prefixes[prefix], prefix) | measured
 
     def _of(self, prefix: int) -> list[Outcome]:
         return [one for one in self.outcomes if one.prefix == prefix]

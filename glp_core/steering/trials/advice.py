@@ -22,6 +22,8 @@ DRIFTING, BROKEN = 0.25, 0.75
 STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
 PLAIN_CONCEPT = 0.3
 """The first example's unsteered text shows less of the concept than that."""
+LEAST_WORDS = 24
+"""Of a walked text that shows something: one that ends after a sentence shows little."""
 CLEARLY = 0.4
 """A walked text that is shown repeats at most this share of its tokens, so that another machine's rounding does not turn the verdict."""
 
@@ -161,7 +163,7 @@ def breaks_alone(outcomes: Sequence[Outcome]) -> bool:
     """Say of one prefix at one strength whether the raw text breaks while the others hold and the walked one shows the concept."""
     by = {one.arm: one for one in outcomes}
     plain, raw, walk = by[UNSTEERED], by["raw"], by["walk"]
-    clear = walk.concept >= SHOWING and walk.repetition <= CLEARLY
+    clear = walk.concept >= SHOWING and walk.repetition <= CLEARLY and len(walk.text.split()) >= LEAST_WORDS
     return clear and _holds(plain) and _holds(walk) and not _holds(raw)
 
 

@@ -119,7 +119,9 @@ def test_in_it_the_text_of_greatest_effect_comes_first_and_those_that_show_the_c
 def test_an_example_is_a_text_that_breaks_raw_alone_and_shows_the_concept(plain, raw, walk, alone):
     arms = {"unsteered": plain, "raw": raw, "walk": walk}
     listed = [outcome(0, arm, 1.0 * (arm != "unsteered"), *numbers) for arm, numbers in arms.items()]
-    assert advice.breaks_alone(listed) is alone
+    long = [one._replace(text="word " * advice.LEAST_WORDS) for one in listed]
+    assert advice.breaks_alone(long) is alone
+    assert not advice.breaks_alone(listed), "a text of two words shows little"
     told = advice.example(listed, "a", 3)
     assert (told["prompt"], told["direction"], told["strength"], told["seed"]) == ("a", "d", 1.0, 3)
     shown = {"text": "walk 0", "concept": walk[0], "log_probability": walk[1], "repetition": 0.2}
