@@ -276,7 +276,8 @@ def test_what_a_job_adds_as_it_ends_is_told():
         following.news()
         return [event async for event in following.events(Ending(), Staying())]
 
-    assert asyncio.run(told()) == ["begun", "the end"]
+    with ThreadPoolExecutor(1) as pool:  # a thread without a running loop, whatever ran before
+        assert pool.submit(asyncio.run, told()).result() == ["begun", "the end"]
 
 
 def test_who_goes_away_frees_the_rows(client, host, monkeypatch):
