@@ -6,6 +6,7 @@ Values come from widgets and links, so each is checked again. Knows nothing of m
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -174,9 +175,9 @@ class Request:
             return own
         return rule.at(self.direction, self.strength) if self.measured and not self.others else None
 
-    @property
+    @cached_property
     def measured(self) -> bool:
-        """Whether it is the workspace's own prior at its own layer that projects, of which reports speak."""
+        """Whether it is the workspace's own prior at its own layer that projects, of which reports speak; asked for at every look."""
         return self.prior in ("", priors.listed()[0].name) and layers.of(self.layer) is None
 
     @property
