@@ -13,7 +13,7 @@ from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame, labels, starred, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
-from glp_core.steering.trials.report import report_name
+from glp_core.steering.direction_facts import report_name
 
 KEY = "manifold_along"
 ARMS = ("raw", "walk", "glp", "norm", "gaussian")

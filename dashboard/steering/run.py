@@ -196,7 +196,7 @@ def work(request: Request) -> Work:
         if cancelled():
             return
         home = resources.site()  # the layer that the direction's probe reads
-        prompt = writer.read or (yield from _read_again(home, ids))
+        prompt = writer.read or (yield from _read_again(home, ids, cancelled))
         if cancelled():
             return
         log_probabilities, means = _read(home, ids, list(written.values()), prompt)
@@ -206,15 +206,18 @@ def work(request: Request) -> Work:
     return run
 
 
-def _read_again(home: Site, ids: Sequence[int]) -> Generator[list[Step], None, Context | None]:
-    """Read a long prompt with the unsteered model, in parts, between which others have their turns; None where it takes no time."""
+def _read_again(home: Site, ids: Sequence[int], cancelled: Cancelled) -> Generator[list[Step], None, Context | None]:
+    """Read a long prompt with the unsteered model, in parts, between which others have their turns; None where it takes no time.
+
+    Once it is cancelled no further part is read.
+    """
     from glp_core.llm.decoding import Context, shares_prompts
     from glp_core.steering.shared_batch import READ_AT_ONCE
 
     if len(ids) <= READ_AT_ONCE or home.llm.device.type != "cpu" or not shares_prompts(home.llm):
         return None
     prompt = Context(home.llm, [ids], at_once=READ_AT_ONCE)
-    while prompt.reading:
+    while prompt.reading and not cancelled():
         yield []
         prompt.read_on()
     return prompt

@@ -7,6 +7,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.service.directions import pushes
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.steering.direction_facts import report_name
 
 NEAR = 0.21
 """A measured strength speaks for strengths at most so far from it."""
@@ -36,7 +37,7 @@ def meaning(direction: str, strength: float) -> str:
 
 def measured_words(direction: str, strength: float) -> str:
     """Return what was measured near this strength of a direction (its file name), empty where the direction was not measured."""
-    for name in (f"steering_{direction.replace('-', '_')}", "steering_sentiment"):  # as `trials.report.report_name` has it
+    for name in (report_name(direction), "steering_sentiment"):
         try:
             words = _near(workspace_facts.report(name) or {}, direction, strength)
         except (GlpError, KeyError, TypeError, ValueError, AttributeError):

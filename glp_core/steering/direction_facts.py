@@ -83,3 +83,9 @@ def stored_directions(folder: Path, left_out: list[str] | None = None) -> list[D
         except GlpError as error:
             problems.append(f"A direction is left out: {error}")
     return sorted(directions, key=lambda direction: direction.title.lower())
+
+
+def report_name(direction: str) -> str:
+    """Return the name of a direction's report, which no other has; that of positive sentiment is the one it always had."""
+    named = {"positive-sentiment": "steering_sentiment", "sentiment": "steering-sentiment"}
+    return named.get(direction, f"steering_{direction.replace('-', '_')}")

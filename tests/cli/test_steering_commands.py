@@ -9,8 +9,8 @@ import torch
 from glp_core.__main__ import main
 from glp_core.cli.steering import steer
 from glp_core.data.corpus import Document
+from glp_core.steering.direction_facts import report_name
 from glp_core.steering.trials.outcomes import DRAWS
-from glp_core.steering.trials.report import report_name
 from tests.support import pages
 
 

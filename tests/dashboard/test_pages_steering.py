@@ -33,6 +33,7 @@ from glp_core.prior.projection import make_projector
 from glp_core.prior.reference import Reference
 from glp_core.prior.walk import Bound, WalkSettings
 from glp_core.steering.generation import Arm, Sampling, Step, clean_reading, generate
+from glp_core.steering.shared_batch import READ_AT_ONCE
 from tests.support import pages, tiny
 from tests.support.steering_page import board, open_page, run
 
@@ -412,6 +413,16 @@ def test_the_unsteered_text_is_read_as_the_others_are():
         torch.testing.assert_close(got, means[rows], atol=1e-4, rtol=1e-4)
     (one, other), _ = steering_run._read(home, ids, [written["raw"]] * 2)
     assert one == pytest.approx(other, abs=1e-5), "a text that is the same has the same numbers"
+
+
+def test_a_long_prompt_is_read_back_in_parts_until_it_is_cancelled(llm):
+    site, stopped = Site(llm, 1, 1e9), []
+    ids = [llm.first_id, *[3] * 4 * READ_AT_ONCE]
+    parts = steering_run._read_again(site, ids, lambda: bool(stopped))
+    assert next(parts) == [] and next(parts) == []
+    stopped.append(True)
+    assert list(parts) == [], "no further part is read"
+    assert list(steering_run._read_again(site, ids[:9], lambda: False)) == [], "a short one is not read apart"
 
 
 def test_a_folder_that_is_no_workspace_is_told(monkeypatch, tmp_path):

@@ -4,8 +4,8 @@ import argparse
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.cli.steering.options import MAKE_PROBE
+from glp_core.steering.direction_facts import report_name
 from glp_core.steering.trials.pareto import pareto
-from glp_core.steering.trials.report import report_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,11 +19,12 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkSettings
+from glp_core.steering.direction_facts import report_name
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials import elsewhere
 from glp_core.steering.trials.outcomes import STRENGTHS, Condition, Outcome, conditions, measure, own_texts
 from glp_core.steering.trials.pareto import BEST
-from glp_core.steering.trials.report import renewed, report_name, summarise
+from glp_core.steering.trials.report import renewed, summarise
 from glp_core.workspace import Workspace
 
 ARMS = ("raw", "walk", "glp", "norm", "gaussian")

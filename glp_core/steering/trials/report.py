@@ -18,12 +18,6 @@ EXAMPLES = 3
 MEASURES = ("concept", "log_probability", "asked_log_probability", "repetition", "repeated_bigrams", "distance", "kept_push")
 
 
-def report_name(direction: str) -> str:
-    """Return the name of a direction's report, which no other has; that of positive sentiment is the one it always had."""
-    named = {"positive-sentiment": "steering_sentiment", "sentiment": "steering-sentiment"}
-    return named.get(direction, f"steering_{direction.replace('-', '_')}")
-
-
 def summarise(outcomes: Sequence[Outcome], *, baseline: str = "raw", seed: int = 0) -> Json:
     """Return a report on one direction's outcomes.
 

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from glp_core.errors import GlpError
+from glp_core.steering.direction_facts import report_name
 from glp_core.steering.trials.outcomes import Outcome
 from glp_core.steering.trials.pareto import pareto
-from glp_core.steering.trials.report import report_name, summarise
+from glp_core.steering.trials.report import summarise
 from tests.report_rows import pareto_rows
 from tests.support.steering_reports import ARMS, report
 
