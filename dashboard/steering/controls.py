@@ -181,15 +181,18 @@ def _strength(params: Params, directions: Sequence[DirectionFacts]) -> None:
 
     def caption() -> None:
         measured = strength.measured_words(direction, value)
-        line = None if measured_zones is None else measured_zones.recommended
-        advice = f"Recommended: {line:.1f}, which gains most where walked text holds (the line)." if line else ""
-        sentences = [advice] if advice else []
+        sentences = [_advice(measured_zones)] if measured_zones and measured_zones.recommended else []
         sentences += [strength.meaning(direction, value)] if strength.meaning(direction, value) else []
         if sentences or measured:
             hover = frame.plain_markdown(measured) if sentences and measured else None
             st.caption(frame.plain_markdown(" ".join(sentences) or measured), help=hover)
 
     st.fragment(caption, run_every=1.0 if resources.warm_up().live else None)()
+
+
+def _advice(measured: zones.Zones) -> str:
+    where = f"gains most where walked text holds, on {measured.n} prompts"
+    return f"Recommended (the line): {measured.recommended:.1f}, which {where}."
 
 
 def _elsewhere(params: Params) -> int | None:

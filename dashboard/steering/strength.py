@@ -7,7 +7,7 @@ from dashboard.service import resources, workspace_facts
 from dashboard.service.directions import pushes
 from glp_core.errors import GlpError
 from glp_core.files import Json
-from glp_core.steering.direction_facts import report_name
+from glp_core.steering.direction_facts import is_of, report_name
 
 NEAR = 0.21
 """A measured strength speaks for strengths at most so far from it."""
@@ -50,6 +50,8 @@ def measured_words(direction: str, strength: float) -> str:
 def _near(report: Json, direction: str, strength: float) -> str:
     settings, rows = report.get("settings", {}), report.get("rows", [])
     if settings.get("direction") != direction or not rows:
+        return ""
+    if not is_of(settings, workspace_facts.read().direction_digest(direction)):
         return ""
     measured = sorted({row["strength"] for row in rows if row["strength"] != 0})
     if not measured:

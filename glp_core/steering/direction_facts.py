@@ -85,6 +85,15 @@ def stored_directions(folder: Path, left_out: list[str] | None = None) -> list[D
     return sorted(directions, key=lambda direction: direction.title.lower())
 
 
+def is_of(kept: Json, digest: str) -> bool:
+    """Say whether what was measured along a direction is of the one with this digest, and not of an earlier one of its name.
+
+    Args:
+        kept: what a report keeps of the direction; without a `digest` it was made before one was kept, and counts.
+    """
+    return kept.get("digest", "") in ("", digest)
+
+
 def report_name(direction: str) -> str:
     """Return the name of a direction's report, which no other has; that of positive sentiment is the one it always had."""
     named = {"positive-sentiment": "steering_sentiment", "sentiment": "steering-sentiment"}

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.nightly
 
 VIEWS = {
     "overview": "Readable neurons",
-    "steering": "Recommended:",
+    "steering": "Recommended (the line):",
     "neurons": "Layers",
     "neurons?view=unit&layer=1&unit=314": "Most positive",
     "neurons?view=map": "Colour",

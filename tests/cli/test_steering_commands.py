@@ -1,7 +1,7 @@
 """The commands that tune, steer, compare and advise, one after another on a tiny workspace."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -118,6 +118,19 @@ def test_tuning_steering_comparing_and_advising(made, run, tmp_path, capsys):
         and set(press["columns"]) == {"unsteered", "raw", "walk"}
         and set(press["broken"]) == {"raw", "walk"}
     )
+
+    made_anew = workspace.direction(again)
+    replace(made_anew, vector=made_anew.vector.roll(1)).save(workspace.folder / "directions")
+    capsys.readouterr()
+    assert run("pareto") == 0
+    assert set(workspace.report("pareto")["directions"]) == set(others)
+    assert f"Left out, measured along an earlier direction of the name: {again}." in capsys.readouterr().err
+    assert run("steer", *few, "--directions", again, "--arms", "walk", "--keep-others", "--limit", "3") == 1
+    assert "is of another direction that had this name" in capsys.readouterr().err
+    assert run("steer", *few, "--directions", again, "--arms", "raw", "--limit", "2", "--documents", "0") == 0
+    assert f"{again} was tuned when it was another direction" in capsys.readouterr().err
+    assert workspace.report(report_name(again))["settings"]["best"] == {}
+    made_anew.save(workspace.folder / "directions")
 
 
 def test_what_cannot_be_run_is_said(run, capsys):

@@ -48,6 +48,10 @@ def test_what_was_measured_at_a_strength_is_said_beside_it_and_nothing_elsewhere
     assert strength.measured_words("up", 0.4) == ""
     workspace.save_report("steering_up", measured_report("up", ("raw", "walk")))
     assert "concept unsteered 0.50, raw 0.60, walk 0.80" in strength.measured_words("up", 0.4)
+    for kept, said in ((workspace.direction_digest("up"), True), ("another", False)):
+        one = measured_report("up", ("raw", "walk"))
+        workspace.save_report("steering_up", one | {"settings": one["settings"] | {"digest": kept}})
+        assert bool(strength.measured_words("up", 0.4)) == said, "an earlier direction of the name speaks for itself alone"
     assert any(words.startswith("Measured at +0.4 on 7 prompts") for words in captions(open_page(steering_strength="0.4")))
     for damaged in ("{", "[]", '{"rows": [{}], "settings": {"direction": "positive"}}'):
         (workspace.folder / "reports" / "steering_sentiment.json").write_text(damaged)
@@ -117,7 +121,10 @@ def test_zones_are_drawn_under_the_slider_where_they_were_measured(llm, workspac
     parts = re.findall(r'class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%"', drawn)
     ends = [(name, round(6 * float(left) / 100 - 3, 2), round(6 * float(width) / 100, 2)) for name, left, width in parts]
     assert ends == [("holds", 0.0, 0.8), ("drifts", 0.8, 0.4), ("breaks", 1.2, 0.4), ("holds", 0.0, 1.6)]
-    assert any(words.startswith("Recommended: 1.2, which gains most where walked text holds") for words in captions(at))
+    assert any(
+        words.startswith("Recommended (the line): 1.2, which gains most where walked text holds, on 100")
+        for words in captions(at)
+    )
     assert not any("glp-track" in one.value for one in open_page(steering_direction="positive sentiment").get("html"))
 
 

@@ -68,7 +68,7 @@ def draw(shown: Shown, *, key: str, live: bool = False) -> None:
     with right:
         best = entry["best"]
         for sentence in words.found(entry):
-            mark = "**" if sentence.startswith("Recommended") else ""
+            mark = "**" if sentence.startswith(words.BEST) else ""
             st.markdown(f"{mark}{frame.plain_markdown(sentence)}{mark}")
         if best is not None and abs(best["strength"]) <= LONGEST_PUSH:
             st.link_button(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from dashboard.service import workspace_facts
 from glp_core.errors import GlpError
 from glp_core.files import Json
+from glp_core.steering.direction_facts import is_of
 
 
 class Zone(NamedTuple):
@@ -33,7 +34,7 @@ def of(direction: str) -> Zones | None:
     """Return a direction's zones (by its file name), or None where they were not measured along the direction of now."""
     try:
         entry = (workspace_facts.report("strengths") or {})["directions"][direction]
-        if entry.get("digest", "") not in ("", workspace_facts.read().direction_digest(direction)):
+        if not is_of(entry, workspace_facts.read().direction_digest(direction)):
             return None  # of another direction that had the name
         arms = {arm: _zone(entry["arms"][arm]) for arm in ("raw", "walk")}
         return Zones(arms, _number(entry["recommended"]), int(entry["n"]))

@@ -4,7 +4,7 @@ import argparse
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.cli.steering.options import MAKE_PROBE
-from glp_core.steering.direction_facts import report_name
+from glp_core.steering.direction_facts import is_of, report_name
 from glp_core.steering.trials.pareto import pareto
 
 
@@ -18,7 +18,12 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     workspace = open_workspace(args)
     names = args.directions or workspace.direction_names()
-    reports = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
+    stored = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
+    reports = {
+        name: report for name, report in stored.items() if is_of(report.get("settings", {}), workspace.direction_digest(name))
+    }
+    if earlier := ", ".join(name for name in stored if name not in reports):
+        say(f"Left out, measured along an earlier direction of the name: {earlier}. Run `python -m glp_core steer` again.")
     report = pareto(reports)
     workspace.save_report("pareto", report)
     if left_out := ", ".join(name for name in reports if name not in report["directions"]):

@@ -19,7 +19,7 @@ from glp_core.prior.distance import ManifoldMeter
 from glp_core.prior.glp import GLP
 from glp_core.prior.projection import Projector, make_projector
 from glp_core.prior.walk import WalkSettings
-from glp_core.steering.direction_facts import report_name
+from glp_core.steering.direction_facts import is_of, report_name
 from glp_core.steering.directions import Direction
 from glp_core.steering.trials import elsewhere
 from glp_core.steering.trials.outcomes import STRENGTHS, Condition, Outcome, conditions, measure, own_texts
@@ -110,6 +110,11 @@ def _stored(workspace: Workspace, directions: Sequence[Direction], prefixes: int
                 f"reports/{path} was not made by `steer`, got one without all of its parts. "
                 "Leave out --keep-others and --only to measure every arm."
             )
+        if not is_of(report["settings"], workspace.direction_digest(d.name)):
+            raise GlpError(
+                f"The stored report on {d.name} is of another direction that had this name. "
+                "Leave out --keep-others and --only to measure every arm."
+            )
         before = report["settings"].get("prefixes")
         if prefixes is not None and before != prefixes:
             raise GlpError(
@@ -147,6 +152,9 @@ class _Best:
 def _best(workspace: Workspace, direction: Direction, glp: GLP, args: argparse.Namespace) -> list[_Best]:
     """Return raw, glp and walk as `tune-walk` chose them for a direction; none where it has not been run."""
     tuned = (workspace.report(args.tuning) or {}).get("by_direction", {}).get(direction.name, {})
+    if tuned and not is_of(tuned, workspace.direction_digest(direction.name)):
+        say(f"{direction.name} was tuned when it was another direction: run `python -m glp_core tune-walk` for its arms' best.")
+        return []
     made = []
     for arm in ("raw", "glp", "walk"):
         if arm in tuned and arm in args.arms:
@@ -164,6 +172,7 @@ def _tuned(arm: str, settings: Json, glp: GLP) -> Projector | None:
 def _settings(workspace: Workspace, direction: Direction, args: argparse.Namespace, best: list[_Best]) -> Json:
     return {
         "direction": direction.name,
+        "digest": workspace.direction_digest(direction.name),
         "title": direction.title,
         "tokens": args.tokens,
         "decoding": "greedy",

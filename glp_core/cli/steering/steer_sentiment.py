@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
     )
     settings = options | {
         "direction": args.direction,
+        "digest": workspace.direction_digest(args.direction),
         "tokens": args.tokens,
         "decoding": "greedy",
         "prefixes": len(prefixes),

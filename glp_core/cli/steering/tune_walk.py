@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
         "criterion": "hypervolume of concept gain against fluency, mean over directions",
         "intervals": "95%, bootstrap over prefixes",
     }
+    for name, chosen in report["by_direction"].items():
+        chosen["digest"] = workspace.direction_digest(name)
     workspace.save_report(args.report, report | {"settings": settings})
     for row in report["forms"]:
         say(f"{row['hypervolume']:.3f}  {row['gain_at_equal_fluency']:.3f}  {row['strict_hypervolume']:.3f}  {row['name']}")

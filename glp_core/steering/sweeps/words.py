@@ -20,6 +20,8 @@ TITLES = {
     "random": "A random direction",
     "prompted": "Asking in words",
 }
+BEST = "Best on these"
+"""How the sentence begins that names a direction's best setting."""
 LITTLE = 0.1
 """Share of the way to the concept that a control may gain by chance."""
 
@@ -121,7 +123,7 @@ def _best(entry: Json) -> Iterator[str]:
         return
     title, (low, high) = series_title(best), best["worth_ci"]
     yield (
-        f"Recommended: {title[0].lower()}{title[1:]} at strength {best['strength']:g}, where gain times fluency is greatest, "
+        f"{BEST} {entry['n']} prompts: {_lower(title)} at strength {best['strength']:g}, where gain times fluency is greatest, "
         f"{best['worth']:.2f} [{low:.2f}, {high:.2f}]: {best['gain']:.0%} of the way to the concept at fluency {best['fluency']:.2f}."
     )
     if "prompted" in entry:

@@ -71,7 +71,7 @@ def test_gain_and_fluency_are_those_of_the_definitions(config):
     said = " ".join(words.found(entry))
     assert "The walk gains 94% of the way to the concept at fluency 0.5 or more, more than raw steering with 44%" in said
     assert "the wrong sign gains at most 0% and a random direction gains at most 6%, so the gain is the direction's own" in said
-    assert "Recommended: the walk at strength 1" in said and "Asking in words gains 38%" in said
+    assert "prompts: the walk at strength 1" in said and "Asking in words gains 38%" in said
 
 
 def test_cells_that_are_not_whole_and_sweeps_that_have_not_begun_are_left_out(config):
