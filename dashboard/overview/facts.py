@@ -35,7 +35,9 @@ def _loss(glp: GlpFacts, evaluate: Json) -> str:
     if loss is None:
         return f"not measured: run {workspace_facts.command('evaluate')}"
     gaussian = evaluate.get("gaussian_loss")
-    return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "")
+    activations = evaluate.get("validation", {}).get("activations")
+    of = f", on {activations:,} held-out activations" if activations else ""
+    return f"{loss:.3f}" + (f" (Gaussian prior {gaussian:.3f})" if gaussian else "") + of
 
 
 def _delta(evaluate: Json) -> str:
@@ -45,7 +47,9 @@ def _delta(evaluate: Json) -> str:
     others = f"Gaussian prior {delta['gaussian_mean']:.2f}, mean ablation {delta['mean_ablation']:.2f}"
     before = evaluate.get("before", {}).get("delta_lm", {}).get("glp")
     earlier = "" if before is None else f"; {before:.3f} before it was trained further"
-    return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others}{earlier})"
+    tokens = delta.get("documents", 0) * delta.get("tokens", 0)
+    of = f", on {tokens:,} held-out tokens" if tokens else ""
+    return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others}{earlier}){of}"
 
 
 def _speed(bench: Json) -> str:

@@ -392,9 +392,13 @@ def test_the_overview_tells_the_workspaces_facts_and_what_is_missing(llm):
 
 def test_the_overview_shows_what_the_reports_say(llm, workspace):
     delta = {"glp": 0.2, "gaussian_mean": 0.77, "mean_ablation": 5.7}
-    workspace.save_report("evaluate", {"validation_loss": 1.0123, "gaussian_loss": 1.42, "delta_lm": delta})
-    text = " ".join(one.value for one in open_page("overview").get("html"))
-    assert "1.012 (Gaussian prior 1.420)" in text and "by 0.200 nats" in text
+    report = {"validation_loss": 1.0123, "gaussian_loss": 1.42, "delta_lm": delta}
+    sizes = {"validation": {"activations": 16384}, "delta_lm": delta | {"documents": 128, "tokens": 64}}
+    for more, said in (({}, False), (sizes, True)):
+        workspace.save_report("evaluate", report | more)
+        text = " ".join(one.value for one in open_page("overview").get("html"))
+        assert "1.012 (Gaussian prior 1.420)" in text and "by 0.200 nats" in text
+        assert ("on 16,384 held-out activations" in text) == ("on 8,192 held-out tokens" in text) == said
 
 
 def test_the_unsteered_text_is_read_as_the_others_are():
