@@ -177,9 +177,11 @@ def _figure(cells: Cells) -> go.Figure:
 def _show(cells: Cells, n_prompts: int) -> list[File]:
     """Draw what is measured, say what it shows, and return it as a table."""
     frame.figure(_figure(cells), key="manifold_sweep", alt=ALT)
-    lines = [sentence for arm in BROUGHT_BACK if (sentence := nearer_words(cells, arm, n_prompts))]
+    lines = [sentence for arm in BROUGHT_BACK if (sentence := nearer_words(cells, arm))]
     if lines:
         st.markdown("At strengths of 1 and more, " + "; ".join(lines) + ".")
+    if sinks := n_prompts - next(iter(cells.values())).n:
+        st.caption(f"Left out: {sinks} of {n_prompts} prompts, which end with an attention sink. That is never pushed.")
     words, how = zone_words(workspace_facts.report("zones"))
     st.caption(f"The bands hold the middle half of the prompts. {words}", help=how or None)
     table = pd.DataFrame(
@@ -189,16 +191,16 @@ def _show(cells: Cells, n_prompts: int) -> list[File]:
     return [File("CSV: distances", "distance_by_strength.csv", starred.as_csv(table), "text/csv")]
 
 
-def nearer_words(cells: Cells, arm: str, n_prompts: int) -> str:
+def nearer_words(cells: Cells, arm: str) -> str:
     """Say on how many prompts an arm is nearer than the raw push at strengths of 1 and more, or nothing when none is measured."""
     strong = [spread for spread in cells.values() if spread.arm == arm and spread.strength >= 1]
     if not strong:
         return ""
     worst = min(strong, key=lambda spread: spread.lower)
     if worst.lower == 1:
-        return f"{BROUGHT_BACK[arm]} brings the activation nearer on **all {n_prompts} prompts**"
+        return f"{BROUGHT_BACK[arm]} brings the activation nearer on **all {worst.n} prompts**"
     return (
-        f"{BROUGHT_BACK[arm]} brings the activation nearer on **at least {worst.lower:.0%}** of {n_prompts} prompts "
+        f"{BROUGHT_BACK[arm]} brings the activation nearer on **at least {worst.lower:.0%}** of {worst.n} prompts "
         f"(fewest at strength {worst.strength:g})"
     )
 

@@ -21,3 +21,5 @@ class Spread(NamedTuple):
     """5, 25, 50, 75 and 95%."""
     lower: float
     """Share of prompts that are nearer than their raw push, nan for the raw push itself."""
+    n: int
+    """Prompts that were measured: those that do not end with an attention sink."""

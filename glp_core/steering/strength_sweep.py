@@ -64,7 +64,7 @@ class Pushes:
         """Measure one cell; `raw` are the raw push's distances at the strength."""
         distances = raw if arm == "raw" else self.distances(arm, strength)
         lower = math.nan if arm == "raw" else float((distances < raw).float().mean())
-        return Spread(arm, strength, torch.quantile(distances, torch.tensor(QUANTILES)).tolist(), lower)
+        return Spread(arm, strength, torch.quantile(distances, torch.tensor(QUANTILES)).tolist(), lower, len(distances))
 
 
 def projectors(glp: GLP, covariance: Tensor, walk: WalkRule | WalkSettings | None = None) -> dict[str, Projector]:

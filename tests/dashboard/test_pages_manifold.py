@@ -487,6 +487,15 @@ def test_a_share_of_real_activations_is_never_rounded_to_all_of_them():
     ]
 
 
+def test_prompts_that_end_with_an_attention_sink_do_not_count(workspace, monkeypatch):
+    read = strength_sweep.last_activations
+    monkeypatch.setattr(strength_sweep, "last_activations", lambda site, texts: read(site, texts)[1:])
+    at = open_page(manifold_view="Strength", manifold_own="the cat sat\nthe rain fell\na film of the mind")
+    at.button(key="manifold_run").click().run()
+    assert "Left out: 1 of 3 prompts, which end with an attention sink." in said(at)
+    assert "of 2 prompts" in said(at) or "all 2 prompts" in said(at)
+
+
 def test_prompts_that_end_with_attention_sinks_are_told_before_anything_is_pushed(workspace):
     site = replace(resources.site(), median_norm=1e-6)
     with pytest.raises(GlpError, match="Of 2 prompts 2 end with an attention sink"):
