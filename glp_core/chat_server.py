@@ -67,6 +67,9 @@ class Server:
     _learned: _Learned = field(default_factory=_Learned, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.key.strip())  # what `$(cat key.txt)` and Windows add
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise GlpError("The server's key holds a line break, or a character that no key has. Set it anew, without.")
         if not re.match(r"https?://[^\s/]+", self.endpoint):
             raise GlpError(f"Endpoint {self.endpoint!r} is no http address. Give one such as http://localhost:8000/v1.")
         for name in ("per_minute", "timeout", "attempts"):
@@ -83,6 +86,16 @@ class Unanswered:
     """Of the last attempt, on one line."""
     refused: bool = False
     """Whether the server did not take the question: another one may go well."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect to be told as a refusal: following it would take the key to an address that nobody named."""
+
+    def redirect_request(self, *_args: object, **_options: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 class _TryAgain(Exception):
@@ -107,7 +120,8 @@ def ask_patiently(
     read: Callable[[str], Answer],
     *,
     tokens: int = 300,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Answer | Unanswered:
     """Return what `read` makes of the server's answer, or why there is no usable one.
 
@@ -117,11 +131,15 @@ def ask_patiently(
     Args:
         read: raises ValueError for an answer that is none.
         tokens: of an answer, at most.
+        sleep: waits so many seconds; by default a second at a time, until `cancelled`.
+        cancelled: says whether to give up between attempts.
     Raises:
         GlpError: the server refuses for good: a wrong key, no such model.
     """
-    reason = ""
+    reason, sleep = "stopped", sleep or (lambda seconds: _pause(seconds, cancelled))
     for attempt in range(server.attempts):
+        if cancelled():
+            break
         try:
             content = _ask_either_way(server, message, tokens, sleep)
         except _TryAgain as again:
@@ -136,6 +154,12 @@ def ask_patiently(
         except (ValueError, OverflowError, RecursionError) as error:
             return Unanswered(clean(f"{error}, in the answer {content!r}"))
     return Unanswered(reason)
+
+
+def _pause(seconds: float, cancelled: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not cancelled():
+        time.sleep(min(1.0, left))
 
 
 def clean(text: object) -> str:
@@ -176,7 +200,7 @@ def _ask(server: Server, message: str, tokens: int, sleep: Callable[[float], Non
     )
     server._learned.take_turn(60.0 / server.per_minute, sleep)
     try:
-        with urllib.request.urlopen(request, timeout=server.timeout) as response:  # noqa: S310
+        with _OPENER.open(request, timeout=server.timeout) as response:
             raw = response.read(LONGEST_ANSWER)
         content = json.loads(raw)["choices"][0]["message"]["content"]
         return content if isinstance(content, str) else ""

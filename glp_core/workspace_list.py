@@ -1,10 +1,12 @@
 """The workspaces that were made on this machine: a small file in the cache folder, so that the dashboard finds them by itself."""
 
-from contextlib import suppress
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glp_core.errors import GlpError
-from glp_core.files import read_object, write_json
+from glp_core.files import expanded, read_object, write_json, writing
 from glp_core.llm.sources import cache_folder
 
 MOST = 100
@@ -12,13 +14,17 @@ MOST = 100
 
 
 def remember(folder: Path) -> None:
-    """Put a workspace's folder on the list, last; it may be remembered before its first file is there.
+    """Put a workspace's folder on the list, last, or leave it in its place, which its name in links may depend on.
+
+    It may be remembered before its first file is there.
 
     Raises:
         GlpError: the cache folder is not writable.
     """
-    own = str(folder.expanduser().resolve())
-    write_json(_path(), {"workspaces": [*(one for one in _remembered() if one != own), own][-MOST:]})
+    own = str(expanded(folder).resolve())
+    with _alone():
+        if own not in (before := _remembered()):
+            write_json(_path(), {"workspaces": [*before, own][-MOST:]})
 
 
 def listed() -> list[Path]:
@@ -32,6 +38,18 @@ def is_workspace(folder: Path) -> bool:
         return (folder / "workspace.json").is_file()
     except (OSError, ValueError):  # a name that is too long, or one that no file can have
         return False
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from changing the list in the block; GlpError where the cache folder is not writable."""
+    path = cache_folder() / ".workspaces.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _path() -> Path:

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard.concepts import own_view, tasks_view
 from dashboard.widgets import frame, url
 
-PARTS = {"tasks": "113 tasks", "own": "Your own concept"}
+TASKS, OWN = PARTS = ("113 tasks", "Your own concept")
 HOW_TO_READ = """
 - Each **task** asks for one property of a text. Every kind of neuron is searched for the one that tells the classes apart best: 512
   candidates on training texts, the choice on validation texts, and the **AUC** reported once, on test texts. 0.5 is chance, 1 is perfect.
@@ -22,7 +22,7 @@ def _link() -> list[url.Param]:
     return [
         *own_view.TEXTS,
         own_view.FOUND,
-        url.choice("concepts_part", "Part", PARTS["tasks"], list(PARTS.values())),
+        url.choice("concepts_part", "Part", TASKS, PARTS),
         url.choice("concepts_show", "Show as", "dots", ("dots", "table")),
         url.text("concepts_search", "Search", "", 100, empty=True),
         *tasks_view.link(),
@@ -33,19 +33,18 @@ def draw() -> None:
     """Draw the page."""
     slot = frame.page_frame("Concepts", "Is there a neuron for my concept?", _link())
     part = st.segmented_control(
-        "Part", list(PARTS), format_func=PARTS.get, default="tasks", required=True, key="concepts_part", bind="query-params",
-        label_visibility="collapsed",
-    )  # fmt: skip
+        "Part", PARTS, default=TASKS, required=True, key="concepts_part", bind="query-params", label_visibility="collapsed"
+    )
     files: list[frame.File] = []
     with frame.boxed_errors():
-        if part == "own":
+        if part == OWN:
             files = own_view.draw()
         else:
             tasks_view.draw()
             files = tasks_view.files()
     frame.how_to_read(HOW_TO_READ)
     with slot:
-        frame.share("concepts", dict(st.query_params))
+        frame.share("concepts", url.query())
         frame.download(files, key="concepts_download")
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.neurons import lists_view, map_view, one_neuron, over_text, shared
 from dashboard.service import missing, neurons, workspace_facts
-from dashboard.widgets import frame, neuron_texts
+from dashboard.widgets import frame, neuron_texts, url
 from dashboard.widgets.frame import GlpError
 
 QUESTIONS = {
@@ -52,7 +52,7 @@ def draw() -> None:
         files = VIEWS[view].draw(index)
     frame.how_to_read(HOW_TO_READ)
     with slot:
-        frame.share("neurons", shared.link_values())
+        frame.share("neurons", url.query())
         frame.download(files, key="neurons_download")
 
 

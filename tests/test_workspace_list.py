@@ -1,5 +1,7 @@
 """The list of workspaces that were made on this machine: what is remembered, what is gone, and a damaged file."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from glp_core import workspace_list
@@ -21,11 +23,18 @@ def test_nothing_is_remembered_at_first():
     assert workspace_list.listed() == []
 
 
-def test_workspaces_are_listed_once_the_latest_last(tmp_path):
+def test_workspaces_are_listed_once_and_keep_their_places_which_names_of_links_depend_on(tmp_path):
     one, two = made(tmp_path / "one"), made(tmp_path / "two")
     for folder in (one, two, tmp_path / "two" / ".." / "one"):
         workspace_list.remember(folder)
-    assert workspace_list.listed() == [two, one]
+    assert workspace_list.listed() == [one, two]
+
+
+def test_builds_that_begin_at_once_are_all_remembered(tmp_path):
+    folders = [made(tmp_path / f"w{i}") for i in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(workspace_list.remember, folders))
+    assert sorted(workspace_list.listed()) == sorted(folders)
 
 
 def test_a_folder_that_is_gone_or_not_ready_yet_is_left_out_until_it_is_there(tmp_path):

@@ -197,8 +197,8 @@ def change_view() -> None:
 
 def link(index_layers: int) -> list[url.Param]:
     """Return all that the page's link may hold for an index of so many layers."""
-    layers = url.choice("neurons_layers", "Layers", "", [f"L{layer}" for layer in range(index_layers)])
-    return [*LINK, replace(layers, many=True)]
+    names = [f"L{layer}" for layer in range(index_layers)]
+    return [*LINK, replace(url.choice("neurons_layers", "Layers", names, names), many=True)]
 
 
 def remember_stars(index: NeuronIndex) -> None:
@@ -212,8 +212,3 @@ def remember_stars(index: NeuronIndex) -> None:
         st.session_state["neurons_stars"] = lists.format_neurons(starred())
     elif st.session_state.get("neurons_stars"):
         st.query_params["stars"] = st.session_state["neurons_stars"]
-
-
-def link_values() -> dict[str, str]:
-    """Return what the page's link holds."""
-    return dict(st.query_params)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
@@ -28,6 +28,9 @@ NOTES = "link_notes"
 WORKSPACE = "workspace"
 """Query parameter of every page: the name of the workspace, where it is not the one to begin with."""
 
+Words = TypeVar("Words", str, str | list[str])
+Query = dict[str, str | list[str]]
+"""Query parameters by key; a list holds several values of one."""
 Values = dict[str, Any]
 """What parameters hold, each of its own type, by key or short name."""
 
@@ -178,6 +181,9 @@ def read_link(page: str, params: Iterable[Param]) -> list[str]:
         given = st.query_params.get_all(param.key)
         if not given:
             continue
+        if param.many and given == [""]:  # none is chosen
+            notes.pop(param.key, None)
+            continue
         try:
             fitting = [param.check(raw) for raw in (given if param.many else given[-1:])]
         except GlpError as error:
@@ -226,7 +232,8 @@ def _take_out(param: Param) -> None:
 
 
 def _instead(param: Param) -> str:
-    return f"{param.label} {shorten(param.default)} is used instead." if param.default not in ("", None) else "It is left out."
+    used = not param.many and param.default not in ("", None)
+    return f"{param.label} {shorten(param.default)} is used instead." if used else "It is left out."
 
 
 def _unknown(known: Mapping[str, Param]) -> list[str]:
@@ -284,20 +291,30 @@ def chosen(params: Iterable[Param]) -> Values:
     return {key: one for key, one in current(listed).items() if one != defaults[key]}
 
 
-def kept(query: Mapping[str, str]) -> dict[str, str]:
+def kept(query: Mapping[str, Words]) -> dict[str, Words]:
     """Return a link's query parameters with the workspace that the address names."""
     named = st.query_params.get(WORKSPACE)
     return dict(query) if named is None else {**query, WORKSPACE: named}
 
 
+def query() -> Query:
+    """Return all that the address holds; of a parameter with several values all of them."""
+    held = {key: st.query_params.get_all(key) for key in st.query_params}
+    return {key: values if len(values) > 1 else values[0] for key, values in held.items()}
+
+
 def page_link(page: str, values: Mapping[str, object]) -> str:
     """Return the address of a page of this workspace with these query parameters, as the person's browser reaches this server."""
-    return address(page, kept({key: _in_address(value) for key, value in values.items()}))
+    written: Query = {
+        key: [_in_address(one) for one in value] if isinstance(value, list) else _in_address(value)
+        for key, value in values.items()
+    }
+    return address(page, kept(written))
 
 
-def address(page: str, query: Mapping[str, str]) -> str:
-    """Return the address of a page with exactly these query parameters."""
-    return f"{_root()}/{page}?{urlencode(query)}" if query else f"{_root()}/{page}"
+def address(page: str, query: Mapping[str, str | list[str]]) -> str:
+    """Return the address of a page with exactly these query parameters; a list stands for several values of one."""
+    return f"{_root()}/{page}?{urlencode(query, doseq=True)}" if query else f"{_root()}/{page}"
 
 
 def _root() -> str:

@@ -52,7 +52,7 @@ def make_plan(stages: Sequence[Stage], workspace: Workspace, state: BuildState, 
 def _was_other(stage: Stage, state: BuildState) -> bool:
     """Say whether a build before made a stage's files with other settings."""
     record = state.of(stage.name)
-    return record is not None and bool(record.settings) and record.settings not in (stage.settings, stage.lines)
+    return record is not None and bool(record.settings) and not stage.made_as(record.settings)
 
 
 def _readers(changed: Collection[str], stages: Sequence[Stage]) -> set[str]:
@@ -98,7 +98,7 @@ def is_made(stage: Stage, workspace: Workspace, state: BuildState) -> bool:
     """Say whether a stage's files are there, of this prior and of these settings.
 
     What somebody made with the commands is taken as it is, after a build failed to make it too; so is what a full build made when a quick
-    one is asked for.
+    one is asked for, and what the same effort made on a device of the other kind.
     """
     paths = [path_of(name, workspace) for name in stage.makes]
     if not all(path.is_file() for path in paths):
@@ -113,7 +113,7 @@ def is_made(stage: Stage, workspace: Workspace, state: BuildState) -> bool:
     if not record.settings:
         return record.state in ("missing", "done") or (record.state == "failed" and _made_since(paths, workspace))
     larger = record.effort == "full" and state.effort == "quick" and not stage.weights  # which have no size
-    return record.settings in (stage.settings, stage.lines) or larger
+    return stage.made_as(record.settings) or larger
 
 
 def _made_since(paths: Sequence[Path], workspace: Workspace) -> bool:

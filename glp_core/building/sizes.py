@@ -180,4 +180,14 @@ EFFORTS = {"quick": QUICK, "full": FULL}
 def sizes_of(effort: str, *, accelerator: bool) -> Sizes:
     """Return the sizes of an effort, quick or full; where an accelerator is there, the full one trains as long as the demo's prior."""
     sizes = EFFORTS[effort]
-    return replace(sizes, trained=1_087_700_000, batch=16_384) if accelerator and effort == "full" else sizes
+    return _at_scale(sizes) if accelerator else sizes
+
+
+def on_other_device(sizes: Sizes) -> Sizes:
+    """Return the sizes of the same effort on a device of the other kind: an accelerator, or the CPU."""
+    here = EFFORTS[sizes.name]
+    return _at_scale(sizes) if sizes.trained == here.trained else replace(sizes, trained=here.trained, batch=here.batch)
+
+
+def _at_scale(sizes: Sizes) -> Sizes:
+    return replace(sizes, trained=1_087_700_000, batch=16_384) if sizes.name == "full" else sizes

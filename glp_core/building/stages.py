@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glp_core.building.about import ABOUT, About
-from glp_core.building.sizes import Sizes
+from glp_core.building.sizes import Sizes, on_other_device
 from glp_core.building.subject import Subject
 from glp_core.data.store import TOKENS_PER_DOCUMENT
 from glp_core.steering.origins.recipes import PERSONAS, RECIPES
@@ -30,21 +30,29 @@ class Stage:
     """Further words of the first command while there is no workspace yet."""
     weights: str = ""
     """Digest of weights from elsewhere that it takes, whose folder may come to hold others."""
+    elsewhere: tuple[Command, ...] = ()
+    """The commands that make it, for the same effort, on a device of the other kind: its files serve as well."""
 
     @property
     def settings(self) -> list[str]:
         """What decides its files beside the prior: equal settings, equal files."""
-        return [*self.lines, *([f"weights {self.weights}"] if self.weights else [])]
+        return self._with_weights(self.commands)
 
-    @property
-    def lines(self) -> list[str]:
-        """Its commands; all that earlier versions kept as settings."""
-        return [" ".join(command) for command in self.commands]
+    def made_as(self, settings: list[str]) -> bool:
+        """Say whether files of these settings are what it makes, here or on another device; earlier versions kept no weights."""
+        return settings in (self.settings, _lines(self.commands), self._with_weights(self.elsewhere))
+
+    def _with_weights(self, commands: Sequence[Command]) -> list[str]:
+        return [*_lines(commands), *([f"weights {self.weights}"] if self.weights else [])]
+
+
+def _lines(commands: Sequence[Command]) -> list[str]:
+    return [" ".join(command) for command in commands]
 
 
 def stages(subject: Subject, sizes: Sizes) -> tuple[Stage, ...]:
     """Return the stages that make this model's workspace in these sizes, in their order."""
-    commands = _commands(subject, sizes)
+    commands, elsewhere = _commands(subject, sizes), _commands(subject, on_other_device(sizes))
     made = []
     for name, about in ABOUT.items():
         if name not in commands:
@@ -57,7 +65,7 @@ def stages(subject: Subject, sizes: Sizes) -> tuple[Stage, ...]:
         if name == "index" and sizes.probe_first:
             needs = (*needs, "probing")
         first, weights = subject.new_words if name == "collect" else (), subject.weights if name == "prior" else ""
-        made.append(Stage(name, about, makes, needs, commands[name], first, weights))
+        made.append(Stage(name, about, makes, needs, commands[name], first, weights, elsewhere[name]))
     return tuple(made)
 
 

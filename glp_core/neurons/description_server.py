@@ -6,7 +6,6 @@ What the server says is text of a stranger: it is cut, cleaned of control charac
 """
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def describe_by_server(
     path: Path,
     *,
     progress: Progress = quiet,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[int, Json]:
     """Describe `neurons`, one JSON line each in `path`; neurons that stand there already are not asked again.
@@ -63,8 +62,10 @@ def describe_by_server(
     for done, (layer, neuron) in enumerate(todo):
         if cancelled():
             break
-        answer = ask_patiently(server, prompt(index.neuron(layer, neuron)), parse_answer, sleep=sleep)
+        answer = ask_patiently(server, prompt(index.neuron(layer, neuron)), parse_answer, sleep=sleep, cancelled=cancelled)
         if isinstance(answer, Unanswered):
+            if cancelled():
+                break
             failures += 1
             nobody = answer.refused and failures == len(todo)
             if nobody or failures == MOST_FAILURES:

@@ -10,7 +10,7 @@ from glp_core.building.about import ABOUT
 from glp_core.building.costs import Rates, Work, disk, seconds
 from glp_core.building.plan import make_plan, path_of
 from glp_core.building.prepare import _record
-from glp_core.building.sizes import EFFORTS, FULL, QUICK
+from glp_core.building.sizes import EFFORTS, FULL, QUICK, on_other_device, sizes_of
 from glp_core.building.stages import prior_width, stages
 from glp_core.building.state import BuildState, StageRecord
 from glp_core.building.subject import Subject
@@ -116,6 +116,19 @@ def given(subject, tmp_path):
     """The subject with a prior from elsewhere, and the state of a quick build that made all with it."""
     subject = replace(subject, glp=str(write_released_folder(tmp_path / "released", d_input=64, layers=(3,))))
     return subject, recorded(subject, QUICK, effort="full")
+
+
+def test_a_full_prior_of_an_accelerator_is_not_trained_again_and_smaller_on_a_cpu(all_made):
+    large, small = (sizes_of("full", accelerator=there) for there in (True, False))
+    assert on_other_device(small) == large and on_other_device(large) == small
+    for first, then in ((large, small), (small, large)):
+        state = BuildState(effort="full")
+        for stage in stages(all_made, first):
+            make(stage, all_made.workspace)
+            state.stages.append(StageRecord(stage.name, "", "", "done", settings=stage.settings, effort="full"))
+        assert todo(all_made, then, state) == []
+        state.of("prior").settings = ["train --run by-hand"]
+        assert "prior" in todo(all_made, then, state)
 
 
 def test_a_full_build_makes_index_and_map_anew_after_a_quick_one_with_the_same_prior(all_made, tmp_path):

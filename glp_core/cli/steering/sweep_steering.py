@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say, stopping
+from glp_core.errors import GlpError
 from glp_core.files import Json, read_json, write_json
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.steering.sweeps.analysis import analyse
@@ -12,7 +13,7 @@ from glp_core.steering.sweeps.config import stamped as stamped_with
 from glp_core.steering.sweeps.engine import Bench
 from glp_core.steering.sweeps.engine import run as go
 from glp_core.steering.sweeps.runs import read_texts, rows, same_texts, write_texts
-from glp_core.steering.sweeps.scores import KEY_VARIABLE, Judge, Marks, check_readable
+from glp_core.steering.sweeps.scores import ENDPOINT_VARIABLE, KEY_VARIABLE, Judge, Marks, check_readable, key_for
 from glp_core.steering.sweeps.store import SweepStore, written
 from glp_core.steering.sweeps.words import sentences, unfound
 from glp_core.workspace import Workspace
@@ -20,7 +21,8 @@ from glp_core.workspace import Workspace
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    about = f"a sweep's configuration as the Lab page exports it; a server that scores gets its key from ${KEY_VARIABLE}"
+    about = "a sweep's configuration as the Lab page exports it; a server that scores gets the key in "
+    about += f"${KEY_VARIABLE} where ${ENDPOINT_VARIABLE} names that server"
     parser.add_argument("config", type=Path, metavar="CONFIG", help=about)
     add_workspace_arguments(parser)
     about = "write config.json, texts.jsonl and report.json there (default: beside CONFIG, in a folder of its name)"
@@ -35,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
     workspace, config = open_workspace(args), SweepConfig.from_json(read_json(args.config))
     theirs = read_texts(args.compare) if args.compare else []
     out = args.out or args.config.with_suffix("")
+    if out.is_file():
+        raise GlpError(f"{out} is a file, wanted a folder for the texts: name one with --out.")
+    if config.scorer.kind == "server":
+        key_for(config.scorer)  # a key that is for another server is said now, not after the texts are written
     here, config = stamped(workspace, config)
     for words in here:
         say(f"Not what the sweep was made with: {words}. Texts may differ.")

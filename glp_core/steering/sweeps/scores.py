@@ -101,6 +101,21 @@ def check_readable(config: SweepConfig, probed: Mapping[str, bool]) -> None:
         raise GlpError(f"{', '.join(without)}: no concept probe, by which texts are to be scored. {WITHOUT_PROBE}")
 
 
+def key_for(scorer: Scorer) -> str:
+    """Return the key that a server is asked with, empty where none is set.
+
+    Raises:
+        GlpError: there is one, for another server than a configuration names, which may come from a stranger.
+    """
+    key, own = os.environ.get(KEY_VARIABLE, "").strip(), os.environ.get(ENDPOINT_VARIABLE, "")
+    if key and own.rstrip("/") != scorer.endpoint.rstrip("/"):
+        raise GlpError(
+            f"The sweep has its texts marked by {scorer.endpoint}, and the key in ${KEY_VARIABLE} is for {own or 'no server'}. "
+            f"Set {ENDPOINT_VARIABLE} to the sweep's server where it may have the key; unset {KEY_VARIABLE} where it needs none."
+        )
+    return key
+
+
 def question(scorer: Scorer, text: Text, entry: Entry) -> str:
     """Return what a server is asked about a text."""
     parts = {"{concept}": scorer.concept, "{prompt}": text.prompt, "{text}": entry.text}
@@ -165,21 +180,25 @@ class Judge:
             for text, entry in entries.items()
         }
         todo = [name for name in texts if name not in marks]
-        server = Server(self.scorer.endpoint, self.scorer.model, os.environ.get(KEY_VARIABLE, ""))
+        server = Server(self.scorer.endpoint, self.scorer.model, key_for(self.scorer))
+
+        def answer_to(name: str) -> Marks | Unanswered:
+            return ask_patiently(server, texts[name], read_marks, tokens=60, cancelled=cancelled)
+
         failures, reason = 0, ""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for first in range(0, len(todo), AT_ONCE):
                 if cancelled():
                     return
                 names = todo[first : first + AT_ONCE]
-                answers = list(pool.map(lambda name: ask_patiently(server, texts[name], read_marks, tokens=60), names))
+                answers = list(pool.map(answer_to, names))
                 for name, answer in zip(names, answers, strict=True):
                     if isinstance(answer, Unanswered):
                         failures, reason = failures + 1, answer.reason
                     else:
                         failures, marks[name] = 0, answer
                 self._keep(marks)
-                if failures >= FAILURES:
+                if failures >= FAILURES and not cancelled():
                     raise GlpError(
                         f"{server.endpoint} gave no usable marks for {failures} texts in a row, at last: {reason}. "
                         "Go on later: marks are kept."
