@@ -5,6 +5,7 @@ import inspect
 import io
 from operator import itemgetter
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -135,6 +136,29 @@ def test_what_does_not_fit_in_a_link_is_named_and_the_default_is_used(fakes, pag
     at = open_page(page, **query)
     said = "".join(warning.value for warning in at.warning).replace("\\", "")
     assert not at.exception and label in said and "is used instead" in said
+
+
+def test_no_layer_chosen_is_no_fault_of_the_link_and_one_that_is_not_there_is(fakes):
+    at = open_page("neurons")
+    at.button_group(key="neurons_layers").set_value([]).run()
+    said = "".join(one.value for one in (*at.warning, *at.info))
+    assert "In the link" not in said and "choose at least one layer" in said
+    at = open_page("neurons", neurons_layers=["L0", "L9"])
+    assert "Layers is 'L9'" in "".join(one.value for one in at.warning).replace("\\", "")
+    assert at.button_group(key="neurons_layers").value == ["L0", "L1"]
+
+
+def test_a_shared_link_holds_all_values_of_a_parameter():
+    def page():
+        import streamlit as st
+
+        from dashboard.widgets import url
+
+        st.write(url.page_link("neurons", url.query()))
+
+    at = AppTest.from_function(page)
+    at.query_params.update({"neurons_layers": ["L0", "L2"], "view": "text"})
+    assert parse_qs(urlsplit(at.run().markdown[0].value).query) == {"neurons_layers": ["L0", "L2"], "view": ["text"]}
 
 
 def test_hostile_texts_are_shown_as_text(fakes):

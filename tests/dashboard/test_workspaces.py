@@ -93,6 +93,14 @@ def test_the_switch_leads_to_the_same_page_elsewhere_and_takes_texts_along(two):
     assert back["workspace"] == ["other"] and "steering_direction" not in back
 
 
+def test_the_switch_takes_the_part_of_concepts_along_as_links_say_it(two):
+    at = open_page("concepts", concepts_part="Your own concept")
+    held = parse_qs(urlsplit(switch(at.run())["other"]).query)
+    assert held["concepts_part"] == ["Your own concept"]
+    there = open_page("concepts", **{key: value[0] for key, value in held.items()})
+    assert "In the link" not in words(there) and there.segmented_control(key="concepts_part").value == "Your own concept"
+
+
 def test_a_name_that_is_none_is_told_and_the_workspace_to_begin_with_is_used(two):
     at = open_page("steering", workspace="/etc", steering_seed="5")
     assert "Workspace is '/etc', wanted one of: demo, mine, other. mine is used instead." in words(at)

@@ -2,13 +2,14 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 
 from glp_core.__main__ import main
-from glp_core.chat_server import Server, clean
+from glp_core.chat_server import Server, ask_patiently, clean
 from glp_core.cli.neurons import describe
 from glp_core.errors import GlpError
 from glp_core.neuron_index.neuron_data import PAPER
@@ -81,6 +82,31 @@ def test_a_good_answer_is_kept_with_its_marks(serve, tmp_path):
     assert seen[0]["path"] == "/v1/chat/completions" and seen[0]["auth"] == "Bearer secret"
     assert "<<security>>" in seen[0]["body"]["messages"][0]["content"]
     assert read_answers(tmp_path / "a.jsonl", FakeIndex()) == found
+
+
+def test_a_key_with_a_line_break_is_never_shown_and_its_ends_are_trimmed(serve, tmp_path):
+    endpoint, seen = serve(GOOD)
+    ask(endpoint, tmp_path / "a.jsonl", key=" secret\r\n")
+    assert seen[0]["auth"] == "Bearer secret"
+    for key in ("sec\nret", "s\u00e9cret"):
+        with pytest.raises(GlpError, match="no key has") as told:
+            Server(endpoint, "m", key)
+        assert key not in str(told.value)
+
+
+def test_the_key_is_not_taken_along_to_where_a_server_redirects(serve, tmp_path):
+    other, there = serve(GOOD)
+    endpoint, _ = serve((307, {"Location": f"{other}/chat/completions"}, b"moved"), (302, {"Location": other}, b"moved"))
+    with pytest.raises(GlpError, match="status 307"):
+        ask(endpoint, tmp_path / "a.jsonl")
+    assert there == []
+
+
+def test_a_stop_is_heard_between_attempts(serve):
+    endpoint, seen = serve((500, {"Retry-After": "100"}, "x"), GOOD)
+    began = time.monotonic()
+    answer = ask_patiently(Server(endpoint, "m"), "?", parse_answer, cancelled=lambda: bool(seen))
+    assert answer.reason.startswith("status 500") and len(seen) == 1 and time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def judge():
 def test_a_server_is_asked_once_about_a_text_and_its_key_is_kept_nowhere(judge, tmp_path, monkeypatch):
     endpoint, asked, _ = judge
     monkeypatch.setenv(scores.KEY_VARIABLE, KEY)
+    monkeypatch.setenv(scores.ENDPOINT_VARIABLE, f"{endpoint}/")
     one = Judge(tmp_path, server(endpoint))
     told = []
     one.ask(found("at sea", "on land", "at sea"), cancelled=lambda: False, told=lambda *both: told.append(both))
@@ -95,6 +96,16 @@ def test_a_server_is_asked_once_about_a_text_and_its_key_is_kept_nowhere(judge, 
     assert len(asked) == 4
     assert KEY not in "".join(path.read_text() for path in tmp_path.rglob("*.json"))
     assert Judge(tmp_path, server(endpoint, wording="Mark {text}")).marks() == {}, "another wording, other marks"
+
+
+def test_a_key_goes_to_no_server_that_only_a_configuration_names(judge, tmp_path, monkeypatch):
+    endpoint, asked, _ = judge
+    monkeypatch.setenv(scores.KEY_VARIABLE, KEY)
+    for own in ("", "http://own.example/v1"):
+        monkeypatch.setenv(scores.ENDPOINT_VARIABLE, own)
+        with pytest.raises(GlpError, match=f"marked by {endpoint}, and the key .* is for {own or 'no server'}"):
+            Judge(tmp_path, server(endpoint)).ask(found("at sea"), cancelled=lambda: False)
+    assert not asked
 
 
 def test_a_server_that_refuses_ends_it_and_marks_stay(judge, tmp_path):
