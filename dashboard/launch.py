@@ -12,10 +12,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from glp_core.serving.addresses import HOST, LOCAL_NAMES, shown
 from glp_core.threads import end_with
 
-HOST = "127.0.0.1"
-LOCAL_NAMES = (HOST, "localhost", "::1")
 FIRST_PORT, PORTS_TRIED = 8501, 100
 LIMITS = {"runs-a-minute": "runs a minute", "tokens-a-day": "tokens a day"}
 """Options that limit what one visitor may ask for; each sets the variable of its name, which the server reads."""
@@ -30,8 +29,12 @@ def is_free(port: int, host: str = HOST) -> bool:
         try:
             probe.bind((host, port))
         except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            if error.errno == errno.EADDRINUSE:
                 return False
+            if error.errno == errno.EACCES:
+                sys.exit(
+                    f"Port {port} may not be used by this user: most systems keep those below 1024. Choose one with PORT=..."
+                )
             sys.exit(f"Cannot listen at {host}: {error.strerror or error}. Give an address of this machine with --host.")
         return True
 
@@ -117,7 +120,7 @@ def main() -> int:
     if port != args.port:
         sys.stderr.write(f"Port {args.port} is in use; taking {port}.\n")
     path = args.base_path.strip("/")
-    for name in args.allow_host or [f"[{args.host}]" if ":" in args.host else args.host]:
+    for name in args.allow_host or [shown(args.host)]:
         sys.stderr.write(f"GLP Explorer: http://{name}:{port}{f'/{path}' if path else ''}  (Ctrl-C stops it)\n")
     sys.stderr.flush()
     set_limits(args)

@@ -131,9 +131,13 @@ def expanded(path: str | Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes."""
-    with replacing(target) as scratch:
-        shutil.copyfile(source, scratch)
+    """Copy a file's bytes; raise GlpError where one cannot be read, or the other not written."""
+    try:
+        opened = source.open("rb")
+    except OSError as error:
+        raise GlpError(f"Could not read {source}: {error.strerror or error}.") from error
+    with opened, replacing(target) as scratch, scratch.open("wb") as copy:
+        shutil.copyfileobj(opened, copy)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -74,7 +74,7 @@ SHAPES: dict[str, Shape] = {
         "delta_lm?": _DELTA,
         "before?": {"delta_lm?": {"glp": float}},
     },
-    "bench": {"projection?": {"fast?": {"*": float}}},
+    "bench": {"projection?": {"ab2?": {"*": float}}},
     "first_press": {
         **_PRESS,
         "settings": {"tokens": Limits(int, 1, 256), "temperature": Limits(float, 0, 2), "prefixes?": COUNT},
@@ -213,9 +213,10 @@ def read_report(path: Path) -> Json:
 def _checked(report: Json, name: str, where: str) -> Json:
     steering = name.startswith("steering_") and not name.endswith("_vader")
     check(report, SHAPES.get(name, STEERING if steering else {}), f"{where} is damaged")
-    references = [report] if name == "reference" else [row["reference"] for row in report.get("layers", {}).values()]
+    rows = report["layers"].values() if name == "layers" else ()
+    references = [report] if name == "reference" else [row["reference"] for row in rows]
     try:
-        for stored in references if name in ("reference", "layers") else ():
+        for stored in references:
             Reference(stored)
     except GlpError as error:
         raise GlpError(f"{where} is damaged. {error}") from error

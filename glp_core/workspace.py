@@ -12,6 +12,7 @@
 Knows where things lie and loads them; computes nothing. Facts are read without torch, which is imported when a model is loaded.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from glp_core import places
 from glp_core.checked.tensors import read_tensors
 from glp_core.data.texts.source import OwnTexts
 from glp_core.errors import GlpError
-from glp_core.files import Json, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
+from glp_core.files import Json, expanded, file_digest, read_json, read_object, tensors_digest, write_json, write_tensors
 from glp_core.llm.sources import LlmSource
 from glp_core.prior.facts import GlpFacts, bytes_needed
 from glp_core.progress import Tell, unheard
@@ -92,9 +93,8 @@ class Workspace:
         Raises:
             GlpError: workspace.json is missing, damaged, or lacks something.
         """
-        folder = Path(folder).expanduser()
-        path = folder / "workspace.json"
-        if not path.is_file():
+        path = (folder := expanded(folder)) / "workspace.json"
+        if not os.path.isfile(path):  # False too where nobody may look, or no file can have the name
             raise GlpError(
                 f"No workspace.json in {folder}: this is no workspace. `python -m glp_core collect --help` says how to make one."
             )

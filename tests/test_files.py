@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from glp_core.errors import GlpError
 from glp_core.files import (
     LARGEST_JSON,
+    copy_file,
     parse_json,
     read_json,
     read_object,
@@ -86,6 +87,15 @@ def test_files_that_belong_together_take_their_places_together_or_not_at_all(tmp
             raise GlpError("the second one")
     write_json(tmp_path / "other.json", 3)
     assert [read_json(path) for path in (first, second)] == [1, 1] and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_that_cannot_be_copied_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    copy_file(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"x" * 10
+    with pytest.raises(GlpError, match="Could not read .*/gone: No such file"):
+        copy_file(tmp_path / "gone", tmp_path / "c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_folders_of_the_dead_are_swept_too_and_of_a_shared_place_only_those_of_one_name(tmp_path):

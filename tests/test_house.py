@@ -1,6 +1,7 @@
 """The house around the code: README, requirements, server settings, launcher, system parts, what is tracked."""
 
 import dataclasses
+import errno
 import os
 import re
 import signal
@@ -211,6 +212,15 @@ def test_an_address_of_ip_version_6_is_tried_as_one_and_one_that_is_not_this_mac
     assert launch.is_free(port, "::1")
     with pytest.raises(SystemExit, match=r"Cannot listen at 203\.0\.113\.7: .*--host"):
         launch.free_port(9000, "203.0.113.7")
+
+
+def test_a_port_that_is_not_for_this_user_is_not_called_busy(monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(SystemExit, match="Port 80 may not be used by this user"):
+        launch.free_port(80)
 
 
 def test_ports_that_are_all_busy_are_said(monkeypatch):

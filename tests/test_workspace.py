@@ -91,6 +91,17 @@ def test_a_median_norm_that_is_no_number_is_refused(workspace):
         path.write_text(path.read_text().replace(value, "12.5"))
 
 
+@pytest.mark.parametrize("folder", ["x" * 5_000, "a\0b"])
+def test_a_folder_of_a_name_that_none_can_have_is_no_workspace(folder):
+    with pytest.raises(GlpError, match="this is no workspace"):
+        Workspace.open(folder)
+
+
+def test_a_home_that_nobody_has_is_said():
+    with pytest.raises(GlpError, match="Name the folder in full"):
+        Workspace.open("~nobody-of-this-name/x")
+
+
 def test_a_folder_without_a_workspace_is_said(tmp_path):
     with pytest.raises(GlpError, match="No workspace.json.*collect"):
         Workspace.open(tmp_path)

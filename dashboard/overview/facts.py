@@ -5,14 +5,17 @@ from glp_core.files import Json
 from glp_core.prior.facts import GlpFacts
 from glp_core.workspace import Workspace
 
+SHOWN_BATCHES = ("1", "16", "1024")
+"""Of projection, whose speed is told."""
+
 
 def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[str, str]]:
     """Return the workspace's facts; what has not been measured names the command that does it."""
     evaluate, bench = workspace_facts.report("evaluate") or {}, workspace_facts.report("bench") or {}
     pairs = [
         ("LLM", workspace.llm.label),
-        ("Modelled", f"output of layer {workspace.layer}, {glp.d_input} dimensions, median norm {workspace.median_norm:.0f}"),
-        ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}"),
+        ("Modelled", f"output of layer {workspace.layer}{_width(glp)}, median norm {workspace.median_norm:.3g}"),
+        ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}" if glp.parameters else "not readable"),
         ("Trained on", _trained_on(glp.activations_seen, workspace.transferred_from())),
         ("Validation loss", _loss(glp, evaluate)),
         ("Cost of a projection", _delta(evaluate)),
@@ -20,6 +23,10 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
         ("Device", f"{machine.device_title()}, {number_type}"),
     ]
     return pairs
+
+
+def _width(glp: GlpFacts) -> str:
+    return f", {glp.d_input:,} dimensions" if glp.d_input else ""
 
 
 def _trained_on(seen: int | None, elsewhere: str) -> str:
@@ -56,11 +63,7 @@ def _speed(bench: Json) -> str:
     times = bench.get("projection", {}).get("ab2", {})
     if not times:
         return "not measured: run make bench"
-    speeds = ", ".join(
-        f"{ratio:.0f} × at batch {int(batch):,}" for batch, ratio in times.items() if batch in ("1", "16", "1024")
-    )
+    speeds = ", ".join(f"{ratio:.0f} × (batch {int(batch):,})" for batch, ratio in times.items() if batch in SHOWN_BATCHES)
     machine = bench.get("machine", {})
     where = machine.get("cpu", "") if isinstance(machine, dict) else str(machine)
-    return f"projection in 4 network calls is faster than a plain implementation in 10 by {speeds}" + (
-        f" ({where})" if where else ""
-    )
+    return f"in 4 network calls, projection is {speeds} as fast as a plain implementation in 10{f': {where}' if where else ''}"

@@ -81,11 +81,12 @@ class Making:
         return progress(self.folder) or Progress(ABOUT[self.stage].title, 0, last)
 
     def error(self) -> str:
-        """Return why it failed: what the build says of its stages, else what the process wrote last."""
+        """Return why it failed: what its build says of its stages, else what the process wrote last."""
         self._reader.join(1)
         with suppress(GlpError):
-            failed = [one for one in BuildState.read(self.folder).stages if one.state == "failed" and one.error]
-            if failed:
+            state = BuildState.read(self.folder)
+            failed = [one for one in state.stages if one.state == "failed" and one.error]
+            if failed and state.pid == self._process.pid:  # another build's failures are not this one's
                 return "\n".join(f"{one.title}: {one.error}" for one in failed)
         return self.lines[-1] if self.lines else "It ended without a word."
 

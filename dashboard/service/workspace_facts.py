@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from dashboard.service.visitors import origin
 from glp_core.cli.commands import for_workspace
 from glp_core.errors import GlpError
-from glp_core.files import Json
+from glp_core.files import Json, expanded
 from glp_core.prior.facts import FACTS_IN, GlpFacts
 from glp_core.reports import read_report
 from glp_core.steering.direction_facts import DirectionFacts, stored_directions
@@ -43,7 +43,10 @@ _of_job: ContextVar[Path | None] = ContextVar("workspace", default=None)
 
 def default() -> Path:
     """Return the folder of the workspace to begin with."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or DEMO).expanduser().resolve()
+    named = os.environ.get(FOLDER_VARIABLE) or DEMO
+    with suppress(GlpError):  # a home that nobody has: what is not there is told as for any other folder
+        named = expanded(named)
+    return Path(named).resolve()
 
 
 def folder() -> Path:

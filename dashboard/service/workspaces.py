@@ -5,6 +5,7 @@ A session stays on one workspace: the switch and a link to another one open the 
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -12,6 +13,8 @@ import streamlit as st
 from dashboard.service import workspace_facts
 from dashboard.widgets import url
 from glp_core import workspace_list
+from glp_core.errors import GlpError
+from glp_core.files import expanded
 from glp_core.workspace import DEMO
 
 FOLDERS_VARIABLE = "GLP_EXPLORER_WORKSPACES"
@@ -34,7 +37,7 @@ CARRIED = (
 def listed() -> dict[str, Path]:
     """Return the folders by name: the demo, those that the environment names, those made here; of one name, later ones get a number."""
     given = os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)
-    named = [workspace for words in given if words.strip() for workspace in _inside(Path(words).expanduser().resolve())]
+    named = [workspace for words in given if words.strip() for workspace in _inside(words)]
     first = workspace_facts.default()
     names: dict[str, Path] = {}
     for folder in dict.fromkeys([DEMO, *named, *workspace_list.listed(), first]):
@@ -43,8 +46,13 @@ def listed() -> dict[str, Path]:
     return names
 
 
-def _inside(folder: Path) -> list[Path]:
-    return [folder] if workspace_list.is_workspace(folder) else sorted(path.parent for path in folder.glob("*/workspace.json"))
+def _inside(words: str) -> list[Path]:
+    """Return the workspace that a folder is, or those in it; none where it cannot be looked at."""
+    with suppress(GlpError, OSError):
+        folder = expanded(words).resolve()
+        inside = [folder] if workspace_list.is_workspace(folder) else [path.parent for path in folder.glob("*/workspace.json")]
+        return sorted(inside)
+    return []
 
 
 def _free_name(folder: Path, names: dict[str, Path]) -> str:

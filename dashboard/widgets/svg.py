@@ -16,8 +16,8 @@ DASH_PATTERNS = {
     "dashdot": "7 3 2 3",
     "longdash": "12 4",
     "longdashdot": "12 4 2 4",
-    "3px,8px": "3 8",
 }
+"""Of plotly's names; it also takes lengths, such as 3px,8px."""
 GREY = "#808790"
 BAND = 'fill="#2A9D6F" opacity="0.16"'
 
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     """One a token; nan leaves a gap."""
     colour: str
     dash: str
-    """A key of DASH_PATTERNS."""
+    """As plotly has it: a key of DASH_PATTERNS, or lengths."""
 
 
 def lines(
@@ -95,7 +95,7 @@ def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
 
 
 def _path(points: Sequence[str], line: Line) -> str:
-    dash = DASH_PATTERNS[line.dash]
+    dash = DASH_PATTERNS.get(line.dash, line.dash.replace("px", "").replace(",", " "))
     pattern = f' stroke-dasharray="{dash}"' if dash else ""
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="{line.colour}" stroke-width="2"{pattern}/>'
 

@@ -186,6 +186,8 @@ def check_disk(disk: Mapping[str, int], folder: Path, *, installed: bool = False
     cached = sum(size for name, size in disk.items() if name in IN_CACHE and not (installed and name == "prior"))
     needed: dict[int, int] = {}
     for place, size in ((folder, sum(disk.values()) - cached), (cache_folder(), cached)):
+        if not size:
+            continue
         there = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
         device, free = there.stat().st_dev, shutil.disk_usage(there).free
         needed[device] = needed.get(device, 0) + size

@@ -54,6 +54,7 @@ class Build:
                 broken = next((need for need in stage.needs if need in failed), None)
                 if broken:
                     record.error = f"it needs the stage {broken!r}, which failed"
+                    self.told.began(record)
                 elif not self._run_stage(stage, record, run_command):
                     self._stop(record)
                     return False

@@ -89,6 +89,7 @@ class BuildState:
     """What this machine takes for the work, as it was measured."""
     state: Literal["running", "done", "failed", "stopped"] = "stopped"
     pid: int = 0
+    """Of the process that wrote it."""
     stages: list[StageRecord] = field(default_factory=list)
 
     @staticmethod

@@ -63,7 +63,9 @@ class Asked:
 
 
 def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Workspace:
-    """Return the workspace in `folder`, or the one that is to be made there, named `name`; its layer is -1 while it is not known.
+    """Return the workspace in `folder`, or the one that is to be made there, named `name`.
+
+    Where no layer is asked for, a new one's layer and median norm are not known yet: `read_subject` finds them.
 
     Raises:
         GlpError: another model is asked for than the workspace has, or there is neither a workspace nor a model asked for.
@@ -82,9 +84,10 @@ def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Worksp
             read = own.label if own else "the demo's corpus"
             raise GlpError(f"{folder} reads {read}, not {asked.texts.label}. Name another folder with --workspace.")
         return workspace
+    if asked.layer is not None and asked.layer < 0:
+        raise GlpError(f"--layer is {asked.layer}, wanted the number of a block, counted from 0.")
     if asked.source is None:
         raise GlpError(f"There is no workspace in {folder} yet. Say which model it is to be about with --llm.")
-    # the median norm is not known before activations are collected
     return Workspace(folder, name, asked.source, asked.layer or 0, median_norm=1.0, device=device, texts=asked.texts)
 
 

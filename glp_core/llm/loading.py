@@ -3,16 +3,17 @@
 Safetensors only and never remote code. Memory is counted before any weight is read; a model larger than its device is spread.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from glp_core.devices import native_dtype
 from glp_core.errors import GlpError, in_short
+from glp_core.files import expanded
 from glp_core.llm.gguf import converted_gguf, no_progress_bars
 from glp_core.llm.hooks import edit_on, name_layers
 from glp_core.llm.model import Llm
@@ -186,8 +187,8 @@ def _resolve(source: LlmSource) -> tuple[str, dict[str, Any]]:
         return source.name, {"revision": source.revision, "trust_remote_code": False}
     if source.kind == "wheel":
         return str(converted_gguf(source)), {"trust_remote_code": False}
-    folder = Path(source.name).expanduser()
-    if not (folder / "config.json").is_file():
+    folder = expanded(source.name)
+    if not os.path.isfile(folder / "config.json"):
         raise GlpError(f"No config.json in {folder}: give a folder saved by transformers' save_pretrained.")
     check_shards(folder)
     source.check_folder()

@@ -108,6 +108,8 @@ def test_workspace_and_activations_each_need_the_room_of_their_own_disk(home, mo
             costs.check_disk({"collect": 900_000_001, "index": 1}, home.folder)
     with pytest.raises(GlpError, match=r"1\.0 GB are needed in .*cache"):
         costs.check_disk({"collect": 800_000_000, "index": 199_000_000}, home.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: usage(10**12, 0, 1))
+    costs.check_disk({}, home.folder)  # with nothing to write, a full disk is no obstacle
 
 
 def test_a_full_disk_is_told_with_what_is_needed_before_any_file_is_written(home, monkeypatch):

@@ -63,6 +63,18 @@ def test_a_failure_takes_only_what_needs_it_along_and_says_why(build):
     assert stored.state == "failed" and stored.of("b").error == "b has no such thing." and "'b'" in stored.of("c").error
 
 
+def test_every_stage_is_told_as_begun_once_those_too_that_cannot_be_tried(build):
+    def run(command):
+        if command[0] == "b":
+            raise GlpError("b has no such thing.")
+        return 0
+
+    build.run(run)
+    told = [(what, name) for what, name in build.told.heard if isinstance(what, str)]
+    assert [name for what, name in told if what == "began"] == list("abcd")
+    assert ("failed", "c") in told and told.index(("began", "c")) < told.index(("failed", "c"))
+
+
 def test_a_command_that_stopped_itself_ends_the_build(build):
     assert not build.run(lambda command: STOPPED if command[0] == "b" else 0)
     assert states(build) == {"a": "done", "b": "stopped", "c": "missing", "d": "missing"}

@@ -95,7 +95,8 @@ def test_an_svg_chart_is_well_formed_whatever_its_texts_and_leaves_gaps_at_nan()
 
 @pytest.mark.parametrize("values", [[], [math.nan], [0.0], [1e6, 2e6], [0.01]])
 def test_an_svg_chart_can_be_drawn_of_anything(values):
-    ElementTree.fromstring(svg.lines([svg.Line("a", values, charts.BLUE, "dot")], x="x", y="y", length=1))
+    for dash in (*charts.ARM_DASHES.values(), "dot"):
+        ElementTree.fromstring(svg.lines([svg.Line("a", values, charts.BLUE, dash)], x="x", y="y", length=1))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ def test_the_builds_own_words_count_where_it_has_any(started, tmp_path):
     patient(lambda: not made.live)
     stages[0].state, stages[0].error = "failed", "the disk is full"
     BuildState("my", "quick", state="failed", stages=stages).save(tmp_path)
+    assert made.error() == "No texts are left.", "another build's failures are not this one's"
+    BuildState("my", "quick", state="failed", pid=made._process.pid, stages=stages).save(tmp_path)
     assert made.error() == "the index: the disk is full"
 
 

@@ -54,6 +54,14 @@ def test_the_demo_those_named_and_those_made_here_are_listed(two, tmp_path, monk
     assert list(workspaces.listed()) == ["demo", "other", "built", "mine"]
 
 
+def test_folders_that_cannot_be_looked_at_are_left_out(two, tmp_path, monkeypatch):
+    odd = ["~nobody-of-this-name/x", "x" * 5_000, str(two[1])]
+    monkeypatch.setenv(workspaces.FOLDERS_VARIABLE, os.pathsep.join(odd))
+    assert list(workspaces.listed()) == ["demo", "other", "mine"]
+    monkeypatch.setenv(workspace_facts.FOLDER_VARIABLE, "~nobody-of-this-name/x")
+    assert "this is no workspace" in words(open_page("steering"))
+
+
 def test_workspaces_of_one_name_get_a_number_and_odd_names_are_made_plain(two, tmp_path):
     for folder in ("a/other", "b/other", "c/the other?&x=<b>"):
         workspace_list.remember(pages.make_workspace(tmp_path / "more" / folder).folder)

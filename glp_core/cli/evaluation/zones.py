@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_arguments(parser)
     parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
     parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
-    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: six, evenly from all)")
+    parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: at most six, evenly from all)")
     parser.add_argument("--tokens", type=int, default=zones.TOKENS, help=f"of each text (default: {zones.TOKENS})")
 
 

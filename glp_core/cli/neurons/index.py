@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from glp_core.cli.console import add_workspace_arguments, open_workspace, part_of, reporter, say, stopping
+from glp_core.cli.console import add_workspace_arguments, folder, open_workspace, part_of, reporter, say, stopping
 from glp_core.cli.neurons.describe import describe_all
 from glp_core.data.corpus import Documents
 from glp_core.data.store import DOCUMENTS_PER_BLOCK, ActivationStore
@@ -43,11 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--documents", type=int, metavar="N", help="documents to read, in blocks of 1,024 (default: all of a store, or 50,000)"
     )
     parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="read activations that `collect` stored instead of running the LLM"
+        "--store", type=folder, metavar="FOLDER", help="read activations that `collect` stored instead of running the LLM"
     )
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only this part; with the last one the index is made")
     parser.add_argument(
-        "--parts", type=Path, metavar="FOLDER", help="where parts are kept until the index is made (default: the cache folder)"
+        "--parts",
+        type=folder,
+        metavar="FOLDER",
+        help="where parts are kept until the index is made (default: the cache folder)",
     )
     parser.add_argument("--fresh", action="store_true", help="forget an interrupted pass")
 

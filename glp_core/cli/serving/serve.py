@@ -5,9 +5,9 @@ import socket
 
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.errors import GlpError
+from glp_core.serving.addresses import HOST, LOCAL_NAMES, shown
 
-HOST, PORT = "127.0.0.1", 8601
-LOCAL_NAMES = (HOST, "localhost", "::1")
+PORT = 8601
 SECONDS_TO_END = 3
 """That answers have when the server is told to stop."""
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     runner = JobRunner(context=torch.inference_mode, before=Cores().settle)
     app = make_app(host, runner, [*LOCAL_NAMES, *(name.lower() for name in args.allow_host)])
     directions = ", ".join(workspace.direction_names()) or "none"
-    for name in args.allow_host or [args.host]:
+    for name in args.allow_host or [shown(args.host)]:
         say(f"{host.name} answers at http://{name}:{listening.getsockname()[1]}/v1 (Ctrl-C stops it). Directions: {directions}")
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_END)
     uvicorn.Server(config).run(sockets=[listening])

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Literal
 
-from glp_core.cli.console import add_workspace_arguments, open_workspace, reporter, say
+from glp_core.cli.console import add_workspace_arguments, check_counts, open_workspace, reporter, say
 from glp_core.cli.steering.options import add_texts_argument, add_trial_arguments, chosen_prefixes, write_outcomes
 from glp_core.files import Json
 from glp_core.llm.decoding import Sampling
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    check_counts(args, ("tokens", "limit", "steps"), 1)
     workspace = open_workspace(args)
     workspace.report_path(args.report)  # a name that cannot be written is said now, not after the run
     direction = workspace.direction(args.direction)
