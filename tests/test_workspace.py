@@ -92,7 +92,7 @@ def test_a_median_norm_that_is_no_number_is_refused(workspace):
 
 
 def test_a_folder_without_a_workspace_is_said(tmp_path):
-    with pytest.raises(GlpError, match="No workspace.json.*collect"):
+    with pytest.raises(GlpError, match="No workspace.json.*build --help"):
         Workspace.open(tmp_path)
     with pytest.raises(GlpError, match="No workspace.json"):
         Workspace.open(tmp_path / "nowhere")
