@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_texts_arguments(parser)
     words = "a GLP to take instead of training one: a folder, ours or released, or a hub id, with @commit to pin it"
     parser.add_argument("--glp", metavar="WHERE", help=words)
-    words = "quick: few samples, soon to look at; full: near the demo's, and its recipe in one training (default: as before, else quick)"
+    words = "quick: few samples, soon looked at; full: samples near the demo's, its recipe in one training (default: as before, else quick)"
     parser.add_argument("--effort", choices=tuple(EFFORTS), help=words)
     words = f"only these stages, and what they need: {', '.join(ABOUT)} (tuning: of --effort full)"
     parser.add_argument("--only", metavar="STAGE[,STAGE]", help=words)
