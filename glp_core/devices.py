@@ -42,6 +42,15 @@ def choose_device(name: str | None = None) -> torch.device:
     return torch.device(name)
 
 
+def device_at(where: torch.device | str) -> torch.device:
+    """Return the device that a caller of the library names, as `choose_device` reads it; others that torch knows stay."""
+    try:
+        known = torch.device(where)
+    except RuntimeError:  # such as auto
+        return choose_device(str(where))
+    return choose_device(where) if isinstance(where, str) and known.type in ("cpu", "cuda", "mps") else known
+
+
 def _accelerator() -> str | None:
     if torch.cuda.is_available():
         return "cuda"

@@ -88,16 +88,19 @@ class Workspace:
 
     @classmethod
     def open(cls, folder: Path | str = DEMO, device: str = "cpu") -> "Workspace":
-        """Read a workspace, whose models will compute on `device`.
+        """Read a workspace, whose models will compute on `device`: auto, cpu, cuda, cuda:N or mps.
 
         Raises:
-            GlpError: workspace.json is missing, damaged, or lacks something.
+            GlpError: workspace.json is missing, damaged, or lacks something; or the device is not there.
         """
+        if device != "cpu":  # facts are read without torch
+            from glp_core.devices import device_at
+
+            device = str(device_at(device))
         path = (folder := expanded(folder)) / "workspace.json"
         if not os.path.isfile(path):  # False too where nobody may look, or no file can have the name
-            raise GlpError(
-                f"No workspace.json in {folder}: this is no workspace. `python -m glp_core collect --help` says how to make one."
-            )
+            way_out = "`python -m glp_core build --help` says how to make one."
+            raise GlpError(f"No workspace.json in {folder}: this is no workspace. {way_out}")
         facts = read_object(path)
         names = {"name", "llm", "layer", "dtype", "median_norm", "versions"}
         if names - facts.keys():
@@ -109,8 +112,7 @@ class Workspace:
                 f"{path}: llm is no LLM source: {error}. Wanted kind, name and, as the kind asks, file, sha256, revision."
             ) from error
         texts = OwnTexts.from_json(facts["texts"], str(path)) if "texts" in facts else None
-        rest = {key: facts[key] for key in names - {"llm"}}
-        return cls(folder=folder, llm=source, texts=texts, device=device, **rest)
+        return cls(folder=folder, llm=source, texts=texts, device=device, **{key: facts[key] for key in names - {"llm"}})
 
     def save(self) -> None:
         """Write workspace.json."""
@@ -171,8 +173,7 @@ class Workspace:
         """Load the prior on the workspace's device, in its dtype or another: that of its layer, or `whole`, of all it serves."""
         from glp_core.prior.checkpoint import load_glp
 
-        dtype = dtype or self.torch_dtype
-        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype, halves=True, tell=self.tell)
+        glp = load_glp(self.folder / "glp", checkpoint, self.device, dtype or self.torch_dtype, halves=True, tell=self.tell)
         return glp if whole else glp.at(self.layer)
 
     def transferred_from(self) -> str:
@@ -239,9 +240,8 @@ class Workspace:
         Raises:
             GlpError: the file holds something else than a list of texts.
         """
-        path = path or next(
-            (folder / f"{name}.json" for folder in (self.folder, DEMO) if (folder / f"{name}.json").is_file()), None
-        )
+        homes = (folder / f"{name}.json" for folder in (self.folder, DEMO))
+        path = path or next((home for home in homes if home.is_file()), None)
         texts = read_json(path) if path else None
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise GlpError(f"{path or name} must hold a JSON list of texts.")

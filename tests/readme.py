@@ -123,7 +123,8 @@ def worths(report, made_by):
         return "\n".join([*lines, "", scope])
     names = {end: next(row["name"] for row in report["forms"] if row["settings"] == rule[end]) for end in ("short", "long")}
     chosen = f"`{names['short']}` for pushes up to {rule['border']:.2f} latent lengths, `{names['long']}` for longer ones"
-    return "\n".join([*lines, "", f"{scope} Best of these: {chosen}."])
+    best = f": {chosen}" if names["short"] != names["long"] else f" at every length: `{names['short']}`"
+    return "\n".join([*lines, "", f"{scope} Best of these{best}."])
 
 
 def told_tokens(report, made_by):

@@ -2,16 +2,18 @@
 
 import argparse
 import time
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from glp_core import GlpError, devices
+from glp_core import GlpError, devices, load_glp, load_llm
 from glp_core.cli import console
 from glp_core.cli.commands import MODULES
-from glp_core.workspace import Workspace
+from glp_core.llm.sources import SMOLLM2
+from glp_core.workspace import DEMO, Workspace
 from tests.bench import accelerator, at_scale, targets
 from tests.support.pages import make_store, make_workspace
 
@@ -115,6 +117,18 @@ def test_every_command_that_computes_can_be_told_where(command, no_accelerator):
         console.device_of(argparse.Namespace(device="cuda"))
 
 
+def test_the_library_takes_devices_by_the_same_names_and_refuses_others_in_one_line(two_cards):
+    assert devices.device_at("auto") == devices.device_at("cuda") == torch.device("cuda:0")
+    assert devices.device_at(torch.device("cpu")) == devices.device_at("cpu") == torch.device("cpu")
+    assert Workspace.open(device="auto").device == "cuda:0"
+    assert Workspace.open().device == "cpu"
+    for take in (Workspace.open, partial(load_glp, DEMO / "glp"), partial(load_llm, SMOLLM2)):
+        with pytest.raises(GlpError, match="The device is 'gpu', wanted auto, cpu, cuda, cuda:N or mps"):
+            take(device="gpu")
+        with pytest.raises(GlpError, match="The device cuda:7 is not available"):
+            take(device="cuda:7")
+
+
 def test_a_workspace_loads_its_models_on_its_device_and_its_reports_name_it_and_their_type(tmp_path, monkeypatch):
     made = make_workspace(tmp_path / "ws")
     workspace = Workspace.open(made.folder, "meta")
@@ -177,6 +191,7 @@ def test_a_report_is_set_against_every_target_in_words_and_says_nothing_of_anoth
         ["–", "not measured"],
         ["not measured: it failed", "not measured"],
     ]
+    assert targets.Target("train", "tflops", "", at_least=500.0).verdict(498.4) == "498: target missed by 0.3%"
     assert cells["H100"][6] == ["–", "450: met"] and cells["H100"][5] == ["not measured", "–"]
     assert {cell for row in cells["A100"] for cell in row} == {"not measured", "–"}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import glp_core
-from glp_core import Arm, GlpError, steer
+from glp_core import Arm, GlpError, load_llm, steer
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
 from glp_core.steering.generation import generate
@@ -27,9 +27,15 @@ def test_every_name_comes_from_its_home_and_no_other_does():
 
 
 def test_torch_is_loaded_only_when_a_name_needs_it():
-    code = "import sys, glp_core; glp_core.GlpError; print('torch' in sys.modules); glp_core.GLP; print('torch' in sys.modules)"
+    light = "import sys, glp_core; glp_core.GlpError, glp_core.LlmSource; print('torch' in sys.modules); "
+    code = light + "glp_core.GLP; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "False\nTrue\n"
+
+
+def test_an_llm_is_loaded_from_a_source_and_what_is_none_is_refused_with_an_example():
+    with pytest.raises(GlpError, match=r"The LLM to load is 'org/model', wanted an LlmSource, such as LlmSource\('hub'"):
+        load_llm("org/model")
 
 
 def test_the_docstrings_example_runs_on_the_demo(demo):

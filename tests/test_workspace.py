@@ -103,7 +103,7 @@ def test_a_home_that_nobody_has_is_said():
 
 
 def test_a_folder_without_a_workspace_is_said(tmp_path):
-    with pytest.raises(GlpError, match="No workspace.json.*collect"):
+    with pytest.raises(GlpError, match="No workspace.json.*build --help"):
         Workspace.open(tmp_path)
     with pytest.raises(GlpError, match="No workspace.json"):
         Workspace.open(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""How large everything is that a build makes: few samples, to look around soon, or the demo's."""
+"""How large everything is that a build makes: few samples, to look around soon, or about the demo's."""
 
 from dataclasses import dataclass, replace
 

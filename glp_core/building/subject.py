@@ -94,7 +94,7 @@ def find_workspace(folder: Path, asked: Asked, device: str, name: str) -> Worksp
 def read_subject(workspace: Workspace, asked: Asked, tell: Callable[[str], None]) -> tuple[Subject, Llm]:
     """Load the LLM and return the subject, and the LLM.
 
-    A new workspace for which no layer is asked is about the middlemost, or the one nearest to it that its prior serves.
+    A new workspace for which no layer is asked is about the middle one, or the one nearest to it that its prior serves.
 
     Raises:
         GlpError: the LLM cannot be loaded or cannot write texts, or has no such layer.

@@ -19,7 +19,7 @@ ROOMS = {
         "bank": "Put real held-out activations into the workspace and measure how far off they are.",
     },
     "training": {
-        "train": "Train a GLP on stored activations.",
+        "train": "Train a GLP on stored activations, or with --stream on those of an LLM that reads texts meanwhile.",
         "install": "Make a GLP from a folder or from the hub the workspace's prior.",
         "export": "Write the workspace's GLP as a released folder, which the paper's code reads; push it to the hub if asked.",
         "blend": "Blend the weights of further training with those that it went on from.",
@@ -30,7 +30,7 @@ ROOMS = {
         "direction": "Make a direction of your own from a table of texts with labels.",
         "directions": "Make all shipped directions again from their recipes.",
         "import-direction": "Take a direction from another tool's file: GGUF control vector, persona vectors, SAE latent.",
-        "export-direction": "Write a direction as a control vector (GGUF) for llama.cpp and repeng.",
+        "export-direction": "Write a direction as a control vector (GGUF) for llama.cpp and repeng, or as safetensors.",
         "steer-sentiment": "Steer 100 prefixes towards positive sentiment with every projector; write reports/steering_sentiment.json.",
         "tune-walk": "Try forms of the walk on validation prefixes along every direction; write reports/walk_tuning.json.",
         "steer": "Steer 100 prefixes along every direction with every arm; write reports/steering_<direction>.json.",

@@ -78,11 +78,12 @@ def write_line(words: str, end: str = "\n") -> None:
 
 
 def add_workspace_arguments(
-    parser: argparse.ArgumentParser, *, device: bool = True, store: bool = False, demo: bool = True
+    parser: argparse.ArgumentParser, *, device: bool = True, store: bool | str = False, demo: bool = True
 ) -> None:
     """Add --workspace, --device for commands that compute, and --store for those that read collected activations.
 
     Args:
+        store: what the activations are for, in words, where that is not what the command is about.
         demo: whether it is the demo when it is not named; else it must be.
     """
     words = "the workspace (default: the demo)" if demo else "the workspace to make, or to go on with"
@@ -92,7 +93,8 @@ def add_workspace_arguments(
         words = "auto, cpu, cuda, cuda:N or mps (default: auto, an accelerator that is there; $GLP_EXPLORER_DEVICE)"
         parser.add_argument("--device", metavar="DEVICE", help=words)
     if store:
-        parser.add_argument("--store", type=folder, metavar="FOLDER", help="collected activations (default: the workspace's)")
+        words = f"collected activations{f', {store}' if isinstance(store, str) else ''} (default: the workspace's)"
+        parser.add_argument("--store", type=folder, metavar="FOLDER", help=words)
 
 
 def folder(words: str) -> Path:

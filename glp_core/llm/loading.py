@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glp_core.devices import native_dtype
+from glp_core.devices import device_at, native_dtype
 from glp_core.errors import GlpError, in_short
 from glp_core.files import expanded
 from glp_core.llm.gguf import converted_gguf, no_progress_bars
@@ -32,6 +32,11 @@ PREFIXES = r"^(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)+"
 SCALES = r"\.(weight_scale\w*|weight_zero_point|weight_packed|qweight|qzeros|scales|absmax|\w+_blocks|\w+_scales)$"
 """What quantised weights are multiplied by, or packed in, as formats name it."""
 
+ASK_FOR_ACCESS = (
+    "A model that is gated or private is there for who has access: ask for it on the model's page, then log in with "
+    "`.venv/bin/hf auth login` or set HF_TOKEN."
+)
+
 
 def load_llm(
     source: LlmSource,
@@ -44,12 +49,21 @@ def load_llm(
     """Load the model and its tokenizer in `dtype` (native_dtype when None).
 
     Args:
+        source: for example LlmSource("hub", "org/model", revision="<commit>"), or LlmSource("folder", "path").
+        device: a torch device, or auto, cpu, cuda, cuda:N or mps.
         beside: bytes that will be loaded on the device beside the model.
         tell: told how much memory is needed and free, before any weight is read.
     Raises:
-        GlpError: the package, folder or hub model is missing, a file is not what it should be, or memory does not suffice.
+        GlpError: the package, folder or hub model is missing, a file is not what it should be, the device is not there, or memory does
+            not suffice.
     """
-    device, dtype = torch.device(device), dtype or native_dtype(device)
+    if not isinstance(source, LlmSource):
+        raise GlpError(
+            f"The LLM to load is {source!r}, wanted an LlmSource, such as LlmSource('hub', 'org/model', revision='<commit>') or "
+            "LlmSource('folder', 'path')."
+        )
+    device = device_at(device)
+    dtype = dtype or native_dtype(device)
     where, options = _resolve(source)
     with _refusals(source.label, where, options):
         from transformers import AutoConfig, AutoTokenizer
@@ -123,7 +137,17 @@ def _refusals(title: str, where: str, options: dict[str, Any]) -> Iterator[None]
                 f"{title} is quantised ({quantised}) and cannot be read here: {words}. Install what is named, or take the model's "
                 "unquantised weights, whose config.json has no quantization_config."
             ) from error
-        raise GlpError(f"Could not load the LLM from {where!r}: {words}.") from error
+        way_in = f" {ASK_FOR_ACCESS}" if _lacks_access(error) else ""
+        raise GlpError(f"Could not load the LLM from {where!r}: {words}.{way_in}") from error
+
+
+def _lacks_access(error: BaseException | None) -> bool:
+    """Say whether the hub refused a request, this exception or one that led to it, to who asked."""
+    while error is not None:
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _quantised(where: str, options: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
+from glp_core.devices import device_at
 from glp_core.errors import GlpError
 from glp_core.files import Json, expanded, tensor_header, together, write_json, write_tensors
 from glp_core.memory import check_room
@@ -49,15 +50,18 @@ def load_glp(
 
     Args:
         checkpoint: file name without .safetensors, for example final or checkpoints/epoch_32.
+        device: a torch device, or auto, cpu, cuda, cuda:N or mps.
         revision: pinned commit of a hub id.
         halves: keep float32 weights in 16 bits too: on a CPU walks, and projections of few calls, of few rows take half the time,
             with each weight within 2^-11.
         tell: told how much memory is needed and free, before any weight is read.
     Raises:
-        GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape, or memory does not suffice.
+        GlpError: the folder, checkpoint or a file in it is missing, damaged or of another shape; the device is not there, or its memory
+            does not suffice.
     """
+    device = device_at(device)
     folder = glp_folder(path_or_hub_id, checkpoint, revision=revision)
-    weights, on_cpu = folder / f"{checkpoint}.safetensors", torch.device(device).type == "cpu"
+    weights, on_cpu = folder / f"{checkpoint}.safetensors", device.type == "cpu"
     if needed := bytes_needed(weights, dtype.itemsize, on_cpu=on_cpu, halves=halves):  # else reading it says what is wrong
         tell(check_room("The GLP", needed, device))
     return read_glp(folder, checkpoint, dtype).to(device).prepare(halves=halves)

@@ -134,7 +134,7 @@ class GLP(nn.Module):
 
     @torch.no_grad()
     def sample(self, noise: Tensor, steps: int = 20, layer: int | None = None, *, solver: flow.Solver = "euler") -> Tensor:
-        """Turn standard normal noise (n, d_input) into activations (n, d_input) along the released schedule."""
+        """Turn standard normal noise (n, d_input) into activations (n, d_input); euler goes along the released schedule."""
         self._check(noise)
         sigmas = flow.schedule(steps) if solver == "euler" else flow.solver_plan(solver, 1.0, steps)
         return self.denormalize(self._integrate(solver, noise.to(self.device).float(), sigmas, layer), layer)
@@ -189,7 +189,8 @@ class GLP(nn.Module):
     ) -> Tensor:
         """Push activations in `pushes` equal parts, each followed by noise to `noise_level` and one denoising call: see prior/walk.py.
 
-        This manifold walk is ours, not the paper's, whose way is `project`: small parts never leave all that the prior has seen.
+        This manifold walk is ours, not the paper's, whose way is `project`: small parts never leave all that the prior has seen. By
+        default it takes 16 parts at 0.25 and has no bound; `walk_by` with a workspace's `walk()` goes as the pages do.
 
         Args:
             acts: clean, (..., d_input).

@@ -146,7 +146,8 @@ def make_projector(
         noise_level: the same meaning for glp and gaussian. Euler starts at the released schedule's nearest level below it (0.474
             for 0.5 and 20 steps), so gaussian does as well when `solver` is euler.
         layer: LLM layer, for multi-layer GLPs.
-        walk: how the walk goes; `noise_level`, `steps` and `solver` are not its own.
+        walk: how the walk goes, a workspace's `walk()` to go as the pages do; None: 16 parts at noise level 0.25, without a bound.
+            `noise_level`, `steps` and `solver` are not its own.
     Raises:
         GlpError: an unknown kind or solver, a noise level outside [0, 1], or something missing.
     """

@@ -57,7 +57,7 @@ class Steering:
     noise_level: float | None = None
     """Of glp and gaussian, or of every part of a walk; None: as the workspace's tuning chose, .5 for glp and gaussian."""
     steps: int | None = None
-    """Network calls of glp, parts of a walk; None likewise."""
+    """Of Euler's released schedule for glp and gaussian (20 at .5 make 10 network calls of glp), parts of a walk; None: 20, or as tuned."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def projection_rows(bench: Bench, batch: int) -> dict:
 
 
 def walk_row(bench: Bench) -> dict:
-    """Return the time of a walk of four rows, as the Steering page takes it."""
+    """Return the time of the default walk of four rows: 16 parts, no bound; that of the pages is in a step of three columns."""
     glp = bench.workspace.load_glp()
     projector = make_projector("walk", glp=glp)
     clean = glp.denormalize(torch.randn(4, glp.d_input, device=bench.device))
@@ -182,7 +182,7 @@ def bandwidth(bench: Bench) -> float:
 ROWS = {
     "project_1": (lambda bench: projection_rows(bench, 1), "10 calls at batch 1"),
     "project_1024": (lambda bench: projection_rows(bench, 1024), "10 calls at batch 1,024"),
-    "walk_4": (walk_row, "a walk of four rows"),
+    "walk_4": (walk_row, "the default walk, 16 parts without a bound, of four rows"),
     "three_columns": (demo_columns, "a step of three columns, demo"),
     "three_columns_8b": (large_columns, "a step of three columns, random 8 B"),
     "train": (train_row, "training, batch 16,384"),

@@ -35,7 +35,7 @@ class Target(NamedTuple):
         if self.met(value):
             return f"{amount(value)}: met"
         short = 1 - value / self.at_least if self.at_most is None else value / self.at_most - 1
-        far = f"{short:.0%}" if short < 1 else f"a factor of {short + 1:.1f}"
+        far = f"{short:.{0 if short >= 0.01 else 1}%}" if short < 1 else f"a factor of {short + 1:.1f}"
         return f"{amount(value)}: target missed by {far}"
 
 

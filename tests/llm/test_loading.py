@@ -1,6 +1,7 @@
 """Foreign folders: what is read is what was saved, and what cannot be trusted, or does not fit, is refused in one line before work."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -102,6 +103,19 @@ def test_a_configuration_that_does_not_fit_its_weights_is_refused(folder, facts)
     with pytest.raises(GlpError, match=r"Could not load|lacks \d+ of") as refused:
         load(folder)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("status", "hinted"), [(401, True), (403, True), (404, False), (500, False)])
+def test_a_model_that_the_hub_refuses_says_how_to_get_access(monkeypatch, status, hinted):
+    def refuse(*_args, **_options):
+        refused = RuntimeError(f"{status} Client Error")
+        refused.response = SimpleNamespace(status_code=status)
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it.") from refused
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(GlpError, match=r"Could not load the LLM from 'org/model': .* Make sure to have access to it\.") as said:
+        load_llm(LlmSource("hub", "org/model", revision="0123abc"))
+    assert str(said.value).endswith("`.venv/bin/hf auth login` or set HF_TOKEN.") == hinted
 
 
 def test_layers_of_an_unknown_family_are_where_a_person_says(folder, monkeypatch):

@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_arguments(parser, demo=False)
     words = "'demo', a folder of transformers' save_pretrained, or hub-id@commit; not needed to go on"
     parser.add_argument("--llm", metavar="WHERE", help=words)
-    words = "the block whose output is modelled, counted from 0 (default: the middlemost, of those that --glp serves)"
+    words = "the block whose output is modelled, counted from 0 (default: the middle one, of those that --glp serves)"
     parser.add_argument("--layer", type=int, metavar="N", help=words)
     add_layers_argument(parser)
     add_texts_arguments(parser)
     words = "a GLP to take instead of training one: a folder, ours or released, or a hub id, with @commit to pin it"
     parser.add_argument("--glp", metavar="WHERE", help=words)
-    words = "quick: few samples, soon to look at; full: the demo's sizes and, in one training, its recipe (default: as before, else quick)"
+    words = "quick: few samples, soon looked at; full: samples near the demo's, its recipe in one training (default: as before, else quick)"
     parser.add_argument("--effort", choices=tuple(EFFORTS), help=words)
     words = f"only these stages, and what they need: {', '.join(ABOUT)} (tuning: of --effort full)"
     parser.add_argument("--only", metavar="STAGE[,STAGE]", help=words)

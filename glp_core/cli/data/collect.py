@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FOLDER", help="where to store them (default: the workspace's cache folder)"
     )
     parts = parser.add_argument_group("in parts, which any scheduler may run")
-    words = "collect the Ith of N ranges of documents, in a folder of its own"
+    words = "collect the Ith of N ranges of documents, in a folder of its own; not with --chat, nor to make a workspace"
     parts.add_argument("--part", default="", metavar="I/N", help=words)
     words = "make the store of N parts that are done, as one call would have"
     parts.add_argument("--join", type=int, metavar="N", help=words)
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         raise GlpError(f"{args.workspace} is a workspace already: leave --llm out to go on with it, or name another folder.")
     if new:
         if args.layer is None:
-            raise GlpError("A new workspace needs --layer, for example the middlemost block.")
+            raise GlpError("A new workspace needs --layer, for example the middle block.")
         source = replace(llm_source(args.llm), layers_at=args.layers_at)
         device, dtype = device_of(args), args.dtype or "auto"
         llm = load_llm(source, device=device, dtype=named_dtype(dtype, device), tell=say)

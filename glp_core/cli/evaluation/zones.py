@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_arguments(parser)
     parser.add_argument("--prefixes", type=Path, metavar="FILE", help="a JSON list of texts (default: prefixes.json)")
-    parser.add_argument("--steered", type=int, default=16, help="prefixes that are steered (default: 16; all set the limits)")
+    words = "prefixes that are steered (default: 16); the unsteered texts of all prefixes set the limits"
+    parser.add_argument("--steered", type=int, default=16, metavar="N", help=words)
     parser.add_argument("--directions", nargs="+", metavar="NAME", help="(default: at most six, evenly from all)")
     parser.add_argument("--tokens", type=int, default=zones.TOKENS, help=f"of each text (default: {zones.TOKENS})")
 

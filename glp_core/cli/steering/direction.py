@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_name_arguments(parser)
     add_table_arguments(parser)
     parser.add_argument("--method", choices=tuple(METHODS), default="diffmean", help="(default: diffmean)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of held-out quarters (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split into four held-out quarters (default: 0)")
     parser.add_argument("--system", metavar="WORDS", help="a system prompt that asks for the concept, instead of a table")
     parser.add_argument("--opposite", metavar="WORDS", help="the system prompt that asks for its opposite")
     words = f"questions to answer, one a line (default: {len(QUESTIONS)} everyday ones)"

@@ -33,6 +33,9 @@ ARMS = ("raw", "walk", "glp", "norm", "gaussian")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_workspace_arguments(parser)
+    parser.epilog = (
+        "Of positive-sentiment it is reports/steering_sentiment.json, as is steer-sentiment's by default: the later one stays."
+    )
     add_trial_arguments(parser, "prefixes", STRENGTHS)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="(default: all)")
     about = f"neutral texts that the loss is measured on, 0 for none (default: {elsewhere.DOCUMENTS})"

@@ -9,7 +9,7 @@ from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("glp", metavar="WHERE", help="a GLP folder, ours or released, or a hub id, with @commit to pin it")
-    add_workspace_arguments(parser, device=False, store=True)
+    add_workspace_arguments(parser, device=False, store="for the covariance")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -27,6 +27,27 @@ from glp_core.training.trainer import Trainer
 from glp_core.workspace import DTYPES, Workspace
 
 BATCHES_IN_BUFFER = 64
+WORDS = {
+    "d_model": "the GLP's width; the paper takes twice the LLM's",
+    "d_mlp": "neurons of a block; the paper takes twice --d-model",
+    "n_layers": "blocks",
+    "activations": "activations to see; a store that holds fewer is read again",
+    "batch": "activations of a step",
+    "sigma_groups": "different noise levels in a batch, of which it must be a multiple",
+    "learning_rate": "peak of the schedule",
+    "final_factor": "the rate at the end, as a share of the peak",
+    "warmup": "activations over which the rate rises, a tenth of the run at most",
+    "decay": "share of the run, at its end, in which the rate falls",
+    "beta2": "AdamW's memory of squared gradients, a share kept at each step",
+    "weight_decay": "AdamW's: this times the rate is the share of each weight that a step takes off",
+    "clip": "largest norm of the gradient",
+    "ema": "share of the averaged weights that a step keeps; 0: the raw weights are saved",
+    "seed": "of weights, noise and order",
+    "first_checkpoint": "steps to the first checkpoint that is kept; the others follow at its doublings and at the end",
+    "log_every": "steps between rows of train.csv",
+    "validation": "held-out activations that the validation loss is measured on",
+}
+"""What each field of TrainConfig is, with its unit."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in fields(TrainConfig):
         assert one.default is not MISSING
         flag = "--" + one.name.replace("_", "-")
-        shape.add_argument(flag, type=type(one.default), help=f"(default: {one.default:,})", metavar="X")
+        metavar = "X" if isinstance(one.default, float) else "N"
+        words = f"{WORDS[one.name]} (default: {one.default:,})"
+        shape.add_argument(flag, type=type(one.default), help=words, metavar=metavar)
 
 
 def run(args: argparse.Namespace) -> int:

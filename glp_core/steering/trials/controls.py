@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from glp_core.errors import GlpError
 from glp_core.llm.model import Llm
 from glp_core.prior.projection import Projector
 from glp_core.steering.edit import Arm
@@ -38,9 +39,11 @@ def control_rows(
         instruction: what asks for the concept in words.
         chat: the prompt is what a user says; else the beginning of a text.
         seed: of the texts' choice of tokens and noise, as the compared ones have it; also of the random direction.
+    Raises:
+        GlpError: the arm has no vector.
     """
     if arm.vector is None:
-        raise ValueError("an arm without a push has no controls")
+        raise GlpError(f"The arm {arm.name!r} has no vector, so there is nothing to control: give an arm that pushes.")
     ids = llm.encode_chat([{"role": "user", "content": prompt}]) if chat else llm.encode(prompt)
     arms = [
         Arm("opposite", arm.vector, -arm.strength, arm.projector, arm.where),

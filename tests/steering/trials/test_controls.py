@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.site import Site
 from glp_core.prior.projection import make_projector
@@ -37,6 +38,11 @@ def test_each_control_changes_one_thing(tiny_llm, arm):
         "random",
         "prompted",
     ]
+
+
+def test_an_arm_without_a_vector_has_no_controls(tiny_llm):
+    with pytest.raises(GlpError, match="The arm 'plain' has no vector"):
+        control_rows(tiny_llm, "the cat", Arm("plain"), instead={}, instruction="x")
 
 
 def test_a_random_direction_is_the_same_for_a_seed():
