@@ -97,11 +97,12 @@ class FixedStep:
             raise RuntimeError("the model in two parts is not the whole model")
 
     def _replayed(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        recorder = RECORDERS.get(self.ids.device.type)
+        device = self.ids.device
+        recorder = RECORDERS.get(device.type)
         if recorder is None:
             return compute()
         if name not in self._recorded:
-            self._recorded[name] = recorder(compute)
+            self._recorded[name] = recorder(compute, device)
         replay, output = self._recorded[name]
         replay()
         return output

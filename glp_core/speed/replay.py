@@ -4,6 +4,7 @@ Small networks leave an accelerator waiting for its host; a CUDA graph takes the
 computation simply runs. Knows tensors and functions of tensors; knows nothing of networks.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
@@ -85,7 +86,8 @@ class Replays:
             buffers, held = tuple(value.clone() for value in inputs), list[object]()
             token = _held.set(held)
             try:
-                replay, output = RECORDERS[inputs[0].device.type](lambda: compute(*buffers))
+                device = inputs[0].device
+                replay, output = RECORDERS[device.type](lambda: compute(*buffers), device)
                 recording = Recording(buffers, replay, output, held)
             except RuntimeError as error:
                 self._failed[key] = str(error).splitlines()[0]
@@ -98,19 +100,35 @@ class Replays:
         return recording
 
 
-def _record_cuda(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Run a computation twice, so that libraries have chosen their kernels, then record it as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            compute()
-    torch.cuda.current_stream().wait_stream(stream)
+def _record_cuda(compute: Callable[[], Tensor], device: torch.device) -> tuple[Callable[[], None], Tensor]:
+    """Run a computation twice, so that libraries have chosen their kernels, then record it as a CUDA graph of its card.
+
+    Raises:
+        RuntimeError: it cannot be recorded; the thread goes on with the stream that it had.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        output = compute()
+    with _one_at_a_time, torch.cuda.device(device), warnings.catch_warnings():
+        warnings.filterwarnings("error", EMPTY)
+        before, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        stream.wait_stream(before)
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(2):
+                    compute()
+            before.wait_stream(stream)
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                output = compute()
+        except UserWarning as empty:
+            raise RuntimeError(str(empty)) from empty
+        finally:
+            torch.cuda.set_stream(before)  # torch.cuda.graph stays on its own where ending the capture fails
     return graph.replay, output
 
 
-RECORDERS: dict[str, Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]] = {"cuda": _record_cuda}
+EMPTY = "The CUDA Graph is empty"
+"""Begins what torch only warns of: every replay would leave the recorded call's output as it is."""
+_one_at_a_time = Lock()
+"""torch records one graph at a time, and filters of warnings are the process's."""
+Recorder = Callable[[Callable[[], Tensor], torch.device], tuple[Callable[[], None], Tensor]]
+RECORDERS: dict[str, Recorder] = {"cuda": _record_cuda}
 """How a device records, by its type."""

@@ -234,7 +234,7 @@ def _empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return on_second
 
 
-def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+def record(compute: Callable[[], Tensor], _device: torch.device) -> tuple[Callable[[], None], Tensor]:
     """Record a computation as a CUDA graph would be: the same operations on the same memory, whatever Python decided on the way."""
     global _tape
     compute()
