@@ -22,6 +22,8 @@ MOST_ROWS = 64
 """More rows keep an accelerator busy without a recording."""
 MOST_KEPT, BYTES_KEPT = 4, 1 << 30
 """Steps that wait for requests of their shape, and what all but the last of them may take: it is memory that nobody counts."""
+TRIES = 2
+"""Failures before no more steps are recorded: one may come of what else was on the card at that moment."""
 CLOSE = 1e-2
 """The two parts must give the whole model's logits within this share of the largest."""
 
@@ -137,9 +139,14 @@ class FixedSteps:
         self.failures: list[str] = []
         """Why steps could not be recorded, for reports."""
 
+    @property
+    def given_up(self) -> bool:
+        """Whether no more steps are recorded."""
+        return len(self.failures) >= TRIES
+
     def take(self, model: Any, cache: DynamicCache, room: int) -> FixedStep | None:
         """Return a step with room for as many more tokens; None where the device does not record or the model cannot be served."""
-        if self.failures or not _served(model, cache):
+        if self.given_up or not _served(model, cache):
             return None
         rows, length = cache.layers[0].keys.shape[0], -(-(cache.get_seq_length() + room) // ROOM) * ROOM
         for step in self._free:
