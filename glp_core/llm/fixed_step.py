@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from glp_core.llm.hooks import active_edits, edit_device, layers_path, no_edits, record
-from glp_core.speed.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS, Recorded
 
 ROOM = 64
 """Buffers hold a multiple of this many tokens, so that requests of about one length share them."""
@@ -40,7 +40,7 @@ class FixedStep:
         self.cache = _FixedCache(cache, length)
         self.read = 0
         self._edited: dict[int, Tensor] = {}
-        self._recorded: dict[str, tuple[Callable[[], None], Tensor]] = {}
+        self._recorded: dict[str, Recorded] = {}
 
     def load(self, cache: DynamicCache, mask: Tensor | None) -> None:
         """Take over what was read: keys and values, and which tokens each row may look at (rows, tokens), all for None."""
@@ -105,9 +105,9 @@ class FixedStep:
             return compute()
         if name not in self._recorded:
             self._recorded[name] = recorder(compute, device)
-        replay, output = self._recorded[name]
-        replay()
-        return output
+        recorded = self._recorded[name]
+        recorded.replay()
+        return recorded.output
 
     def _whole(self) -> Tensor:
         return self._run(self.model).logits

@@ -1,4 +1,4 @@
-"""Recording a CUDA graph, by fakes of what torch asks of a driver: which card and stream it is on, and what a failure leaves behind."""
+"""Recordings: which are kept; and CUDA graphs by fakes of what torch asks of a driver, their card, their stream and their failures."""
 
 import warnings
 from contextlib import contextmanager
@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glp_core.speed.replay import RECORDERS
+from glp_core.speed import replay
+from glp_core.speed.replay import RECORDERS, Recorded, Replays
 
 CARD = torch.device("cuda", 1)
 
@@ -17,7 +18,7 @@ class Cards:
 
     def __init__(self):
         self.current, self.streams, self.made = 0, {0: "first", 1: "second"}, []
-        self.capturing, self.fails = None, False
+        self.capturing, self.fails, self.reserved = None, False, 1000
 
     @contextmanager
     def device(self, device):
@@ -60,6 +61,7 @@ class Cards:
 
     def compute(self, index):
         """Compute on a card, whichever is the current one."""
+        self.reserved += 24
         if self.capturing is not None and self.current == index and self.streams[index].startswith("own"):
             self.capturing.append(index)
         return torch.ones(2, 3)
@@ -83,7 +85,11 @@ class Selected:
 def cards(monkeypatch):
     made = Cards()
     replaced = {"device": made.device, "stream": made.stream, "set_stream": made.set_stream, "CUDAGraph": made.graph}
-    replaced |= {"current_stream": made.current_stream, "Stream": made.new_stream}
+    replaced |= {
+        "memory_reserved": lambda _device: made.reserved,
+        "current_stream": made.current_stream,
+        "Stream": made.new_stream,
+    }
     for name, fake in replaced.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     for name in ("synchronize", "empty_cache"):
@@ -94,8 +100,8 @@ def cards(monkeypatch):
 
 
 def test_a_computation_is_recorded_on_its_own_card(cards):
-    _, output = RECORDERS["cuda"](lambda: cards.compute(1), CARD)
-    assert torch.equal(output, torch.ones(2, 3))
+    recorded = RECORDERS["cuda"](lambda: cards.compute(1), CARD)
+    assert torch.equal(recorded.output, torch.ones(2, 3)) and recorded.size == 24
     assert [stream.index for stream in cards.made] == [1] and cards.current == 0
     assert cards.streams == {0: "first", 1: "second"}
 
@@ -110,3 +116,57 @@ def test_a_recording_that_fails_leaves_the_thread_on_the_stream_that_it_had(card
     with pytest.raises(RuntimeError, match="previous error"):
         RECORDERS["cuda"](lambda: cards.compute(1), CARD)
     assert cards.streams == {0: "first", 1: "second"} and cards.current == 0
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Let the CPU record, computations of 40 bytes beside their inputs; return what was computed, by its number."""
+    found = []
+    monkeypatch.setitem(RECORDERS, "cpu", lambda compute, _device: Recorded(lambda: None, compute(), 40))
+    return found
+
+
+def asked(replays, ran, keys):
+    """Ask for computations of 24 bytes; return those that were computed or recorded, not replayed."""
+    ran.clear()
+    for key in keys:
+        replays.run(key, lambda x, key=key: ran.append(key) or x + 1, torch.ones(2, 3))
+    return ran
+
+
+def test_what_is_asked_once_pushes_no_recording_out(ran):
+    replays = Replays()
+    asked(replays, ran, "aa")
+    asked(replays, ran, range(2 * replay.MOST_MARKED))
+    assert asked(replays, ran, "a") == [] and len(replays._marked) == replay.MOST_MARKED
+
+
+def test_recordings_are_kept_while_there_is_room_for_their_bytes_those_used_last_first(ran, monkeypatch):
+    monkeypatch.setattr(replay, "BYTES_KEPT", 3 * 64)
+    replays = Replays()
+    asked(replays, ran, "aabbcc")
+    assert asked(replays, ran, "abc") == []
+    asked(replays, ran, "addd")
+    assert asked(replays, ran, "acd") == [] and asked(replays, ran, "b") == ["b"]
+    replays.clear()
+    assert asked(replays, ran, "d") == ["d"]
+
+
+def test_one_that_takes_more_than_there_is_room_for_is_computed_and_costs_no_other(ran, monkeypatch):
+    replays = Replays()
+    asked(replays, ran, "aa")
+    monkeypatch.setattr(replay, "BYTES_KEPT", 63)
+    assert asked(replays, ran, "bbbb") == ["b"] * 5, "once more to record it"
+    assert asked(replays, ran, "a") == [] and replays.failures == ["RuntimeError: A recording takes 0 MB, wanted 0 MB at most"]
+
+
+def test_where_memory_is_short_recordings_go(ran, monkeypatch):
+    replays = Replays()
+    asked(replays, ran, "aa")
+
+    def full(_compute, _device):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    monkeypatch.setitem(RECORDERS, "cpu", full)
+    assert asked(replays, ran, "bbb") == ["b"] * 3 and asked(replays, ran, "a") == ["a"]
+    assert replays.failures == ["OutOfMemoryError: CUDA out of memory."]
