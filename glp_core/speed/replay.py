@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glp_core.memory import gigabytes
 from glp_core.speed import few_rows
 
 MOST_KEPT, BYTES_KEPT = 24, 1 << 30
@@ -124,7 +123,7 @@ class Replays:
     def _keep(self, key: Hashable, recording: Recording) -> None:
         """Keep a recording, and of the others those used last, as far as there is room; raise RuntimeError where it has none alone."""
         if recording.size > BYTES_KEPT:
-            raise RuntimeError(f"A recording takes {gigabytes(recording.size)}, wanted {gigabytes(BYTES_KEPT)} at most")
+            raise RuntimeError(f"A recording takes {recording.size >> 20:,} MiB, wanted {BYTES_KEPT >> 20:,} at most")
         self._kept[key] = recording
         while len(self._kept) > self._most or sum(one.size for one in self._kept.values()) > BYTES_KEPT:
             self._kept.popitem(last=False)

@@ -157,7 +157,7 @@ def test_one_that_takes_more_than_there_is_room_for_is_computed_and_costs_no_oth
     asked(replays, ran, "aa")
     monkeypatch.setattr(replay, "BYTES_KEPT", 63)
     assert asked(replays, ran, "bbbb") == ["b"] * 5, "once more to record it"
-    assert asked(replays, ran, "a") == [] and replays.failures == ["RuntimeError: A recording takes 0 MB, wanted 0 MB at most"]
+    assert asked(replays, ran, "a") == [] and replays.failures == ["RuntimeError: A recording takes 0 MiB, wanted 0 at most"]
 
 
 def test_where_memory_is_short_recordings_go(ran, monkeypatch):
