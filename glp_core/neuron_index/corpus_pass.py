@@ -1,12 +1,11 @@
 """One pass over the corpus for the index of meta-neurons: documents in, statistics of every neuron out, in parts that can be merged.
 
-A part is a range of blocks of documents. Its state is saved about once a minute, wherever in a block that is, and a killed pass goes on
-from there. Activations come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the
-same index.
+A part is a range of blocks of documents. Its state is saved about once a minute, a large one less often, wherever in a block that is,
+and a killed pass goes on from there. Activations come from the LLM or from a store that holds them already; the blocks are those of the
+store, so both give the same index.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,7 @@ from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reading import read_neurons
 from glp_core.neuron_index.statistics import AGAIN, Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
-from glp_core.progress import Progress, quiet
+from glp_core.progress import Progress, Saves, quiet
 
 TOKENS_PER_CHUNK = 2048
 TOKENS_PER_CHUNK_ON_DEVICE = 16384
@@ -194,12 +193,12 @@ def index_part(
     }
     statistics, how_far = _open_state(path, subject, glp)
     done, (skip, tokens) = how_far["done"], how_far.get("begun", (0, source.chunk))
-    saved = time.monotonic()
+    saves = Saves(SECONDS_BETWEEN_SAVES)
     for block in range(blocks.start + done, blocks.stop):
         for read, chunk in enumerate(source.chunks(block, tokens, skip), start=skip):
-            if (stop := cancelled()) or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                _save(statistics, path, subject | {"done": done, "begun": [read, tokens]})
-                saved = time.monotonic()
+            if (stop := cancelled()) or saves.due:
+                with saves.saving():
+                    _save(statistics, path, subject | {"done": done, "begun": [read, tokens]})
             if stop:
                 return None
             statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
