@@ -18,6 +18,8 @@ NAMES = "auto, cpu, cuda, cuda:N or mps"
 
 LOCAL_RANK = "LOCAL_RANK"
 """Environment variable in which torchrun tells a process its number on its machine."""
+LOCAL_SIZE = "LOCAL_WORLD_SIZE"
+"""Environment variable in which it tells how many there are."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -28,7 +30,7 @@ def choose_device(name: str | None = None) -> torch.device:
     Args:
         name: auto (an accelerator that is there, else the CPU), cpu, cuda, cuda:N or mps.
     Raises:
-        GlpError: a name of another form, or a device that is not there.
+        GlpError: a name of another form, a device that is not there, or one card for several processes.
     """
     name = (name or os.environ.get(VARIABLE) or "auto").strip().lower()
     if name == "auto":
@@ -62,6 +64,12 @@ def _cuda(name: str) -> torch.device:
     if not count:
         build = "" if torch.backends.cuda.is_built() else f" (torch {torch.__version__} is built without CUDA)"
         raise GlpError(f"The device {name} is not available here: torch sees no CUDA device{build}. Use cpu or auto.")
+    together = int(os.environ.get(LOCAL_SIZE) or 1)
+    if together > 1 and ":" in name:
+        raise GlpError(
+            f"The device is {name} for all {together} processes that torchrun started on this machine, wanted a card for each. "
+            "Use --device cuda: each takes its own."
+        )
     own = os.environ.get(LOCAL_RANK, "")
     index = int(name.partition(":")[2] or own or 0)
     if index >= count and ":" not in name:

@@ -34,7 +34,7 @@ def no_accelerator(monkeypatch):
 @pytest.fixture
 def two_cards(monkeypatch):
     """A torch that claims two CUDA cards; nothing is computed on them."""
-    for variable in (devices.VARIABLE, devices.LOCAL_RANK):
+    for variable in (devices.VARIABLE, devices.LOCAL_RANK, devices.LOCAL_SIZE):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -53,9 +53,15 @@ def test_auto_takes_the_first_card_and_a_number_names_another(two_cards):
     assert devices.choose_device("cpu") == torch.device("cpu")
 
 
-def test_each_process_of_a_machine_takes_a_card_of_its_own_unless_a_number_is_given(two_cards, monkeypatch):
+def test_each_process_of_a_machine_takes_a_card_of_its_own_and_one_that_is_alone_there_any(two_cards, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert [devices.choose_device(name) for name in (None, "auto", "cuda")] == [torch.device("cuda:1")] * 3
+    with pytest.raises(
+        GlpError, match="cuda:0 for all 2 processes .* wanted a card for each. Use --device cuda: each takes its"
+    ):
+        devices.choose_device("cuda:0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert devices.choose_device("cuda:0") == torch.device("cuda:0")
     assert devices.choose_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")

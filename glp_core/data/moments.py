@@ -8,6 +8,9 @@ from torch import Tensor
 from glp_core.devices import doubled
 from glp_core.errors import GlpError
 
+ROWS_AT_ONCE = 65_536
+"""Of activations, whose copies in float64 take memory."""
+
 
 class Moments:
     """Sums around the first part's mean, so that products in float32 lose nothing however far from 0 the activations are."""
@@ -30,9 +33,10 @@ class Moments:
 
     def add(self, part: Tensor) -> None:
         """Count more activations (n, d)."""
-        centred = part.float() - self.shift
-        self.total += doubled(centred).sum(0)
-        self.outer += doubled(centred.T @ centred)
+        for rows in part.split(ROWS_AT_ONCE):
+            centred = rows.float() - self.shift
+            self.total += doubled(centred).sum(0)
+            self.outer += doubled(centred.T @ centred)
         self.n += len(part)
 
     def add_up(self, over: Callable[[Sequence[Tensor]], None]) -> None:

@@ -3,6 +3,7 @@
 A part is a range of documents in a store of its own; joining cuts at the number of activations that was asked for.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from glp_core.llm.model import Llm
 MARGIN = 1.02
 """Tokens read for each activation asked for: massive ones are left out."""
 DOCUMENTS_AT_ONCE = 4096
+ALIKE = ("llm", "layer", "dtype", "texts", "texts_state", "tokens_per_document")
+SAME_NORM = 1e-2
+"""Relative difference of parts' median norms: each machine measures its own, and its last digits differ."""
 
 
 def documents_for(llm: Llm, documents: Documents, n_activations: int, tokens_per_document: int, group: int) -> int:
@@ -70,13 +74,13 @@ def join(folder: Path, parts: Sequence[Path], n_activations: int) -> ActivationS
                 f"{store.folder} holds {store.n_documents:,} documents of the span {span}, wanted all from {end:,} on. "
                 "Let every `collect --part` end before they are joined."
             )
-        alike = ("llm", "layer", "dtype", "texts", "texts_state", "tokens_per_document", "median_norm")
         source = store.manifest.get("source")  # an earlier version's parts have none
         if source is not None and manifest.setdefault("source", source) != source:
             raise GlpError(
                 f"{store.folder} is of {source}, the parts before it of {manifest['source']}. Join parts of one model."
             )
-        if any(store.manifest.get(key) != manifest.get(key) for key in alike):
+        near = math.isclose(store.median_norm, stores[0].median_norm, rel_tol=SAME_NORM)
+        if not near or any(store.manifest.get(key) != manifest.get(key) for key in ALIKE):
             raise GlpError(f"{store.folder} was collected otherwise than {stores[0].folder}. Collect all parts alike.")
         end = last
         shards += [(store.folder / shard["file"], shard) for shard in store.manifest["shards"]]

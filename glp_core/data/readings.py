@@ -76,24 +76,23 @@ def read(llm: Llm, layer: int, rows: Sequence[TextRow]) -> Tokens:
         GlpError: the layer gives values that are not finite.
     """
     rows = [row for row in rows if len(row.ids) > 1]
-    lengths = np.array([len(row.ids) - 1 for row in rows])
-    starts = np.cumsum(lengths) - lengths
-    batches, order = [], []
-    for places, acts in _forwards(llm, layer, rows):
-        batches.append(acts)
-        order += [np.arange(starts[place], starts[place] + lengths[place]) for place in places]
     if not rows:
         raise GlpError("None of these documents has a token: leave empty texts out.")
-    back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
-    acts = torch.cat(batches)
-    if not torch.isfinite(acts).all():  # once a call: it waits for the device
+    lengths = np.array([len(row.ids) - 1 for row in rows])
+    starts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
+    every, finite = torch.empty(0), []
+    for places, acts in _forwards(llm, layer, rows):
+        where = np.concatenate([np.arange(starts[place], starts[place] + lengths[place]) for place in places])
+        every = every if len(every) else acts.new_empty(total, acts.shape[1])
+        every[torch.from_numpy(where).to(acts.device)] = acts
+        finite.append(torch.isfinite(acts).all())
+    if not torch.stack(finite).all():  # once a call: it waits for the device
         raise GlpError(
             f"Layer {layer} of {llm.title} gives NaN or infinite values: its weights are damaged, or {llm.dtype} is too small."
         )
-    total = int(lengths.sum())
     kinds = chain.from_iterable((row.parts[1:] if row.parts is not None else [0] * (len(row.ids) - 1)) for row in rows)
     return Tokens(
-        acts[back.to(acts.device)],
+        every,
         torch.from_numpy(np.fromiter(chain.from_iterable(row.ids[1:] for row in rows), np.int32, total)),
         torch.from_numpy(np.repeat(np.array([row.document for row in rows], np.int32), lengths)),
         torch.from_numpy((np.arange(total) - np.repeat(starts, lengths) + 1).astype(np.int16)),

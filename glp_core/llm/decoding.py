@@ -140,7 +140,7 @@ class Context:
     @property
     def recorded(self) -> bool:
         """Whether steps are, or may yet be, replayed on fixed buffers, whose rows stay the same."""
-        may = self._room > 0 and self.lengths.device.type in RECORDERS and not self.llm.fixed_steps.failures
+        may = self._room > 0 and self.lengths.device.type in RECORDERS and not self.llm.fixed_steps.given_up
         return self._fixed is not None or may
 
     def first_row(self) -> "Context":

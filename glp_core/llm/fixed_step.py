@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from glp_core.llm.hooks import active_edits, edit_device, layers_path, no_edits, record
-from glp_core.speed.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS, Recorded
 
 ROOM = 64
 """Buffers hold a multiple of this many tokens, so that requests of about one length share them."""
@@ -22,6 +22,8 @@ MOST_ROWS = 64
 """More rows keep an accelerator busy without a recording."""
 MOST_KEPT, BYTES_KEPT = 4, 1 << 30
 """Steps that wait for requests of their shape, and what all but the last of them may take: it is memory that nobody counts."""
+TRIES = 2
+"""Failures before no more steps are recorded: one may come of what else was on the card at that moment."""
 CLOSE = 1e-2
 """The two parts must give the whole model's logits within this share of the largest."""
 
@@ -38,7 +40,7 @@ class FixedStep:
         self.cache = _FixedCache(cache, length)
         self.read = 0
         self._edited: dict[int, Tensor] = {}
-        self._recorded: dict[str, tuple[Callable[[], None], Tensor]] = {}
+        self._recorded: dict[str, Recorded] = {}
 
     def load(self, cache: DynamicCache, mask: Tensor | None) -> None:
         """Take over what was read: keys and values, and which tokens each row may look at (rows, tokens), all for None."""
@@ -97,14 +99,15 @@ class FixedStep:
             raise RuntimeError("the model in two parts is not the whole model")
 
     def _replayed(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        recorder = RECORDERS.get(self.ids.device.type)
+        device = self.ids.device
+        recorder = RECORDERS.get(device.type)
         if recorder is None:
             return compute()
         if name not in self._recorded:
-            self._recorded[name] = recorder(compute)
-        replay, output = self._recorded[name]
-        replay()
-        return output
+            self._recorded[name] = recorder(compute, device)
+        recorded = self._recorded[name]
+        recorded.replay()
+        return recorded.output
 
     def _whole(self) -> Tensor:
         return self._run(self.model).logits
@@ -136,9 +139,14 @@ class FixedSteps:
         self.failures: list[str] = []
         """Why steps could not be recorded, for reports."""
 
+    @property
+    def given_up(self) -> bool:
+        """Whether no more steps are recorded."""
+        return len(self.failures) >= TRIES
+
     def take(self, model: Any, cache: DynamicCache, room: int) -> FixedStep | None:
         """Return a step with room for as many more tokens; None where the device does not record or the model cannot be served."""
-        if self.failures or not _served(model, cache):
+        if self.given_up or not _served(model, cache):
             return None
         rows, length = cache.layers[0].keys.shape[0], -(-(cache.get_seq_length() + room) // ROOM) * ROOM
         for step in self._free:

@@ -1,12 +1,11 @@
 """One pass over the corpus for the index of meta-neurons: documents in, statistics of every neuron out, in parts that can be merged.
 
-A part is a range of blocks of documents. Its state is saved about once a minute, wherever in a block that is, and a killed pass goes on
-from there. Activations come from the LLM or from a store that holds them already; the blocks are those of the store, so both give the
-same index.
+A part is a range of blocks of documents. Its state is saved about once a minute, a large one less often, wherever in a block that is,
+and a killed pass goes on from there. Activations come from the LLM or from a store that holds them already; the blocks are those of the
+store, so both give the same index.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,11 +28,14 @@ from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reading import read_neurons
 from glp_core.neuron_index.statistics import AGAIN, Chunk, NeuronStatistics
 from glp_core.prior.glp import GLP
-from glp_core.progress import Progress, quiet
+from glp_core.progress import Progress, Saves, quiet
 
 TOKENS_PER_CHUNK = 2048
 TOKENS_PER_CHUNK_ON_DEVICE = 16384
 """On an accelerator, where small batches wait for their launches."""
+CHUNK_BYTES, CHUNK_COPIES = 2**30, 3
+"""What a chunk's neurons take at most in float32, and how often they are held while they are read. From 16,384 neurons on, an
+accelerator's chunks have fewer tokens, never the demo's: a product's rounding depends on its batch, so an index's last digits too."""
 COUNT = Limits(int, 0, 10**9)
 STATE = {"first": COUNT, "last": COUNT, "done": COUNT, "begun?": (COUNT, COUNT)}
 """Of a part: begun is how many chunks of the next block are read, and the tokens of such a chunk."""
@@ -50,7 +52,7 @@ class Source(Protocol):
     """What identifies them: LLM, layer, number format."""
 
     chunk: int
-    """Tokens that are read at once."""
+    """Tokens that are read at once at most."""
 
     def chunks(self, block: int, tokens: int, skip: int = 0) -> Iterator[Chunk]:
         """Yield the documents of a block, some `tokens` of them at a time, without the first `skip` such chunks."""
@@ -80,6 +82,16 @@ def first_of_text(documents: Iterable[Document]) -> np.ndarray:
 def chunk_tokens(device: torch.device) -> int:
     """Return how many tokens are read at once on a device."""
     return TOKENS_PER_CHUNK if device.type == "cpu" else TOKENS_PER_CHUNK_ON_DEVICE
+
+
+def tokens_at_once(source: Source, n_neurons: int) -> int:
+    """Return how many tokens of a source are read at once for so many neurons."""
+    return max(1, min(source.chunk, CHUNK_BYTES // (4 * n_neurons)))
+
+
+def chunk_bytes(source: Source, n_neurons: int) -> int:
+    """Return what a chunk's neurons take at most while they are read."""
+    return CHUNK_COPIES * 4 * n_neurons * tokens_at_once(source, n_neurons)
 
 
 class StoreSource:
@@ -193,17 +205,18 @@ def index_part(
         "last": blocks.stop,
     }
     statistics, how_far = _open_state(path, subject, glp)
-    done, (skip, tokens) = how_far["done"], how_far.get("begun", (0, source.chunk))
-    saved = time.monotonic()
+    at_once = tokens_at_once(source, glp.n_layers * glp.d_mlp)
+    done, (skip, tokens) = how_far["done"], how_far.get("begun", (0, at_once))
+    saves = Saves(SECONDS_BETWEEN_SAVES)
     for block in range(blocks.start + done, blocks.stop):
         for read, chunk in enumerate(source.chunks(block, tokens, skip), start=skip):
-            if (stop := cancelled()) or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                _save(statistics, path, subject | {"done": done, "begun": [read, tokens]})
-                saved = time.monotonic()
+            if (stop := cancelled()) or saves.due:
+                with saves.saving():
+                    _save(statistics, path, subject | {"done": done, "begun": [read, tokens]})
             if stop:
                 return None
             statistics.add(read_neurons(glp, chunk.acts, reading), chunk)
-        done, skip, tokens = done + 1, 0, source.chunk
+        done, skip, tokens = done + 1, 0, at_once
         progress(done, len(blocks), f"blocks of {DOCUMENTS_PER_BLOCK} documents, {statistics.n_tokens:,} tokens")
     _save(statistics, path, subject | {"done": done})
     return statistics

@@ -30,6 +30,8 @@ class Blocks(NamedTuple):
     """Blocks of weights that are on their way at once."""
 
 
+LEAST_CAPABILITY = (8, 0)
+"""Of a card: older tensor cores do not multiply bfloat16."""
 PLAIN = Blocks(16, 256, 4, 4)
 """Of a product without a layer norm; the fastest of 20 on an H200, as are the next two."""
 NORMED = Blocks(16, 256, 4, 3)
@@ -51,7 +53,8 @@ class Norm(NamedTuple):
 def serves(weight: Tensor) -> bool:
     """Say whether products with a weight (out, in) may come from here."""
     fits = weight.is_cuda and weight.dtype == torch.bfloat16 and weight.numel() <= MOST_NUMBERS
-    return fits and weight.device not in failures and _kernels() is not None
+    able = fits and torch.cuda.get_device_capability(weight.device) >= LEAST_CAPABILITY
+    return able and weight.device not in failures and _kernels() is not None
 
 
 def attempted(device: torch.device, compute: Callable[[], Tensor]) -> Tensor | None:

@@ -83,7 +83,7 @@ class Ranks:
         """Replace tensors of one number type by their mean over the processes, in one message.
 
         Raises:
-            GlpError: another process has ended.
+            GlpError: another process has ended, or cannot be reached.
         """
         self._exchange(tensors, self.size)
 
@@ -123,12 +123,15 @@ class Ranks:
     def _reduce(tensor: Tensor) -> None:
         try:
             dist.all_reduce(tensor)
-        except RuntimeError:  # gloo and NCCL tell a lost peer so
-            lost = True
+        except torch.OutOfMemoryError:  # this process's own
+            raise
+        except RuntimeError as error:  # gloo and NCCL tell a lost peer so
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
-            lost = False
-        if lost:
+            why = ""
+        if why:
             dist.destroy_process_group()  # gloo's threads must end before Python does, and the error's frames would keep them
             raise GlpError(
-                "Another process of this run has ended. Start the same command again: it goes on from the saved state."
+                f"Another process of this run has ended, or cannot be reached ({why}). Start the same command again: it goes on from "
+                "the saved state."
             )

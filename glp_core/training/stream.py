@@ -27,6 +27,7 @@ FEWEST_BATCHES = 10
 """That a buffer must hold: neighbours in a text are much alike, and with fewer they would often meet in one batch."""
 DOCUMENTS_PER_READ = {"cpu": 64, "accelerator": 4096}
 CONVERSATIONS_PER_READ = {"cpu": 64, "accelerator": 2048}
+"""Both at ACCELERATOR_WIDTH, and documents of TOKENS_PER_DOCUMENT: with the width grow the activations and the answers' cache."""
 HELD_OUT_CONVERSATIONS = 64
 
 
@@ -121,11 +122,12 @@ class StreamSupply:
         self.ranks = ranks = ranks or Ranks()
         self.site, self.validation, self.config = site, validation, config
         where = "cpu" if site.llm.device.type == "cpu" else "accelerator"
-        self.text = _Reader(site, train, ranks, DOCUMENTS_PER_READ[where], self._text_rows)
+        wider = max(1, site.llm.d_model // ACCELERATOR_WIDTH)
+        longer = max(1, config.tokens_per_document // TOKENS_PER_DOCUMENT)
+        self.text = _Reader(site, train, ranks, max(1, DOCUMENTS_PER_READ[where] // (wider * longer)), self._text_rows)
         self.chat: _Reader | None = None
         if config.chat:
             template_lengths(site.llm)
-            wider = max(1, site.llm.d_model // ACCELERATOR_WIDTH)  # the answers' cache grows with the width
             at_once = max(64, CONVERSATIONS_PER_READ[where] // wider)
             self.chat = _Reader(site, train, ranks, at_once, self._chat_rows)
         self.buffer = torch.empty(0)
@@ -157,7 +159,7 @@ class StreamSupply:
         """Return the statistics of all processes' buffers as they were filled first."""
         if not self._statistics:
             self._fill()
-            shift = self.buffer.float().mean(0)
+            shift = self.buffer.mean(0, dtype=torch.float32)
             self.ranks.average([shift])
             moments = Moments(shift)
             moments.add(self.buffer)

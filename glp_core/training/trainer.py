@@ -19,7 +19,7 @@ from glp_core.files import Json
 from glp_core.prior.checkpoint import read_statistics, save_glp
 from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
-from glp_core.progress import Progress, quiet
+from glp_core.progress import Progress, Saves, quiet
 from glp_core.training.held_out import HeldOut
 from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.loss import CompiledLoss, Loss, flow_loss, stratified_sigmas
@@ -110,7 +110,7 @@ class Trainer:
     def run(self, *, progress: Progress = quiet, stop: Callable[[], bool] = lambda: False, save_every: float = 240.0) -> GLP:
         """Train to the end (or until `stop` says so, state saved) and return the averaged model."""
         held_out = self.supply.held_out(self.config.validation, self.device) if self.ranks.first else None
-        since_save, started = time.monotonic(), time.monotonic() - self.seconds
+        saves, started = Saves(save_every), time.monotonic() - self.seconds
         config = self.config
         batches = self.supply.batches(config.batch, self.step, config.seed, self.ranks)
         if self.step == config.steps and kept_checkpoints(self.folder.path).get(self.step * config.batch) != "final":
@@ -125,9 +125,9 @@ class Trainer:
                 self._log(loss, None)
                 progress(self.step, config.steps, f"loss {loss:.4f}{self._slower()}")
             ending = self.ranks.any(self.step == config.steps or stop())
-            if ending or self.ranks.any(time.monotonic() - since_save > save_every):
-                self._save()
-                since_save = time.monotonic()
+            if ending or self.ranks.any(saves.due):
+                with saves.saving():
+                    self._save()
             if ending:
                 break
         return self.averaged()

@@ -39,6 +39,16 @@ def test_parts_of_an_earlier_version_join_and_those_of_another_model_do_not(tiny
         join(tmp_path / "other", paths, 700)
 
 
+def test_parts_of_machines_that_differ_in_the_last_digits_of_a_norm_join_with_that_of_the_first(tiny_llm, tmp_path):
+    paths = in_parts(tiny_llm, tmp_path, 700, 2)
+    first, second = (read_object(path / "manifest.json") for path in paths)
+    write_json(paths[1] / "manifest.json", second | {"median_norm": second["median_norm"] * 1.004})
+    assert join(tmp_path / "joined", paths, 700).median_norm == first["median_norm"]
+    write_json(paths[1] / "manifest.json", second | {"median_norm": second["median_norm"] * 1.1})
+    with pytest.raises(GlpError, match="collected otherwise"):
+        join(tmp_path / "other", paths, 700)
+
+
 @pytest.mark.parametrize(("n", "n_parts"), [(700, 2), (701, 3), (10_000, 3), (100, 1)])
 def test_parts_joined_are_what_one_call_collects(tiny_llm, tmp_path, n, n_parts):
     whole = gather(tiny_llm, tmp_path / "whole", n)

@@ -227,6 +227,7 @@ def test_merged_parts_equal_the_whole(source, whole, tiny_glp, tmp_path):
 
 def test_a_killed_pass_goes_on_where_it_was(source, whole, tiny_glp, tmp_path, monkeypatch):
     monkeypatch.setattr("glp_core.neuron_index.corpus_pass.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("glp_core.progress.WORK_PER_SAVE", 0.0)
     path = tmp_path / "part.safetensors"
     steps = []
 

@@ -16,7 +16,7 @@ from glp_core.prior.glp import GLP
 from glp_core.prior.network import DenoiserConfig
 from glp_core.prior.walk import WalkSettings
 from glp_core.speed.packed import MOST_ROWS
-from glp_core.speed.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS, Recorded
 from tests.support import tiny
 
 WIDTH = 96
@@ -122,7 +122,7 @@ def test_float32_weights_in_16_bits_serve_walks_and_few_calls_of_few_rows_only_w
 
 def test_a_recording_keeps_the_noise_levels_that_it_reads(monkeypatch):
     monkeypatch.setitem(
-        RECORDERS, "cpu", lambda compute: (lambda: None, compute())
+        RECORDERS, "cpu", lambda compute, _device: Recorded(lambda: None, compute(), 0)
     )  # keeps nothing itself, as a CUDA graph does
     glp, acts = tiny.tiny_glp(), torch.randn(3, tiny.WIDTH)
     for _ in range(2):

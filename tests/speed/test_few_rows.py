@@ -36,6 +36,9 @@ def test_the_demo_s_products_are_served_on_cuda_and_those_that_wait_for_memory_a
         return mock.Mock(is_cuda=True, dtype=dtype, device=torch.device("cuda", 0), numel=lambda: d_out * d_in)
 
     monkeypatch.setattr(few_rows, "_kernels", lambda: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
+    assert not few_rows.serves(weight(1152, 576)), "a T4 has no bfloat16"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
     assert all(few_rows.serves(weight(*shape)) for shape in ((1152, 576), (4608, 1152), (1152, 2304), (576, 1152)))
     assert not few_rows.serves(weight(32768, 8192)) and not few_rows.serves(weight(1152, 576, torch.float32))
     monkeypatch.setattr(few_rows, "failures", {torch.device("cuda", 0): "no compiler"})

@@ -174,6 +174,7 @@ def load():
     tiny_build.shrink()
     import importlib
 
+    from glp_core import progress
     from glp_core.building import costs
     from glp_core.cli.commands import MODULES
     from glp_core.data import conversations, probe_activations
@@ -188,7 +189,7 @@ def load():
     conversations.ANSWER_TOKENS, corpus_pass.SECONDS_BETWEEN_SAVES, probe_activations.TEXTS_PER_PART = 4, 0.0, {"cpu": 16}
     costs.BYTES_SPARE = 0
     engine.TEXTS_AT_ONCE = dict.fromkeys(engine.TEXTS_AT_ONCE, 4)
-    Trainer.run.__kwdefaults__["save_every"] = 0.0
+    Trainer.run.__kwdefaults__["save_every"] = progress.WORK_PER_SAVE = 0.0
     with tempfile.TemporaryDirectory() as folder:
         _warm_up(folder)
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-from glp_core.speed.replay import RECORDERS
+from glp_core.speed.replay import RECORDERS, Recorded
 
 NAME = "second"
 _LIBRARY, _FALLBACK = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
@@ -234,7 +234,7 @@ def _empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return on_second
 
 
-def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+def record(compute: Callable[[], Tensor], _device: torch.device) -> Recorded:
     """Record a computation as a CUDA graph would be: the same operations on the same memory, whatever Python decided on the way."""
     global _tape
     compute()
@@ -251,7 +251,7 @@ def record(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
                 if isinstance(old, Tensor) and new is not old:
                     old.copy_(new)
 
-    return replay, output
+    return Recorded(replay, output, output.nbytes)
 
 
 @contextmanager

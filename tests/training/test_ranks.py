@@ -187,3 +187,26 @@ def test_rows_are_shared_evenly_and_what_cannot_be_is_refused():
     assert torch.equal(torch.cat([Ranks(rank, 3).share(batch) for rank in range(3)]), batch)
     with pytest.raises(GlpError, match="sigma_groups is 16, wanted a multiple of the 3 processes"):
         Ranks(0, 3).check(batch=66, sigma_groups=16)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (
+            RuntimeError("NCCL error: unhandled system error\nmore"),
+            GlpError,
+            r"\(RuntimeError: NCCL error: unhandled system error\)",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), torch.OutOfMemoryError, "^CUDA out of memory"),
+    ],
+)
+def test_what_ended_an_exchange_is_told_and_full_memory_is_no_lost_process(monkeypatch, error, raised, words):
+    def fails(_tensor):
+        raise error
+
+    ended = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", fails)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: ended.append(True))
+    with pytest.raises(raised, match=words):
+        Ranks(0, 2).any(True)
+    assert ended == [True] * (raised is GlpError)

@@ -1,5 +1,7 @@
 """Training without a store: batches are the LLM's own activations, mixed well, and a killed run goes on to the same curve."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,24 @@ def test_a_share_of_each_batch_is_conversations(site):
     assert given == {"text": 480 + 6 * 48, "chat": 160 + 6 * 16}
     parts = source.held_out(100, torch.device("cpu")).parts
     assert len(parts["text"]) == 100 and set(parts) == {"text", "user", "answer", "template"}
+
+
+@pytest.mark.parametrize(
+    ("width", "tokens", "at_once"), [(576, 128, 4096), (576, 20, 4096), (4096, 128, 585), (576, 1280, 409), (8192, 32_768, 1)]
+)
+def test_of_wider_models_and_longer_texts_fewer_are_read_at_once(monkeypatch, width, tokens, at_once):
+    monkeypatch.undo()
+    llm = SimpleNamespace(d_model=width, dtype=torch.bfloat16, device=torch.device("meta"))
+    config = StreamConfig(640, tokens_per_document=tokens)
+    assert StreamSupply(Site(llm, LAYER, 1.0), TRAIN, VALIDATION, config).text.group == at_once
+
+
+@pytest.mark.parametrize("group", [3, 7])
+def test_how_many_texts_are_read_at_once_changes_no_batch(site, monkeypatch, group):
+    expected = taken(supply(site), 30)
+    monkeypatch.setattr(stream, "DOCUMENTS_PER_READ", {"cpu": group})
+    for one, other in zip(taken(supply(site), 30), expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_processes_read_texts_of_their_own(site):

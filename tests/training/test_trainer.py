@@ -1,8 +1,10 @@
 """Training: learns what it is given, resumes to the same run after a kill, averages weights rightly, refuses what cannot be."""
 
 import csv
+import itertools
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -86,6 +88,19 @@ def test_a_killed_run_goes_on_to_the_same_curve_and_weights(store, tmp_path, sto
     final = load_file(folder / "final.safetensors")
     for name, weight in whole.network.state_dict().items():
         assert torch.equal(final[name], weight), name
+
+
+def test_a_state_that_takes_long_to_save_is_saved_less_often(store, tmp_path, monkeypatch):
+    clock, made, at = itertools.count(), trainer(store, tmp_path), []
+
+    def slow():
+        next(clock)
+        at.append(made.step)
+
+    monkeypatch.setattr("glp_core.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(made, "_save", slow)
+    made.run(save_every=3)
+    assert at == [4, 40], "it took 2 seconds, so that the next would have been due 40 later"
 
 
 def test_a_row_that_was_cut_off_by_the_kill_is_made_again(store, tmp_path):

@@ -18,6 +18,7 @@ from glp_core.memory import check_room
 from glp_core.neuron_index.corpus_pass import (
     StoreSource,
     TextSource,
+    chunk_bytes,
     finished,
     first_of_text,
     in_order,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     }
     n = glp.n_layers * glp.d_mlp
     device = glp.device if glp.device.type == "cuda" else "cpu"
-    say(check_room(f"The index of {n:,} neurons", table_bytes(n) + sample_bytes(n), device))
+    say(check_room(f"The index of {n:,} neurons", table_bytes(n) + sample_bytes(n) + chunk_bytes(source, n), device))
     say(f"Reading {n:,} neurons at {reading.title}, blocks {edges[part - 1]} to {edges[part]} of {blocks}.")
     share = range(edges[part - 1], edges[part])
     with stopping(at_once=False) as stop:
