@@ -49,13 +49,15 @@ def keep_freed_memory() -> bool:
 
 
 def free_memory(device: "torch.device | str") -> int | None:
-    """Return the bytes that new tensors can take on a device; None where that cannot be known.
+    """Return the bytes that new tensors can take on a device, those of let go ones too; None where that cannot be known.
 
     Of main memory, what the system could hand out without swapping, and no more than a container's limit leaves.
     """
     import torch
 
     device = torch.device(device)
+    if device.type != "cpu":
+        _return_cached()
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type not in ("cpu", "mps"):
@@ -69,11 +71,18 @@ def free_memory(device: "torch.device | str") -> int | None:
 
 def hand_back() -> None:
     """Give the memory of what was let go back to the device."""
+    set_apart()
+    _return_cached()
+
+
+def _return_cached() -> None:
+    """Return what torch keeps of freed tensors to the accelerator, which counts it as taken; not while a CUDA graph is recorded."""
     import torch
 
-    set_apart()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def set_apart() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from glp_core import GlpError
-from glp_core.memory import KERNEL_CACHES, check_room, free_memory
+from glp_core.memory import KERNEL_CACHES, check_room, free_memory, hand_back
+from tests.support import full_card
 
 MEGABYTES_KEPT = """
 from pathlib import Path
@@ -74,3 +76,26 @@ def test_what_does_not_fit_is_refused_with_both_numbers():
     with pytest.raises(GlpError, match=r"It takes 1000000\.0 GB of memory; .* free on cpu\. Make it smaller"):
         check_room("It", 10**15, "cpu")
     assert "not known free on meta" in check_room("It", 10**15, "meta")
+
+
+def test_what_torch_keeps_of_freed_tensors_is_free(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5_000, cached=60_000)
+    assert free_memory("cpu") > 65_000 and card.cached == 60_000
+    assert free_memory("cuda") == 65_000
+    check_room("It", 64_000, "cuda:0")
+
+
+def test_nothing_is_given_back_while_a_graph_is_recorded(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5_000, cached=60_000)
+    card.capturing = True
+    hand_back()
+    assert free_memory("cuda") == 5_000 and card.cached == 60_000
+
+
+def test_what_an_apple_gpu_keeps_of_freed_tensors_is_given_back(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    hand_back()
+    assert emptied == ["mps"] and free_memory("mps") > 0
+    assert emptied == ["mps"] * 2

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from glp_core.data.store import ActivationStore
+from glp_core.memory import free_memory
 
 SHARE_OF_FREE = 0.7
 """Of the device's free memory that the activations may take; the rest is for weights, their moments and a step's values."""
@@ -41,5 +42,4 @@ def fits(store: ActivationStore, device: torch.device) -> bool:
         return False
     acts = store.acts(0)
     needed = store.n_activations * acts.shape[1] * acts.element_size()
-    free, _ = torch.cuda.mem_get_info(device)
-    return needed < SHARE_OF_FREE * free
+    return needed < SHARE_OF_FREE * (free_memory(device) or 0)

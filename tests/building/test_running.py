@@ -2,6 +2,9 @@
 
 import fcntl
 import threading
+from argparse import Namespace
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +12,9 @@ from glp_core.building.about import ABOUT, About
 from glp_core.building.running import STOPPED, Build
 from glp_core.building.stages import Stage
 from glp_core.building.state import LOCK, BuildState, StageRecord, at_work, building
+from glp_core.cli.building import build as build_command
 from glp_core.errors import GlpError
+from tests.support import full_card
 
 CHAIN = {"a": (), "b": ("a",), "c": ("b",), "d": ("a",)}
 
@@ -98,6 +103,22 @@ def test_a_bug_is_no_failure_of_a_stage(build):
 
     with pytest.raises(ZeroDivisionError):
         build.run(run)
+
+
+def test_a_stage_begins_with_the_memory_that_the_one_before_has_let_go(build, monkeypatch, tmp_path):
+    card, seen = full_card.insert(monkeypatch, free=0), []
+
+    def run(_args):
+        seen.append(card.free)
+        card.free, card.cached = 0, 10
+        if len(seen) == 1:
+            raise GlpError("The first stage fails.")
+
+    monkeypatch.setattr(build_command, "parse", lambda _line: (SimpleNamespace(run=run), Namespace()))
+    workspace = SimpleNamespace(folder=tmp_path, store_folder=tmp_path)
+    build.stages = [replace(stage, needs=()) for stage in build.stages]
+    build.run(lambda command: build_command._run_command(command, workspace, None, build))
+    assert seen[1:] == [10] * 6
 
 
 def test_a_killed_build_counts_as_stopped(tmp_path):

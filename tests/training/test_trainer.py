@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError, load_glp
-from glp_core.data.resident import ResidentActivations
+from glp_core.data.resident import ResidentActivations, fits
 from glp_core.data.store import ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
@@ -23,7 +23,7 @@ from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply
 from glp_core.training.trainer import Trainer
-from tests.support import tiny
+from tests.support import full_card, tiny
 
 SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
 SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}
@@ -451,6 +451,12 @@ def test_weights_of_another_width_or_shape_are_refused(given, store, tmp_path):
 
 
 # on a device
+
+
+def test_a_store_finds_room_where_freed_tensors_were(store, monkeypatch):
+    needed = store.n_activations * store.acts(0)[:1].nbytes
+    full_card.insert(monkeypatch, free=needed // 2, cached=needed)
+    assert fits(store, torch.device("cuda"))
 
 
 def test_a_store_that_is_resident_is_seen_whole_in_an_order_of_its_own(store):
