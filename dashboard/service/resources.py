@@ -287,7 +287,8 @@ def _opened_index(where: Path, files_written: float) -> NeuronIndex:
 def _llm(folder: Path) -> Llm:
     its = _workspace(folder)
     key = its.llm, its.dtype
-    return models().get(folder, "llm", key, _ordinary(its.load_llm), needs=its.llm_bytes, size=lambda one: one.n_bytes)
+    needs = its.llm_bytes + its.prior_bytes  # what loading it asks for
+    return models().get(folder, "llm", key, _ordinary(its.load_llm), needs=needs, size=lambda one: one.n_bytes)
 
 
 def _glp(folder: Path, checkpoint: str = "final", layer: int | None = None) -> GLP:

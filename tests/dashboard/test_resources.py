@@ -81,6 +81,16 @@ def test_the_memory_that_the_models_need_is_told_in_the_sidebar_before_they_are_
     assert "loading the LLM" in said and job.events[0][1] in said
 
 
+def test_room_is_made_for_the_prior_too_before_the_llm_is_loaded(workspace, monkeypatch):
+    its = SimpleNamespace(llm="llm", dtype="auto", llm_bytes=5, prior_bytes=3, load_llm=lambda: "loaded")
+    needed = []
+    store = SimpleNamespace(get=lambda *_, needs, **__: needed.append(needs))
+    monkeypatch.setattr(resources, "_workspace", lambda _folder: its)
+    monkeypatch.setattr(resources, "models", lambda: store)
+    resources._llm(workspace.folder)
+    assert needed == [8]
+
+
 def test_what_is_let_go_is_collected_though_it_was_left_out():
     loaded = Loaded()
     alive = weakref.ref(loaded)
