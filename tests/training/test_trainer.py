@@ -3,14 +3,17 @@
 import csv
 import math
 import shutil
+from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError, load_glp
+from glp_core.cli.training import train
 from glp_core.data.resident import ResidentActivations, fits
-from glp_core.data.store import ActivationStore
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
@@ -19,6 +22,7 @@ from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.loss import CompiledLoss, flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
 from glp_core.training.publishing import install
+from glp_core.training.ranks import Ranks
 from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply
@@ -284,6 +288,17 @@ def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(sto
     parts = trainer(store, folder).run()
     assert rows(folder) == rows(tmp_path / "whole")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("device", "windows"), [("cpu", 1), ("mps", 1), ("cuda", 0)])
+def test_a_window_is_counted_where_the_device_computes_in_main_memory(store, monkeypatch, device, windows):
+    needed = []
+    monkeypatch.setattr(train, "tell_memory", lambda _what, bytes_, *_: needed.append(bytes_))
+    workspace = SimpleNamespace(device=device, open_store=lambda _folder: store)
+    args = Namespace(buffer=0, chat=0, tokens_per_document=TOKENS_PER_DOCUMENT, store=None)
+    config = TrainConfig(**SMALL)
+    supplied = train.from_store(workspace, args, config, Ranks())
+    assert needed == [config.memory(12) + windows * supplied.window_bytes]
 
 
 def test_where_nothing_can_be_compiled_a_run_is_the_plain_one_and_says_why(store, tmp_path, monkeypatch):

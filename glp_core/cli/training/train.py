@@ -120,7 +120,7 @@ def from_store(workspace: Workspace, args: argparse.Namespace, config: TrainConf
     """Return the store's activations, when there is room to train on them."""
     store = store_of(workspace, args)
     supply = StoreSupply(store, workspace.device)
-    window = supply.window_bytes if workspace.device == "cpu" else 0
+    window = supply.window_bytes if workspace.device in ("cpu", "mps") else 0
     tell_memory("The GLP in training", config.memory(store.width) + window, workspace, ranks)
     return supply
 
