@@ -177,7 +177,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            loss = self._loss(acts.to(self.device, non_blocking=True), sigmas, eps)
+            loss = self._loss(acts.to(self.device), sigmas, eps)
         loss.backward()
         loss = loss.detach()
         self.ranks.average([loss, *(p.grad for p in self.params.values() if p.grad is not None)])
