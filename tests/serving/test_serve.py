@@ -21,8 +21,10 @@ from glp_core.__main__ import main
 from glp_core.jobs.runner import JobRunner
 from glp_core.prior.projection import make_projector
 from glp_core.serving.app import _Following, make_app
+from glp_core.serving.asked import Steering
 from glp_core.serving.writing import Host
 from glp_core.steering.generation import Arm, Sampling, generate
+from glp_core.workspace import Workspace
 from tests.support import pages
 
 NAME = "Tiny <b>LLM</b>"
@@ -74,6 +76,18 @@ def test_what_is_asked_of_a_walk_stands_in_the_place_of_the_workspace_s_own(host
     assert host._walk(None, None) == own
     asked = host._walk(0.3, 7)
     assert asked == replace(own, noise_level=0.3, pushes=7) and asked.bound == own.bound
+
+
+def test_the_gaussian_s_covariance_is_read_once_until_it_is_made_anew(host, monkeypatch):
+    read, covariance = [], torch.eye(host.llm.d_model)
+    monkeypatch.setattr(Workspace, "covariance", lambda self: read.append(self) or covariance)
+    steering = Steering("up", 0.5, "gaussian")
+    first = host._projector(steering)
+    assert host._projector(steering) is first and len(read) == 1
+    assert host._projector(replace(steering, noise_level=0.25)) != first and len(read) == 2
+    covariance = 2 * covariance
+    host.workspace.keep_covariance(covariance)
+    assert host._projector(steering) != first and len(read) == 3
 
 
 def test_a_chat_s_answer_is_the_core_s_text(client, host):
