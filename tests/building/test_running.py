@@ -68,6 +68,19 @@ def test_a_failure_takes_only_what_needs_it_along_and_says_why(build):
     assert stored.state == "failed" and stored.of("b").error == "b has no such thing." and "'b'" in stored.of("c").error
 
 
+def test_what_torch_cannot_do_is_the_failure_of_one_stage(build, caplog):
+    def run(command):
+        if command[0] == "b":
+            raise NotImplementedError("The operator 'aten::x' is not implemented for MPS.\nA long story")
+        return 0
+
+    assert build.run(run)
+    assert states(build) == {"a": "done", "b": "failed", "c": "failed", "d": "done"}
+    said = BuildState.read(build.folder).of("b").error
+    assert said.startswith("it broke off: NotImplementedError: The operator 'aten::x' is not implemented for MPS. The lines")
+    assert "--device cpu" in said and "A long story" in caplog.text
+
+
 def test_a_command_that_stopped_itself_ends_the_build(build):
     assert not build.run(lambda command: STOPPED if command[0] == "b" else 0)
     assert states(build) == {"a": "done", "b": "stopped", "c": "missing", "d": "missing"}
