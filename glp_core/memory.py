@@ -11,6 +11,10 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     import torch
 
+FULL = ("out of memory", "cublas_status_alloc_failed")
+"""In what torch says of a full memory without an error of its own: on an Apple GPU, and in CUDA's calls and libraries."""
+LESS = "Ask for smaller batches, fewer or shorter texts, or take the CPU: --device cpu, or GLP_EXPLORER_DEVICE=cpu."
+
 CONTAINER = Path("/sys/fs/cgroup")
 """Where Linux says what a container may use."""
 
@@ -108,12 +112,21 @@ def check_room(title: str, needed: int, device: "torch.device | str") -> str:
     return words
 
 
+def told(error: Exception) -> Exception:
+    """Return what a person is told of an error: for a device's full memory, of which it hands back what it can, a GlpError."""
+    if not (words := told_full(error)):
+        return error
+    hand_back()
+    return GlpError(words)
+
+
 def told_full(error: BaseException) -> str:
     """Return what a person can do about a device whose memory is full; empty for any other error."""
-    if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported for this
+    if not named and not (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL)):
         return ""
-    first = str(error).splitlines()[0] if str(error) else ""
-    return f"The device's memory is full. {first} Ask for smaller batches, fewer or shorter texts, or use --device cpu."
+    first = str(error).splitlines()[0].rstrip(".") + ". " if str(error) else ""
+    return f"The device's memory is full. {first}{LESS}"
 
 
 def needed_and_free(needed: int, device: "torch.device | str") -> str:

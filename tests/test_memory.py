@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from glp_core import GlpError
-from glp_core.memory import KERNEL_CACHES, check_room, free_memory, hand_back
+from glp_core.memory import KERNEL_CACHES, check_room, free_memory, hand_back, told, told_full
 from tests.support import full_card
 
 MEGABYTES_KEPT = """
@@ -99,3 +99,26 @@ def test_what_an_apple_gpu_keeps_of_freed_tensors_is_given_back(monkeypatch):
     hand_back()
     assert emptied == ["mps"] and free_memory("mps") > 0
     assert emptied == ["mps"] * 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB). Tried to allocate 256 bytes on shared pool."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["CUDA", "CUDA's calls", "Apple", "cuBLAS"],
+)
+def test_a_full_memory_is_told_with_a_way_out(error):
+    said = str(told(error))
+    assert isinstance(told(error), GlpError) and said == told_full(error)
+    assert re.fullmatch(
+        rf"The device's memory is full\. {re.escape(str(error).rstrip('.'))}\. Ask for smaller .*--device cpu.*", said
+    )
+
+
+def test_any_other_error_stays_what_it_is():
+    for error in (RuntimeError("shapes differ"), KeyError("out of memory"), GlpError("the disk")):
+        assert told(error) is error and not told_full(error)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from glp_core.steering.shared_batch import SharedBatch
     from glp_core.workspace import Workspace
 
-
 Loaded = TypeVar("Loaded")
 
 LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection", "sklearn.neighbors"
@@ -203,7 +202,7 @@ def warm_up() -> Job:
 @st.cache_resource(show_spinner=False)
 def runner() -> JobRunner:
     """Return the device's job queue."""
-    return JobRunner(context=_inference, before=Cores().settle)
+    return JobRunner(context=_inference, before=Cores().settle, told=memory.told)
 
 
 def _inference() -> AbstractContextManager[object]:

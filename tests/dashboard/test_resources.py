@@ -8,12 +8,13 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dashboard.service import neurons, resources
 from glp_core import memory
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
-from tests.support import pages
+from tests.support import full_card, pages
 from tests.support.serving import ROOT
 
 WORK = """
@@ -89,6 +90,20 @@ def test_room_is_made_for_the_prior_too_before_the_llm_is_loaded(workspace, monk
     monkeypatch.setattr(resources, "models", lambda: store)
     resources._llm(workspace.folder)
     assert needed == [8]
+
+
+def test_a_full_memory_is_a_sentence_to_the_page_and_what_was_cached_is_handed_back(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5, cached=60)
+
+    def work(_cancelled):
+        yield 1
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    job = resources.runner().submit("a", work)
+    job.wait(30)
+    with pytest.raises(GlpError, match="memory is full. CUDA out of memory"):
+        job.result()
+    assert card.free == 65
 
 
 def test_what_is_let_go_is_collected_though_it_was_left_out():

@@ -17,6 +17,7 @@ import uvicorn
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from glp_core import memory
 from glp_core.__main__ import main
 from glp_core.jobs.runner import JobRunner
 from glp_core.prior.projection import make_projector
@@ -39,7 +40,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runner():
-    return JobRunner(context=torch.inference_mode, max_waiting=3)
+    return JobRunner(context=torch.inference_mode, max_waiting=3, told=memory.told)
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +320,15 @@ def test_a_full_queue_is_told(client, host, runner, monkeypatch):
         with pytest.raises(openai.RateLimitError, match="3 requests are waiting"):
             client.completions.create(**ask)
     assert all(len(one.result().choices) == 32 for one in running)
+
+
+def test_a_full_memory_is_told(client, host, monkeypatch):
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(host.batch, "writing", full)
+    with pytest.raises(openai.BadRequestError, match="memory is full. CUDA out of memory. Tried .* fewer or shorter texts"):
+        client.completions.create(model=NAME, prompt="The cat")
 
 
 def test_it_listens_to_others_only_under_a_name_and_says_a_busy_port_at_once(capsys):
