@@ -16,7 +16,7 @@ PLAN = {"warmup": BATCH * 4, "learning_rate": 5e-3, "beta2": 0.9, "weight_decay"
 class Given:
     """A supply of the batches that it is given."""
 
-    keeps_place, settings, width = False, {}, WIDTH
+    keeps_place, resident, settings, width = False, None, {}, WIDTH
 
     def __init__(self, acts):
         self.acts = acts
