@@ -11,6 +11,10 @@ from glp_core.errors import GlpError
 if TYPE_CHECKING:
     import torch
 
+FULL = ("out of memory", "cublas_status_alloc_failed")
+"""In what torch says of a full memory without an error of its own: on an Apple GPU, and in CUDA's calls and libraries."""
+LESS = "Ask for smaller batches, fewer or shorter texts, or take the CPU: --device cpu, or GLP_EXPLORER_DEVICE=cpu."
+
 CONTAINER = Path("/sys/fs/cgroup")
 """Where Linux says what a container may use."""
 
@@ -49,13 +53,15 @@ def keep_freed_memory() -> bool:
 
 
 def free_memory(device: "torch.device | str") -> int | None:
-    """Return the bytes that new tensors can take on a device; None where that cannot be known.
+    """Return the bytes that new tensors can take on a device, those of let go ones too; None where that cannot be known.
 
     Of main memory, what the system could hand out without swapping, and no more than a container's limit leaves.
     """
     import torch
 
     device = torch.device(device)
+    if device.type != "cpu":
+        _return_cached()
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type not in ("cpu", "mps"):
@@ -69,11 +75,18 @@ def free_memory(device: "torch.device | str") -> int | None:
 
 def hand_back() -> None:
     """Give the memory of what was let go back to the device."""
+    set_apart()
+    _return_cached()
+
+
+def _return_cached() -> None:
+    """Return what torch keeps of freed tensors to the accelerator, which counts it as taken; not while a CUDA graph is recorded."""
     import torch
 
-    set_apart()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def set_apart() -> None:
@@ -99,12 +112,21 @@ def check_room(title: str, needed: int, device: "torch.device | str") -> str:
     return words
 
 
+def told(error: Exception) -> Exception:
+    """Return what a person is told of an error: for a device's full memory, of which it hands back what it can, a GlpError."""
+    if not (words := told_full(error)):
+        return error
+    hand_back()
+    return GlpError(words)
+
+
 def told_full(error: BaseException) -> str:
     """Return what a person can do about a device whose memory is full; empty for any other error."""
-    if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported for this
+    if not named and not (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in FULL)):
         return ""
-    first = str(error).splitlines()[0] if str(error) else ""
-    return f"The device's memory is full. {first} Ask for smaller batches, fewer or shorter texts, or use --device cpu."
+    first = str(error).splitlines()[0].rstrip(".") + ". " if str(error) else ""
+    return f"The device's memory is full. {first}{LESS}"
 
 
 def needed_and_free(needed: int, device: "torch.device | str") -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from glp_core import GlpError
-from glp_core.memory import KERNEL_CACHES, check_room, free_memory
+from glp_core.memory import KERNEL_CACHES, check_room, free_memory, hand_back, told, told_full
+from tests.support import full_card
 
 MEGABYTES_KEPT = """
 from pathlib import Path
@@ -74,3 +76,49 @@ def test_what_does_not_fit_is_refused_with_both_numbers():
     with pytest.raises(GlpError, match=r"It takes 1000000\.0 GB of memory; .* free on cpu\. Make it smaller"):
         check_room("It", 10**15, "cpu")
     assert "not known free on meta" in check_room("It", 10**15, "meta")
+
+
+def test_what_torch_keeps_of_freed_tensors_is_free(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5_000, cached=60_000)
+    assert free_memory("cpu") > 65_000 and card.cached == 60_000
+    assert free_memory("cuda") == 65_000
+    check_room("It", 64_000, "cuda:0")
+
+
+def test_nothing_is_given_back_while_a_graph_is_recorded(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5_000, cached=60_000)
+    card.capturing = True
+    hand_back()
+    assert free_memory("cuda") == 5_000 and card.cached == 60_000
+
+
+def test_what_an_apple_gpu_keeps_of_freed_tensors_is_given_back(monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    hand_back()
+    assert emptied == ["mps"] and free_memory("mps") > 0
+    assert emptied == ["mps"] * 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB). Tried to allocate 256 bytes on shared pool."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["CUDA", "CUDA's calls", "Apple", "cuBLAS"],
+)
+def test_a_full_memory_is_told_with_a_way_out(error):
+    said = str(told(error))
+    assert isinstance(told(error), GlpError) and said == told_full(error)
+    assert re.fullmatch(
+        rf"The device's memory is full\. {re.escape(str(error).rstrip('.'))}\. Ask for smaller .*--device cpu.*", said
+    )
+
+
+def test_any_other_error_stays_what_it_is():
+    for error in (RuntimeError("shapes differ"), KeyError("out of memory"), GlpError("the disk")):
+        assert told(error) is error and not told_full(error)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from glp_core.evaluation.solver_error import Trial, two_call_bound
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.hooks import layers_of, record
 from glp_core.llm.site import Site
 from glp_core.neuron_index.neuron_data import Reading
 from glp_core.neuron_index.reading import noise_axis, read_neurons
+from glp_core.prior.flow import TwoCalls
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.prior.likelihood import log_likelihood, velocity_of
 from glp_core.prior.projection import make_projector
@@ -34,6 +36,15 @@ def test_the_second_device_refuses_what_cuda_and_an_apple_gpu_refuse():
         with pytest.raises(RuntimeError, match="generator"):
             torch.randn(3, device=NAME, generator=torch.Generator())
         assert torch.equal(there.cpu(), here) and there.tolist() == [1, 1, 1]
+
+
+def test_the_bound_of_two_calls_is_found_where_there_are_no_least_squares():
+    glp, acts, step = tiny.tiny_glp(), torch.randn(6, tiny.WIDTH), TwoCalls(0.474, 0.6, 0.0, 1.0, 0.0, (1.0, 0.0))
+    expected = two_call_bound(Trial.make(glp, acts, 0.474, calls=20), step)
+    with second_device():
+        glp.to(NAME)
+        trial = Trial.make(glp, acts.to(NAME), 0.474, calls=20)
+        assert two_call_bound(trial, step) == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_asked_of_a_prior_gives_the_cpu_s_numbers():

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from glp_core.steering.shared_batch import SharedBatch
     from glp_core.workspace import Workspace
 
-
 Loaded = TypeVar("Loaded")
 
 LIBRARIES = "scipy.stats", "sklearn.decomposition", "sklearn.linear_model", "sklearn.model_selection", "sklearn.neighbors"
@@ -203,7 +202,7 @@ def warm_up() -> Job:
 @st.cache_resource(show_spinner=False)
 def runner() -> JobRunner:
     """Return the device's job queue."""
-    return JobRunner(context=_inference, before=Cores().settle)
+    return JobRunner(context=_inference, before=Cores().settle, told=memory.told)
 
 
 def _inference() -> AbstractContextManager[object]:
@@ -287,7 +286,8 @@ def _opened_index(where: Path, files_written: float) -> NeuronIndex:
 def _llm(folder: Path) -> Llm:
     its = _workspace(folder)
     key = its.llm, its.dtype
-    return models().get(folder, "llm", key, _ordinary(its.load_llm), needs=its.llm_bytes, size=lambda one: one.n_bytes)
+    needs = its.llm_bytes + its.prior_bytes  # what loading it asks for
+    return models().get(folder, "llm", key, _ordinary(its.load_llm), needs=needs, size=lambda one: one.n_bytes)
 
 
 def _glp(folder: Path, checkpoint: str = "final", layer: int | None = None) -> GLP:

@@ -91,6 +91,8 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         taken = time.monotonic() - start
     return taken
 

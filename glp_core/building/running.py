@@ -4,6 +4,7 @@ those that need it.
 Knows stages and how to run a command line, which is given; knows no terminal.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from glp_core.building.state import BuildState, StageRecord
 from glp_core.errors import GlpError
 
 SECONDS_BETWEEN_WRITES = 1.0
+WAY_OUT = "The lines above say where. The same command tries it again; --device cpu has all operations of torch."
 STOPPED = 130
 """What a command returns that was stopped and has saved its state."""
+
+logger = logging.getLogger(__name__)
 
 
 class Told(Protocol):
@@ -113,6 +117,9 @@ class Build:
                     raise GlpError(f"`python -m glp_core {' '.join(command)}` ended with status {status}.")
         except GlpError as error:
             record.error = str(error)
+        except RuntimeError as error:  # torch's, as for an operation that the device has not
+            logger.exception("the stage %r broke off", stage.name)
+            record.error = f"it broke off: {type(error).__name__}: {error}".splitlines()[0].rstrip(".") + f". {WAY_OUT}"
         record.seconds = round(time.monotonic() - self._began, 1)
         self._record = None
         if not record.error:

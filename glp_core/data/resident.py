@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from glp_core.data.store import ActivationStore
+from glp_core.memory import free_memory
 
-SHARE_OF_FREE = 0.7
-"""Of the device's free memory that the activations may take; the rest is for weights, their moments and a step's values."""
+SHARE_OF_FREE = 0.9
+"""Of the device's free memory that the activations may take with what training needs beside them; the rest is lost between tensors."""
 
 
 class ResidentActivations:
@@ -35,11 +36,14 @@ class ResidentActivations:
             yield self.acts[order[i * size : (i + 1) * size]]
 
 
-def fits(store: ActivationStore, device: torch.device) -> bool:
-    """Say whether a device is a CUDA one whose memory has room for the store."""
-    if device.type != "cuda":
+def possible_on(device: torch.device) -> bool:
+    """Say whether a store may be whole on a device: on a CUDA one, whose memory is its own."""
+    return device.type == "cuda"
+
+
+def fits(store: ActivationStore, device: torch.device, beside: int) -> bool:
+    """Say whether a device's memory has room for the store and so many bytes beside it."""
+    if not possible_on(device):
         return False
-    acts = store.acts(0)
-    needed = store.n_activations * acts.shape[1] * acts.element_size()
-    free, _ = torch.cuda.mem_get_info(device)
-    return needed < SHARE_OF_FREE * free
+    needed = store.n_activations * store.acts(0)[:1].nbytes
+    return needed + beside < SHARE_OF_FREE * (free_memory(device) or 0)

@@ -92,7 +92,8 @@ def two_call_bound(trial: Trial, step: TwoCalls) -> float:
     Those can only be known with the exact solution: no rule that adds up start and velocities errs less.
     """
     columns = torch.stack([trial.start, *step.velocities(trial.glp.velocity, trial.start)], dim=-1)
-    best = torch.linalg.lstsq(columns, (trial.exact - trial.start)[..., None]).solution
+    rest = (trial.exact - trial.start)[..., None]
+    best = torch.linalg.lstsq(columns.cpu(), rest.cpu()).solution.to(columns)  # an Apple GPU has no lstsq
     return trial.error(trial.start + (columns @ best)[..., 0])
 
 

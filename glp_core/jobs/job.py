@@ -15,11 +15,18 @@ State = Literal["waiting", "running", "done", "stopped", "failed"]
 Cancelled = Callable[[], bool]
 Work = Callable[[Cancelled], Generator[Any]]
 """Takes `cancelled`, yields results as they come; ends early when cancelled() turns true."""
+Told = Callable[[Exception], Exception]
+"""Turns an error into the one that whoever asked is to see."""
 
 OVER = object()
 """What a generator has left when it is over."""
 
 logger = logging.getLogger(__name__)
+
+
+def as_it_is(error: Exception) -> Exception:
+    """Return an error as it was raised."""
+    return error
 
 
 class Job:
@@ -122,8 +129,12 @@ class Job:
         if pausing is not None:
             pauses(self._context, pausing)
 
-    def advance(self, cancelled: Cancelled) -> State | None:
-        """Do its next step; return how it has ended, None while it goes on. For the worker thread, which calls `end` then."""
+    def advance(self, cancelled: Cancelled, told: Told = as_it_is) -> State | None:
+        """Do its next step; return how it has ended, None while it goes on. For the worker thread, which calls `end` then.
+
+        Args:
+            told: returns the error that is kept of one that was raised, when what the work held has been let go.
+        """
         try:
             if self._steps is None:
                 self._steps = self._context.run(self.work, cancelled)
@@ -136,11 +147,18 @@ class Job:
                 self._context.run(self._steps.close)
             return "stopped" if self.cancelled() else "done"
         except Exception as error:  # handed to the page, which shows a GlpError and raises anything else again
-            self.error = error
             if not isinstance(error, GlpError):
                 logger.exception("job %r failed", self.title)
             _let_go(error)
+            self.error = self._kept(error, told)
             return "failed"
+
+    def _kept(self, error: Exception, told: Told) -> Exception:
+        try:
+            return told(error)
+        except Exception:
+            logger.exception("what the error of job %r means cannot be told", self.title)
+            return error
 
     def end(self, state: State) -> None:
         """Say that it has ended."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from glp_core.errors import GlpError
-from glp_core.jobs.job import Job, Work
+from glp_core.jobs.job import Job, Told, Work, as_it_is
 
 GRACE = 1.0
 """Seconds without a look after which a job is given up; a closed tab frees the worker within 2 s."""
@@ -34,6 +34,7 @@ class JobRunner:
     Args:
         context: entered in the worker thread around all its work (torch.inference_mode does not carry over to threads).
         before: called in the worker thread before every step of a job.
+        told: called in the worker thread with what a job raised; returns the error that whoever asked is to see.
         max_waiting: jobs that may wait, over all sessions.
         max_per_session: jobs of one session that may wait beside its running ones.
         most_rows: of a shared batch, that are written at the same time.
@@ -44,11 +45,12 @@ class JobRunner:
         *,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
         before: Callable[[], object] = lambda: None,
+        told: Told = as_it_is,
         max_waiting: int = MAX_WAITING,
         max_per_session: int = 1,
         most_rows: int = MOST_ROWS,
     ) -> None:
-        self._context, self._before, self._most_rows = context, before, most_rows
+        self._context, self._before, self._told, self._most_rows = context, before, told, most_rows
         self._max_waiting, self._max_per_session = max_waiting, max_per_session
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
@@ -186,7 +188,7 @@ class JobRunner:
     def _take(self, job: Job) -> bool:
         """Do a job's next step; return whether it goes on."""
         self._before()
-        state = job.advance(job.cancelled if job.rows else lambda: self._asked(job))
+        state = job.advance(job.cancelled if job.rows else lambda: self._asked(job), self._told)
         if state is not None:
             with self._changed:
                 self._running.remove(job)

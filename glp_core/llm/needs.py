@@ -121,6 +121,17 @@ def hidden_width(model: "PreTrainedModel") -> int:
     return width if isinstance(width, int) else int(model.get_input_embeddings().embedding_dim)
 
 
+def cache_bytes(config: "PreTrainedConfig", dtype: torch.dtype) -> int:
+    """Return the bytes of keys and values that a model keeps of each token it has read, in all its layers; 0 where it names no heads."""
+    text = config.get_text_config()
+    layers, heads, own_heads, own_width = (
+        value if isinstance(value := getattr(text, name, None), int) else 0
+        for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+    )
+    width = own_width or (text.hidden_size // heads if heads else 0)
+    return 2 * layers * (own_heads or heads) * width * dtype.itemsize if heads else 0
+
+
 def _unpacked(quantised: object, device: torch.device) -> bool:
     """Say whether transformers turns a model's quantised weights into plain ones, for want of a device that multiplies them."""
     method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)

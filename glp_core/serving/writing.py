@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from glp_core.workspace import Workspace
 
 KEPT_DIRECTIONS = 64
+KEPT_GAUSSIANS = 16
 
 
 class Begun(NamedTuple):
@@ -52,6 +53,7 @@ class Host:
         self.llm, self.glp = workspace.load_llm(), self._load_glp()
         self.site, self.batch, self.meter = workspace.site(self.llm), SharedBatch(), self._meter()
         self._kept_direction = lru_cache(KEPT_DIRECTIONS)(lambda name, _digest: workspace.direction(name))
+        self._kept_gaussian = lru_cache(KEPT_GAUSSIANS)(lambda level, steps, _written: self._gaussian(level, steps))
 
     @property
     def name(self) -> str:
@@ -99,14 +101,25 @@ class Host:
         kind, level = steering.projection, steering.noise_level
         if kind == "walk":
             return make_projector(kind, glp=self.glp, walk=self._walk(level, steering.steps))
-        covariance = self.workspace.covariance() if kind == "gaussian" else None
         level, steps = 0.5 if level is None else level, steering.steps or 20
         if kind in ("glp", "gaussian"):
             try:
                 flow.check_start("euler", level, steps)
             except GlpError as error:
                 raise BadParameter(str(error), "steps") from error
-        return make_projector(kind, glp=self.glp, covariance=covariance, noise_level=level, steps=steps)
+        if kind == "gaussian":
+            return self._kept_gaussian(level, steps, self._covariance_written())
+        return make_projector(kind, glp=self.glp, noise_level=level, steps=steps)
+
+    def _gaussian(self, level: float, steps: int) -> Projector:
+        covariance = self.workspace.covariance()
+        return make_projector("gaussian", glp=self.glp, covariance=covariance, noise_level=level, steps=steps)
+
+    def _covariance_written(self) -> tuple[int, ...]:
+        """Return when the files were written that hold a covariance: hashing its numbers for each request takes long."""
+        folder = self.workspace.folder
+        paths = (folder / "glp" / "statistics.safetensors", folder / "covariance.safetensors")
+        return tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in paths)
 
     def _walk(self, level: float | None, pushes: int | None) -> WalkRule | WalkSettings:
         """Return the workspace's walk with what is asked for in the place of its own."""

@@ -10,6 +10,8 @@ from glp_core.prior.network import DenoiserConfig, Network
 
 COPIES = 5
 """Of the weights, while they are trained."""
+VALUES_OF_MLP, VALUES_OF_MODEL = 6, 4
+"""Of those widths, that a block keeps of each activation until its gradient is known, roughly."""
 
 RATE, WIDTH = 2e-3, 1152
 """Peak learning rate of that width; other widths get RATE * sqrt(WIDTH / width)."""
@@ -88,11 +90,18 @@ class TrainConfig:
         if self.activations < self.batch:
             raise GlpError(f"activations {self.activations} is less than one batch ({self.batch}).")
 
-    def memory(self, width: int) -> int:
-        """Return the bytes of weights, gradients, two moments and averaged weights in float32, for activations of that width."""
+    def memory(self, width: int, dtype: torch.dtype, processes: int = 1) -> int:
+        """Return the bytes that training on activations of that width takes in each process, without the activations.
+
+        They are weights, gradients, two moments and averaged weights in float32, the weights in the number type of the arithmetic where it
+        is a shorter one, and a step's values.
+        """
         with torch.device("meta"):
             network = Network(DenoiserConfig(width, self.d_model, self.d_mlp, self.n_layers))
-        return COPIES * 4 * sum(parameter.numel() for parameter in network.parameters())
+        a_weight = COPIES * 4 + (dtype.itemsize if dtype.itemsize < 4 else 0)
+        an_activation = self.n_layers * (VALUES_OF_MLP * self.d_mlp + VALUES_OF_MODEL * self.d_model) * dtype.itemsize
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        return a_weight * weights + an_activation * self.batch // processes
 
     @property
     def steps(self) -> int:

@@ -16,7 +16,7 @@ from glp_core.errors import GlpError
 from glp_core.files import Json, read_object, replacing, write_json, write_tensors, writing
 
 AGAIN = "Remove it: the run begins anew."
-STATE = {"step": "whole", "seconds": "number", "losses?": "number n"}
+STATE = {"step": "whole", "seconds": "number", "losses?": "number n", "resident?": "whole"}
 COLUMNS = ("step", "activations", "flops", "train_loss", "validation_loss", "learning_rate", "seconds")
 CHECKS = ("step", "activations", "text", "user", "answer", "template", "p50", "p90", "p99", "p999", "max")
 """Held-out losses by what a token is part of, and quantiles of the neurons' absolute values on held-out text."""

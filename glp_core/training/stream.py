@@ -105,6 +105,7 @@ class StreamSupply:
     """Batches drawn from a buffer that the LLM keeps full; with several processes, each reads its own texts."""
 
     keeps_place = True
+    resident: bool | None = None
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class Supply(Protocol):
 
     keeps_place: bool
     """Whether `state` says where the next batches come from; else the step does."""
+    resident: bool | None
+    """Whether all activations are on the device, in an order of their own that a run keeps; None: not chosen (yet)."""
 
     @property
     def width(self) -> int:
@@ -71,13 +73,16 @@ class StoreSupply:
 
     keeps_place = False
 
-    def __init__(self, store: ActivationStore, device: torch.device | str = "cpu", resident: bool | None = None) -> None:
+    def __init__(
+        self, store: ActivationStore, device: torch.device | str = "cpu", resident: bool | None = None, *, beside: int = 0
+    ) -> None:
         """Take a store.
 
         Args:
             resident: whether it is loaded whole to the device; None: on CUDA where it fits, else a window at a time.
+            beside: bytes that training takes on the device.
         """
-        self.store, self.device, self.resident = store, torch.device(device), resident
+        self.store, self.device, self.resident, self._beside = store, torch.device(device), resident, beside
 
     @property
     def width(self) -> int:
@@ -135,5 +140,5 @@ class StoreSupply:
     def _resident(self, ranks: Ranks) -> ResidentActivations | None:
         """Return the store on the device, in all processes or in none: the two ways have orders of their own."""
         if self.resident is None:
-            self.resident = not ranks.any(not fits(self.store, self.device))
+            self.resident = not ranks.any(not fits(self.store, self.device, self._beside))
         return ResidentActivations(self.store, self.device) if self.resident else None

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glp_core.data.resident import possible_on
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -74,7 +75,9 @@ class Trainer:
         """
         self.config, self.folder, self.dtype = config, RunFolder(folder), dtype
         self.device, self.start, self.ranks = torch.device(device), start, ranks or Ranks()
-        self.supply = StoreSupply(supply, self.device) if isinstance(supply, ActivationStore) else supply
+        if isinstance(supply, ActivationStore):
+            supply = StoreSupply(supply, self.device, beside=config.memory(supply.width, dtype, self.ranks.size))
+        self.supply = supply
         self.ranks.check(batch=config.batch, sigma_groups=config.sigma_groups)
         stored = self.folder.configuration(self._identity())
         saved = self.folder.state()
@@ -177,7 +180,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            loss = self._loss(acts.to(self.device, non_blocking=True), sigmas, eps)
+            loss = self._loss(acts.to(self.device), sigmas, eps)
         loss.backward()
         loss = loss.detach()
         self.ranks.average([loss, *(p.grad for p in self.params.values() if p.grad is not None)])
@@ -251,6 +254,8 @@ class Trainer:
 
     def _state(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
+        if self.supply.resident is not None:
+            tensors["resident"] = torch.tensor(int(self.supply.resident))
         tensors["losses"] = torch.stack(self.losses) if self.losses else torch.zeros(0)
         tensors |= {OWN + name: tensor for name, tensor in self.statistics.items()}
         for name, p in self.params.items():
@@ -266,6 +271,8 @@ class Trainer:
         if wrong:
             raise GlpError(f"{self.folder.path}: {wrong} in state.safetensors is not this network's. {AGAIN}")
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
+        if self.supply.resident is None and "resident" in tensors:
+            self.supply.resident = bool(tensors["resident"]) and possible_on(self.device)
         self.losses = list(tensors.get("losses", torch.zeros(0)).to(self.device))
         for name, p in self.params.items():
             p.copy_(tensors[f"p.{name}"])

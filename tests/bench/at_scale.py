@@ -25,6 +25,7 @@ class RandomSupply:
     """Activations with a prior's own mean and variance, on the device, given in random order as a resident store gives them."""
 
     settings: dict = {}
+    resident = None
 
     def __init__(self, glp, n, dtype, device):
         self.mean, self.var = (read_statistics(glp)[name].float() for name in ("mean", "var"))

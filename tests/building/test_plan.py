@@ -5,7 +5,9 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
+from glp_core.building import costs
 from glp_core.building.about import ABOUT
 from glp_core.building.costs import Rates, Work, disk, seconds
 from glp_core.building.plan import make_plan, path_of
@@ -20,6 +22,14 @@ from glp_core.files import write_json
 from glp_core.llm.sources import LlmSource
 from glp_core.workspace import Workspace
 from tests.support.reference import write_released_folder
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_an_accelerator_is_waited_for_before_its_time_is_taken(monkeypatch, kind):
+    waited = []
+    monkeypatch.setattr(getattr(torch, kind), "synchronize", lambda *_: waited.append(kind))
+    costs._seconds(lambda: None, torch.device(kind))
+    assert waited == [kind] * 2
 
 
 @pytest.fixture

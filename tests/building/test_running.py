@@ -2,6 +2,9 @@
 
 import fcntl
 import threading
+from argparse import Namespace
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +12,9 @@ from glp_core.building.about import ABOUT, About
 from glp_core.building.running import STOPPED, Build
 from glp_core.building.stages import Stage
 from glp_core.building.state import LOCK, BuildState, StageRecord, at_work, building
+from glp_core.cli.building import build as build_command
 from glp_core.errors import GlpError
+from tests.support import full_card
 
 CHAIN = {"a": (), "b": ("a",), "c": ("b",), "d": ("a",)}
 
@@ -75,6 +80,19 @@ def test_every_stage_is_told_as_begun_once_those_too_that_cannot_be_tried(build)
     assert ("failed", "c") in told and told.index(("began", "c")) < told.index(("failed", "c"))
 
 
+def test_what_torch_cannot_do_is_the_failure_of_one_stage(build, caplog):
+    def run(command):
+        if command[0] == "b":
+            raise NotImplementedError("The operator 'aten::x' is not implemented for MPS.\nA long story")
+        return 0
+
+    assert build.run(run)
+    assert states(build) == {"a": "done", "b": "failed", "c": "failed", "d": "done"}
+    said = BuildState.read(build.folder).of("b").error
+    assert said.startswith("it broke off: NotImplementedError: The operator 'aten::x' is not implemented for MPS. The lines")
+    assert "--device cpu" in said and "A long story" in caplog.text
+
+
 def test_a_command_that_stopped_itself_ends_the_build(build):
     assert not build.run(lambda command: STOPPED if command[0] == "b" else 0)
     assert states(build) == {"a": "done", "b": "stopped", "c": "missing", "d": "missing"}
@@ -110,6 +128,22 @@ def test_a_bug_is_no_failure_of_a_stage(build):
 
     with pytest.raises(ZeroDivisionError):
         build.run(run)
+
+
+def test_a_stage_begins_with_the_memory_that_the_one_before_has_let_go(build, monkeypatch, tmp_path):
+    card, seen = full_card.insert(monkeypatch, free=0), []
+
+    def run(_args):
+        seen.append(card.free)
+        card.free, card.cached = 0, 10
+        if len(seen) == 1:
+            raise GlpError("The first stage fails.")
+
+    monkeypatch.setattr(build_command, "parse", lambda _line: (SimpleNamespace(run=run), Namespace()))
+    workspace = SimpleNamespace(folder=tmp_path, store_folder=tmp_path)
+    build.stages = [replace(stage, needs=()) for stage in build.stages]
+    build.run(lambda command: build_command._run_command(command, workspace, None, build))
+    assert seen[1:] == [10] * 6
 
 
 def test_a_killed_build_counts_as_stopped(tmp_path):

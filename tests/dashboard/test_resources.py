@@ -8,12 +8,13 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dashboard.service import neurons, resources
 from glp_core import memory
 from glp_core.errors import GlpError
 from glp_core.neuron_index.reader import NeuronIndex
-from tests.support import pages
+from tests.support import full_card, pages
 from tests.support.serving import ROOT
 
 WORK = """
@@ -79,6 +80,30 @@ def test_the_memory_that_the_models_need_is_told_in_the_sidebar_before_they_are_
     monkeypatch.setattr(resources, "warm_up", lambda: SimpleNamespace(live=True, state="running", events=told))
     said = " ".join(element.proto.body for element in pages.open_page("scaling").get("html"))
     assert "loading the LLM" in said and job.events[0][1] in said
+
+
+def test_room_is_made_for_the_prior_too_before_the_llm_is_loaded(workspace, monkeypatch):
+    its = SimpleNamespace(llm="llm", dtype="auto", llm_bytes=5, prior_bytes=3, load_llm=lambda: "loaded")
+    needed = []
+    store = SimpleNamespace(get=lambda *_, needs, **__: needed.append(needs))
+    monkeypatch.setattr(resources, "_workspace", lambda _folder: its)
+    monkeypatch.setattr(resources, "models", lambda: store)
+    resources._llm(workspace.folder)
+    assert needed == [8]
+
+
+def test_a_full_memory_is_a_sentence_to_the_page_and_what_was_cached_is_handed_back(monkeypatch):
+    card = full_card.insert(monkeypatch, free=5, cached=60)
+
+    def work(_cancelled):
+        yield 1
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    job = resources.runner().submit("a", work)
+    job.wait(30)
+    with pytest.raises(GlpError, match="memory is full. CUDA out of memory"):
+        job.result()
+    assert card.free == 65
 
 
 def test_what_is_let_go_is_collected_though_it_was_left_out():

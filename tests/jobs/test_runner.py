@@ -178,6 +178,39 @@ def test_errors_come_through_and_the_worker_goes_on():
     assert finished(runner.submit("c", opened())) == "done"
 
 
+def test_whoever_asked_sees_what_an_error_means_once_the_work_has_let_go():
+    kept, seen = [], []
+
+    class Large:
+        pass
+
+    def work(_cancelled):
+        large = Large()
+        kept.append(weakref.ref(large))
+        yield 1
+        raise RuntimeError("out of memory")
+
+    def told(error):
+        gc.collect()
+        seen.append(kept[0]())
+        return GlpError(f"It is full: {error}")
+
+    job = JobRunner(told=told).submit("a", work)
+    assert finished(job) == "failed" and seen == [None]
+    with pytest.raises(GlpError, match="It is full: out of memory"):
+        job.result()
+
+
+def test_the_worker_goes_on_where_an_error_cannot_be_told(caplog):
+    def work(_cancelled):
+        yield 1 / 0
+
+    runner = JobRunner(told=lambda error: 1 / 0)
+    job = runner.submit("a", work)
+    assert finished(job) == "failed" and isinstance(job.error, ZeroDivisionError)
+    assert finished(runner.submit("b", opened())) == "done" and "cannot be told" in caplog.text
+
+
 def counting(log, name, n):
     def work(_cancelled):
         for _ in range(n):

@@ -17,12 +17,15 @@ import uvicorn
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from glp_core import memory
 from glp_core.__main__ import main
 from glp_core.jobs.runner import JobRunner
 from glp_core.prior.projection import make_projector
 from glp_core.serving.app import _Following, make_app
+from glp_core.serving.asked import Steering
 from glp_core.serving.writing import Host
 from glp_core.steering.generation import Arm, Sampling, generate
+from glp_core.workspace import Workspace
 from tests.support import pages
 
 NAME = "Tiny <b>LLM</b>"
@@ -37,7 +40,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runner():
-    return JobRunner(context=torch.inference_mode, max_waiting=3)
+    return JobRunner(context=torch.inference_mode, max_waiting=3, told=memory.told)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,18 @@ def test_what_is_asked_of_a_walk_stands_in_the_place_of_the_workspace_s_own(host
     assert host._walk(None, None) == own
     asked = host._walk(0.3, 7)
     assert asked == replace(own, noise_level=0.3, pushes=7) and asked.bound == own.bound
+
+
+def test_the_gaussian_s_covariance_is_read_once_until_it_is_made_anew(host, monkeypatch):
+    read, covariance = [], torch.eye(host.llm.d_model)
+    monkeypatch.setattr(Workspace, "covariance", lambda self: read.append(self) or covariance)
+    steering = Steering("up", 0.5, "gaussian")
+    first = host._projector(steering)
+    assert host._projector(steering) is first and len(read) == 1
+    assert host._projector(replace(steering, noise_level=0.25)) != first and len(read) == 2
+    covariance = 2 * covariance
+    host.workspace.keep_covariance(covariance)
+    assert host._projector(steering) != first and len(read) == 3
 
 
 def test_a_chat_s_answer_is_the_core_s_text(client, host):
@@ -305,6 +320,15 @@ def test_a_full_queue_is_told(client, host, runner, monkeypatch):
         with pytest.raises(openai.RateLimitError, match="3 requests are waiting"):
             client.completions.create(**ask)
     assert all(len(one.result().choices) == 32 for one in running)
+
+
+def test_a_full_memory_is_told(client, host, monkeypatch):
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(host.batch, "writing", full)
+    with pytest.raises(openai.BadRequestError, match="memory is full. CUDA out of memory. Tried .* fewer or shorter texts"):
+        client.completions.create(model=NAME, prompt="The cat")
 
 
 def test_it_listens_to_others_only_under_a_name_and_says_a_busy_port_at_once(capsys):

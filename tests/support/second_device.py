@@ -30,6 +30,8 @@ CROSSING = {"copy_", "_to_copy", "_copy_from", "index", "index_put", "index_put_
 
 DECIDING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal"}
 """Operations whose result the host has to wait for."""
+LACKING = {"linalg_lstsq"}
+"""Operations that an Apple GPU has not."""
 _tape: list[tuple] | None = None
 """What is being recorded."""
 
@@ -105,6 +107,8 @@ def _on_second(device) -> bool:
 def _run(func, args, kwargs):
     """Run an operation that has at least one tensor of the second device among its arguments."""
     name = func.__name__.split(".")[0]
+    if name in LACKING:
+        raise NotImplementedError(f"The operator aten::{name} is not currently implemented for the second device.")
     flat = list(_leaves((args, kwargs)))
     seconds = [x for x in flat if isinstance(x, SecondTensor)]
     others = [x for x in flat if isinstance(x, Tensor) and not isinstance(x, SecondTensor) and x.ndim > 0]

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import shutil
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
@@ -11,21 +12,24 @@ import torch
 from safetensors.torch import load_file
 
 from glp_core import GlpError, load_glp
-from glp_core.data.resident import ResidentActivations
-from glp_core.data.store import ActivationStore
+from glp_core.cli.training import train
+from glp_core.data.resident import ResidentActivations, fits
+from glp_core.data.store import TOKENS_PER_DOCUMENT, ActivationStore
 from glp_core.files import read_json, write_json, write_tensors
 from glp_core.prior.checkpoint import save_glp
 from glp_core.prior.gaussian import GaussianPrior
 from glp_core.training import supply
+from glp_core.training import trainer as training
 from glp_core.training.kept_weights import kept_checkpoints
 from glp_core.training.loss import CompiledLoss, flow_loss, stratified_sigmas, validation_loss
 from glp_core.training.plan import TrainConfig
 from glp_core.training.publishing import install
+from glp_core.training.ranks import Ranks
 from glp_core.training.run_folder import COLUMNS
 from glp_core.training.start import Start
 from glp_core.training.supply import StoreSupply
 from glp_core.training.trainer import Trainer
-from tests.support import tiny
+from tests.support import full_card, tiny
 
 SMALL = {"d_model": 24, "d_mlp": 32, "n_layers": 2, "batch": 64, "sigma_groups": 16, "activations": 64 * 40, "warmup": 640}
 SMALL |= {"learning_rate": 5e-3, "ema": 0.9, "first_checkpoint": 8, "log_every": 5, "validation": 128}
@@ -301,6 +305,17 @@ def test_a_store_larger_than_the_window_trains_and_resumes_to_the_same_curve(sto
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("device", "windows"), [("cpu", 1), ("mps", 1), ("cuda", 0)])
+def test_a_window_is_counted_where_the_device_computes_in_main_memory(store, monkeypatch, device, windows):
+    needed = []
+    monkeypatch.setattr(train, "tell_memory", lambda _what, bytes_, *_: needed.append(bytes_))
+    workspace = SimpleNamespace(device=device, open_store=lambda _folder: store)
+    args = Namespace(buffer=0, chat=0, tokens_per_document=TOKENS_PER_DOCUMENT, store=None, dtype="float32")
+    config = TrainConfig(**SMALL)
+    supplied = train.from_store(workspace, args, config, Ranks())
+    assert needed == [config.memory(12, torch.float32) + windows * supplied.window_bytes]
+
+
 def test_where_nothing_can_be_compiled_a_run_is_the_plain_one_and_says_why(store, tmp_path, monkeypatch):
     def compiled(_loss, **_options):
         def call(*_args):
@@ -466,6 +481,51 @@ def test_weights_of_another_width_or_shape_are_refused(given, store, tmp_path):
 
 
 # on a device
+
+
+def test_a_store_finds_room_where_freed_tensors_were(store, monkeypatch):
+    needed = store.n_activations * store.acts(0)[:1].nbytes
+    full_card.insert(monkeypatch, free=needed // 2, cached=needed)
+    assert fits(store, torch.device("cuda"), beside=0)
+
+
+def test_a_store_is_resident_only_where_training_finds_room_beside_it(store, tmp_path, monkeypatch):
+    needed, config = store.n_activations * store.acts(0)[:1].nbytes, TrainConfig(**SMALL)
+    beside = config.memory(12, torch.float32)
+    full_card.insert(monkeypatch, free=2 * needed)
+    assert fits(store, torch.device("cuda"), beside=needed // 2)
+    assert not fits(store, torch.device("cuda"), beside=needed)
+    asked = []
+    monkeypatch.setattr(supply, "fits", lambda *given: asked.append(given) or False)
+    next(Trainer(config, store, tmp_path, dtype=torch.float32).supply.batches(64, 0, 0, Ranks()))
+    assert asked == [(store, torch.device("cpu"), beside)]
+
+
+def test_a_run_keeps_its_order_whatever_there_is_room_for_when_it_goes_on(store, tmp_path, monkeypatch):
+    room = iter([True, True])  # asked once a run, not again where it goes on
+    monkeypatch.setattr(supply, "fits", lambda *_: next(room))
+    monkeypatch.setattr(training, "possible_on", lambda _device: True)
+    trainer(store, tmp_path / "whole").run()
+    first = trainer(store, tmp_path / "parts")
+    first.run(stop=lambda: first.step == 17)
+    again = trainer(store, tmp_path / "parts")
+    again.run()
+    assert again.supply.resident and rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
+def test_a_run_from_before_the_order_was_kept_goes_on_and_another_device_has_its_own(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(supply, "fits", lambda *_: True)
+    first = trainer(store, tmp_path)
+    first.run(stop=lambda: first.step == 17)
+    monkeypatch.undo()
+    assert trainer(store, tmp_path).supply.resident is False  # a CPU's memory is not filled with what was on a card
+    state = first.folder.state()
+    del state["resident"]
+    first.folder.save_state(state)
+    old = trainer(store, tmp_path)
+    assert old.supply.resident is None and old.step == 17
+    old.run()
+    assert old.supply.resident is False
 
 
 def test_a_store_that_is_resident_is_seen_whole_in_an_order_of_its_own(store):

@@ -16,7 +16,7 @@ PLAN = {"warmup": BATCH * 4, "learning_rate": 5e-3, "beta2": 0.9, "weight_decay"
 class Given:
     """A supply of the batches that it is given."""
 
-    keeps_place, settings, width = False, {}, WIDTH
+    keeps_place, resident, settings, width = False, None, {}, WIDTH
 
     def __init__(self, acts):
         self.acts = acts
@@ -74,3 +74,14 @@ def test_three_steps_are_adamws_with_the_plans_rate_clipping_decay_and_memory(ac
         assert (moved - by_hand(start, acts, **{"clip": clip} | other)).abs().max() > 1e-4, (
             f"{other} must matter to show anything"
         )
+
+
+def test_a_batch_that_is_let_go_is_copied_before_the_next_step(acts, tmp_path, monkeypatch):
+    """An Apple GPU reads a CPU tensor that is copied without waiting after it was freed (pytorch/pytorch#189690)."""
+    moved, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *where, **how: moved.append(how.get("non_blocking")) or to(tensor, *where, **how)
+    )
+    trainer = Trainer(TrainConfig(**SHAPE, **PLAN), Given(acts), tmp_path, dtype=torch.float32)
+    trainer.run(stop=lambda: trainer.step == 1)
+    assert moved and not any(moved)

@@ -127,7 +127,7 @@ class Sweeping:
         def ask(_cancelled: Cancelled) -> Generator[None]:
             from glp_core.steering.sweeps.engine import texts_at_once
 
-            size.append(texts_at_once(_bench(self.config)))
+            size.append(texts_at_once(_bench(self.config), self.config))
             yield
 
         self._queued(ask)

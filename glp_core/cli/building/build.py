@@ -27,7 +27,7 @@ from glp_core.cli.console import (
 )
 from glp_core.cli.data.collect import add_layers_argument, add_texts_arguments, llm_source, texts_of
 from glp_core.errors import GlpError
-from glp_core.memory import told_full
+from glp_core.memory import hand_back, told_full
 from glp_core.workspace import Workspace
 from glp_core.workspace_list import remember
 
@@ -116,7 +116,8 @@ def carry_out(prepared: Prepared, device: str | None) -> int:
 
 
 def _run_command(command: Command, workspace: Workspace, device: str | None, build: Build) -> int:
-    """Run a stage's command in this process."""
+    """Run a stage's command in this process, with the memory that the one before has let go, also where that one failed."""
+    hand_back()
     line = [str(workspace.store_folder) if word == STORE else word for word in command]
     line += ["--workspace", str(workspace.folder)]
     module, args = parse(line)

@@ -3,6 +3,7 @@
 import argparse
 import socket
 
+from glp_core import memory
 from glp_core.cli.console import add_workspace_arguments, open_workspace, say
 from glp_core.errors import GlpError
 from glp_core.serving.addresses import HOST, LOCAL_NAMES, shown
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     say(f"Loading {workspace.llm.label} …")
     host = Host(workspace)
-    runner = JobRunner(context=torch.inference_mode, before=Cores().settle)
+    runner = JobRunner(context=torch.inference_mode, before=Cores().settle, told=memory.told)
     app = make_app(host, runner, [*LOCAL_NAMES, *(name.lower() for name in args.allow_host)])
     directions = ", ".join(workspace.direction_names()) or "none"
     for name in args.allow_host or [shown(args.host)]:

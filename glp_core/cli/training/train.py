@@ -142,9 +142,10 @@ def store_of(workspace: Workspace, args: argparse.Namespace) -> ActivationStore:
 def from_store(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, ranks: Ranks) -> StoreSupply:
     """Return the store's activations, when there is room to train on them."""
     store = store_of(workspace, args)
-    supply = StoreSupply(store, workspace.device)
-    window = supply.window_bytes if workspace.device == "cpu" else 0
-    tell_memory("The GLP in training", config.memory(store.width) + window, workspace, ranks)
+    beside = config.memory(store.width, named_dtype(args.dtype, workspace.device), ranks.size)
+    supply = StoreSupply(store, workspace.device, beside=beside)
+    window = supply.window_bytes if workspace.device in ("cpu", "mps") else 0
+    tell_memory("The GLP in training", beside + window, workspace, ranks)
     return supply
 
 
@@ -165,7 +166,8 @@ def stream(workspace: Workspace, args: argparse.Namespace, config: TrainConfig, 
     site = workspace.site((workspace if ranks.first else replace(workspace, tell=unheard)).load_llm())
     check_length(args.tokens_per_document, site.llm)
     width = site.llm.d_model
-    needed = config.memory(width) + settings.buffer * width * site.llm.dtype.itemsize
+    dtype = named_dtype(args.dtype, workspace.device)
+    needed = config.memory(width, dtype, ranks.size) + settings.buffer * width * site.llm.dtype.itemsize
     tell_memory(f"The GLP in training, with a buffer of {settings.buffer:,} activations,", needed, workspace, ranks)
     return StreamSupply(site, workspace.documents("train"), workspace.documents("validation"), settings, ranks)
 

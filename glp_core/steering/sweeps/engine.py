@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from glp_core.devices import batch_size
 from glp_core.errors import GlpError
 from glp_core.llm.decoding import Sampling
 from glp_core.llm.model import Llm
@@ -25,7 +24,7 @@ from glp_core.steering.sweeps.config import SweepConfig
 from glp_core.steering.sweeps.store import Entry, SweepStore
 from glp_core.steering.trials.controls import random_direction
 from glp_core.steering.trials.outcomes import Condition, Outcome, measure
-from glp_core.steering.trials.writing import Stopped
+from glp_core.steering.trials.writing import Stopped, rows_at_once
 
 TEXTS_AT_ONCE = {"cpu": 96, "accelerator": 3072}
 """On a CPU, few enough that somebody who waits for the device waits for seconds."""
@@ -179,7 +178,7 @@ def run(
     total = count(config)
     start, fresh = time.monotonic(), 0
     yield Tick(total - todo, total, 0.0, 0)
-    for batch in batches(config, missing, texts_at_once(bench)):
+    for batch in batches(config, missing, texts_at_once(bench, config)):
         try:
             write_batch(bench, config, store, batch, cancelled=cancelled)
         except Stopped:
@@ -188,6 +187,7 @@ def run(
         yield Tick(total - todo + fresh, total, time.monotonic() - start, fresh)
 
 
-def texts_at_once(bench: Bench) -> int:
+def texts_at_once(bench: Bench, config: SweepConfig) -> int:
     """Return how many texts are written side by side."""
-    return batch_size(bench.llm.device, **TEXTS_AT_ONCE)
+    longest = max(map(len, bench.llm.encode_all(config.prompts)))
+    return rows_at_once(bench.llm, longest + config.tokens, TEXTS_AT_ONCE)

@@ -4,22 +4,27 @@ A row's text is the one that `generation.generate` writes. Knows token ids; know
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from glp_core.devices import batch_size
 from glp_core.jobs.pause import pause
-from glp_core.llm.decoding import Sampling
+from glp_core.llm.batching import ACCELERATOR_WIDTH
+from glp_core.llm.decoding import ROWS, Sampling
 from glp_core.llm.model import Llm
+from glp_core.llm.needs import cache_bytes
 from glp_core.llm.site import Site
+from glp_core.memory import free_memory
 from glp_core.prior.distance import ManifoldMeter
 from glp_core.progress import Progress, quiet
 from glp_core.steering.loop import Loop, Row
 
 ROWS_AT_ONCE = {"cpu": 128, "accelerator": 3072}
+"""On an accelerator, of a model of ACCELERATOR_WIDTH; wider ones write fewer."""
+SHARE_FOR_KEYS = 0.5
+"""Of the free memory that keys and values may take."""
 
 
 class Stopped(Exception):
@@ -59,12 +64,27 @@ def write_texts(
         GlpError: as `generation.generate`.
         Stopped: `cancelled` said yes.
     """
-    size = batch_size(site.llm.device, **ROWS_AT_ONCE)
+    size = rows_at_once(site.llm, max((len(row.prompt) for row in rows), default=1) + sampling.max_tokens, ROWS_AT_ONCE)
     texts: list[WrittenText] = []
     for first in range(0, len(rows), size):
         texts += _write_batch(site, rows[first : first + size], sampling, meter, cancelled)
         progress(len(texts), len(rows), rows[len(texts) - 1].arm.name)
     return texts
+
+
+def rows_at_once(llm: Llm, tokens: int, most: Mapping[str, int]) -> int:
+    """Return how many rows of so many tokens, prompt included, are written side by side; no row's text depends on it.
+
+    Args:
+        most: of them on a `cpu` and on an `accelerator`.
+    """
+    rows = most["cpu"]
+    if llm.device.type != "cpu":
+        rows = most["accelerator"] * ACCELERATOR_WIDTH // max(ACCELERATOR_WIDTH, llm.d_model)
+    each, free = tokens * cache_bytes(llm.model.config, llm.dtype), free_memory(llm.device)
+    if each and free is not None:
+        rows = min(rows, int(SHARE_FOR_KEYS * free) // each)
+    return max(1, rows // ROWS) * ROWS
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from glp_core.cli.steering import sweep_steering
 from glp_core.errors import GlpError
 from glp_core.files import write_json
 from glp_core.llm.decoding import Sampling
+from glp_core.llm.needs import cache_bytes
 from glp_core.prior.projection import make_projector
 from glp_core.prior.walk import WalkSettings
 from glp_core.steering.directions import Direction
@@ -25,6 +26,7 @@ from glp_core.steering.sweeps.cells import Cell, Text
 from glp_core.steering.sweeps.config import ARMS, Along
 from glp_core.steering.sweeps.runs import read_texts
 from glp_core.steering.sweeps.store import SweepStore, written
+from glp_core.steering.trials import writing
 from tests.steering.sweeps.conftest import PROMPTS
 from tests.support import pages, tiny
 
@@ -94,6 +96,15 @@ def test_batches_hold_all_that_is_missing_and_no_more_texts_than_fit(small, tmp_
         assert sorted(written) == sorted((cell, text) for cell, texts in missing for text in texts)
         assert all(batch.size <= most for batch in made)
         assert all(len({cell.arm == "drawn" for cell in batch.cells}) == 1 for batch in made)
+
+
+def test_a_sweep_writes_no_more_texts_at_once_than_there_is_room_for(bench, small, monkeypatch):
+    config = small(tokens=6)
+    assert engine.texts_at_once(bench, config) == engine.TEXTS_AT_ONCE["cpu"]
+    longest = max(len(bench.llm.encode(prompt)) for prompt in config.prompts)
+    each = (longest + 6) * cache_bytes(bench.llm.model.config, bench.llm.dtype)
+    monkeypatch.setattr(writing, "free_memory", lambda _device: int(8 * each / writing.SHARE_FOR_KEYS))
+    assert engine.texts_at_once(bench, config) == 8
 
 
 def test_a_stop_keeps_whole_batches_and_a_damaged_cell_is_written_again(bench, small, tmp_path, monkeypatch):

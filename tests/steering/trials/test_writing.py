@@ -1,12 +1,15 @@
 """Whole texts are what the loop of single tokens writes, with the means of its numbers."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
 from glp_core.llm.decoding import Sampling
+from glp_core.llm.needs import cache_bytes
 from glp_core.llm.site import Site
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.prior.projection import make_projector
@@ -47,3 +50,50 @@ def test_texts_are_those_of_the_token_loop(tiny_llm, tiny_glp, rows, monkeypatch
         assert one.distance == pytest.approx(np.mean([step.distance_after for step in listed]), rel=1e-3)
         kept = [step.kept_push for step in listed]
         assert math.isnan(one.kept_push) if row.arm.name != "walk" else one.kept_push == pytest.approx(np.mean(kept), rel=1e-2)
+
+
+GB = 1_000_000_000
+LLAMA_8B = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+
+
+def model_of(kind="llama", device="cuda", **sizes):
+    config = AutoConfig.for_model(kind, **sizes)
+    width = config.get_text_config().hidden_size
+    return SimpleNamespace(
+        device=torch.device(device), d_model=width, dtype=torch.bfloat16, model=SimpleNamespace(config=config)
+    )
+
+
+def test_the_bytes_of_keys_and_values_are_those_of_a_cache(tiny_llm):
+    for kind in ("llama", "gemma", "gpt2", "opt", "mpt", "gemma2"):
+        model = tiny.tiny_model(kind)
+        with torch.inference_mode():
+            cache = model(torch.ones(2, 5, dtype=torch.long), use_cache=True).past_key_values
+        kept = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+        assert cache_bytes(model.config, torch.float32) == kept // (2 * 5), kind
+    assert cache_bytes(tiny.tiny_model("mamba").config, torch.float32) == 0
+
+
+def test_a_wide_model_writes_fewer_texts_side_by_side_and_no_more_than_there_is_room_for(monkeypatch):
+    def rows(llm, free, tokens=158):
+        monkeypatch.setattr(writing, "free_memory", lambda _device: free)
+        return writing.rows_at_once(llm, tokens, writing.ROWS_AT_ONCE)
+
+    small = model_of(hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+    assert rows(small, 60 * GB) == 3072
+    assert rows(model_of(**LLAMA_8B), 60 * GB) == rows(model_of(**LLAMA_8B), None) == 432
+    assert rows(model_of(**LLAMA_8B), 4 * GB) == 96 and 2 * GB >= 96 * 158 * 131_072
+    assert rows(model_of(**LLAMA_8B), 0) == 4
+    assert rows(model_of("mamba", hidden_size=1152), GB) == 1536
+    assert rows(model_of(device="cpu", **LLAMA_8B), 60 * GB) == 128
+
+
+def test_texts_are_written_as_many_at_once_as_there_is_room_for(tiny_llm, rows, monkeypatch):
+    sizes, batch = [], writing._write_batch
+    site, sampling = Site(tiny_llm, LAYER, NORM), Sampling(4)
+    together = writing.write_texts(site, rows, sampling)
+    monkeypatch.setattr(writing, "_write_batch", lambda site, part, *more: sizes.append(len(part)) or batch(site, part, *more))
+    each = (max(len(row.prompt) for row in rows) + 4) * cache_bytes(tiny_llm.model.config, tiny_llm.dtype)
+    monkeypatch.setattr(writing, "free_memory", lambda _device: int(5 * each / writing.SHARE_FOR_KEYS))
+    assert [one.tokens for one in writing.write_texts(site, rows, sampling)] == [one.tokens for one in together]
+    assert sizes == [4, 4, 1]
