@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glp_core.devices import device_at, native_dtype
-from glp_core.errors import GlpError, in_short
+from glp_core.errors import GlpError, in_short, way_in
 from glp_core.files import expanded
 from glp_core.llm.gguf import converted_gguf, no_progress_bars
 from glp_core.llm.hooks import edit_on, name_layers
@@ -31,11 +31,6 @@ PREFIXES = r"^(?:(?:module|_orig_mod|_fsdp_wrapped_module)\.)+"
 
 SCALES = r"\.(weight_scale\w*|weight_zero_point|weight_packed|qweight|qzeros|scales|absmax|\w+_blocks|\w+_scales)$"
 """What quantised weights are multiplied by, or packed in, as formats name it."""
-
-ASK_FOR_ACCESS = (
-    "A model that is gated or private is there for who has access: ask for it on the model's page, then log in with "
-    "`.venv/bin/hf auth login` or set HF_TOKEN."
-)
 
 
 def load_llm(
@@ -137,17 +132,7 @@ def _refusals(title: str, where: str, options: dict[str, Any]) -> Iterator[None]
                 f"{title} is quantised ({quantised}) and cannot be read here: {words}. Install what is named, or take the model's "
                 "unquantised weights, whose config.json has no quantization_config."
             ) from error
-        way_in = f" {ASK_FOR_ACCESS}" if _lacks_access(error) else ""
-        raise GlpError(f"Could not load the LLM from {where!r}: {words}.{way_in}") from error
-
-
-def _lacks_access(error: BaseException | None) -> bool:
-    """Say whether the hub refused a request, this exception or one that led to it, to who asked."""
-    while error is not None:
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        raise GlpError(f"Could not load the LLM from {where!r}: {words}.{way_in(error)}") from error
 
 
 def _quantised(where: str, options: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glp_core.checked.tensors import read_tensors
 from glp_core.devices import device_at
-from glp_core.errors import GlpError
+from glp_core.errors import GlpError, in_short, way_in
 from glp_core.files import Json, expanded, tensor_header, together, write_json, write_tensors
 from glp_core.memory import check_room
 from glp_core.prior.facts import bytes_needed, stored_facts
@@ -213,7 +213,7 @@ def glp_folder(where: str | Path, checkpoint: str = "final", *, revision: str | 
         return Path(snapshot_download(where, revision=revision, allow_patterns=files))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise GlpError(
-            f"Could not fetch {where} from the hub ({error}). Download it once while online, or give a folder."
+            f"Could not fetch {where} from the hub ({in_short(error)}). Download it once while online, or give a folder.{way_in(error)}"
         ) from error
 
 

@@ -6,6 +6,8 @@ import pickle
 import struct
 import zipfile
 
+import httpx2
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -373,3 +375,16 @@ def test_fitted_steps_of_a_released_folder_are_those_of_their_layer(tmp_path):
     with pytest.raises(GlpError, match="No fitted solver"):
         glp.project(acts, noise=noise, layer=3, solver="fitted")
     assert GlpFacts.read(tmp_path).depth == 6
+
+
+@pytest.mark.parametrize(("status", "hinted"), [(403, True), (404, False)])
+def test_a_prior_that_is_gated_says_how_to_get_it(monkeypatch, status, hinted):
+    def refuse(*_args, **_options):
+        raise huggingface_hub.errors.HfHubHTTPError(
+            "no", response=httpx2.Response(status, request=httpx2.Request("GET", "https://x"))
+        )
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(GlpError, match="Could not fetch org/prior from the hub") as told:
+        load_glp("org/prior")
+    assert ("hf auth login" in str(told.value)) == hinted

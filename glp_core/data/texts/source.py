@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from glp_core.data.texts import hub
 from glp_core.data.texts.files import TextFile, suffixes
-from glp_core.errors import GlpError
+from glp_core.errors import GlpError, in_short, way_in
 from glp_core.files import Json, expanded
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class OwnTexts:
         except GlpError:
             raise
         except hub.failures(ValueError) as error:
-            raise GlpError(f"The texts at {self.label} cannot be reached: {error}") from error
+            raise GlpError(f"The texts at {self.label} cannot be reached: {in_short(error)}.{way_in(error)}") from error
         if not found:
             raise GlpError(
                 f"No texts at {self.label}: wanted a file or folder of {WANTED}. Put it back, or name other texts for a new workspace."
@@ -147,7 +147,8 @@ def _pinned(words: str) -> tuple[str, str]:
         commit = HfApi().dataset_info(f"{org}/{name}", revision=revision or None).sha
     except hub.failures(ValueError) as error:
         raise GlpError(
-            f"{words} cannot be reached: {error}. Set HF_HUB_OFFLINE=0 where the hub may be asked, or give a local copy."
+            f"{words} cannot be reached: {in_short(error)}. Set HF_HUB_OFFLINE=0 where the hub may be asked, or give a local copy."
+            f"{way_in(error)}"
         ) from error
     return f"{HUB}{org}/{name}" + (f"/{rest.strip('/')}" if rest.strip("/") else ""), str(commit)
 
