@@ -295,7 +295,7 @@ def test_train_stopped_and_started_again_gives_the_same_log(collected, monkeypat
         (["--store", "/no/such"], "No activations in /no/such"),
         (["--activations", "5"], "less than one batch"),
         (["--stream", "--store", "/no/such"], "--stream reads none of them"),
-        (["--d-model", "400000", "--d-mlp", "800000"], "takes 57604.0 GB of memory"),
+        (["--d-model", "400000", "--d-mlp", "800000", "--dtype", "float32"], "takes 57604.0 GB of memory"),
     ],
 )
 def test_train_refuses_what_it_cannot_do(collected, capsys, more, words):
