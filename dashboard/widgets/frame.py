@@ -37,6 +37,7 @@ STYLE = """
 [data-testid=stHeading] h2{font-size:1.35rem;padding:.6rem 0 .3rem}
 [data-testid=stCaptionContainer]{opacity:.78!important}
 [data-testid=stCaptionContainer] p{color:inherit;opacity:1}
+[data-testid=stAlert] code{color:inherit;background:none;padding:0}
 .glp-question{font-size:1.05rem;opacity:.75;margin:-.6rem 0 0 0}
 .glp-facts{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;margin:0!important;padding:0!important;font-size:.85rem}
 .glp-facts dt{opacity:.75;white-space:nowrap;font-weight:400;margin:0;padding:0}
@@ -47,6 +48,8 @@ LIGHT_INK = "#4B5563"
 """Of the words in light figures: Streamlit's own grey has a contrast of 3.7:1 only."""
 KEPT_SPANS = 4096
 """Tokens whose HTML is kept: while texts are written, the same ones are drawn again and again."""
+COMMAND = re.compile(r"`((?:python -m glp_core|make) [^`\n]*)`")
+"""As messages quote it."""
 WORDING = "frame_wording"
 """Session key of how boxes put what they say."""
 DARK_STYLE = """
@@ -140,7 +143,8 @@ def let_boxes_say(wording: Callable[[str], str]) -> None:
 
 def _box_words(words: str) -> str:
     wording: Callable[[str], str] = st.session_state.get(WORDING, str)
-    return plain_markdown(wording(words))
+    parts = COMMAND.split(wording(words))  # text, command, text, …
+    return "".join(f"`{visible(part)}`" if i % 2 else plain_markdown(part) for i, part in enumerate(parts))
 
 
 class StoppedHere(GlpError):

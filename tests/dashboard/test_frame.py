@@ -5,6 +5,7 @@ import unicodedata
 from html.parser import HTMLParser
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard.widgets import frame
 
@@ -114,3 +115,14 @@ def test_a_message_is_shown_letter_by_letter(words):
 def test_facts_are_escaped():
     read = seen(frame.facts([("<i>", "<script>")], title="<b>"))
     assert set(read.tags) == {"strong", "dl", "dt", "dd"} and read.text == "<b><i><script>"
+
+
+def test_a_command_that_a_box_quotes_is_shown_as_code_and_all_else_letter_by_letter():
+    def page():
+        from dashboard.widgets import frame
+
+        frame.notice_box("No *index*. Make it with `python -m glp_core index --workspace 'a *b*'`, or ask `<b>`.")
+
+    shown = AppTest.from_function(page).run().warning[0].value
+    assert "`python -m glp_core index --workspace 'a *b*'`" in shown
+    assert r"No \*index\*\." in shown and r"\`\<b\>\`" in shown
