@@ -64,14 +64,13 @@ def _cuda(name: str) -> torch.device:
     if not count:
         build = "" if torch.backends.cuda.is_built() else f" (torch {torch.__version__} is built without CUDA)"
         raise GlpError(f"The device {name} is not available here: torch sees no CUDA device{build}. Use cpu or auto.")
-    together = int(os.environ.get(LOCAL_SIZE) or 1)
-    if together > 1 and ":" in name:
+    own, together = os.environ.get(LOCAL_RANK, ""), int(os.environ.get(LOCAL_SIZE) or 1)
+    index = int(name.partition(":")[2] or own or 0)
+    if together > 1 and index != int(own or 0):
         raise GlpError(
             f"The device is {name} for all {together} processes that torchrun started on this machine, wanted a card for each. "
             "Use --device cuda: each takes its own."
         )
-    own = os.environ.get(LOCAL_RANK, "")
-    index = int(name.partition(":")[2] or own or 0)
     if index >= count and ":" not in name:
         raise GlpError(
             f"This is process {index + 1} of those that torchrun started on this machine, and torch sees {count} CUDA devices; "

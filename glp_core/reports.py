@@ -24,7 +24,7 @@ REFERENCE = {
     "quantiles": Many((SHARE, Limits(float, 1e-30, 1e30)), 2),
     "n?": COUNT,
 }
-_DELTA = {"glp": float, "gaussian_mean": float, "mean_ablation": float}
+_DELTA = {"glp": float, "gaussian_mean": float, "mean_ablation": float, "documents?": COUNT, "tokens?": COUNT}
 _POSITION = {"layer": COUNT, "unit": COUNT}
 _ARM_ZONE = {
     "drifting": Maybe(Limits(float, 1e-9, 3)),
@@ -71,6 +71,7 @@ SHAPES: dict[str, Shape] = {
     "evaluate": {
         "validation_loss?": float,
         "gaussian_loss?": UNMEASURED,
+        "validation?": {"activations?": COUNT},
         "delta_lm?": _DELTA,
         "before?": {"delta_lm?": {"glp": float}},
     },

@@ -61,6 +61,9 @@ def test_each_process_of_a_machine_takes_a_card_of_its_own_and_one_that_is_alone
         GlpError, match="cuda:0 for all 2 processes .* wanted a card for each. Use --device cuda: each takes its"
     ):
         devices.choose_device("cuda:0")
+    for named in (None, "auto", "cuda"):  # what was chosen goes on to workspaces and models, as it is written
+        chosen = str(devices.choose_device(named))
+        assert devices.device_at(chosen) == devices.choose_device(chosen) == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert devices.choose_device("cuda:0") == torch.device("cuda:0")
     assert devices.choose_device("cpu") == torch.device("cpu")

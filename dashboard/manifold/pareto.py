@@ -13,7 +13,7 @@ from dashboard.service import workspace_facts
 from dashboard.widgets import charts, frame, labels, starred, url
 from dashboard.widgets.frame import File
 from glp_core.files import Json
-from glp_core.steering.direction_facts import report_name
+from glp_core.steering.direction_facts import is_of, report_name
 
 KEY = "manifold_along"
 ARMS = ("raw", "walk", "glp", "norm", "gaussian")
@@ -55,8 +55,14 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     with right:
         frame.figure(hypervolumes(entry), key="manifold_hypervolumes", alt="Hypervolume of each arm with its interval")
     st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
+    if _of_an_earlier(name, entry):
+        frame.notice_box(
+            f"Measured along an earlier direction of this name: run `{workspace_facts.command('steer')}`, then pareto."
+        )
     st.caption(MEANING)
-    _elsewhere(entry, (workspace_facts.report(report_name(name)) or {}).get("elsewhere", []))
+    steered = workspace_facts.report(report_name(name)) or {}
+    if is_of(steered.get("settings", {}), entry.get("digest", "")):
+        _elsewhere(entry, steered.get("elsewhere", []))
     numbers = table(report)
     st.dataframe(
         numbers,
@@ -69,6 +75,11 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
         File("CSV: all directions", "pareto.csv", starred.as_csv(numbers), "text/csv"),
         File("JSON: all numbers", "pareto.json", json.dumps(report, indent=1), "application/json"),
     ]
+
+
+def _of_an_earlier(name: str, entry: Json) -> bool:
+    here = workspace_facts.read()
+    return name in here.direction_names() and not is_of(entry, here.direction_digest(name))
 
 
 def _on_other_prefixes() -> list[Json]:

@@ -14,7 +14,7 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
     evaluate, bench = workspace_facts.report("evaluate") or {}, workspace_facts.report("bench") or {}
     pairs = [
         ("LLM", workspace.llm.label),
-        ("Modelled", f"output of layer {workspace.layer}{_width(glp)}, median norm {workspace.median_norm:.3g}"),
+        ("Modelled", f"output of layer {workspace.layer}{_width(glp)}, median norm {_norm(workspace.median_norm)}"),
         ("GLP", f"{glp.parameters / 1e6:.1f} M parameters, {glp.shape}" if glp.parameters else "not readable"),
         ("Trained on", _trained_on(glp.activations_seen, workspace.transferred_from())),
         ("Validation loss", _loss(glp, evaluate)),
@@ -27,6 +27,10 @@ def facts(workspace: Workspace, glp: GlpFacts, number_type: str) -> list[tuple[s
 
 def _width(glp: GlpFacts) -> str:
     return f", {glp.d_input:,} dimensions" if glp.d_input else ""
+
+
+def _norm(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _trained_on(seen: int | None, elsewhere: str) -> str:

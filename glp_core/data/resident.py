@@ -36,14 +36,9 @@ class ResidentActivations:
             yield self.acts[order[i * size : (i + 1) * size]]
 
 
-def possible_on(device: torch.device) -> bool:
-    """Say whether a store may be whole on a device: on a CUDA one, whose memory is its own."""
-    return device.type == "cuda"
-
-
 def fits(store: ActivationStore, device: torch.device, beside: int) -> bool:
-    """Say whether a device's memory has room for the store and so many bytes beside it."""
-    if not possible_on(device):
+    """Say whether a device is a CUDA one, whose memory is its own, with room for the store and so many bytes beside it."""
+    if device.type != "cuda":
         return False
     needed = store.n_activations * store.acts(0)[:1].nbytes
     return needed + beside < SHARE_OF_FREE * (free_memory(device) or 0)

@@ -122,12 +122,15 @@ def hidden_width(model: "PreTrainedModel") -> int:
 
 
 def cache_bytes(config: "PreTrainedConfig", dtype: torch.dtype) -> int:
-    """Return the bytes of keys and values that a model keeps of each token it has read, in all its layers; 0 where it names no heads."""
-    text = config.get_text_config()
-    layers, heads, own_heads, own_width = (
-        value if isinstance(value := getattr(text, name, None), int) else 0
-        for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
-    )
+    """Return the bytes of keys and values that a model keeps of each token it has read, in all its layers; 0 where it is not plain."""
+    try:
+        text = config.get_text_config()
+        layers, heads, own_heads, own_width = (
+            value if isinstance(value := getattr(text, name, None), int) else 0
+            for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+        )
+    except (RuntimeError, ValueError):  # layers that differ, of several models in one
+        return 0
     width = own_width or (text.hidden_size // heads if heads else 0)
     return 2 * layers * (own_heads or heads) * width * dtype.itemsize if heads else 0
 

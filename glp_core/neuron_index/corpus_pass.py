@@ -34,7 +34,7 @@ TOKENS_PER_CHUNK = 2048
 TOKENS_PER_CHUNK_ON_DEVICE = 16384
 """On an accelerator, where small batches wait for their launches."""
 CHUNK_BYTES, CHUNK_COPIES = 2**30, 3
-"""What a chunk's neurons take at most in float32, and how often they are held while they are read. From 16,384 neurons on, an
+"""What a chunk's neurons take at most in float32, and how often they are held while they are read. Of more than 16,384 neurons an
 accelerator's chunks have fewer tokens, never the demo's: a product's rounding depends on its batch, so an index's last digits too."""
 COUNT = Limits(int, 0, 10**9)
 STATE = {"first": COUNT, "last": COUNT, "done": COUNT, "begun?": (COUNT, COUNT)}

@@ -210,6 +210,9 @@ class StreamSupply:
         prefix = "statistics."
         self._statistics = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
+    def settle(self, kept: bool | None, ranks: Ranks) -> None:
+        pass
+
     def _fill(self) -> None:
         if not len(self.buffer):
             self.buffer = self._take(self.config.buffer).clone()

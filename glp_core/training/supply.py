@@ -67,6 +67,10 @@ class Supply(Protocol):
         """Take up what `state` returned."""
         ...
 
+    def settle(self, kept: bool | None, ranks: Ranks) -> None:
+        """Decide on `resident`, in all processes alike, before training takes its memory; `kept`: as it was in a run that goes on."""
+        ...
+
 
 class StoreSupply:
     """Collected activations, epoch after epoch; every process reads the same ones and takes its rows of each batch."""
@@ -137,8 +141,11 @@ class StoreSupply:
         """Bytes of the activations that are in main memory together, where the store is not on the device whole."""
         return min(self._together, self.store.n_activations) * self.store.acts(0)[:1].nbytes
 
+    def settle(self, kept: bool | None, ranks: Ranks) -> None:
+        if self.resident is None:
+            self.resident = kept is not False and not ranks.any(not fits(self.store, self.device, self._beside))
+
     def _resident(self, ranks: Ranks) -> ResidentActivations | None:
         """Return the store on the device, in all processes or in none: the two ways have orders of their own."""
-        if self.resident is None:
-            self.resident = not ranks.any(not fits(self.store, self.device, self._beside))
+        self.settle(None, ranks)
         return ResidentActivations(self.store, self.device) if self.resident else None

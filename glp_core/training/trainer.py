@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glp_core.data.resident import possible_on
 from glp_core.data.store import ActivationStore
 from glp_core.errors import GlpError
 from glp_core.files import Json
@@ -86,6 +85,8 @@ class Trainer:
         self.ranks.check_shared(folder, int(saved["step"]) if saved else 0, place=place is not None, wanted=wanted)
         if place:
             self.supply.restore(place)
+        kept = bool(saved["resident"]) if saved and "resident" in saved else None
+        self.supply.settle(kept, self.ranks)
         self.statistics = start.statistics if start else self._statistics(saved)
         if len(self.statistics["mean"]) != (width := self.supply.width):
             raise GlpError(
@@ -271,8 +272,6 @@ class Trainer:
         if wrong:
             raise GlpError(f"{self.folder.path}: {wrong} in state.safetensors is not this network's. {AGAIN}")
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
-        if self.supply.resident is None and "resident" in tensors:
-            self.supply.resident = bool(tensors["resident"]) and possible_on(self.device)
         self.losses = list(tensors.get("losses", torch.zeros(0)).to(self.device))
         for name, p in self.params.items():
             p.copy_(tensors[f"p.{name}"])

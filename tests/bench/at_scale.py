@@ -53,6 +53,9 @@ class RandomSupply:
     def restore(self, tensors):
         pass
 
+    def settle(self, kept, ranks):
+        pass
+
 
 def train_row(bench, *, batch=BATCH, steps=STEPS, resident=RESIDENT):
     """Return the rate of training a GLP of the workspace's shape, compilation left out."""

@@ -34,7 +34,7 @@ def test_a_link_with_a_prior_steers_with_it(open_page):
     assert len(names) >= 2
     texts = []
     for name in names[:2]:
-        page = open_page(f"steering?prior={name}&steering_tokens=8&steering_strength=2.0")
+        page = open_page(f"steering?prior={name}&steering_tokens=24&steering_strength=2.0&steering_prompt=The+weather+was")
         page.locator(".st-key-steering_start button").click()
         page.wait_for_selector("[data-run=done]")
         texts.append(page.locator("[data-run] .glp-card[data-arm=walk] .glp-strip").inner_text())

@@ -22,6 +22,7 @@ from glp_core.evaluation.measures import Measures, reference
 from glp_core.neurons import planes
 from glp_core.prior.distance import ManifoldMeter, make_reference
 from glp_core.steering import strength_sweep
+from glp_core.steering.direction_facts import report_name
 from glp_core.steering.strength_grid import ARMS, STRENGTHS
 from glp_core.steering.trials.pareto import pareto
 from tests.support import pages, steering_reports
@@ -357,6 +358,20 @@ def test_what_a_push_costs_on_neutral_text_stands_beside_what_it_gains(workspace
     assert "9 held-out texts" in said(at)
     at.selectbox(key="manifold_along").set_value("There").run()
     assert "on other text" not in said(at) and len(figures(at)) == 2
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_what_was_measured_along_an_earlier_direction_says_so_and_is_joined_with_nothing_newer(workspace, now):
+    name = workspace.direction_names()[0]
+    measured = steering_reports.report(0.0, name)
+    measured["settings"]["digest"] = workspace.direction_digest(name) if now else "another"
+    workspace.save_report("pareto", pareto({name: measured}))
+    cost = {"arm": "raw", "strength": 1.0, "loss_rise": 1.0, "loss_rise_ci": [0.9, 1.1], "n": 9}
+    newer = {"settings": measured["settings"] | {"digest": workspace.direction_digest(name)}, "elsewhere": [cost]}
+    workspace.save_report(report_name(name), measured | newer)
+    at = open_page(manifold_view="Evidence", manifold_along=name)
+    assert ("Measured along an earlier direction of this name" in said(at)) != now
+    assert ("9 held-out texts" in said(at)) == now
 
 
 def test_the_map_shows_each_kind_and_tests_it(workspace):

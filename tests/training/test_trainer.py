@@ -495,22 +495,24 @@ def test_a_store_is_resident_only_where_training_finds_room_beside_it(store, tmp
     full_card.insert(monkeypatch, free=2 * needed)
     assert fits(store, torch.device("cuda"), beside=needed // 2)
     assert not fits(store, torch.device("cuda"), beside=needed)
-    asked = []
-    monkeypatch.setattr(supply, "fits", lambda *given: asked.append(given) or False)
+    asked, made, random_glp = [], [], training._random_glp
+    monkeypatch.setattr(supply, "fits", lambda *given: asked.append((*given, len(made))) or False)
+    monkeypatch.setattr(training, "_random_glp", lambda *given: made.append(1) or random_glp(*given))
     next(Trainer(config, store, tmp_path, dtype=torch.float32).supply.batches(64, 0, 0, Ranks()))
-    assert asked == [(store, torch.device("cpu"), beside)]
+    assert asked == [(store, torch.device("cpu"), beside, 0)] and made, "before the weights take their room"
 
 
 def test_a_run_keeps_its_order_whatever_there_is_room_for_when_it_goes_on(store, tmp_path, monkeypatch):
-    room = iter([True, True])  # asked once a run, not again where it goes on
-    monkeypatch.setattr(supply, "fits", lambda *_: next(room))
-    monkeypatch.setattr(training, "possible_on", lambda _device: True)
-    trainer(store, tmp_path / "whole").run()
-    first = trainer(store, tmp_path / "parts")
-    first.run(stop=lambda: first.step == 17)
-    again = trainer(store, tmp_path / "parts")
-    again.run()
-    assert again.supply.resident and rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    for begun in (True, False):
+        folder = tmp_path / str(begun)
+        monkeypatch.setattr(supply, "fits", lambda *_, begun=begun: begun)
+        trainer(store, folder / "whole").run()
+        first = trainer(store, folder / "parts")
+        first.run(stop=lambda first=first: first.step == 17)
+        monkeypatch.setattr(supply, "fits", lambda *_: True)
+        again = trainer(store, folder / "parts")
+        again.run()
+        assert again.supply.resident == begun and rows(folder / "parts") == rows(folder / "whole")
 
 
 def test_a_run_from_before_the_order_was_kept_goes_on_and_another_device_has_its_own(store, tmp_path, monkeypatch):
@@ -523,9 +525,8 @@ def test_a_run_from_before_the_order_was_kept_goes_on_and_another_device_has_its
     del state["resident"]
     first.folder.save_state(state)
     old = trainer(store, tmp_path)
-    assert old.supply.resident is None and old.step == 17
+    assert old.supply.resident is False and old.step == 17
     old.run()
-    assert old.supply.resident is False
 
 
 def test_a_store_that_is_resident_is_seen_whole_in_an_order_of_its_own(store):

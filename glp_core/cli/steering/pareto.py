@@ -19,8 +19,9 @@ def run(args: argparse.Namespace) -> None:
     workspace = open_workspace(args)
     names = args.directions or workspace.direction_names()
     stored = {name: report for name in names if (report := workspace.report(report_name(name))) is not None}
+    there = {name: workspace.direction_digest(name) for name in workspace.direction_names()}
     reports = {
-        name: report for name, report in stored.items() if is_of(report.get("settings", {}), workspace.direction_digest(name))
+        name: report for name, report in stored.items() if name not in there or is_of(report.get("settings", {}), there[name])
     }
     if earlier := ", ".join(name for name in stored if name not in reports):
         say(f"Left out, measured along an earlier direction of the name: {earlier}. Run `python -m glp_core steer` again.")

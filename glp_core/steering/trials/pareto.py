@@ -99,7 +99,9 @@ def _direction(name: str, report: Json, curves: Curves) -> Entry:
     strict: dict[str, Measured] = {}
     worths: dict[str, Measured] = {}
     strong: dict[str, Measured] = {}
-    entry: Json = {"title": report["settings"].get("title", name), "n": curves.n, "arms": {}, "best": {}}
+    settings = report["settings"]
+    entry: Json = {"title": settings.get("title", name), "n": curves.n, "arms": {}, "best": {}}
+    entry |= {"digest": settings["digest"]} if "digest" in settings else {}
     for arm in curves.strengths:
         points, drawn = curves.points(arm), curves.points(arm, weights)
         if arm.endswith(BEST) or arm == PROMPTED:

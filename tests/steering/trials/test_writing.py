@@ -72,6 +72,7 @@ def test_the_bytes_of_keys_and_values_are_those_of_a_cache(tiny_llm):
         kept = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
         assert cache_bytes(model.config, torch.float32) == kept // (2 * 5), kind
     assert cache_bytes(tiny.tiny_model("mamba").config, torch.float32) == 0
+    assert cache_bytes(AutoConfig.for_model("gemma4_text"), torch.float32) == 0, "whose layers differ"
 
 
 def test_a_wide_model_writes_fewer_texts_side_by_side_and_no_more_than_there_is_room_for(monkeypatch):
