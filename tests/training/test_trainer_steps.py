@@ -27,6 +27,9 @@ class Given:
     def held_out(self, n, device):
         return None
 
+    def settle(self, kept, ranks):
+        pass
+
     def batches(self, size, step, seed, ranks):
         yield from self.acts[step:]
 
