@@ -57,7 +57,8 @@ def draw(report: Json, row: DeltaGenerator) -> list[File]:
     st.markdown(f"**{frame.plain_markdown(entry['sentence'])}** {entry['n']} prefixes.")
     if _of_an_earlier(name, entry):
         frame.notice_box(
-            f"Measured along an earlier direction of this name: run `{workspace_facts.command('steer')}`, then pareto."
+            f"Measured along an earlier direction of this name. Run `{workspace_facts.command('steer')}`, then "
+            f"`{workspace_facts.command('pareto')}`."
         )
     st.caption(MEANING)
     steered = workspace_facts.report(report_name(name)) or {}

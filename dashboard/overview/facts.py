@@ -58,8 +58,11 @@ def _delta(evaluate: Json) -> str:
     others = f"Gaussian prior {delta['gaussian_mean']:.2f}, mean ablation {delta['mean_ablation']:.2f}"
     before = evaluate.get("before", {}).get("delta_lm", {}).get("glp")
     earlier = "" if before is None else f"; {before:.3f} before it was trained further"
-    tokens = delta.get("documents", 0) * delta.get("tokens", 0)
-    of = f", on {tokens:,} held-out tokens" if tokens else ""
+    of = (
+        f", on {delta['documents']:,} held-out texts of {delta['tokens']:,} tokens"
+        if {"documents", "tokens"} <= delta.keys()
+        else ""
+    )
     return f"raises the LLM's loss by {delta['glp']:.3f} nats at noise level 0.5 ({others}{earlier}){of}"
 
 

@@ -398,7 +398,7 @@ def test_the_overview_shows_what_the_reports_say(llm, workspace):
         workspace.save_report("evaluate", report | more)
         text = " ".join(one.value for one in open_page("overview").get("html"))
         assert "1.012 (Gaussian prior 1.420)" in text and "by 0.200 nats" in text
-        assert ("on 16,384 held-out activations" in text) == ("on 8,192 held-out tokens" in text) == said
+        assert ("on 16,384 held-out activations" in text) == ("on 128 held-out texts of 64 tokens" in text) == said
 
 
 def test_the_unsteered_text_is_read_as_the_others_are():
